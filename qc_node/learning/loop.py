@@ -132,7 +132,8 @@ def fit(
                 done = (epoch - first) + steps / steps_per_epoch
                 left = (reported - started) / done * (epochs - first - done)
                 log(
-                    f"epoch {epoch + 1}/{epochs} step {steps}/{steps_per_epoch} loss {total / steps:.4f}, {_hms(left)} left"
+                    f"epoch {epoch + 1}/{epochs} step {steps}/{steps_per_epoch} "
+                    f"loss {total / steps:.4f}, {_hms(left)} left"
                 )
         if not steps:
             raise QcNodeError(f"{out_dir}: epoch {epoch + 1} had no training batch.")
