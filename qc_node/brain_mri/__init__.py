@@ -1,0 +1,1 @@
+"""Reading room for 3D T1-weighted brain MRI: volume in, verdict out."""

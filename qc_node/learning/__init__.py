@@ -1,0 +1,1 @@
+"""The school: rater tools, artefact simulation, training and evaluation."""
