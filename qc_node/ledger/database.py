@@ -1,0 +1,114 @@
+"""The SQLite file: connections, transactions, migrations.
+
+WAL with ``synchronous=FULL``: a committed row survives ``kill -9`` and a power cut.  Every thread has its own
+connection; writers take the lock at the start of a transaction (``BEGIN IMMEDIATE``), so that two of
+them wait for each other instead of failing half-way.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlite_utils
+
+from qc_node.domain import QcNodeError
+from qc_node.ledger.migrations import MIGRATIONS
+
+BUSY_TIMEOUT_S = 30.0
+"""How long a writer waits for another one."""
+
+Row = Mapping[str, Any]
+
+
+class Database:
+    """One SQLite file, opened once per thread.
+
+    Raises
+    ------
+    QcNodeError
+        The file cannot be opened, or was written by a newer qc-node.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        try:
+            self._migrate()
+        except sqlite3.Error as error:
+            raise QcNodeError(f"The ledger {path} cannot be opened: {error}.") from error
+
+    @property
+    def utils(self) -> sqlite_utils.Database:
+        """This thread's connection, as sqlite-utils sees it."""
+        db = getattr(self._local, "db", None)
+        if db is None:
+            conn = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            conn.row_factory = sqlite3.Row
+            conn.execute("PRAGMA journal_mode=WAL")
+            conn.execute("PRAGMA synchronous=FULL")
+            conn.execute("PRAGMA foreign_keys=ON")
+            conn.execute("PRAGMA wal_autocheckpoint=2000")
+            db = sqlite_utils.Database(conn)
+            self._local.db = db
+        return db
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """This thread's connection."""
+        conn: sqlite3.Connection = self.utils.conn
+        return conn
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; nested use joins the outer transaction."""
+        conn = self.conn
+        if conn.in_transaction:
+            yield conn
+            return
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            yield conn
+        except BaseException:
+            conn.execute("ROLLBACK")
+            raise
+        conn.execute("COMMIT")
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """All rows of a query."""
+        return [dict(row) for row in self.conn.execute(sql, params)]
+
+    def row(self, sql: str, params: Sequence[Any] = ()) -> dict[str, Any] | None:
+        """The first row of a query, or None."""
+        row = self.conn.execute(sql, params).fetchone()
+        return None if row is None else dict(row)
+
+    def value(self, sql: str, params: Sequence[Any] = ()) -> Any:
+        """The first column of the first row, or None."""
+        row = self.conn.execute(sql, params).fetchone()
+        return None if row is None else row[0]
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        db = getattr(self._local, "db", None)
+        if db is not None:
+            db.conn.close()
+            self._local.db = None
+
+    def _migrate(self) -> None:
+        with self.transaction() as conn:
+            version = conn.execute("PRAGMA user_version").fetchone()[0]
+            if version > len(MIGRATIONS):
+                raise QcNodeError(
+                    f"The ledger {self.path} has schema {version}, newer than this qc-node knows "
+                    f"({len(MIGRATIONS)}); run the newer version or restore a backup."
+                )
+            for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+                for statement in script.split(";"):
+                    if statement.strip():
+                        conn.execute(statement)
+                conn.execute(f"PRAGMA user_version={number}")

@@ -1,0 +1,145 @@
+"""The schema, as the ordered list of steps that made it.  A step is never edited once released; add one.
+
+Times are seconds since the epoch (UTC).  Statements are separated by semicolons.
+"""
+
+SPINE = """
+CREATE TABLE studies (
+    study_uid TEXT PRIMARY KEY,
+    accession_number TEXT,
+    description TEXT,
+    first_received REAL NOT NULL,
+    last_received REAL NOT NULL,
+    state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'closed')),
+    due_at REAL,
+    closed_by TEXT,
+    closed_at REAL
+);
+CREATE INDEX studies_accession ON studies (accession_number);
+CREATE INDEX studies_due ON studies (due_at) WHERE state = 'open';
+
+CREATE TABLE series (
+    series_uid TEXT PRIMARY KEY,
+    study_uid TEXT NOT NULL REFERENCES studies,
+    modality TEXT NOT NULL,
+    calling_ae TEXT NOT NULL,
+    first_received REAL NOT NULL,
+    last_received REAL NOT NULL,
+    instances INTEGER NOT NULL DEFAULT 0,
+    expected INTEGER,
+    expected_rule TEXT,
+    pacs_count INTEGER,
+    pacs_count_since REAL,
+    pacs_asked_at REAL,
+    run INTEGER NOT NULL DEFAULT 1,
+    state TEXT NOT NULL DEFAULT 'receiving'
+        CHECK (state IN ('receiving', 'queued', 'judging', 'judged', 'skipped', 'failed', 'reported')),
+    due_at REAL,
+    closed_by TEXT,
+    closed_at REAL,
+    claimed_at REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    stage TEXT,
+    sentence TEXT,
+    images_removed_at REAL
+);
+CREATE INDEX series_state ON series (state, due_at);
+CREATE INDEX series_study ON series (study_uid);
+CREATE INDEX series_recent ON series (last_received);
+
+CREATE TABLE instances (
+    sop_instance_uid TEXT PRIMARY KEY,
+    sop_class_uid TEXT NOT NULL,
+    series_uid TEXT NOT NULL,
+    study_uid TEXT NOT NULL,
+    transfer_syntax_uid TEXT NOT NULL,
+    calling_ae TEXT NOT NULL,
+    path TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    received_at REAL NOT NULL,
+    opens_series INTEGER NOT NULL,
+    handled INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX instances_series ON instances (series_uid);
+CREATE INDEX instances_objects ON instances (handled) WHERE opens_series = 0;
+
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    calling_ae TEXT NOT NULL,
+    received_at REAL NOT NULL
+);
+
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    series_uid TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    at REAL NOT NULL,
+    event TEXT NOT NULL,
+    detail TEXT
+);
+CREATE INDEX events_series ON events (series_uid);
+
+CREATE TABLE models (
+    sha256 TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    first_used REAL NOT NULL,
+    PRIMARY KEY (stage, name, version, sha256)
+);
+
+CREATE TABLE verdicts (
+    id INTEGER PRIMARY KEY,
+    series_uid TEXT NOT NULL REFERENCES series,
+    run INTEGER NOT NULL,
+    stage TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    claims TEXT NOT NULL,
+    warnings TEXT NOT NULL,
+    timings TEXT NOT NULL,
+    source_path TEXT NOT NULL,
+    judged_at REAL NOT NULL,
+    report_after REAL NOT NULL,
+    training_path TEXT,
+    thumbnails TEXT NOT NULL DEFAULT '[]',
+    UNIQUE (series_uid, run)
+);
+CREATE INDEX verdicts_recent ON verdicts (judged_at);
+
+CREATE TABLE reports (
+    sop_instance_uid TEXT PRIMARY KEY,
+    sop_class_uid TEXT NOT NULL,
+    series_uid TEXT NOT NULL,
+    study_uid TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    path TEXT NOT NULL,
+    predecessor TEXT,
+    created_at REAL NOT NULL
+);
+CREATE INDEX reports_series ON reports (series_uid, run);
+
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,
+    sop_instance_uid TEXT NOT NULL REFERENCES reports,
+    destination TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending'
+        CHECK (state IN ('pending', 'sent', 'committed', 'failed')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at REAL NOT NULL,
+    created_at REAL NOT NULL,
+    sent_at REAL,
+    committed_at REAL,
+    transaction_uid TEXT,
+    commitment_asked_at REAL,
+    last_error TEXT,
+    UNIQUE (sop_instance_uid, destination)
+);
+CREATE INDEX deliveries_due ON deliveries (destination, state, id);
+CREATE INDEX deliveries_transaction ON deliveries (transaction_uid);
+"""
+
+MIGRATIONS: list[str] = [SPINE]
+"""Step *n* brings the schema from version *n* - 1 to *n* (``PRAGMA user_version``)."""

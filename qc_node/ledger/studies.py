@@ -1,0 +1,62 @@
+"""Studies: open while series arrive, closed after a quiet time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qc_node.ledger.database import Database
+
+Row = dict[str, Any]
+
+
+class Studies:
+    """One row per study."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def get(self, study_uid: str) -> Row | None:
+        """The row of one study."""
+        return self._db.row("SELECT * FROM studies WHERE study_uid = ?", (study_uid,))
+
+    def by_accession(self, accession_number: str) -> list[Row]:
+        """Studies with this accession number, newest first."""
+        sql = "SELECT * FROM studies WHERE accession_number = ? ORDER BY last_received DESC"
+        return self._db.rows(sql, (accession_number,))
+
+    def describe(self, study_uid: str, accession_number: str | None, description: str | None) -> None:
+        """Note what the headers call the study (read at the desk, when a series is looked at)."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE studies SET accession_number = coalesce(?, accession_number),"
+                " description = coalesce(?, description) WHERE study_uid = ?",
+                (accession_number, description, study_uid),
+            )
+
+    def due(self, now: float) -> list[Row]:
+        """Open studies whose timer has run out."""
+        sql = "SELECT * FROM studies WHERE state = 'open' AND due_at <= ? ORDER BY due_at"
+        return self._db.rows(sql, (now,))
+
+    def next_due(self) -> float | None:
+        """When the earliest timer of an open study runs out."""
+        value = self._db.value("SELECT min(due_at) FROM studies WHERE state = 'open'")
+        return None if value is None else float(value)
+
+    def set_due(self, study_uid: str, last_received: float, due_at: float) -> None:
+        """Persist a timer, unless another instance came in meanwhile."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE studies SET due_at = ? WHERE study_uid = ? AND last_received = ? AND state = 'open'",
+                (due_at, study_uid, last_received),
+            )
+
+    def close(self, study_uid: str, last_received: float, rule: str, at: float) -> bool:
+        """Close an open study by `rule`; False when an instance came in meanwhile."""
+        with self._db.transaction() as conn:
+            cursor = conn.execute(
+                "UPDATE studies SET state = 'closed', closed_by = ?, closed_at = ?, due_at = NULL"
+                " WHERE study_uid = ? AND state = 'open' AND last_received = ?",
+                (rule, at, study_uid, last_received),
+            )
+            return cursor.rowcount == 1

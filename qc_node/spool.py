@@ -1,0 +1,191 @@
+"""Durable files.  The only code in the house that names a file in the data folder.
+
+Names are digests of UIDs, never the UIDs themselves: a peer may send ``../../../etc/evil`` as a SOP
+Instance UID and must not choose a path by it.  A file appears under its final name only when its bytes are
+on the disk: temporary file, fsync, rename, fsync of the folder.
+
+Layout below the root::
+
+    tmp/         half-written files; swept at start
+    images/      received instances, one folder per series
+    reports/     the exact bytes of every object that the node wrote
+    quarantine/  what could not be understood, as received
+    training/    one de-identified network input per judged series
+    thumbnails/  mid-plane pictures of judged series
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from qc_node.domain import QcNodeError
+
+FOLDERS = ("tmp", "images", "reports", "quarantine", "training", "thumbnails")
+
+
+def digest(*parts: str) -> str:
+    """A file-name-safe name for `parts` (UIDs, keys): 32 hexadecimal digits."""
+    joined = "\x00".join(parts).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(joined, digest_size=16).hexdigest()
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class TempFile:
+    """A file being written; invisible until :meth:`commit`, gone after :meth:`discard`."""
+
+    def __init__(self, folder: Path) -> None:
+        fd, name = tempfile.mkstemp(dir=folder, suffix=".part")
+        self.path = Path(name)
+        self._file: BinaryIO = os.fdopen(fd, "wb", buffering=0)
+        self.size = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append `data`; raises :class:`OSError` (ENOSPC among others)."""
+        view = memoryview(data)
+        while view:
+            written = self._file.write(view) or 0
+            self.size += written
+            view = view[written:]
+
+    def fileno(self) -> int:
+        """The descriptor, for ``os.writev`` and ``os.fdatasync``."""
+        return self._file.fileno()
+
+    def commit(self, final: Path, *, sync_folder: bool = True) -> None:
+        """Put the bytes on the disk and give them their name (an existing file is replaced)."""
+        os.fdatasync(self._file.fileno())
+        self._file.close()
+        self.path.replace(final)
+        if sync_folder:
+            fsync_folder(final.parent)
+
+    def discard(self) -> None:
+        """Forget the file; harmless when called twice or after :meth:`commit`."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Spool:
+    """The data folder.
+
+    Parameters
+    ----------
+    root
+        Created when missing.  Every path this class returns or takes is relative to it, as a string.
+
+    Raises
+    ------
+    QcNodeError
+        The folder cannot be created or written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            for name in FOLDERS:
+                (root / name).mkdir(parents=True, exist_ok=True)
+            self.temp().discard()
+        except OSError as error:
+            raise QcNodeError(f"The data folder {root} cannot be used: {error.strerror or error}.") from error
+
+    # -- names ---------------------------------------------------------------------------------------
+    def image_name(self, study_uid: str, series_uid: str, sop_instance_uid: str) -> str:
+        """Relative path of a received instance."""
+        return f"images/{digest(study_uid, series_uid)}/{digest(sop_instance_uid)}.dcm"
+
+    def report_name(self, sop_instance_uid: str) -> str:
+        """Relative path of an object that the node wrote."""
+        return f"reports/{digest(sop_instance_uid)}.dcm"
+
+    def training_name(self, series_uid: str, run: int) -> str:
+        """Relative path of the de-identified network input of one run of a series."""
+        return f"training/{digest(series_uid, str(run))}.npz"
+
+    def thumbnail_name(self, series_uid: str, run: int, view: str) -> str:
+        """Relative path of one thumbnail (`view` is one of the node's own words, e.g. ``axial``)."""
+        return f"thumbnails/{digest(series_uid, str(run))}-{view}.png"
+
+    # -- writing -------------------------------------------------------------------------------------
+    def temp(self) -> TempFile:
+        """A new temporary file on the same file system as everything else."""
+        return TempFile(self.root / "tmp")
+
+    def folder_of(self, name: str) -> Path:
+        """The folder that holds `name`, created durably when missing."""
+        folder = (self.root / name).parent
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            fsync_folder(folder.parent)
+        return folder
+
+    def store(self, name: str, data: bytes | memoryview) -> None:
+        """Write `data` durably under `name`; a second time with the same bytes changes nothing."""
+        temp = self.temp()
+        try:
+            temp.write(data)
+            self.folder_of(name)
+            temp.commit(self.root / name)
+        except BaseException:
+            temp.discard()
+            raise
+
+    def quarantine(self, data: bytes | memoryview, suffix: str = ".bin") -> str:
+        """Keep bytes that could not be understood; returns the name they were given."""
+        name = f"quarantine/{hashlib.blake2b(data, digest_size=16).hexdigest()}{suffix}"
+        self.store(name, data)
+        return name
+
+    # -- reading and tidying -------------------------------------------------------------------------
+    def path(self, name: str) -> Path:
+        """The absolute path of `name`.
+
+        Raises
+        ------
+        QcNodeError
+            `name` points outside the data folder.
+        """
+        path = (self.root / name).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise QcNodeError(f"The name {name!r} points outside the data folder.")
+        return path
+
+    def remove(self, name: str) -> None:
+        """Delete `name` if it is there, and its folder once that is empty."""
+        path = self.path(name)
+        path.unlink(missing_ok=True)
+        if path.parent.parent.name == "images":
+            try:
+                path.parent.rmdir()
+            except OSError:
+                return
+
+    def sweep(self) -> int:
+        """Delete half-written files left by a killed process; returns how many."""
+        count = 0
+        for path in (self.root / "tmp").iterdir():
+            path.unlink(missing_ok=True)
+            count += 1
+        return count
+
+    def images_on_disk(self) -> Iterator[str]:
+        """Names of all received instances on the disk, with or without a ledger row."""
+        for path in (self.root / "images").glob("*/*.dcm"):
+            yield str(path.relative_to(self.root))
+
+    def free_bytes(self) -> int:
+        """Free space of the file system in bytes."""
+        return shutil.disk_usage(self.root).free
