@@ -1,0 +1,52 @@
+"""Fixtures that start real peers and stop each by its own handle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.peers.dcmtk import StoreScp
+from tests.peers.orthanc import Orthanc
+
+
+@pytest.fixture
+def start_orthanc(tmp_path: Path) -> Iterator[Callable[..., Orthanc]]:
+    """A function that starts an Orthanc; arguments as :class:`Orthanc`, without the folder."""
+    started: list[Orthanc] = []
+
+    def start(**options: Any) -> Orthanc:
+        orthanc = Orthanc(tmp_path / f"orthanc-{len(started)}", **options)
+        started.append(orthanc)
+        orthanc.start()
+        return orthanc
+
+    yield start
+    for orthanc in started:
+        orthanc.stop()
+
+
+@pytest.fixture
+def orthanc(start_orthanc: Callable[..., Orthanc]) -> Orthanc:
+    """A running Orthanc with AE title ORTHANC."""
+    return start_orthanc()
+
+
+@pytest.fixture
+def start_storescp(tmp_path: Path) -> Iterator[Callable[..., StoreScp]]:
+    """A function that starts a storescp; arguments as :class:`StoreScp`, without the folder."""
+    started: list[StoreScp] = []
+
+    def start(*switches: str, **options: Any) -> StoreScp:
+        folder = tmp_path / f"storescp-{len(started)}"
+        folder.mkdir()
+        scp = StoreScp(folder, *switches, **options)
+        started.append(scp)
+        scp.start()
+        return scp
+
+    yield start
+    for scp in started:
+        scp.stop()
