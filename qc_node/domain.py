@@ -127,6 +127,17 @@ class Reason(StrEnum):
     """The slices do not form a regular volume."""
 
 
+class ClosedBy(StrEnum):
+    """Which rule said that a series or study is complete."""
+
+    EXPECTED = "expected count"
+    """As many instances as the header says."""
+    PACS = "PACS count"
+    """As many as the PACS says, twice."""
+    QUIET = "quiet time"
+    HARD_CAP = "hard cap"
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesKey:
     """Names one series."""
