@@ -1,0 +1,180 @@
+"""Settings: what is refused, and how precisely the sentence blames it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qc_node.config import Settings, find_line, load, rules_digest, sections, variable_name
+from qc_node.domain import BodyPart, QcNodeError
+
+PACS = '[[peer]]\nname = "PACS"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\nrole = ["send", "find"]\n'
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "qc-node.toml"
+    path.write_text(text)
+    return path
+
+
+def refusal(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(QcNodeError) as caught:
+        load(write(tmp_path, text), environ or {})
+    sentence = str(caught.value)
+    assert "\n" not in sentence and sentence.endswith(".")
+    return sentence
+
+
+def test_no_configuration_is_a_node_on_loopback() -> None:
+    settings = load(None, {})
+    assert settings.node.ae_title == "QCNODE"
+    assert {settings.node.host, settings.web.host, settings.metrics.host} == {"127.0.0.1"}
+    assert (settings.node.port, settings.web.port, settings.metrics.port) == (11112, 8080, 9108)
+    assert settings.classify.models_dir.name in ("models", "_models")
+    assert settings.pacs.destination == "" and settings.peer == ()
+    assert not settings.node.accept_unknown_callers
+
+
+def test_a_whole_file(tmp_path: Path) -> None:
+    text = PACS + (
+        '[node]\nae_title = "QC1"\ndata_dir = "/var/lib/qc-node"\n'
+        '[pacs]\ndestination = "PACS"\nsr_class = "comprehensive3d"\n'
+        "[completion]\nquiet_s = 3\n"
+        '[[peer]]\nname = "MR1"\nae_title = "MRSCANNER"\nquiet_s = 12.5\n'
+        '[[rule]]\norder = "abd.*pelvis"\nbody_part = "abdomen_pelvis"\ncontrast = true\n'
+    )
+    settings = load(write(tmp_path, text), {})
+    assert settings.node.data_dir == Path("/var/lib/qc-node")
+    assert [p.name for p in settings.peers("send")] == ["PACS"]
+    assert [p.name for p in settings.peers("accept")] == ["MR1"]
+    assert settings.quiet_s_of("MRSCANNER") == 12.5
+    assert settings.quiet_s_of("ANYONE") == 3.0
+    assert settings.rule[0].body_part is BodyPart.ABDOMEN_PELVIS
+
+
+def test_the_object_is_frozen() -> None:
+    settings = load(None, {})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.node.port = 1  # type: ignore[misc]
+
+
+def test_unknown_key_names_file_line_and_key(tmp_path: Path) -> None:
+    sentence = refusal(tmp_path, '# a node\n[node]\nae_title = "QC"\nprot = 104\n')
+    assert "qc-node.toml, line 4" in sentence
+    assert "[node] prot" in sentence and "did you mean port?" in sentence
+
+
+def test_unknown_section(tmp_path: Path) -> None:
+    assert "line 1: unknown key metric (did you mean metrics?)" in refusal(tmp_path, "[metric]\nport = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "blamed"),
+    [
+        ('[node]\nport = "11112"\n', "line 2: [node] port"),
+        ("[node]\nport = 70000\n", "line 2: [node] port"),
+        ('[node]\nae_title = "A TITLE THAT IS TOO LONG"\n', "line 2: [node] ae_title"),
+        ('[pacs]\nstorage_commitment = "yes"\n', "line 2: [pacs] storage_commitment"),
+        ('[pacs]\nsr_class = "basic"\n', "line 2: [pacs] sr_class"),
+        ("[completion]\nquiet_s = nan\n", "line 2: [completion] quiet_s"),
+        ("[completion]\nquiet_s = 700\n", "line 1: [completion] hard_cap_s"),
+        ('[classify]\ndevice = "gpu"\n', "line 2: [classify] device"),
+        ('[web]\nsecret = "short"\n', "line 2: [web] secret"),
+        ("[disk]\nlow_watermark_gb = -1\n", "line 2: [disk] low_watermark_gb"),
+        ("[retention]\nkeep_images_h = 0\n", "line 2: [retention] keep_images_h"),
+        ('[pacs]\ndestination = "PACS"\n', "line 2: [pacs] destination 'PACS' is not the name of a [[peer]]"),
+        (PACS + PACS, "line 8: [[peer]] name 'PACS' is used twice"),
+        (PACS + '[[peer]]\nname = "X"\nae_title = "X"\nrole = ["send"]\n', "line 7: [[peer]] host is missing"),
+        (PACS + '[[peer]]\nname = "X"\n', "line 7: [[peer]] ae_title is missing"),
+        (PACS + '[[peer]]\nname = "X"\nae_title = "X"\nrole = ["store"]\n', "line 10: [[peer]] role"),
+        ('[[rule]]\norder = "("\nseries = ["a"]\n', "line 2: [[rule]] order must be a regular expression"),
+        ('[[rule]]\norder = "head"\n', "line 2: [[rule]] order has no expectation"),
+        ('[tls]\ncertificate = "a.pem"\n', "line 1: [tls] key is missing"),
+        ("[web]\nport = 9108\n", "9108 is already the port of [web]"),
+        ('[webhook]\nurl = "localhost"\n', "line 2: [webhook] url"),
+        ("[node\n", "is not valid TOML"),
+        ("node = 3\n", "line 1: node"),
+    ],
+)
+def test_wrong_values_are_refused(tmp_path: Path, text: str, blamed: str) -> None:
+    assert blamed in refusal(tmp_path, text)
+
+
+def test_the_secret_is_never_printed(tmp_path: Path) -> None:
+    assert "hunter2" not in refusal(tmp_path, '[web]\nsecret = "hunter2"\n')
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    with pytest.raises(QcNodeError, match=r"nowhere\.toml cannot be read"):
+        load(tmp_path / "nowhere.toml", {})
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    environ = {
+        "QC_NODE_NODE__PORT": "104",
+        "QC_NODE_NODE__AE_TITLE": "12345",
+        "QC_NODE_COMPLETION__ASK_PACS": "false",
+        "QC_NODE_NODE__DATA_DIR": "/data",
+        "QC_NODE_WEB__SECRET": "1234567890123456",
+        "QC_NODE_PEER": json.dumps([{"name": "CT1", "ae_title": "CTSCANNER"}]),
+        "QC_NODE_PORT": "tcp://10.0.0.1:80",
+        "QC_NODE_REQUIRE_PEERS": "1",
+        "HOME": "/root",
+    }
+    settings = load(write(tmp_path, "[node]\nport = 11113\n" + PACS), environ)
+    assert settings.node.port == 104
+    assert settings.node.ae_title == "12345"
+    assert settings.node.data_dir == Path("/data")
+    assert settings.completion.ask_pacs is False
+    assert settings.web.secret == "1234567890123456"
+    assert [p.name for p in settings.peer] == ["CT1"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("QC_NODE_NODE__PORT", "dicom"),
+        ("QC_NODE_NODE__PROT", "104"),
+        ("QC_NODE_NODES__PORT", "104"),
+        ("QC_NODE_PEER", "[{]"),
+        ("QC_NODE_PEER", '[{"name": "X"}]'),
+        ("QC_NODE_PEER", '{"name": "X"}'),
+        ("QC_NODE_PEER__NAME", "X"),
+        ("QC_NODE_COMPLETION__ASK_PACS", "no"),
+    ],
+)
+def test_a_wrong_variable_is_named(tmp_path: Path, variable: str, value: str) -> None:
+    assert f"The environment variable {variable}" in refusal(tmp_path, "[node]\nport = 11113\n", {variable: value})
+
+
+def test_every_setting_can_be_overridden_by_the_environment() -> None:
+    defaults = Settings()
+    for section, model in sections().items():
+        if section in ("peer", "rule"):
+            continue
+        for key in model.model_fields:
+            value = getattr(getattr(defaults, section), key)
+            if value is None:
+                continue
+            text = json.dumps(value) if isinstance(value, bool) else str(value)
+            settings = load(None, {variable_name(section, key): text})
+            assert getattr(getattr(settings, section), key) == value, (section, key)
+
+
+def test_rules_digest_changes_with_the_rules_only(tmp_path: Path) -> None:
+    rule = '[[rule]]\norder = "head"\nbody_part = "brain"\n'
+    first = rules_digest(load(write(tmp_path, rule), {}))
+    assert first == rules_digest(load(write(tmp_path, "[node]\nport = 1042\n" + rule), {}))
+    assert first != rules_digest(load(write(tmp_path, rule + "contrast = false\n"), {}))
+    assert first != rules_digest(Settings())
+
+
+def test_find_line_in_awkward_toml() -> None:
+    text = 'a = """\n[node]\nport = 1\n"""\nnode.port = 2\n[ web ]\n"port" = 3\n[[peer]]\n[[peer]]\nname = "x"\n'
+    assert find_line(text, ("node", "port")) == 5
+    assert find_line(text, ("web", "port")) == 7
+    assert find_line(text, ("peer", 1, "name")) == 10
+    assert find_line(text, ("peer", 0, "name")) == 8
+    assert find_line(text, ("metrics", "port")) is None
