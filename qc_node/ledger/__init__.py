@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qc_node.ledger.counter import Board, Gradings, Labels, Prompts
 from qc_node.ledger.database import Database
 from qc_node.ledger.deliveries import Deliveries
 from qc_node.ledger.instances import Instances, Received
+from qc_node.ledger.readers import Cases, Readers
 from qc_node.ledger.series import SeriesTable
 from qc_node.ledger.studies import Studies
 from qc_node.ledger.verdicts import Verdicts
+from qc_node.ledger.votes import NewVote, Votes
 
-__all__ = ["Ledger", "Received"]
+__all__ = ["Ledger", "NewVote", "Received"]
 
 
 class Ledger:
@@ -39,6 +42,13 @@ class Ledger:
         self.studies = Studies(self.db)
         self.verdicts = Verdicts(self.db)
         self.deliveries = Deliveries(self.db)
+        self.readers = Readers(self.db)
+        self.cases = Cases(self.db)
+        self.votes = Votes(self.db)
+        self.board = Board(self.db)
+        self.labels = Labels(self.db)
+        self.prompts = Prompts(self.db)
+        self.gradings = Gradings(self.db)
 
     def close(self) -> None:
         """Close the calling thread's connection."""

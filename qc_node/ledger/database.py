@@ -108,7 +108,16 @@ class Database:
                     f"({len(MIGRATIONS)}); run the newer version or restore a backup."
                 )
             for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-                for statement in script.split(";"):
-                    if statement.strip():
-                        conn.execute(statement)
+                for statement in _statements(script):
+                    conn.execute(statement)
                 conn.execute(f"PRAGMA user_version={number}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of `script`; semicolons inside a trigger do not end one."""
+    statement = ""
+    for piece in script.split(";"):
+        statement += piece + ";"
+        if statement.strip(" \n;") and sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -13,7 +13,8 @@ CREATE TABLE studies (
     state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'closed')),
     due_at REAL,
     closed_by TEXT,
-    closed_at REAL
+    closed_at REAL,
+    missing TEXT NOT NULL DEFAULT '[]'
 );
 CREATE INDEX studies_accession ON studies (accession_number);
 CREATE INDEX studies_due ON studies (due_at) WHERE state = 'open';
@@ -141,5 +142,154 @@ CREATE INDEX deliveries_due ON deliveries (destination, state, id);
 CREATE INDEX deliveries_transaction ON deliveries (transaction_uid);
 """
 
-MIGRATIONS: list[str] = [SPINE]
+COUNTER = """
+CREATE TABLE readers (
+    reader_id TEXT PRIMARY KEY,
+    login TEXT NOT NULL UNIQUE COLLATE NOCASE,
+    name TEXT NOT NULL,
+    site TEXT NOT NULL,
+    role TEXT NOT NULL,
+    pseudonym TEXT NOT NULL UNIQUE,
+    dicom_name TEXT,
+    pin_hash TEXT,
+    token_hash TEXT UNIQUE,
+    fhircast_topic TEXT,
+    session_epoch INTEGER NOT NULL DEFAULT 1,
+    created_at REAL NOT NULL,
+    disabled_at REAL
+);
+
+CREATE TABLE cases (
+    handle TEXT PRIMARY KEY,
+    subject TEXT NOT NULL UNIQUE,
+    study_uid TEXT,
+    series_uid TEXT,
+    accession_number TEXT,
+    modality TEXT,
+    description TEXT,
+    created_at REAL NOT NULL
+);
+
+CREATE TABLE presentations (
+    id TEXT PRIMARY KEY,
+    handle TEXT NOT NULL REFERENCES cases,
+    reader_id TEXT NOT NULL REFERENCES readers,
+    site TEXT NOT NULL,
+    modality TEXT,
+    at REAL NOT NULL,
+    how TEXT NOT NULL,
+    prompt TEXT,
+    context_id TEXT
+);
+CREATE INDEX presentations_reader ON presentations (reader_id, at);
+CREATE INDEX presentations_case ON presentations (handle);
+
+CREATE TABLE votes (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
+    reader_id TEXT NOT NULL REFERENCES readers,
+    study_uid TEXT,
+    series_uid TEXT,
+    accession_number TEXT,
+    site TEXT NOT NULL,
+    modality TEXT NOT NULL,
+    vote TEXT NOT NULL CHECK (vote IN ('good', 'acceptable', 'poor', 'withdrawn')),
+    reasons TEXT NOT NULL DEFAULT '[]',
+    voted_at REAL NOT NULL,
+    received_at REAL NOT NULL,
+    ms_to_vote INTEGER,
+    source TEXT NOT NULL CHECK (source IN ('panel', 'fhircast', 'key_object', 'api', 'import')),
+    verdict_visible INTEGER NOT NULL,
+    presentation TEXT,
+    replaces INTEGER REFERENCES votes,
+    sop_instance_uid TEXT,
+    CHECK (study_uid IS NOT NULL OR accession_number IS NOT NULL),
+    CHECK ((vote = 'withdrawn') <= (replaces IS NOT NULL)),
+    UNIQUE (reader_id, key)
+);
+CREATE INDEX votes_study ON votes (study_uid);
+CREATE INDEX votes_accession ON votes (accession_number);
+CREATE TRIGGER votes_keep BEFORE UPDATE ON votes BEGIN
+    SELECT raise(ABORT, 'votes are append-only');
+END;
+CREATE TRIGGER votes_stay BEFORE DELETE ON votes BEGIN
+    SELECT raise(ABORT, 'votes are append-only');
+END;
+
+CREATE TABLE verdict_views (
+    reader_id TEXT NOT NULL REFERENCES readers,
+    study_uid TEXT NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (reader_id, study_uid)
+) WITHOUT ROWID;
+
+CREATE TABLE marks (
+    id INTEGER PRIMARY KEY,
+    sop_instance_uid TEXT NOT NULL UNIQUE,
+    study_uid TEXT NOT NULL,
+    series_uid TEXT,
+    vote TEXT NOT NULL,
+    reasons TEXT NOT NULL DEFAULT '[]',
+    why_no_vote TEXT NOT NULL,
+    received_at REAL NOT NULL
+);
+CREATE INDEX marks_study ON marks (study_uid);
+
+CREATE TABLE alarms (
+    id INTEGER PRIMARY KEY,
+    series_uid TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    calling_ae TEXT NOT NULL,
+    raised_at REAL NOT NULL,
+    closed_at REAL,
+    closed_by TEXT,
+    UNIQUE (series_uid, run)
+);
+CREATE INDEX alarms_open ON alarms (calling_ae) WHERE closed_at IS NULL;
+
+CREATE TABLE labels (
+    id INTEGER PRIMARY KEY,
+    series_uid TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    question TEXT NOT NULL,
+    found TEXT,
+    label TEXT NOT NULL,
+    reader_id TEXT NOT NULL REFERENCES readers,
+    at REAL NOT NULL
+);
+CREATE INDEX labels_series ON labels (series_uid, question);
+
+CREATE TABLE prompts (
+    id TEXT PRIMARY KEY,
+    study_uid TEXT NOT NULL,
+    series_uid TEXT,
+    reader_id TEXT NOT NULL REFERENCES readers,
+    reason TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    closed_at REAL,
+    outcome TEXT,
+    UNIQUE (study_uid, reader_id)
+);
+CREATE INDEX prompts_open ON prompts (reader_id) WHERE closed_at IS NULL;
+
+CREATE TABLE gradings (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
+    series_uid TEXT NOT NULL,
+    reader_id TEXT NOT NULL REFERENCES readers,
+    kind TEXT NOT NULL CHECK (kind IN ('rating', 'consensus')),
+    straight_reject INTEGER NOT NULL,
+    gadolinium INTEGER,
+    motion INTEGER,
+    contrast INTEGER,
+    noise INTEGER,
+    at REAL NOT NULL,
+    ms INTEGER,
+    source TEXT NOT NULL,
+    UNIQUE (reader_id, key)
+);
+CREATE INDEX gradings_series ON gradings (series_uid);
+"""
+
+MIGRATIONS: list[str] = [SPINE, COUNTER]
 """Step *n* brings the schema from version *n* - 1 to *n* (``PRAGMA user_version``)."""

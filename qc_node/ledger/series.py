@@ -135,6 +135,16 @@ class SeriesTable:
             self.event(series_uid, run, at, state, sentence)
             return cursor.rowcount == 1
 
+    def fail_report(self, series_uid: str, run: int, at: float, sentence: str) -> None:
+        """End a judged run whose report could not be written."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE series SET state = 'failed', sentence = ? WHERE series_uid = ? AND run = ?"
+                " AND state = 'judged'",
+                (sentence, series_uid, run),
+            )
+            self.event(series_uid, run, at, "failed", sentence)
+
     def judge_again(self, series_uid: str, at: float) -> bool:
         """Queue a finished series once more under the next run (new model, new rules)."""
         with self._db.transaction() as conn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from qc_node.ledger.database import Database
@@ -32,6 +34,18 @@ class Studies:
                 " description = coalesce(?, description) WHERE study_uid = ?",
                 (accession_number, description, study_uid),
             )
+
+    def note_missing(self, study_uid: str, sentences: Sequence[str]) -> None:
+        """Keep what was expected of the study and did not come (empty: everything came)."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE studies SET missing = ? WHERE study_uid = ?", (json.dumps(list(sentences)), study_uid)
+            )
+
+    def missing(self, study_uid: str) -> tuple[str, ...]:
+        """The sentences of :meth:`note_missing`."""
+        value = self._db.value("SELECT missing FROM studies WHERE study_uid = ?", (study_uid,))
+        return tuple(json.loads(value)) if value else ()
 
     def due(self, now: float) -> list[Row]:
         """Open studies whose timer has run out."""

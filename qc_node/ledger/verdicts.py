@@ -93,11 +93,12 @@ class Verdicts:
 
     def training_to_remove(self, older_than: float, limit: int = 100) -> list[Row]:
         """Verdicts whose kept network input and thumbnails are older than the retention allows."""
-        return self._db.rows(
+        rows = self._db.rows(
             "SELECT * FROM verdicts WHERE judged_at < ? AND (training_path IS NOT NULL OR thumbnails != '[]')"
             " LIMIT ?",
             (older_than, limit),
         )
+        return [_decoded(row) for row in rows]
 
     def forget_training(self, verdict_id: int) -> None:
         """Note that the kept network input and thumbnails are gone."""

@@ -1,0 +1,41 @@
+"""What is kept for how long: images until the report is out, network inputs as long as votes may come.
+
+Rows of the ledger are never deleted.
+"""
+
+from __future__ import annotations
+
+from qc_node.ledger import Ledger
+from qc_node.spool import Spool
+
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
+
+
+def remove_old(
+    ledger: Ledger, spool: Spool, now: float, keep_images_h: float, keep_training_days: float
+) -> tuple[int, int]:
+    """Delete images and network inputs that are past their time.
+
+    Returns
+    -------
+    tuple of int
+        How many series lost their images, and how many verdicts their network input.
+    """
+    series = 0
+    for row in ledger.series.images_to_remove(now - keep_images_h * HOUR_S):
+        # the row first: a file without a row would be taken in again at the next start
+        if not ledger.series.mark_images_removed(row["series_uid"], row["last_received"], now):
+            continue
+        for name in ledger.instances.paths_of_series(row["series_uid"]):
+            spool.remove(name)
+        series += 1
+    inputs = 0
+    for row in ledger.verdicts.training_to_remove(now - keep_training_days * DAY_S):
+        ledger.verdicts.forget_training(row["id"])
+        for name in (row["training_path"], *row["thumbnails"]):
+            if name:
+                spool.remove(name)
+        inputs += 1
+    return series, inputs
+
