@@ -59,8 +59,7 @@ class SeriesTable:
         """Persist a timer, unless another instance came in meanwhile."""
         with self._db.transaction() as conn:
             conn.execute(
-                "UPDATE series SET due_at = ? WHERE series_uid = ? AND last_received = ?"
-                " AND state = 'receiving'",
+                "UPDATE series SET due_at = ? WHERE series_uid = ? AND last_received = ? AND state = 'receiving'",
                 (due_at, series_uid, last_received),
             )
 
@@ -161,7 +160,7 @@ class SeriesTable:
         """Finished series whose images may go: nothing of theirs waits for delivery any more."""
         return self._db.rows(
             "SELECT * FROM series WHERE images_removed_at IS NULL AND last_received < ?"
-            " AND state IN ('reported', 'skipped') AND NOT EXISTS ("
+            " AND state IN ('reported', 'skipped', 'failed') AND NOT EXISTS ("
             "  SELECT 1 FROM reports JOIN deliveries USING (sop_instance_uid)"
             "  WHERE reports.series_uid = series.series_uid AND deliveries.state = 'pending')"
             " ORDER BY last_received LIMIT ?",

@@ -103,9 +103,7 @@ class Verdicts:
     def forget_training(self, verdict_id: int) -> None:
         """Note that the kept network input and thumbnails are gone."""
         with self._db.transaction() as conn:
-            conn.execute(
-                "UPDATE verdicts SET training_path = NULL, thumbnails = '[]' WHERE id = ?", (verdict_id,)
-            )
+            conn.execute("UPDATE verdicts SET training_path = NULL, thumbnails = '[]' WHERE id = ?", (verdict_id,))
 
     def models(self) -> list[Row]:
         """Every model that ever gave a verdict here."""
