@@ -53,7 +53,9 @@ class DemoPacs:
         try:
             self._server = ae.start_server(("127.0.0.1", self._port), block=False, evt_handlers=handlers)
         except OSError as error:
-            raise QcNodeError(f"The demonstration PACS cannot listen on port {self._port}: {error.strerror}.") from error
+            raise QcNodeError(
+                f"The demonstration PACS cannot listen on port {self._port}: {error.strerror}."
+            ) from error
         return self
 
     @property
@@ -95,9 +97,14 @@ class DemoPacs:
 
     def _find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         """Answer at SERIES level with the number of instances; 0xFF00 per match."""
-        wanted = (event.identifier.get("StudyInstanceUID"), event.identifier.get("SeriesInstanceUID"))
+        study_uid = event.identifier.get("StudyInstanceUID")
+        series_uid = event.identifier.get("SeriesInstanceUID") or None
         with self._lock:
-            found = {k: len(v) for k, v in self._counts.items() if k[0] == wanted[0] and wanted[1] in (k[1], "", None)}
+            found = {
+                key: len(uids)
+                for key, uids in self._counts.items()
+                if key[0] == study_uid and series_uid in (key[1], None)
+            }
         for (study, series), count in found.items():
             answer = Dataset()
             answer.QueryRetrieveLevel = "SERIES"

@@ -52,7 +52,8 @@ def datasets(sample: Sample, now: datetime) -> Iterator[Dataset]:
         ds.InstanceNumber = k + 1
         ds.ImagesInAcquisition = count
         ds.ImagePositionPatient = _numbers(sample.affine[:3, 3] + k * columns[:, 2])
-        ds.ImageOrientationPatient = _numbers(np.concatenate([columns[:, 0] / spacing[0], columns[:, 1] / spacing[1]]))
+        directions = np.concatenate([columns[:, 0] / spacing[0], columns[:, 1] / spacing[1]])
+        ds.ImageOrientationPatient = _numbers(directions)
         ds.PixelSpacing = _numbers([spacing[1], spacing[0]])
         ds.SliceThickness = _numbers([spacing[2]])[0]
         _modality(ds, sample)

@@ -32,6 +32,16 @@ class SeriesTable:
         rows = self._db.rows("SELECT state, count(*) AS n FROM series GROUP BY state")
         return {row["state"]: row["n"] for row in rows}
 
+    def waiting_since(self) -> dict[str, float]:
+        """When the oldest series of each unfinished state entered it (``judged``: when its report was due)."""
+        rows = self._db.rows(
+            "SELECT state, min(CASE state WHEN 'receiving' THEN first_received WHEN 'queued' THEN closed_at"
+            " WHEN 'judging' THEN claimed_at ELSE report_after END) AS since"
+            " FROM series LEFT JOIN verdicts USING (series_uid, run)"
+            " WHERE state IN ('receiving', 'queued', 'judging', 'judged') GROUP BY state"
+        )
+        return {row["state"]: row["since"] for row in rows if row["since"] is not None}
+
     def event(self, series_uid: str, run: int, at: float, event: str, detail: str | None = None) -> None:
         """Leave a line in the history of a series."""
         with self._db.transaction() as conn:

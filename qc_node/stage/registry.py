@@ -61,6 +61,18 @@ def choose_device(wish: str) -> str:
     return wish
 
 
+def cards(models_dir: Path) -> list[tuple[Path, weights.Card]]:
+    """The model card of every reading room, with its folder.
+
+    Raises
+    ------
+    QcNodeError
+        A card is missing or malformed.
+    """
+    folders = [models_dir / name for name in FOLDERS.values()]
+    return [(folder, weights.read_card(folder)) for folder in folders]
+
+
 class Registry:
     """The reading rooms of one models folder; each is loaded when first asked for.
 

@@ -199,9 +199,7 @@ class Worker:
         self._ledger.series.finish(row["series_uid"], row["run"], "failed", self._wall(), sentence=sentence)
         self._tell(row, "failed", None, sentence)
 
-    def _tell(
-        self, row: Mapping[str, Any], state: str, outcome: Outcome | None, sentence: str | None
-    ) -> None:
+    def _tell(self, row: Mapping[str, Any], state: str, outcome: Outcome | None, sentence: str | None) -> None:
         verdict = outcome.verdict if outcome else None
         self._emit(
             {

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from qc_node.domain import ClosedBy, Finding, ModelIdentity, QcNodeError, Question, Stage, Verdict
+from qc_node.ledger import Ledger, Received
+from qc_node.ledger.deliveries import WrittenObject
+from qc_node.ledger.migrations import MIGRATIONS
+
+MODEL = ModelIdentity("m", "1", "ab" * 32)
+VERDICT = Verdict(Stage.BRAIN_MRI, MODEL, (Finding(Question.STRAIGHT_REJECT, False, {"yes": 0.0, "no": 1.0}),))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+def image(uid: str, at: float = 1.0, series: str = "S", opens: bool = True) -> Received:
+    return Received(
+        uid, "1.2", series, "ST", "1.2.840.10008.1.2.1", "MR", "SCANNER", f"images/{uid}", 10, at, opens
+    )
+
+
+def close(ledger: Ledger, series: str = "S", rule: str = ClosedBy.QUIET, at: float = 5.0) -> bool:
+    row = ledger.series.get(series)
+    assert row is not None
+    return ledger.series.close(series, row["last_received"], rule, at)
+
+
+def judge(ledger: Ledger, run: int = 1, at: float = 6.0, report_after: float = 6.0) -> None:
+    ledger.verdicts.add(
+        "S", run, VERDICT, claims={"modality": "MR"}, warnings=["w"], timings={"read": 0.1},
+        source_path="images/a", at=at, report_after=report_after, thumbnails=["t"],
+    )  # fmt: skip
+    assert ledger.series.finish("S", run, "judged", at, stage="brain_mri")
+
+
+def written(uid: str, run: int = 1) -> WrittenObject:
+    return WrittenObject(uid, "1.2.840.10008.5.1.4.1.1.88.33", "S", "ST", run, "sr", f"reports/{uid}")
+
+
+def test_the_same_instance_twice_is_one_row(ledger: Ledger) -> None:
+    assert ledger.instances.add([image("a"), image("a"), image("b", 2.0)]) == [True, False, True]
+    assert ledger.instances.add([image("b", 9.0)]) == [False]
+    row = ledger.series.get("S")
+    assert row is not None
+    assert (row["instances"], row["last_received"], row["run"], row["state"]) == (2, 2.0, 1, "receiving")
+
+
+def test_a_report_or_key_object_never_opens_a_series(ledger: Ledger) -> None:
+    ledger.instances.add([image("k", opens=False)])
+    assert ledger.series.get("S") is None
+    assert [o["sop_instance_uid"] for o in ledger.instances.unhandled_objects()] == ["k"]
+    ledger.instances.mark_handled("k")
+    assert ledger.instances.unhandled_objects() == []
+
+
+def test_an_image_that_arrives_while_closing_keeps_the_series_open(ledger: Ledger) -> None:
+    ledger.instances.add([image("a", 1.0)])
+    ledger.instances.add([image("b", 2.0)])
+    assert not ledger.series.close("S", 1.0, ClosedBy.QUIET, 5.0)
+    ledger.series.set_due("S", 1.0, 99.0)
+    assert [r["series_uid"] for r in ledger.series.due(3.0)] == ["S"], "the stale timer must not be persisted"
+    assert close(ledger)
+
+
+@pytest.mark.parametrize("state", ["queued", "judging", "judged", "skipped", "reported"])
+def test_a_late_image_reopens_the_series_under_the_next_run(ledger: Ledger, state: str) -> None:
+    ledger.instances.add([image("a")])
+    close(ledger)
+    if state != "queued":
+        ledger.series.claim(5.5)
+    if state == "skipped":
+        ledger.series.finish("S", 1, "skipped", 6.0, sentence="a localiser")
+    if state in ("judged", "reported"):
+        judge(ledger)
+    if state == "reported":
+        ledger.deliveries.post([written("r1")], ["PACS"], 7.0, reported=("S", 1))
+    row = ledger.series.get("S")
+    assert row is not None and row["state"] == state
+    ledger.instances.add([image("late", 8.0)])
+    row = ledger.series.get("S")
+    assert row is not None
+    assert (row["state"], row["run"], row["sentence"], row["closed_by"]) == ("receiving", 2, None, None)
+    assert not ledger.series.finish("S", 1, "judged", 9.0), "the run of before the late image is history"
+    assert ledger.verdicts.to_report(100.0) == []
+
+
+def test_what_a_dead_worker_held_goes_back_and_finally_fails(ledger: Ledger) -> None:
+    ledger.instances.add([image("a")])
+    close(ledger)
+    for attempt in (1, 2, 3):
+        (row,) = ledger.series.claim(6.0)
+        assert row["attempts"] == attempt
+        assert ledger.series.claim(6.0) == []
+        ledger.series.requeue_claimed(3, 7.0)
+    row = ledger.series.get("S")
+    assert row is not None
+    assert row["state"] == "failed" and "3 times" in row["sentence"]
+
+
+def test_two_workers_never_claim_the_same_series(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.instances.add([image(f"i{n}", 1.0, f"S{n}") for n in range(40)])
+    for n in range(40):
+        close(ledger, f"S{n}")
+    claimed: list[str] = []
+
+    def work() -> None:
+        while rows := ledger.series.claim(6.0):
+            claimed.extend(r["series_uid"] for r in rows)
+        ledger.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(claimed) == sorted(f"S{n}" for n in range(40))
+
+
+def test_a_report_waits_until_it_is_due(ledger: Ledger) -> None:
+    ledger.instances.add([image("a")])
+    close(ledger)
+    ledger.series.claim(5.5)
+    judge(ledger, report_after=36.0)
+    assert ledger.verdicts.to_report(35.0) == []
+    assert ledger.verdicts.next_report_at() == 36.0
+    (row,) = ledger.verdicts.to_report(36.0)
+    assert row["verdict"] == VERDICT and row["claims"] == {"modality": "MR"} and row["warnings"] == ["w"]
+
+
+def test_the_outbox_keeps_order_and_holds_the_line_while_the_head_waits(ledger: Ledger) -> None:
+    ledger.instances.add([image("a")])
+    ledger.deliveries.post([written("r1"), written("r2", 2)], ["PACS", "ARCHIVE"], 10.0)
+    ledger.deliveries.post([written("r1")], ["PACS"], 11.0)
+    first, second = ledger.deliveries.next_pending("PACS", 12.0)
+    assert [first["sop_instance_uid"], second["sop_instance_uid"]] == ["r1", "r2"]
+    ledger.deliveries.retry(first["id"], 20.0, "the PACS is down")
+    assert ledger.deliveries.next_pending("PACS", 15.0) == []
+    assert ledger.deliveries.next_attempt_at("PACS") == 20.0
+    ledger.deliveries.sent(first["id"], 21.0)
+    assert [r["sop_instance_uid"] for r in ledger.deliveries.next_pending("PACS", 21.0)] == ["r2"]
+    assert len(ledger.deliveries.next_pending("ARCHIVE", 21.0)) == 2
+    assert ledger.deliveries.counts() == {"sent": 1, "pending": 3}
+
+
+def test_only_what_was_asked_for_can_be_committed(ledger: Ledger) -> None:
+    ledger.deliveries.post([written("r1")], ["PACS"], 10.0)
+    (row,) = ledger.deliveries.next_pending("PACS", 10.0)
+    assert not ledger.deliveries.committed("r1", "9.9", 11.0)
+    ledger.deliveries.sent(row["id"], 12.0)
+    ledger.deliveries.commitment_asked(row["id"], "9.9", 12.0)
+    assert not ledger.deliveries.committed("r1", "8.8", 13.0)
+    assert ledger.deliveries.committed("r1", "9.9", 13.0)
+    assert ledger.deliveries.counts() == {"committed": 1}
+
+
+def test_images_stay_while_a_delivery_is_pending(ledger: Ledger) -> None:
+    ledger.instances.add([image("a")])
+    close(ledger)
+    ledger.series.claim(5.5)
+    judge(ledger)
+    ledger.deliveries.post([written("r1")], ["PACS"], 7.0, reported=("S", 1))
+    assert ledger.series.images_to_remove(100.0) == []
+    (row,) = ledger.deliveries.next_pending("PACS", 8.0)
+    ledger.deliveries.sent(row["id"], 9.0)
+    assert [r["series_uid"] for r in ledger.series.images_to_remove(100.0)] == ["S"]
+    assert not ledger.series.mark_images_removed("S", 0.5, 101.0)
+    assert ledger.series.mark_images_removed("S", 1.0, 101.0)
+    assert ledger.series.images_to_remove(200.0) == []
+
+
+def test_the_pacs_count_remembers_since_when_it_holds(ledger: Ledger) -> None:
+    ledger.instances.add([image("a")])
+    since = []
+    for at, count in ((10.0, 1), (11.0, 1), (14.0, 2), (15.0, None), (16.0, None)):
+        ledger.series.set_pacs_count("S", count, at)
+        row = ledger.series.get("S")
+        assert row is not None
+        since.append(row["pacs_count_since"])
+    assert since == [10.0, 10.0, 14.0, 15.0, 15.0]
+
+
+def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    Ledger(path).db.conn.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
+    with pytest.raises(QcNodeError, match="newer than this qc-node"):
+        Ledger(path)
+
+
+def test_a_file_that_is_no_ledger_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(QcNodeError, match="cannot be opened"):
+        Ledger(path)
+
+
+def test_a_transaction_is_all_or_nothing(ledger: Ledger) -> None:
+    with pytest.raises(RuntimeError), ledger.db.transaction():
+        ledger.instances.add([image("a")])
+        raise RuntimeError
+    assert not ledger.instances.known("a")
