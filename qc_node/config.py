@@ -200,6 +200,8 @@ class ClassifySettings(_Section):
     """``auto`` takes the first GPU if there is one, else the CPU."""
     batch: Annotated[int, Field(ge=1, le=256)] = 4
     """Most series judged together on a GPU; the CPU takes them one by one."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """Threads of the classifier process; 0 takes as many as there are cores."""
     models_dir: Path = Field(default_factory=default_models_dir)
     """Folder of the weights (default: the ones that came with the program)."""
 
@@ -465,7 +467,7 @@ def _sentence(
         message = message[0].lower() + message[1:]
         shown = "" if isinstance(cause, _MisplacedError) else f", not {_shown(loc, data)}"
         what = f"{_key(loc)} {message}{shown}"
-    more = f" ({len(faults) - 1} more such faults follow)" if len(faults) > 1 else ""
+    more = f" ({len(faults) - 1} more at fault)" if len(faults) > 1 else ""
     return f"{place}: {what}{more}."
 
 

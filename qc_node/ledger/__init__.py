@@ -50,6 +50,16 @@ class Ledger:
         self.prompts = Prompts(self.db)
         self.gradings = Gradings(self.db)
 
+    def prove_writable(self, timeout_s: float = 2.0) -> None:
+        """Take the write lock on a connection of its own and give it back; changes nothing.
+
+        Raises
+        ------
+        QcNodeError
+            Another writer holds the lock for longer than `timeout_s`, the disk is read-only or gone.
+        """
+        self.db.prove_writable(timeout_s)
+
     def close(self) -> None:
         """Close the calling thread's connection."""
         self.db.close()

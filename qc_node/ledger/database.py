@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,15 @@ class Database:
         """The first column of the first row, or None."""
         row = self.conn.execute(sql, params).fetchone()
         return None if row is None else row[0]
+
+    def prove_writable(self, timeout_s: float) -> None:
+        """Take the write lock within `timeout_s` and give it back (see :meth:`Ledger.prove_writable`)."""
+        try:
+            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=rw", timeout_s, uri=True)) as conn:
+                conn.execute("BEGIN IMMEDIATE")
+                conn.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise QcNodeError(f"The ledger {self.path} cannot be written: {error}.") from error
 
     def close(self) -> None:
         """Close this thread's connection."""

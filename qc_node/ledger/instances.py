@@ -123,3 +123,7 @@ class Instances:
     def quarantined(self) -> list[dict[str, Any]]:
         """Everything in quarantine, oldest first."""
         return self._db.rows("SELECT * FROM quarantine ORDER BY id")
+
+    def quarantine_count(self) -> int:
+        """How many things are in quarantine."""
+        return int(self._db.value("SELECT count(*) FROM quarantine"))

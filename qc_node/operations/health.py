@@ -1,0 +1,208 @@
+"""Is the node alive, and is it able to take and deliver work?
+
+Checks return values; whoever asks (``/healthz``, ``/readyz``, ``/metrics``, ``doctor``) decides how to show
+them.  *Alive* means that a restart would not help; *ready* means that images can come in, be judged and
+go out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from qc_node.domain import QcNodeError
+from qc_node.ledger import Ledger
+from qc_node.spool import Spool
+
+
+class Code(StrEnum):
+    """What a check found."""
+
+    OK = "ok"
+    """Nothing to complain about."""
+    LEDGER_NOT_WRITABLE = "ledger_not_writable"
+    """The SQLite file is locked, read-only or gone: nothing may be acknowledged."""
+    DISK_LOW = "disk_low"
+    """Less free space than ``[disk] low_watermark_gb``: images are refused with 0xA700."""
+    SPOOL_NOT_WRITABLE = "spool_not_writable"
+    """No file can be written in the data folder."""
+    RECEPTION_DOWN = "reception_down"
+    """Nobody listens on the DICOM port."""
+    WORKER_DOWN = "worker_down"
+    """The classifier process is not there, or its models are not loaded yet."""
+    WORKER_STUCK = "worker_stuck"
+    """Series wait, and none has been taken for too long."""
+    OUTBOX_STUCK = "outbox_stuck"
+    """The oldest report has waited for too long: the destination does not take it."""
+    MODELS_NOT_VERIFIED = "models_not_verified"
+    """A model file is missing or its hash is not the one on its card."""
+    CHECK_FAILED = "check_failed"
+    """The check itself could not be carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: a short name, what was found, and a sentence for people (empty when all is well)."""
+
+    name: str
+    code: Code = Code.OK
+    sentence: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.code is Code.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All checks of one question."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def http_status(self) -> int:
+        """200, or 503 (Service Unavailable)."""
+        return 200 if self.ok else 503
+
+    def as_json(self) -> str:
+        """``{"status": "ok"|"failing", "checks": [{"name", "code", "sentence"}]}``."""
+        checks = [{"name": c.name, "code": c.code.value, "sentence": c.sentence} for c in self.checks]
+        return json.dumps({"status": "ok" if self.ok else "failing", "checks": checks})
+
+
+Probe = Callable[[], Check]
+
+
+class Health:
+    """The node's checks, asked afresh each time.
+
+    Parameters
+    ----------
+    vital
+        Checks that only a restart can mend; they make ``/healthz``.
+    working
+        Everything else that taking and delivering work needs; with the vital ones they make ``/readyz``.
+    """
+
+    def __init__(self, vital: Sequence[Probe], working: Sequence[Probe] = ()) -> None:
+        self._vital = tuple(vital)
+        self._working = tuple(working)
+
+    def alive(self) -> Report:
+        """What ``/healthz`` says."""
+        return Report(tuple(_ask(probe) for probe in self._vital))
+
+    def ready(self) -> Report:
+        """What ``/readyz`` says."""
+        return Report(tuple(_ask(probe) for probe in (*self._vital, *self._working)))
+
+
+def _ask(probe: Probe) -> Check:
+    try:
+        return probe()
+    except Exception as error:
+        name = getattr(probe, "check_name", "check")
+        return Check(name, Code.CHECK_FAILED, f"The check could not be made ({type(error).__name__}).")
+
+
+def _named(name: str, ask: Callable[[], tuple[Code, str] | None]) -> Probe:
+    def probe() -> Check:
+        fault = ask()
+        return Check(name) if fault is None else Check(name, *fault)
+
+    probe.check_name = name  # type: ignore[attr-defined]
+    return probe
+
+
+# -- the checks ------------------------------------------------------------------------------------------
+def reception_probe(listening: Callable[[], bool]) -> Probe:
+    """``reception``: the DICOM port is listened on."""
+
+    def ask() -> tuple[Code, str] | None:
+        return None if listening() else (Code.RECEPTION_DOWN, "Nobody listens on the DICOM port.")
+
+    return _named("reception", ask)
+
+
+def ledger_probe(ledger: Ledger) -> Probe:
+    """``ledger``: a write can begin."""
+
+    def ask() -> tuple[Code, str] | None:
+        try:
+            ledger.prove_writable()
+        except QcNodeError as error:
+            return Code.LEDGER_NOT_WRITABLE, str(error)
+        return None
+
+    return _named("ledger", ask)
+
+
+def disk_probe(spool: Spool, low_watermark_bytes: float) -> Probe:
+    """``disk``: a file can be made, and more is free than the watermark."""
+
+    def ask() -> tuple[Code, str] | None:
+        try:
+            temp = spool.temp()
+            try:
+                temp.write(b"\0")
+            finally:
+                temp.discard()
+        except OSError as error:
+            return Code.SPOOL_NOT_WRITABLE, f"The data folder cannot be written: {error.strerror or error}."
+        free = spool.free_bytes()
+        if free < low_watermark_bytes:
+            return (
+                Code.DISK_LOW,
+                f"Only {free / 1e9:.1f} GB are free; below {low_watermark_bytes / 1e9:g} GB images are refused.",
+            )
+        return None
+
+    return _named("disk", ask)
+
+
+def worker_probe(alive: Callable[[], bool], ledger: Ledger, clock: Callable[[], float], stuck_s: float) -> Probe:
+    """``worker``: the classifier is there, and no series has waited or been judged for `stuck_s`."""
+
+    def ask() -> tuple[Code, str] | None:
+        if not alive():
+            return Code.WORKER_DOWN, "The classifier process is not running or still loads its models."
+        judging = ledger.series.waiting_since().get("judging")
+        if judging is not None and clock() - judging > stuck_s:
+            return Code.WORKER_STUCK, f"One series has been judged for more than {stuck_s:g} s."
+        return None
+
+    return _named("worker", ask)
+
+
+def outbox_probe(ledger: Ledger, clock: Callable[[], float], stuck_s: float) -> Probe:
+    """``outbox``: no report has waited for its destination longer than `stuck_s`."""
+
+    def ask() -> tuple[Code, str] | None:
+        oldest = ledger.deliveries.oldest_pending()
+        if oldest is None or clock() - oldest <= stuck_s:
+            return None
+        waiting = ledger.deliveries.counts().get("pending", 0)
+        return (
+            Code.OUTBOX_STUCK,
+            f"{waiting} reports wait for their destination, the oldest for {(clock() - oldest) / 60:.0f} min.",
+        )
+
+    return _named("outbox", ask)
+
+
+def models_probe(fault: Callable[[], str | None]) -> Probe:
+    """``models``: every weights file has the hash of its card; `fault` gives the sentence when not."""
+
+    def ask() -> tuple[Code, str] | None:
+        sentence = fault()
+        return None if sentence is None else (Code.MODELS_NOT_VERIFIED, sentence)
+
+    return _named("models", ask)

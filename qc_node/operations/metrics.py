@@ -1,0 +1,232 @@
+"""Prometheus metrics: names and labels are part of the outward contract (``docs/operations.md``).
+
+No label ever carries patient data, and no label can grow without bound: what a stranger may choose
+(AE titles, modalities, sites) is checked against what is known, and everything else is ``other``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from qc_node import __version__
+from qc_node.domain import ModelIdentity, Stage, Verdict
+from qc_node.ledger import Ledger
+from qc_node.operations.health import Health
+from qc_node.operations.listener import Answer, Listener
+from qc_node.spool import Spool
+
+OTHER = "other"
+
+RECEIVE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""From "a page-cache write" to "the disk is in trouble"."""
+STEP_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 60.0)
+LATENCY_BUCKETS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 60.0, 120.0, 300.0, 600.0, 3600.0)
+"""Fine around the 3 s that are promised, coarse where only the order of magnitude matters."""
+
+STAGES = (*(stage.value for stage in Stage), "none")
+"""Values of the label ``stage``; ``none`` for series that no reading room judges."""
+OUTCOMES = ("reported", "judged", "skipped", "failed")
+"""Values of the label ``outcome`` of ``qc_node_series_total``."""
+STEPS = ("complete", "queue", "read", "preprocess", "infer", "total", "write", "deliver")
+"""Values of the label ``step``: the thresholds a series crosses."""
+QUEUES = ("receiving", "queued", "judging", "judged", "outbox", "outbox_failed", "quarantine")
+"""Values of the label ``queue``: unfinished series by state, objects in the outbox, and the quarantine."""
+DELIVERY_OUTCOMES = ("sent", "committed", "retry", "failed")
+VOTES = ("good", "acceptable", "poor")
+_MODALITY_TERMS = (
+    "AR AU BDUS BI BMD CR CT CFM DG DX ECG EPS ES FID GM HC HD IO IOL IVOCT IVUS KER KO LEN LS M3D MG MR NM "
+    "OAM OCT OP OPM OPT OPV OSS OT PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTPLAN RTRECORD RTSTRUCT "
+    "SEG SM SMR SR SRF STAIN TG US VA XA XC"
+)
+MODALITIES = frozenset(_MODALITY_TERMS.split())
+"""Defined terms of Modality (0008,0060), PS3.3 C.7.3.1.1.1."""
+MOST_SITES = 100
+"""Sites beyond this many are ``other``."""
+
+
+class Metrics:
+    """All metrics of one node, in a registry of their own.
+
+    Parameters
+    ----------
+    calling_aes
+        AE titles that may appear in ``calling_ae``; any other is ``other``.
+    destinations
+        Peer names that may appear in ``destination``.
+    """
+
+    def __init__(self, calling_aes: Iterable[str] = (), destinations: Iterable[str] = ()) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._aes = frozenset(calling_aes)
+        self._destinations = frozenset(destinations)
+        self._sites: set[str] = set()
+        self._health: Health | None = None
+        self._before_scrape: list[Callable[[], None]] = []
+
+        self._instances = self._counter(
+            "instances_received", "Instances received by C-STORE", "calling_ae", "status"
+        )
+        self._receive = self._histogram(
+            "receive_seconds", "Time from request to response of one C-STORE", RECEIVE_BUCKETS_S
+        )
+        self._series = self._counter("series", "Series that ended a run, by outcome", "stage", "outcome")
+        self._latency = self._histogram(
+            "series_latency_seconds", "Last image received to report acknowledged", LATENCY_BUCKETS_S
+        )
+        self._steps = self._histogram("step_seconds", "Time that one step took", STEP_BUCKETS_S, "step")
+        self._depth = self._gauge("queue_depth", "What waits, by queue", "queue")
+        self._oldest = self._gauge("queue_oldest_seconds", "Age of the oldest series in a queue", "queue")
+        self._outbox_oldest = self._gauge("outbox_oldest_seconds", "Age of the oldest object not yet delivered")
+        self._deliveries = self._counter("deliveries", "Attempts to deliver an object", "destination", "outcome")
+        self._verdicts = self._counter("verdicts", "Answers given", "stage", "finding", "value")
+        self._votes = self._counter("votes", "Votes by people", "vote", "site", "modality")
+        self._models = self._gauge("model_info", "Model in use (always 1)", "stage", "name", "version")
+        self._disk = self._gauge("disk_free_bytes", "Free space where the data folder is")
+        self._checks = self._gauge("check_ok", "1 if the check passes, else 0", "check")
+        self._gauge("build_info", "Version of the program (always 1)", "version").labels(__version__).set(1)
+
+        for stage in STAGES:
+            for outcome in OUTCOMES:
+                self._series.labels(stage, outcome)
+        for queue in QUEUES:
+            self._depth.labels(queue).set(0)
+        for destination in self._destinations:
+            for outcome in DELIVERY_OUTCOMES:
+                self._deliveries.labels(destination, outcome)
+        for ae in (*self._aes, OTHER):
+            self._instances.labels(ae, "0x0000")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"qc_node_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"qc_node_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"qc_node_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    # -- what happened -------------------------------------------------------------------------------
+    def instance_received(self, calling_ae: str, status: int, seconds: float) -> None:
+        """One C-STORE from `calling_ae` was answered with `status` after `seconds`."""
+        self._instances.labels(_known(calling_ae, self._aes), status_label(status)).inc()
+        self._receive.observe(seconds)
+
+    def series_finished(self, stage: str | None, outcome: str, latency_s: float | None = None) -> None:
+        """A run of a series ended; `latency_s` (last image to report acknowledged) where there is one."""
+        self._series.labels(_known(stage or "none", STAGES), _known(outcome, OUTCOMES)).inc()
+        if latency_s is not None:
+            self._latency.observe(latency_s)
+
+    def step(self, step: str, seconds: float) -> None:
+        """One step (:data:`STEPS`) took `seconds`."""
+        self._steps.labels(_known(step, STEPS)).observe(seconds)
+
+    def delivery(self, destination: str, outcome: str) -> None:
+        """One attempt to deliver: an outcome of :data:`DELIVERY_OUTCOMES`."""
+        self._deliveries.labels(_known(destination, self._destinations), _known(outcome, DELIVERY_OUTCOMES)).inc()
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Count every answer of a verdict; an abstention is ``undetermined``."""
+        for finding in verdict.findings:
+            if finding.value is None:
+                value = "undetermined"
+            elif isinstance(finding.value, bool):
+                value = "yes" if finding.value else "no"
+            else:
+                value = str(finding.value)
+            self._verdicts.labels(verdict.stage.value, finding.question.value, value).inc()
+
+    def vote(self, vote: str, site: str, modality: str) -> None:
+        """A person voted ``good``, ``acceptable`` or ``poor`` on a study of `modality` at `site`."""
+        if len(self._sites) < MOST_SITES:
+            self._sites.add(site)
+        self._votes.labels(_known(vote, VOTES), _known(site, self._sites), _known(modality, MODALITIES)).inc()
+
+    # -- what is -------------------------------------------------------------------------------------
+    def queue_depth(self, queue: str, depth: int) -> None:
+        """How much waits in one of :data:`QUEUES`."""
+        self._depth.labels(_known(queue, QUEUES)).set(depth)
+
+    def model(self, stage: Stage, identity: ModelIdentity) -> None:
+        """`identity` answers for `stage` from now on, in place of any other."""
+        for sample in next(iter(self._models.collect())).samples:
+            if sample.labels["stage"] == stage.value:
+                self._models.remove(*(sample.labels[label] for label in ("stage", "name", "version")))
+        self._models.labels(stage.value, identity.name, identity.version).set(1)
+
+    def observe_ledger(self, ledger: Ledger, spool: Spool, now: float) -> None:
+        """Set the gauges that the ledger and the disk answer for (`now` in seconds since the epoch)."""
+        states = ledger.series.counts()
+        since = ledger.series.waiting_since()
+        for state in ("receiving", "queued", "judging", "judged"):
+            self.queue_depth(state, states.get(state, 0))
+            self._oldest.labels(state).set(max(0.0, now - since[state]) if state in since else 0.0)
+        deliveries = ledger.deliveries.counts()
+        self.queue_depth("outbox", deliveries.get("pending", 0))
+        self.queue_depth("outbox_failed", deliveries.get("failed", 0))
+        self.queue_depth("quarantine", ledger.instances.quarantine_count())
+        oldest = ledger.deliveries.oldest_pending()
+        self._outbox_oldest.set(0.0 if oldest is None else max(0.0, now - oldest))
+        self._disk.set(spool.free_bytes())
+
+    def observe_health(self, health: Health) -> None:
+        """Show every check of `health` at each scrape, and answer ``/healthz`` and ``/readyz`` with it."""
+        self._health = health
+
+    def before_scrape(self, update: Callable[[], None]) -> None:
+        """Call `update` before each scrape, so that its gauges are never older than the question."""
+        self._before_scrape.append(update)
+
+    # -- the listener --------------------------------------------------------------------------------
+    def render(self, accept: str = "") -> Answer:
+        """The metrics as a scrape with the header ``Accept:`` `accept` gets them."""
+        for update in self._before_scrape:
+            update()
+        if self._health is not None:
+            for check in self._health.ready().checks:
+                self._checks.labels(check.name).set(1 if check.passed else 0)
+        encode, content_type = choose_encoder(accept)
+        return Answer(200, content_type, encode(self.registry))
+
+    def serve(self, host: str, port: int) -> Listener:
+        """Answer ``/metrics`` (and with health ``/healthz``, ``/readyz``) until :meth:`Listener.stop`.
+
+        Raises
+        ------
+        QcNodeError
+            The port is taken or the address is not ours; the sentence names ``[metrics]``.
+        """
+        return Listener("metrics", host, port, self._answer)
+
+    def _answer(self, path: str, accept: str) -> Answer:
+        if path == "/metrics":
+            return self.render(accept)
+        if self._health is not None and path in ("/healthz", "/readyz"):
+            report = self._health.alive() if path == "/healthz" else self._health.ready()
+            return Answer(report.http_status, "application/json", report.as_json().encode())
+        return Answer(404, "text/plain; charset=utf-8", b"Here are /metrics, /healthz and /readyz.\n")
+
+
+def status_label(status: int) -> str:
+    """A DIMSE status as a label: ``0x0000``, or its class as in PS3.4 B.2.3 (``0xA7xx``, ``0xCxxx``).
+
+    Examples
+    --------
+    >>> status_label(0), status_label(0xA700), status_label(0xC211)
+    ('0x0000', '0xA7xx', '0xCxxx')
+    """
+    if status == 0:
+        return "0x0000"
+    code = f"{status & 0xFFFF:04X}"
+    if re.match("A7|A9|B0|01", code):
+        return f"0x{code[:2]}xx"
+    return "0xCxxx" if code[0] == "C" else OTHER
+
+
+def _known(value: str, known: Iterable[str]) -> str:
+    return value if value in known else OTHER

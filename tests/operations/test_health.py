@@ -1,0 +1,137 @@
+"""Health: each check finds its fault, and only that one."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qc_node.ledger import Ledger, Received
+from qc_node.ledger.deliveries import WrittenObject
+from qc_node.operations.health import (
+    Check,
+    Code,
+    Health,
+    disk_probe,
+    ledger_probe,
+    models_probe,
+    outbox_probe,
+    reception_probe,
+    worker_probe,
+)
+from qc_node.spool import Spool
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path)
+
+
+def test_ledger_locked_by_another_writer(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "prove_writable", lambda: ledger.db.prove_writable(0.05))
+    assert ledger_probe(ledger)().code is Code.OK
+    other = sqlite3.connect(ledger.db.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    check = ledger_probe(ledger)()
+    assert check.code is Code.LEDGER_NOT_WRITABLE and "locked" in check.sentence
+    other.execute("ROLLBACK")
+    other.close()
+    assert ledger_probe(ledger)().passed
+
+
+def test_ledger_gone(ledger: Ledger) -> None:
+    ledger.close()
+    ledger.db.path.unlink()
+    assert ledger_probe(ledger)().code is Code.LEDGER_NOT_WRITABLE
+    assert not ledger.db.path.exists()
+
+
+def test_disk(spool: Spool) -> None:
+    assert disk_probe(spool, 0)().passed
+    low = disk_probe(spool, 1e18)()
+    assert low.code is Code.DISK_LOW and "GB are free" in low.sentence
+    (spool.root / "tmp").rmdir()
+    assert disk_probe(spool, 0)().code is Code.SPOOL_NOT_WRITABLE
+
+
+def test_reception() -> None:
+    assert reception_probe(lambda: True)().passed
+    assert reception_probe(lambda: False)().code is Code.RECEPTION_DOWN
+
+
+def add_series(ledger: Ledger, at: float) -> None:
+    ledger.instances.add(
+        [
+            Received(
+                "1.2.3",
+                "1.2.840.10008.5.1.4.1.1.4",
+                "1.2",
+                "1",
+                "1.2.840.10008.1.2.1",
+                "MR",
+                "MR1",
+                "images/x",
+                1,
+                at,
+            )
+        ]
+    )
+    ledger.series.close("1.2", at, "quiet", at)
+
+
+def test_worker_dead_or_stuck(ledger: Ledger) -> None:
+    now = 1000.0
+    probe = worker_probe(lambda: True, ledger, lambda: now, 180.0)
+    assert probe().passed
+    add_series(ledger, 0.0)
+    assert probe().passed, "a long queue alone is no fault of the worker"
+    ledger.series.claim(900.0)
+    assert probe().passed
+    now = 1081.0
+    assert probe().code is Code.WORKER_STUCK
+    assert worker_probe(lambda: False, ledger, lambda: now, 180.0)().code is Code.WORKER_DOWN
+
+
+def test_outbox(ledger: Ledger) -> None:
+    clock: Callable[[], float] = lambda: 1000.0  # noqa: E731
+    assert outbox_probe(ledger, clock, 300.0)().passed
+    ledger.deliveries.post([WrittenObject("1.2.9", "1.2", "1.2", "1", 1, "sr", "reports/x")], ["PACS"], 800.0)
+    assert outbox_probe(ledger, clock, 300.0)().passed
+    check = outbox_probe(ledger, clock, 100.0)()
+    assert check.code is Code.OUTBOX_STUCK and check.sentence.startswith("1 reports")
+
+
+def test_models() -> None:
+    assert models_probe(lambda: None)().passed
+    assert models_probe(lambda: "The model file x is missing.")() == Check(
+        "models", Code.MODELS_NOT_VERIFIED, "The model file x is missing."
+    )
+
+
+def test_alive_asks_only_what_a_restart_mends() -> None:
+    health = Health([reception_probe(lambda: True)], [models_probe(lambda: "Wrong hash.")])
+    assert health.alive().http_status == 200
+    ready = health.ready()
+    assert ready.http_status == 503
+    said = json.loads(ready.as_json())
+    assert said["status"] == "failing"
+    assert [c["code"] for c in said["checks"]] == ["ok", "models_not_verified"]
+
+
+def test_a_check_that_breaks_is_a_failed_check() -> None:
+    def broken() -> bool:
+        raise RuntimeError("1.2.3 of patient X")
+
+    report = Health([reception_probe(broken)]).alive()
+    assert report.http_status == 503
+    check = report.checks[0]
+    assert (check.name, check.code) == ("reception", Code.CHECK_FAILED)
+    assert "patient" not in check.sentence

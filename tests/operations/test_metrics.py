@@ -1,0 +1,240 @@
+"""Metrics: the contract's names, bounded labels, a listener that stops."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import urllib.request
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from qc_node.domain import (
+    BodyPart,
+    Finding,
+    ModelIdentity,
+    QcNodeError,
+    Question,
+    Reason,
+    Stage,
+    Verdict,
+    tier_finding,
+)
+from qc_node.ledger import Ledger, Received
+from qc_node.ledger.deliveries import WrittenObject
+from qc_node.operations.health import Check, Code, Health
+from qc_node.operations.metrics import MOST_SITES, Metrics, status_label
+from qc_node.spool import Spool
+
+CONTRACT = {
+    "qc_node_instances_received_total": {"calling_ae", "status"},
+    "qc_node_receive_seconds": set(),
+    "qc_node_series_total": {"stage", "outcome"},
+    "qc_node_series_latency_seconds": set(),
+    "qc_node_step_seconds": {"step"},
+    "qc_node_queue_depth": {"queue"},
+    "qc_node_outbox_oldest_seconds": set(),
+    "qc_node_deliveries_total": {"destination", "outcome"},
+    "qc_node_verdicts_total": {"stage", "finding", "value"},
+    "qc_node_votes_total": {"vote", "site", "modality"},
+    "qc_node_model_info": {"stage", "name", "version"},
+    "qc_node_disk_free_bytes": set(),
+}
+MODEL = ModelIdentity("quality", "1.0", "ab" * 32)
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = metrics.render().body.decode()
+    return {
+        (s.name, tuple(sorted(s.labels.items()))): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return samples(metrics)[name, tuple(sorted(labels.items()))]
+
+
+def busy_metrics() -> Metrics:
+    metrics = Metrics(["MR1"], ["PACS"])
+    metrics.instance_received("MR1", 0, 0.004)
+    metrics.series_finished("brain_mri", "reported", 2.5)
+    metrics.step("infer", 0.3)
+    metrics.delivery("PACS", "sent")
+    metrics.vote("good", "North", "MR")
+    metrics.model(Stage.CT, MODEL)
+    metrics.verdict(Verdict(Stage.CT, MODEL, (Finding(Question.CONTRAST_ENHANCED, True),)))
+    return metrics
+
+
+def test_names_and_labels_are_the_contract() -> None:
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(busy_metrics().render().body.decode()):
+        for s in family.samples:
+            name = s.name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")
+            if not name.endswith("_created"):
+                found.setdefault(name, set()).update(set(s.labels) - {"le"})
+    assert {name: found.get(name) for name in CONTRACT} == CONTRACT
+
+
+def test_promtool_finds_nothing_to_say() -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    text = b"".join(
+        line + b"\n"
+        for line in busy_metrics().render().body.splitlines()
+        if b"qc_node_" in line and b"_created" not in line
+    )
+    result = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=30)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_stranger_cannot_make_labels() -> None:
+    metrics = Metrics(["MR1"], ["PACS"])
+    before = len(samples(metrics))
+    for n in range(300):
+        metrics.instance_received(f"EVIL{n}", 0, 0.1)
+        metrics.delivery(f"EVIL{n}", "sent")
+        metrics.step(f"evil{n}", 0.1)
+        metrics.series_finished(f"evil{n}", f"evil{n}", None)
+    assert value(metrics, "qc_node_instances_received_total", calling_ae="other", status="0x0000") == 300
+    for n in range(300):
+        metrics.vote("good", f"site{n}", f"M{n}")
+    sites = {dict(labels)["site"] for name, labels in samples(metrics) if name == "qc_node_votes_total"}
+    assert len(sites) == MOST_SITES + 1
+    assert len(samples(metrics)) < before + 2 * MOST_SITES + 60
+
+
+@pytest.mark.parametrize(
+    ("status", "label"),
+    [(0, "0x0000"), (0xA700, "0xA7xx"), (0xA900, "0xA9xx"), (0xC2F3, "0xCxxx"), (0x0122, "0x01xx")],
+)
+def test_status_labels(status: int, label: str) -> None:
+    assert status_label(status) == label
+
+
+def test_status_labels_are_few() -> None:
+    assert len({status_label(status) for status in range(0x10000)}) < 12
+
+
+def test_verdicts_are_counted_by_answer() -> None:
+    metrics = Metrics()
+    grades = tuple(Finding(q, 1) for q in (Question.MOTION, Question.CONTRAST, Question.NOISE))
+    metrics.verdict(
+        Verdict(Stage.BRAIN_MRI, MODEL, (Finding(Question.STRAIGHT_REJECT, False), *grades, tier_finding(grades)))
+    )
+    metrics.verdict(
+        Verdict(Stage.BRAIN_MRI, MODEL, (Finding(Question.STRAIGHT_REJECT, True, reason=Reason.BLANK),))
+    )
+    metrics.verdict(Verdict(Stage.CT, MODEL, (Finding(Question.BODY_PART, BodyPart.CHEST),)))
+    metrics.verdict(Verdict(Stage.CT, MODEL, (Finding(Question.BODY_PART, None, abstained="Too unlike."),)))
+    name = "qc_node_verdicts_total"
+    assert value(metrics, name, stage="brain_mri", finding="straight_reject", value="no") == 1
+    assert value(metrics, name, stage="brain_mri", finding="straight_reject", value="yes") == 1
+    assert value(metrics, name, stage="brain_mri", finding="motion", value="1") == 1
+    assert value(metrics, name, stage="brain_mri", finding="tier", value="2") == 1
+    assert value(metrics, name, stage="ct", finding="body_part", value="chest") == 1
+    assert value(metrics, name, stage="ct", finding="body_part", value="undetermined") == 1
+
+
+def test_a_new_model_replaces_the_old_one() -> None:
+    metrics = Metrics()
+    metrics.model(Stage.CT, MODEL)
+    metrics.model(Stage.BRAIN_MRI, MODEL)
+    metrics.model(Stage.CT, ModelIdentity("quality", "1.1", "cd" * 32))
+    versions = {
+        (dict(labels)["stage"], dict(labels)["version"])
+        for name, labels in samples(metrics)
+        if name == "qc_node_model_info"
+    }
+    assert versions == {("ct", "1.1"), ("brain_mri", "1.0")}
+
+
+def received(sop: str, series: str, at: float) -> Received:
+    return Received(
+        sop,
+        "1.2.840.10008.5.1.4.1.1.4",
+        series,
+        "1.2",
+        "1.2.840.10008.1.2.1",
+        "MR",
+        "MR1",
+        f"images/{sop}",
+        10,
+        at,
+    )
+
+
+def test_gauges_come_from_the_ledger(tmp_path: Path) -> None:
+    ledger, spool, metrics = Ledger(tmp_path / "ledger.sqlite"), Spool(tmp_path), Metrics()
+    ledger.instances.add([received("1.2.1.1", "1.2.1", 100.0), received("1.2.2.1", "1.2.2", 140.0)])
+    assert ledger.series.close("1.2.1", 100.0, "quiet", 150.0)
+    ledger.instances.quarantine("quarantine/x", "not DICOM", "MR1", 100.0)
+    ledger.deliveries.post([WrittenObject("1.2.9", "1.2", "1.2.1", "1.2", 1, "sr", "reports/x")], ["PACS"], 120.0)
+    metrics.before_scrape(lambda: metrics.observe_ledger(ledger, spool, 200.0))
+    assert value(metrics, "qc_node_queue_depth", queue="queued") == 1
+    assert value(metrics, "qc_node_queue_depth", queue="receiving") == 1
+    assert value(metrics, "qc_node_queue_depth", queue="outbox") == 1
+    assert value(metrics, "qc_node_queue_depth", queue="quarantine") == 1
+    assert value(metrics, "qc_node_queue_oldest_seconds", queue="queued") == 50
+    assert value(metrics, "qc_node_queue_oldest_seconds", queue="receiving") == 60
+    assert value(metrics, "qc_node_outbox_oldest_seconds") == 80
+    assert value(metrics, "qc_node_disk_free_bytes") > 0
+    row = ledger.deliveries.next_pending("PACS", 200.0)[0]
+    ledger.deliveries.sent(row["id"], 201.0)
+    assert value(metrics, "qc_node_outbox_oldest_seconds") == 0
+
+
+def get(port: int, path: str) -> tuple[int, str, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.headers["Content-Type"], answer.read().decode()
+    except HTTPError as error:
+        return error.code, error.headers["Content-Type"], error.read().decode()
+
+
+def test_the_listener_serves_and_stops() -> None:
+    metrics = busy_metrics()
+    failing = Check("worker", Code.WORKER_DOWN, "The classifier process is not running.")
+    metrics.observe_health(Health([lambda: Check("reception")], [lambda: failing]))
+    listener = metrics.serve("127.0.0.1", 0)
+    try:
+        status, kind, text = get(listener.port, "/metrics")
+        assert status == 200 and kind.startswith("text/plain")
+        assert 'qc_node_check_ok{check="worker"} 0.0' in text
+        assert 'qc_node_check_ok{check="reception"} 1.0' in text
+        assert get(listener.port, "/healthz")[0] == 200
+        status, kind, text = get(listener.port, "/readyz?verbose")
+        assert status == 503 and kind == "application/json" and '"worker_down"' in text
+        assert get(listener.port, "/etc/passwd")[0] == 404
+    finally:
+        listener.stop()
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", listener.port), 1).close()
+
+
+def test_a_port_in_use_is_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(QcNodeError, match=rf"\[metrics\] port {port} on 127.0.0.1 is already in use"):
+            Metrics().serve("127.0.0.1", port)
+
+
+def test_a_foreign_address_is_one_sentence() -> None:
+    with pytest.raises(QcNodeError, match="is not an address of this machine"):
+        Metrics().serve("192.0.2.1", 9108)
+
+
+def test_a_silent_client_does_not_block_a_scrape() -> None:
+    listener = busy_metrics().serve("127.0.0.1", 0)
+    try:
+        with socket.create_connection(("127.0.0.1", listener.port)):
+            assert get(listener.port, "/metrics")[0] == 200
+    finally:
+        listener.stop()
