@@ -1,0 +1,281 @@
+"""Networks for 3D T1w quality: the three of Bottani et al. 2022, and the light one that is shipped.
+
+`Conv5FC3`, `Inception3D` and `ResNet3D` follow their published sources layer by layer; parameter counts
+are asserted in the tests.  `TriplanarNet` is ours.
+
+Every network maps a batch to logits; none applies a softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+PAPER_SHAPE = (169, 208, 179)
+"""Input of the paper: MNI space, 1 mm, ``(x, y, z)``."""
+
+
+class PadMaxPool3d(nn.Module):
+    """Max pooling by two that first pads odd axes with a zero at the LOW side (ClinicaDL)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, X, Y, Z)`` -> ``(B, C, ceil(X/2), ceil(Y/2), ceil(Z/2))``."""
+        x_pad, y_pad, z_pad = (size % 2 for size in x.shape[-3:])
+        if x_pad or y_pad or z_pad:
+            x = functional.pad(x, (z_pad, 0, y_pad, 0, x_pad, 0))
+        return functional.max_pool3d(x, 2, 2)
+
+
+class Conv5FC3(nn.Module):
+    """Conv5_FC3 of Bottani et al. 2022 (code: ClinicaDL 1.6, MIT; Wen et al. 2020).
+
+    Five blocks conv 3x3x3 - batch norm - ReLU - padded max pool with 8, 16, 32, 64, 128 channels, then
+    dropout 0.5 and three linear layers (1300, 50, n).  42,293,972 parameters at :data:`PAPER_SHAPE` with
+    two outputs; 99 % of them sit in the first linear layer.
+
+    Trap: ClinicaDL's class ``Conv4_FC3`` also has five blocks but other linear layers.
+    """
+
+    def __init__(self, n_outputs: int = 2, shape: Sequence[int] = PAPER_SHAPE, dropout: float = 0.5) -> None:
+        super().__init__()
+        channels = (1, 8, 16, 32, 64, 128)
+        blocks: list[nn.Module] = []
+        sizes = list(shape)
+        for c_in, c_out in zip(channels, channels[1:], strict=False):
+            blocks += [nn.Conv3d(c_in, c_out, 3, padding=1), nn.BatchNorm3d(c_out), nn.ReLU(), PadMaxPool3d()]
+            sizes = [-(-s // 2) for s in sizes]
+        self.features = nn.Sequential(*blocks)
+        n_flat = channels[-1] * sizes[0] * sizes[1] * sizes[2]
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(n_flat, 1300),
+            nn.ReLU(),
+            nn.Linear(1300, 50),
+            nn.ReLU(),
+            nn.Linear(50, n_outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, 1, X, Y, Z)`` -> ``(B, n_outputs)``."""
+        return self.classifier(self.features(x))  # type: ignore[no-any-return]
+
+
+class _ResBlock3d(nn.Module):
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(c_in, c_out, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm3d(c_out)
+        self.conv2 = nn.Conv3d(c_out, c_out, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm3d(c_out)
+        self.shortcut = nn.Conv3d(c_in, c_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.elu(self.norm1(self.conv1(x)))
+        return functional.elu(self.norm2(self.conv2(y)) + self.shortcut(x))
+
+
+class ResNet3D(nn.Module):
+    """3D ResNet of Couvy-Duchesne et al. 2020 (aramis-lab/pac2019), as used by Bottani et al. 2022.
+
+    Five times residual block - max pool 3, stride 2, no padding; channels 8 .. 128.  The shortcut is a
+    1x1x1 convolution without bias and without batch norm.  3,517,057 parameters at :data:`PAPER_SHAPE`
+    with ONE output (the published regression head); each further output adds 257.
+    """
+
+    def __init__(self, n_outputs: int = 2, shape: Sequence[int] = PAPER_SHAPE, dropout: float = 0.8) -> None:
+        super().__init__()
+        channels = (1, 8, 16, 32, 64, 128)
+        blocks: list[nn.Module] = []
+        sizes = list(shape)
+        for c_in, c_out in zip(channels, channels[1:], strict=False):
+            blocks += [_ResBlock3d(c_in, c_out), nn.MaxPool3d(3, 2)]
+            sizes = [(s - 3) // 2 + 1 for s in sizes]
+        self.features = nn.Sequential(*blocks)
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(channels[-1] * sizes[0] * sizes[1] * sizes[2], 256),
+            nn.ELU(),
+            nn.Dropout(dropout),
+            nn.Linear(256, n_outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, 1, X, Y, Z)`` -> ``(B, n_outputs)``."""
+        return self.classifier(self.features(x))  # type: ignore[no-any-return]
+
+
+def _conv_norm_relu(c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(c_in, c_out, kernel, stride, padding), nn.BatchNorm3d(c_out), nn.ReLU(inplace=True)
+    )
+
+
+class _InceptionModule(nn.Module):
+    """GoogLeNet v1 module; the "5x5" branch is two 3x3x3 convolutions."""
+
+    def __init__(self, c_in: int, n1: int, n3_reduce: int, n3: int, n5_reduce: int, n5: int, n_pool: int) -> None:
+        super().__init__()
+        self.branch1 = _conv_norm_relu(c_in, n1, 1)
+        self.branch3 = nn.Sequential(_conv_norm_relu(c_in, n3_reduce, 1), _conv_norm_relu(n3_reduce, n3, 3, 1, 1))
+        self.branch5 = nn.Sequential(
+            _conv_norm_relu(c_in, n5_reduce, 1),
+            _conv_norm_relu(n5_reduce, n5, 3, 1, 1),
+            _conv_norm_relu(n5, n5, 3, 1, 1),
+        )
+        self.branch_pool = nn.Sequential(nn.MaxPool3d(3, 1, 1), _conv_norm_relu(c_in, n_pool, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.branch1(x), self.branch3(x), self.branch5(x), self.branch_pool(x)], 1)
+
+
+class _AuxiliaryHead(nn.Module):
+    def __init__(self, c_in: int, n_outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.AdaptiveAvgPool3d(3),
+            _conv_norm_relu(c_in, 128, 1),
+            nn.Flatten(),
+            nn.Linear(128 * 27, 1024),
+            nn.ReLU(),
+            nn.Dropout(0.7),
+            nn.Linear(1024, n_outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
+class Inception3D(nn.Module):
+    """3D Inception of Couvy-Duchesne et al. 2020 (aramis-lab/pac2019; GoogLeNet v1 layout).
+
+    MODIFIED HEAD: the published average pool of (2, 3, 2) fits the 121x145x121 maps of pac2019; at the
+    paper's input the last map is 4x5x4, so an adaptive average pool to 1x1x1 stands in its place (the
+    paper says "modified" without saying how).  21,467,363 parameters with the two auxiliary heads and one
+    output, 14,251,489 without them.
+
+    In training mode the result is ``(main, aux_a, aux_d)``; in evaluation mode ``main`` alone.
+    """
+
+    def __init__(self, n_outputs: int = 2, auxiliary: bool = True) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            _conv_norm_relu(1, 64, 7, 2, 1),
+            nn.MaxPool3d(3, 2),
+            _conv_norm_relu(64, 64, 1),
+            _conv_norm_relu(64, 192, 3, 1, 1),
+            nn.MaxPool3d(3, 2),
+        )
+        self.stage3 = nn.Sequential(
+            _InceptionModule(192, 64, 96, 128, 16, 32, 32),
+            _InceptionModule(256, 128, 128, 192, 32, 96, 64),
+            nn.MaxPool3d(3, 2),
+        )
+        self.a4 = _InceptionModule(480, 192, 96, 208, 16, 48, 64)
+        self.bcd4 = nn.Sequential(
+            _InceptionModule(512, 160, 112, 224, 24, 64, 64),
+            _InceptionModule(512, 128, 128, 256, 24, 64, 64),
+            _InceptionModule(512, 112, 144, 288, 32, 64, 64),
+        )
+        self.e4 = _InceptionModule(528, 256, 160, 320, 32, 128, 128)
+        self.stage5 = nn.Sequential(
+            nn.MaxPool3d(3, 2, ceil_mode=False),
+            _InceptionModule(832, 256, 160, 320, 32, 128, 128),
+            _InceptionModule(832, 384, 192, 384, 48, 128, 128),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Dropout(0.4), nn.Linear(1024, n_outputs)
+        )
+        self.aux_a = _AuxiliaryHead(512, n_outputs) if auxiliary else None
+        self.aux_d = _AuxiliaryHead(528, n_outputs) if auxiliary else None
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """``(B, 1, X, Y, Z)`` -> ``(B, n_outputs)``, with the auxiliary logits in training mode."""
+        a = self.a4(self.stage3(self.stem(x)))
+        d = self.bcd4(a)
+        main: Tensor = self.head(self.stage5(self.e4(d)))
+        if self.training and self.aux_a is not None and self.aux_d is not None:
+            return main, self.aux_a(a), self.aux_d(d)
+        return main
+
+
+class _ResBlock2d(nn.Module):
+    """Two 3x3 convolutions with batch norm; the first halves the plane."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(c_out)
+        self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm2(self.conv2(functional.relu(self.norm1(self.conv1(x)))))
+        return functional.relu(y + self.shortcut(functional.avg_pool2d(x, 2)))
+
+
+class TriplanarNet(nn.Module):
+    """The shipped network: one 2D trunk over central slices of three planes at 1 mm, several questions.
+
+    Raters of the paper decided on three central slices; so does this network, on a few more of them.
+    Each slice goes through the same small residual trunk (first layers at full resolution, because noise
+    and ringing live there), is summarised by mean and standard deviation over the plane, and gets a learnt
+    offset for its plane.  Mean and maximum over the slices feed one linear head per question.  The number
+    of slices is free, so training sees random subsets.
+
+    Related: DARQ (three slices, shared ResNet-18), Loizillon et al. 2024 (one head per artefact).
+
+    Parameters
+    ----------
+    heads
+        Outputs per question, for example ``{"gadolinium": 2, "motion": 3}``.
+    width
+        Channels of the four residual stages.
+    """
+
+    def __init__(
+        self, heads: dict[str, int], width: Sequence[int] = (16, 32, 64, 96), embedding: int = 96
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        channels = (8, *width)
+        self.trunk = nn.Sequential(*(_ResBlock2d(a, b) for a, b in zip(channels, channels[1:], strict=False)))
+        n_fine = width[1]
+        self.project = nn.Linear(2 * width[-1] + 2 * n_fine, embedding)
+        self.plane = nn.Embedding(3, embedding)
+        self.dropout = nn.Dropout(0.2)
+        self.heads = nn.ModuleDict({name: nn.Linear(2 * embedding, n) for name, n in heads.items()})
+
+    def embed(self, slices: Tensor, planes: Tensor) -> Tensor:
+        """Slices ``(B, S, H, W)`` with plane numbers ``(S,)`` or ``(B, S)`` -> ``(B, 2 * embedding)``."""
+        b, s, h, w = slices.shape
+        x = self.stem(slices.reshape(b * s, 1, h, w))
+        fine = self.trunk[1](self.trunk[0](x))
+        coarse = self.trunk[3](self.trunk[2](fine))
+        # Mean says what is there; spread over the plane says how unevenly, which is what noise floors,
+        # ghosts and enhancing vessels differ in.
+        parts = [f(t) for t in (fine, coarse) for f in (_plane_mean, _plane_spread)]
+        e = functional.relu(self.project(torch.cat(parts, 1)).reshape(b, s, -1) + self.plane(planes))
+        return torch.cat([e.mean(1), e.amax(1)], 1)
+
+    def forward(self, slices: Tensor, planes: Tensor) -> dict[str, Tensor]:
+        """Logits per question; see :meth:`embed` for the input."""
+        e = self.dropout(self.embed(slices, planes))
+        return {name: head(e) for name, head in self.heads.items()}
+
+
+def _plane_mean(x: Tensor) -> Tensor:
+    return x.mean((2, 3))
+
+
+def _plane_spread(x: Tensor) -> Tensor:
+    return (x.var((2, 3), unbiased=False) + 1e-5).sqrt()
+
+
+def n_parameters(network: nn.Module) -> int:
+    """Number of trainable numbers."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
