@@ -17,7 +17,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -66,6 +66,12 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _secret(value: str) -> str:
+    if len(value.encode()) < 32:
+        raise ValueError("must have at least 32 bytes")
+    return value
+
+
 def _url(value: str) -> str:
     if not re.match(r"https?://[^\s/]+", value):
         raise ValueError("must be a http:// or https:// address")
@@ -79,6 +85,7 @@ Url = Annotated[str, AfterValidator(_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Host = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 
@@ -213,19 +220,42 @@ class WebSettings(_Section):
     """Address to listen on; anything but loopback needs readers and ``secret``."""
     port: Port = 8080
     """TCP port of the pages."""
-    secret: Annotated[str, Field(min_length=16)] | None = None
-    """Key that signs session cookies, at least 16 characters; better given as ``QC_NODE_WEB__SECRET``."""
+    secret: Annotated[str, AfterValidator(_secret)] | None = None
+    """Key that signs session cookies, at least 32 bytes; better given as ``QC_NODE_WEB__SECRET``.  Without
+    it the node makes one and keeps it in the data folder, and stays on loopback."""
+    public_base: Url | None = None
+    """Address under which a reverse proxy serves the pages; only its origin may then send votes."""
     trusted_user_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None = None
-    """HTTP header in which a reverse proxy in front names the signed-in user."""
+    """HTTP header in which that proxy names the signed-in user."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses from which that header is believed."""
+    frame_ancestors: tuple[Url, ...] = ()
+    """Origins that may show the panel in a frame, such as a PACS with a side pane."""
+    blind: bool = True
+    """The panel shows the machine's verdict only after the vote."""
+    vote_sr: bool = False
+    """Also send each vote to ``[pacs] destination`` as a Structured Report with its human observer."""
+    fhircast_hubs: tuple[Url, ...] = ()
+    """FHIRcast hubs that a launch may name; any other is refused."""
+    webhook_url: Url | None = None
+    """Address that gets a JSON POST when a series calls for attention; no patient data are in it."""
 
 
-class WebhookSettings(_Section):
-    """``[webhook]``: tell another system about verdicts that call for attention."""
+class PromptSettings(_Section):
+    """``[prompt]``: which studies a reader is asked to vote on."""
 
-    url: Url | None = None
-    """Address that gets one JSON POST for each such event; no patient data are in it."""
-    timeout_s: Seconds = 5.0
-    """How long to wait for its answer."""
+    enabled: bool = False
+    """Ask at all."""
+    random_share: Share = 0.05
+    """Share of all studies that is asked for at random, evenly over scanners and protocols."""
+    double_share: Share = 0.10
+    """Share of the voted studies that is asked of a second reader, for kappa."""
+    uncertain_below: Share = 0.70
+    """Ask where the best answer of the verdict is less probable than this."""
+    conflicts: bool = True
+    """Ask a second reader where a vote and the verdict disagree."""
+    expire_h: Positive = 72.0
+    """Hours after which a prompt without an answer is recorded as such."""
 
 
 class MetricsSettings(_Section):
@@ -289,7 +319,7 @@ class Settings(_Section):
     completion: CompletionSettings = CompletionSettings()
     classify: ClassifySettings = Field(default_factory=ClassifySettings)
     web: WebSettings = WebSettings()
-    webhook: WebhookSettings = WebhookSettings()
+    prompt: PromptSettings = PromptSettings()
     metrics: MetricsSettings = MetricsSettings()
     disk: DiskSettings = DiskSettings()
     retention: RetentionSettings = RetentionSettings()
@@ -437,7 +467,8 @@ def _apply_environment(data: dict[str, Any], environ: Mapping[str, str]) -> dict
 def _from_text(section: type[BaseModel], key: str, text: str) -> Any:
     """A variable's text as the type that its key has; text that does not fit is left for validation."""
     info = section.model_fields.get(key)
-    if info is None or any(kind in repr(info.annotation) for kind in ("str", "Path", "Literal")):
+    textual = info is None or any(kind in repr(info.annotation) for kind in ("str", "Path", "Literal"))
+    if textual and not (info and get_origin(info.annotation) is tuple):
         return text
     try:
         return tomllib.loads(f"value = {text.strip()}")["value"]

@@ -93,7 +93,8 @@ def test_unknown_section(tmp_path: Path) -> None:
         ('[[rule]]\norder = "head"\n', "line 2: [[rule]] order has no expectation"),
         ('[tls]\ncertificate = "a.pem"\n', "line 1: [tls] key is missing"),
         ("[web]\nport = 9108\n", "9108 is already the port of [web]"),
-        ('[webhook]\nurl = "localhost"\n', "line 2: [webhook] url"),
+        ('[web]\nwebhook_url = "localhost"\n', "line 2: [web] webhook_url must be a http:// or https:// address"),
+        ("[prompt]\nrandom_share = 5\n", "line 2: [prompt] random_share"),
         ("[node\n", "is not valid TOML"),
         ("node = 3\n", "line 1: node"),
     ],
@@ -117,7 +118,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
         "QC_NODE_NODE__AE_TITLE": "12345",
         "QC_NODE_COMPLETION__ASK_PACS": "false",
         "QC_NODE_NODE__DATA_DIR": "/data",
-        "QC_NODE_WEB__SECRET": "1234567890123456",
+        "QC_NODE_WEB__SECRET": "12345678901234567890123456789012",
         "QC_NODE_PEER": json.dumps([{"name": "CT1", "ae_title": "CTSCANNER"}]),
         "QC_NODE_PORT": "tcp://10.0.0.1:80",
         "QC_NODE_REQUIRE_PEERS": "1",
@@ -128,7 +129,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert settings.node.ae_title == "12345"
     assert settings.node.data_dir == Path("/data")
     assert settings.completion.ask_pacs is False
-    assert settings.web.secret == "1234567890123456"
+    assert settings.web.secret == "12345678901234567890123456789012"
     assert [p.name for p in settings.peer] == ["CT1"]
 
 
@@ -158,7 +159,7 @@ def test_every_setting_can_be_overridden_by_the_environment() -> None:
             value = getattr(getattr(defaults, section), key)
             if value is None:
                 continue
-            text = json.dumps(value) if isinstance(value, bool) else str(value)
+            text = json.dumps(value) if isinstance(value, (bool, tuple)) else str(value)
             settings = load(None, {variable_name(section, key): text})
             assert getattr(getattr(settings, section), key) == value, (section, key)
 
