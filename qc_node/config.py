@@ -134,7 +134,8 @@ class PeerSettings(_Section):
     """``accept``: it may store images here.  ``send``: the node may store reports there.  ``find``: the node
     may ask it by C-FIND how many instances a series has."""
     tls: bool = False
-    """Speak DICOM over TLS to this peer (certificates under ``[tls]``)."""
+    """Speak DICOM over TLS to this peer.  This version refuses to start with it (docs/operations.md,
+    "Encryption"): better no node than one that sends in clear what was meant to be secret."""
     quiet_s: Seconds | None = None
     """This sender's own quiet time in place of ``[completion] quiet_s``."""
 
@@ -145,24 +146,6 @@ class PeerSettings(_Section):
             if outgoing and getattr(self, key) is None:
                 wanted = " and ".join(sorted(outgoing))
                 raise _MisplacedError((key,), f"is missing: the role {wanted} of peer {self.name!r} needs it")
-        return self
-
-
-class TlsSettings(_Section):
-    """``[tls]``: certificates for DICOM over TLS to the peers that have ``tls = true``."""
-
-    certificate: Path | None = None
-    """The node's own certificate chain (PEM)."""
-    key: Path | None = None
-    """The private key of that certificate (PEM)."""
-    ca: Path | None = None
-    """Certificates that peers must be signed by (PEM); the system's store when not given."""
-
-    @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            missing = "key" if self.key is None else "certificate"
-            raise _MisplacedError((missing,), "is missing: certificate and key belong together")
         return self
 
 
@@ -237,8 +220,13 @@ class WebSettings(_Section):
     """Also send each vote to ``[pacs] destination`` as a Structured Report with its human observer."""
     fhircast_hubs: tuple[Url, ...] = ()
     """FHIRcast hubs that a launch may name; any other is refused."""
-    webhook_url: Url | None = None
-    """Address that gets a JSON POST when a series calls for attention; no patient data are in it."""
+
+
+class WebhookSettings(_Section):
+    """``[webhook]``: tell another system that a series calls for attention."""
+
+    url: Url | None = None
+    """Address that gets a JSON POST for each such series; no patient data are in it."""
 
 
 class PromptSettings(_Section):
@@ -314,11 +302,11 @@ class Settings(_Section):
 
     node: NodeSettings = NodeSettings()
     peer: tuple[PeerSettings, ...] = ()
-    tls: TlsSettings = TlsSettings()
     pacs: PacsSettings = PacsSettings()
     completion: CompletionSettings = CompletionSettings()
     classify: ClassifySettings = Field(default_factory=ClassifySettings)
     web: WebSettings = WebSettings()
+    webhook: WebhookSettings = WebhookSettings()
     prompt: PromptSettings = PromptSettings()
     metrics: MetricsSettings = MetricsSettings()
     disk: DiskSettings = DiskSettings()

@@ -66,7 +66,7 @@ class Metrics:
         self._destinations = frozenset(destinations)
         self._sites: set[str] = set()
         self._health: Health | None = None
-        self._before_scrape: list[Callable[[], None]] = []
+        self._update: Callable[[], None] | None = None
 
         self._instances = self._counter(
             "instances_received", "Instances received by C-STORE", "calling_ae", "status"
@@ -174,33 +174,37 @@ class Metrics:
         self._outbox_oldest.set(0.0 if oldest is None else max(0.0, now - oldest))
         self._disk.set(spool.free_bytes())
 
-    def observe_health(self, health: Health) -> None:
-        """Show every check of `health` at each scrape, and answer ``/healthz`` and ``/readyz`` with it."""
-        self._health = health
-
-    def before_scrape(self, update: Callable[[], None]) -> None:
-        """Call `update` before each scrape, so that its gauges are never older than the question."""
-        self._before_scrape.append(update)
-
     # -- the listener --------------------------------------------------------------------------------
     def render(self, accept: str = "") -> Answer:
         """The metrics as a scrape with the header ``Accept:`` `accept` gets them."""
-        for update in self._before_scrape:
-            update()
+        if self._update is not None:
+            self._update()
         if self._health is not None:
             for check in self._health.ready().checks:
                 self._checks.labels(check.name).set(1 if check.passed else 0)
         encode, content_type = choose_encoder(accept)
         return Answer(200, content_type, encode(self.registry))
 
-    def serve(self, host: str, port: int) -> Listener:
-        """Answer ``/metrics`` (and with health ``/healthz``, ``/readyz``) until :meth:`Listener.stop`.
+    def serve(
+        self, host: str, port: int, health: Health | None = None, update: Callable[[], None] | None = None
+    ) -> Listener:
+        """Answer ``/metrics`` (and with `health` ``/healthz`` and ``/readyz``) until :meth:`Listener.stop`.
+
+        Parameters
+        ----------
+        host, port
+            Where to listen; port 0 lets the operating system choose.
+        health
+            Its checks are shown as ``qc_node_check_ok`` at each scrape.
+        update
+            Called before each scrape, so that its gauges are never older than the question.
 
         Raises
         ------
         QcNodeError
             The port is taken or the address is not ours; the sentence names ``[metrics]``.
         """
+        self._health, self._update = health, update
         return Listener("metrics", host, port, self._answer)
 
     def _answer(self, path: str, accept: str) -> Answer:

@@ -38,4 +38,3 @@ def remove_old(
                 spool.remove(name)
         inputs += 1
     return series, inputs
-

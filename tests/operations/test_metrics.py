@@ -175,7 +175,7 @@ def test_gauges_come_from_the_ledger(tmp_path: Path) -> None:
     assert ledger.series.close("1.2.1", 100.0, "quiet", 150.0)
     ledger.instances.quarantine("quarantine/x", "not DICOM", "MR1", 100.0)
     ledger.deliveries.post([WrittenObject("1.2.9", "1.2", "1.2.1", "1.2", 1, "sr", "reports/x")], ["PACS"], 120.0)
-    metrics.before_scrape(lambda: metrics.observe_ledger(ledger, spool, 200.0))
+    listener = metrics.serve("127.0.0.1", 0, update=lambda: metrics.observe_ledger(ledger, spool, 200.0))
     assert value(metrics, "qc_node_queue_depth", queue="queued") == 1
     assert value(metrics, "qc_node_queue_depth", queue="receiving") == 1
     assert value(metrics, "qc_node_queue_depth", queue="outbox") == 1
@@ -187,6 +187,7 @@ def test_gauges_come_from_the_ledger(tmp_path: Path) -> None:
     row = ledger.deliveries.next_pending("PACS", 200.0)[0]
     ledger.deliveries.sent(row["id"], 201.0)
     assert value(metrics, "qc_node_outbox_oldest_seconds") == 0
+    listener.stop()
 
 
 def get(port: int, path: str) -> tuple[int, str, str]:
@@ -200,8 +201,8 @@ def get(port: int, path: str) -> tuple[int, str, str]:
 def test_the_listener_serves_and_stops() -> None:
     metrics = busy_metrics()
     failing = Check("worker", Code.WORKER_DOWN, "The classifier process is not running.")
-    metrics.observe_health(Health([lambda: Check("reception")], [lambda: failing]))
-    listener = metrics.serve("127.0.0.1", 0)
+    health = Health([lambda: Check("reception")], [lambda: failing])
+    listener = metrics.serve("127.0.0.1", 0, health)
     try:
         status, kind, text = get(listener.port, "/metrics")
         assert status == 200 and kind.startswith("text/plain")
