@@ -1,0 +1,344 @@
+"""The only place that spells a code.
+
+Every noun of :mod:`qc_node.domain` that reaches a DICOM object has its code here.  A code of the standard is
+used wherever one says the same; what is left is declared under the private scheme ``99QCNODE`` (PS3.16
+section 8.2: designators that begin with ``99``) and listed by :func:`private_codes`.
+
+Standard codes are those of DICOM PS3.16 (context groups are named beside them); a test compares each with the
+dictionaries that pydicom generates from PS3.16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from qc_node.domain import BodyPart, Grade, Question, Reason, Region, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One coded concept.
+
+    ``value`` has at most 16 characters (SH), ``meaning`` at most 64 (LO).  Codes are equal when value and
+    scheme are: other writers may spell the meaning in their own way.
+    """
+
+    value: str
+    scheme: str
+    meaning: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Code) and (self.value, self.scheme) == (other.value, other.scheme)
+
+    def __hash__(self) -> int:
+        return hash((self.value, self.scheme))
+
+
+PRIVATE_SCHEME: Final = "99QCNODE"
+PRIVATE_SCHEME_NAME: Final = "qc-node image quality codes"
+PRIVATE_SCHEME_ORGANIZATION: Final = "qc-node project"
+
+
+def _dcm(value: str, meaning: str) -> Code:
+    return Code(value, "DCM", meaning)
+
+
+def _sct(value: str, meaning: str) -> Code:
+    return Code(value, "SCT", meaning)
+
+
+def _own(value: str, meaning: str) -> Code:
+    return Code(value, PRIVATE_SCHEME, meaning)
+
+
+# -- concept names of the templates ------------------------------------------------------------------
+MEASUREMENT_REPORT = _dcm("126000", "Imaging Measurement Report")
+"""Title of every report (TID 1500 row 1, CID 7021)."""
+LANGUAGE = _dcm("121049", "Language of Content Item and Descendants")
+ENGLISH = Code("en-US", "RFC5646", "English (United States)")
+"""CID 5000."""
+OBSERVER_TYPE = _dcm("121005", "Observer Type")
+DEVICE = _dcm("121007", "Device")
+"""CID 270."""
+PERSON = _dcm("121006", "Person")
+"""CID 270."""
+DEVICE_UID = _dcm("121012", "Device Observer UID")
+DEVICE_NAME = _dcm("121013", "Device Observer Name")
+DEVICE_MANUFACTURER = _dcm("121014", "Device Observer Manufacturer")
+DEVICE_MODEL = _dcm("121015", "Device Observer Model Name")
+DEVICE_SERIAL = _dcm("121016", "Device Observer Serial Number")
+PERSON_NAME = _dcm("121008", "Person Observer Name")
+PERSON_LOGIN = _dcm("128774", "Person Observer's Login Name")
+PERSON_ORGANIZATION = _dcm("121009", "Person Observer's Organization Name")
+PERSON_ROLE = _dcm("121011", "Person Observer's Role in this Procedure")
+IMAGE_QUALITY_CONTROLLER = _dcm("129003", "Image Quality Controller")
+"""CID 7453."""
+PROCEDURE_REPORTED = _dcm("121058", "Procedure reported")
+IMAGING_MEASUREMENTS = _dcm("126010", "Imaging Measurements")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+"""TID 1500 row 12: where the template has room for text about the whole series."""
+MEASUREMENT_GROUP = _dcm("125007", "Measurement Group")
+TRACKING_IDENTIFIER = _dcm("112039", "Tracking Identifier")
+TRACKING_UID = _dcm("112040", "Tracking Unique Identifier")
+FINDING = _dcm("121071", "Finding")
+FINDING_SITE = _sct("363698007", "Finding Site")
+ALGORITHM_NAME = _dcm("111001", "Algorithm Name")
+ALGORITHM_VERSION = _dcm("111003", "Algorithm Version")
+ALGORITHM_PARAMETERS = _dcm("111002", "Algorithm Parameters")
+PROBABILITY = _dcm("122157", "Probability")
+NO_UNITS = Code("1", "UCUM", "no units")
+COMMENT = _dcm("121106", "Comment")
+PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
+"""CID 7005, purpose of the Contributing Equipment item."""
+
+# -- what is said ------------------------------------------------------------------------------------
+QUALITY_ASSESSMENT = _dcm("111050", "Quality Assessment")
+SERIES_QUALITY = _dcm("130550", "Imaging Series Quality")
+QUALITY_FINDING = _dcm("111052", "Quality Finding")
+GOOD_QUALITY = _dcm("122741", "Good image quality")
+"""CID 3114."""
+USABLE_QUALITY = _dcm("111237", "Usable - Meets the quality control standard")
+"""CID 6044."""
+POOR_QUALITY = _dcm("122742", "Poor image quality")
+"""CID 3114."""
+UNUSABLE_QUALITY = _dcm("111235", "Unusable - Quality renders image unusable")
+"""CID 3114 and 6044; only for a blank or unreadable series."""
+CONTRAST_AGENT = _dcm("123011", "Contrast/Bolus Agent")
+TARGET_REGION = _dcm("123014", "Target Region")
+COVERAGE_INCOMPLETE = _dcm("130576", "Anatomy coverage incomplete")
+"""As a concept name: whether the anatomy is cut off; as a Quality Finding: that it is (CID 6315)."""
+
+YES = _sct("373066001", "Yes")
+NO = _sct("373067005", "No")
+UNDETERMINED = _sct("373068000", "Undetermined")
+"""CID 230."""
+OTHER = _sct("74964007", "Other")
+
+BRAIN = _sct("12738006", "Brain")
+"""CID 4; the finding site of the brain reading room (CID 4031 has no brain)."""
+
+PROCEDURES: Final[Mapping[str, Code]] = {
+    "MR": Code("25056-3", "LN", "MRI unspecified body region"),
+    "CT": Code("25045-6", "LN", "CT unspecified body region"),
+}
+"""Procedure reported by modality (CID 100)."""
+PROCEDURE_OTHER = _sct("363679005", "Imaging procedure")
+
+
+def procedure(modality: str) -> Code:
+    """Procedure reported for a DICOM modality."""
+    return PROCEDURES.get(modality, PROCEDURE_OTHER)
+
+
+# -- questions ---------------------------------------------------------------------------------------
+TIER = _own("TIER", "Image quality tier (1 good, 2 usable, 3 poor)")
+COVERAGE_TOP = _own("COVERAGE-TOP", "Uppermost anatomical landmark in the image")
+COVERAGE_BOTTOM = _own("COVERAGE-BOTTOM", "Lowermost anatomical landmark in the image")
+
+QUESTIONS: Final[Mapping[Question, Code]] = {
+    Question.STRAIGHT_REJECT: _own("STRAIGHT-REJECT", "Straight reject: not a proper whole-head 3D T1w image"),
+    Question.GADOLINIUM: _own("GADOLINIUM-SEEN", "Effect of a gadolinium-based agent seen in the image"),
+    Question.MOTION: _own("GRADE-MOTION", "Motion grade (0 none, 1 moderate, 2 severe)"),
+    Question.CONTRAST: _own("GRADE-CONTRAST", "Grey/white-matter contrast grade (0 good, 2 severely poor)"),
+    Question.NOISE: _own("GRADE-NOISE", "Noise grade (0 none, 1 moderate, 2 severe)"),
+    Question.TIER: TIER,
+    Question.BODY_PART: _own("BODY-PART", "Body part, as one of six classes"),
+    Question.CONTRAST_ENHANCED: _own("ENHANCEMENT-SEEN", "Intravascular contrast enhancement seen in the CT"),
+}
+"""Concept name of the answer to each question."""
+
+GRADES: Final[Mapping[Grade, Code]] = {
+    Grade.NONE: _own("GRADE-0", "Grade 0: none"),
+    Grade.MODERATE: _own("GRADE-1", "Grade 1: moderate"),
+    Grade.SEVERE: _own("GRADE-2", "Grade 2: severe"),
+}
+TIERS: Final[Mapping[Tier, Code]] = {
+    Tier.GOOD: _own("TIER-1", "Tier 1"),
+    Tier.USABLE: _own("TIER-2", "Tier 2"),
+    Tier.POOR: _own("TIER-3", "Tier 3"),
+}
+"""The tier in the words of its scale."""
+TIER_QUALITY: Final[Mapping[Tier, Code]] = {
+    Tier.GOOD: GOOD_QUALITY,
+    Tier.USABLE: USABLE_QUALITY,
+    Tier.POOR: POOR_QUALITY,
+}
+"""The tier as Imaging Series Quality."""
+
+VOTES: Final[Mapping[str, Code]] = {
+    "good": GOOD_QUALITY,
+    "acceptable": USABLE_QUALITY,
+    "poor": POOR_QUALITY,
+}
+"""A human vote as Imaging Series Quality."""
+
+# -- anatomy (CID 4031) ------------------------------------------------------------------------------
+_HEAD = _sct("69536005", "Head")
+_NECK = _sct("45048000", "Neck")
+_CHEST = _sct("816094009", "Chest")
+_ABDOMEN = _sct("818981001", "Abdomen")
+_PELVIS = _sct("816092008", "Pelvis")
+_LIMB = _sct("66019005", "Extremity")
+_ABDOMEN_PELVIS = _sct("818982008", "Abdomen and Pelvis")
+ENTIRE_BODY = _sct("38266002", "Entire body")
+
+BODY_PARTS: Final[Mapping[BodyPart, Code]] = {
+    BodyPart.BRAIN: _HEAD,
+    BodyPart.NECK: _NECK,
+    BodyPart.CHEST: _CHEST,
+    BodyPart.ABDOMEN: _ABDOMEN,
+    BodyPart.ABDOMEN_PELVIS: _ABDOMEN_PELVIS,
+    BodyPart.OTHER: OTHER,
+}
+
+_H, _N, _C, _A, _P, _L = Region
+REGIONS: Final[Mapping[tuple[Region, ...], Code]] = {
+    (_H,): _HEAD,
+    (_N,): _NECK,
+    (_C,): _CHEST,
+    (_A,): _ABDOMEN,
+    (_P,): _PELVIS,
+    (_L,): _LIMB,
+    (_H, _N): _sct("774007", "Head and Neck"),
+    (_N, _C): _sct("417437006", "Neck and Chest"),
+    (_C, _A): _sct("416550000", "Chest and Abdomen"),
+    (_A, _P): _ABDOMEN_PELVIS,
+    (_N, _C, _A): _sct("416152001", "Neck, Chest and Abdomen"),
+    (_C, _A, _P): _sct("416775004", "Chest, Abdomen and Pelvis"),
+    (_N, _C, _A, _P): _sct("416319003", "Neck, Chest, Abdomen and Pelvis"),
+    (_H, _N, _C, _A, _P, _L): ENTIRE_BODY,
+}
+"""Target Region for each coverage that CID 4031 has one code for."""
+
+
+def in_body_order(regions: Sequence[Region]) -> tuple[Region, ...]:
+    """`regions` from cranial to caudal, each once."""
+    return tuple(r for r in Region if r in regions)
+
+
+def target_regions(regions: Sequence[Region]) -> tuple[Code, ...]:
+    """As few codes of CID 4031 as say exactly `regions`; combined codes for combined coverage.
+
+    What has no code of its own (head to chest, say) is told by several, each as long a run as there is a
+    code for, from cranial to caudal.
+    """
+    rest = in_body_order(regions)
+    out: list[Code] = []
+    while rest:
+        taken = next(n for n in range(len(rest), 0, -1) if rest[:n] in REGIONS)
+        out.append(REGIONS[rest[:taken]])
+        rest = rest[taken:]
+    return tuple(out)
+
+
+def regions_of(targets: Sequence[Code]) -> tuple[Region, ...]:
+    """The inverse of :func:`target_regions`; codes that are no region of ours are passed over."""
+    by_code = {code: regions for regions, code in REGIONS.items()}
+    return in_body_order([r for code in targets for r in by_code.get(code, ())])
+
+
+# -- reasons -----------------------------------------------------------------------------------------
+NO_IMAGE = _dcm("111213", "No image")
+"""CID 6135."""
+WRONG_PROCESSING = _dcm("111219", "Inappropriate image processing")
+"""CID 6135."""
+
+REASONS: Final[Mapping[Reason, tuple[Code, ...]]] = {
+    Reason.MOTION: (Code("RID11423", "RADLEX", "Motion related artifact"),),
+    Reason.NOISE: (_dcm("130578", "Poor SNR"),),
+    Reason.POOR_CONTRAST: (_own("POOR-TISSUE-CON", "Poor contrast between tissues"),),
+    Reason.COVERAGE: (COVERAGE_INCOMPLETE,),
+    Reason.FIELD_OF_VIEW: (_dcm("130577", "Poor FOV selection"),),
+    Reason.SEGMENTED: (WRONG_PROCESSING, _own("SEGMENTED", "Label map or tissue map, not an image")),
+    Reason.SKULL_STRIPPED: (WRONG_PROCESSING, _own("SKULL-STRIPPED", "Skull and scalp were removed")),
+    Reason.NOT_T1W: (_own("NOT-T1W", "Not a T1-weighted image"),),
+    Reason.NOT_BRAIN: (_own("NOT-BRAIN", "Not an image of the brain"),),
+    Reason.PHANTOM: (_sct("706342009", "Phantom"),),
+    Reason.BLANK: (NO_IMAGE,),
+    Reason.TOO_FEW_SLICES: (_own("TOO-FEW-SLICES", "Too few slices for a volume"),),
+    Reason.THICK_SLICES: (_own("THICK-SLICES", "Slices too thick for a 3D image"),),
+    Reason.ORIENTATION: (_dcm("111209", "Positioning"),),
+    Reason.ARTIFACT: (_dcm("111207", "Image artifact(s)"),),
+    Reason.GEOMETRY: (_own("GEOMETRY", "The slices do not form a regular volume"),),
+}
+"""Quality Findings for each reason, the most general first.  The last one is the reason's own."""
+
+
+def reason_of(findings: Sequence[Code]) -> Reason | None:
+    """The reason that the Quality Findings of one group spell."""
+    return next((reason for reason, spelt in REASONS.items() if findings and spelt[-1] == findings[-1]), None)
+
+
+# -- key objects (TID 2010) --------------------------------------------------------------------------
+QUALITY_ISSUE = _dcm("113010", "Quality Issue")
+"""CID 7010: the title of the node's optional flag object."""
+REJECTED_FOR_QUALITY = _dcm("113001", "Rejected for Quality Reasons")
+"""CID 7010: archives hide such images.  Read where others send it, never written."""
+BEST_IN_SET = _dcm("113013", "Best In Set")
+"""CID 7010."""
+TITLE_MODIFIER = _dcm("113011", "Document Title Modifier")
+KEY_OBJECT_DESCRIPTION = _dcm("113012", "Key Object Description")
+
+# -- answers -----------------------------------------------------------------------------------------
+_YES_NO = {True: YES, False: NO}
+
+Answer = bool | int | str | None
+
+
+def answer_code(question: Question, value: Answer) -> Code:
+    """How the answer `value` to `question` is spelt; None is Undetermined (CID 230)."""
+    if value is None:
+        return UNDETERMINED
+    if question is Question.TIER:
+        return TIERS[Tier(int(value))]
+    if question in (Question.MOTION, Question.CONTRAST, Question.NOISE):
+        return GRADES[Grade(int(value))]
+    if question is Question.BODY_PART:
+        return BODY_PARTS[BodyPart(str(value))]
+    return _YES_NO[bool(value)]
+
+
+def answer_value(question: Question, code: Code) -> Answer:
+    """The inverse of :func:`answer_code`.
+
+    Raises
+    ------
+    ValueError
+        `code` is no answer to `question`.
+    """
+    if code == UNDETERMINED:
+        return None
+    for value in possible_answers(question):
+        if answer_code(question, value) == code:
+            return value
+    raise ValueError(f"({code.value}, {code.scheme}) is no answer to {question.value}")
+
+
+def possible_answers(question: Question) -> tuple[Answer, ...]:
+    """All answers to `question`, in the order in which reports give their probabilities."""
+    if question is Question.TIER:
+        return tuple(int(t) for t in Tier)
+    if question in (Question.MOTION, Question.CONTRAST, Question.NOISE):
+        return tuple(int(g) for g in Grade)
+    if question is Question.BODY_PART:
+        return tuple(p.value for p in BodyPart)
+    return (True, False)
+
+
+def probability_key(value: Answer) -> str:
+    """The key of an answer in :attr:`qc_node.domain.Finding.probabilities`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def private_codes() -> tuple[Code, ...]:
+    """Every code of ``99QCNODE``, for the conformance statement."""
+    found: dict[Code, None] = {}
+    for code in (COVERAGE_TOP, COVERAGE_BOTTOM, *QUESTIONS.values(), *GRADES.values(), *TIERS.values()):
+        found[code] = None
+    for spelt in REASONS.values():
+        found.update((code, None) for code in spelt if code.scheme == PRIVATE_SCHEME)
+    return tuple(found)

@@ -1,0 +1,174 @@
+"""The inverse of :func:`qc_node.report.structured_report.build_report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from qc_node.domain import (
+    Coverage,
+    Finding,
+    InstanceRef,
+    ModelIdentity,
+    QcNodeError,
+    Question,
+    SeriesKey,
+    Stage,
+    Verdict,
+)
+from qc_node.report import codes
+from qc_node.report.items import (
+    children,
+    code_in,
+    codes_named,
+    name_of,
+    named,
+    text_named,
+    texts_named,
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report of this node says.
+
+    Attributes
+    ----------
+    verdict
+        Probabilities are rounded to four decimals, regions from cranial to caudal; its warnings are empty, because
+        the report keeps them with the others.
+    series, evidence
+        What was judged.
+    warnings
+        Every warning, the reading room's first.
+    contrast_agent
+        What the header stated.
+    predecessor
+        SOP Instance UID of the report that this one replaces.
+    """
+
+    sop_instance_uid: str
+    series: SeriesKey
+    evidence: tuple[InstanceRef, ...]
+    verdict: Verdict
+    warnings: tuple[str, ...]
+    contrast_agent: str | None
+    rules_digest: str
+    software_version: str
+    predecessor: str | None
+
+
+def read_report(ds: Dataset) -> Report:
+    """What the report `ds` says.
+
+    Raises
+    ------
+    QcNodeError
+        `ds` is no report that this node writes.
+    """
+    try:
+        return _read(ds)
+    except (AttributeError, KeyError, IndexError, ValueError, TypeError) as error:
+        raise QcNodeError(f"The object is no report of a qc-node: {error}.") from error
+
+
+def _read(ds: Dataset) -> Report:
+    if name_of(ds) != codes.MEASUREMENT_REPORT:
+        raise ValueError("its title is not Imaging Measurement Report")
+    groups = [
+        group for part in named(ds, codes.IMAGING_MEASUREMENTS) for group in named(part, codes.MEASUREMENT_GROUP)
+    ]
+    if not groups:
+        raise ValueError("it has no measurement group")
+    stage, _ = _tracked(groups[0])
+    parameters = dict(p.partition(":")[::2] for p in texts_named(groups[0], codes.ALGORITHM_PARAMETERS))
+    model = ModelIdentity(
+        text_named(groups[0], codes.ALGORITHM_NAME) or "",
+        text_named(groups[0], codes.ALGORITHM_VERSION) or "",
+        parameters["sha256"],
+    )
+    coverage = next((c for c in map(_coverage, groups) if c is not None), None)
+    remarks = [text for part in named(ds, codes.QUALITATIVE_EVALUATIONS) for text in _comments(part)]
+    series, evidence = _evidence(ds)
+    agents = [text for group in groups for text in texts_named(group, codes.CONTRAST_AGENT)]
+    before = ds.get("PredecessorDocumentsSequence")
+    return Report(
+        sop_instance_uid=str(ds.SOPInstanceUID),
+        series=series,
+        evidence=evidence,
+        verdict=Verdict(stage, model, tuple(map(_finding, groups)), coverage),
+        warnings=tuple(remarks),
+        contrast_agent=next(iter(agents), None),
+        rules_digest=parameters.get("rules", ""),
+        software_version=str(ds.get("SoftwareVersions", "")),
+        predecessor=None
+        if not before
+        else str(before[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID),
+    )
+
+
+def _tracked(group: Dataset) -> tuple[Stage, Question]:
+    stage, _, question = (text_named(group, codes.TRACKING_IDENTIFIER) or "").partition("/")
+    return Stage(stage), Question(question)
+
+
+def _finding(group: Dataset) -> Finding:
+    _, question = _tracked(group)
+    answer = codes_named(group, codes.QUESTIONS[question])[0]
+    value = codes.answer_value(question, answer)
+    comments = _comments(group)
+    return Finding(
+        question=question,
+        value=value,
+        probabilities=_probabilities(group, question),
+        reason=codes.reason_of(codes_named(group, codes.QUALITY_FINDING)),
+        abstained=comments[1] if value is None else None,
+    )
+
+
+def _comments(item: Dataset) -> list[str]:
+    return texts_named(item, codes.COMMENT)
+
+
+def _probabilities(group: Dataset, question: Question) -> Mapping[str, float]:
+    found = {}
+    for item in named(group, codes.PROBABILITY):
+        answer = next(code for code in codes_named(item, codes.QUESTIONS[question]))
+        key = codes.probability_key(codes.answer_value(question, answer))
+        found[key] = float(item.MeasuredValueSequence[0].NumericValue)
+    return found
+
+
+def _coverage(group: Dataset) -> Coverage | None:
+    truncated = codes_named(group, codes.COVERAGE_INCOMPLETE)
+    if not truncated:
+        return None
+    return Coverage(
+        codes.regions_of(codes_named(group, codes.TARGET_REGION)),
+        text_named(group, codes.COVERAGE_TOP),
+        text_named(group, codes.COVERAGE_BOTTOM),
+        truncated[0] == codes.YES,
+    )
+
+
+def _evidence(ds: Dataset) -> tuple[SeriesKey, tuple[InstanceRef, ...]]:
+    study = ds.CurrentRequestedProcedureEvidenceSequence[0]
+    series = study.ReferencedSeriesSequence[0]
+    refs = tuple(
+        InstanceRef(str(i.ReferencedSOPClassUID), str(i.ReferencedSOPInstanceUID))
+        for i in series.ReferencedSOPSequence
+    )
+    return SeriesKey(str(study.StudyInstanceUID), str(series.SeriesInstanceUID)), refs
+
+
+def is_own_report(ds: Dataset) -> bool:
+    """Whether `ds` looks like a report of a qc-node: TID 1500 with a question of ours."""
+    ours = set(codes.QUESTIONS.values())
+    return name_of(ds) == codes.MEASUREMENT_REPORT and any(
+        name_of(item) in ours and code_in(item, "ConceptCodeSequence") is not None
+        for part in named(ds, codes.IMAGING_MEASUREMENTS)
+        for group in children(part)
+        for item in children(group)
+    )

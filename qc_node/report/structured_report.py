@@ -1,0 +1,371 @@
+"""A verdict as a TID 1500 Structured Report.
+
+The tree is the one of the outward contract; one measurement group (TID 1501) for each question::
+
+    Imaging Measurement Report                         TID 1500
+      Language, Observer Context (TID 1002, 1004)      the device changes with the model
+      Procedure reported                               CID 100
+      Imaging Measurements
+        Measurement Group                              TID 1501, one for each question
+          Tracking Identifier and UID                  the same for every report on the series
+          Finding = Quality Assessment, Finding Site
+          Algorithm Name, Version, Parameters          TID 4019
+          the answer and what it rests on              CODE
+          Probability [question = answer]              NUM, one for each possible answer
+          Comment                                      the disclaimer; why there is no answer
+      Qualitative Evaluations                          only with warnings, each a Comment
+
+Built on pydicom alone: no Image Library, hence some milliseconds for any number of slices.
+:func:`qc_node.report.reading.read_report` is the inverse of :func:`build_report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import ExplicitVRLittleEndian
+
+from qc_node.domain import (
+    GRADED,
+    Finding,
+    HeaderClaims,
+    InstanceRef,
+    Question,
+    Reason,
+    SeriesKey,
+    Tier,
+    Verdict,
+)
+from qc_node.report import codes, modules
+from qc_node.report.codes import Code
+from qc_node.report.items import (
+    CONTAINS,
+    HAS_CONCEPT_MOD,
+    HAS_OBS_CONTEXT,
+    code_item,
+    coded,
+    container,
+    number_item,
+    short_text,
+    text_item,
+    uid_item,
+)
+from qc_node.report.uids import derived_uid, device_uid, report_uid
+
+__all__ = ["DISCLAIMER", "SR_CLASSES", "NodeIdentity", "build_report", "report_uid"]
+
+SR_CLASSES: Final = {
+    "comprehensive": "1.2.840.10008.5.1.4.1.1.88.33",
+    "comprehensive3d": "1.2.840.10008.5.1.4.1.1.88.34",
+}
+"""SOP Class UIDs by their name in the configuration."""
+
+DISCLAIMER: Final = "Automated, unverified; not for diagnosis."
+"""First comment of every measurement group."""
+
+SERIES_DESCRIPTION: Final = "QC report"
+MANUFACTURER: Final = "qc-node"
+IMPLEMENTATION_CLASS_UID: Final = derived_uid("implementation")
+IMPLEMENTATION_VERSION_NAME: Final = "QC_NODE"
+SERIES_NUMBER_BASE: Final = 90000
+"""The report on series 5 is in series 90005, which sorts behind the images."""
+
+Predecessor = tuple[str, str, str]
+"""SOP Class UID, SOP Instance UID and Series Instance UID of the report that this one replaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """Which node wrote a report: its AE title or station name, and the hospital where that is known."""
+
+    station_name: str
+    institution: str | None = None
+
+
+def build_report(
+    source: Dataset,
+    evidence: Sequence[InstanceRef],
+    series: SeriesKey,
+    verdict: Verdict,
+    claims: HeaderClaims,
+    warnings: Sequence[str] = (),
+    *,
+    software_version: str,
+    node: NodeIdentity | str,
+    rules_digest: str,
+    created: datetime,
+    sr_class: str = "comprehensive",
+    predecessor: Predecessor | None = None,
+    instance_number: int = 1,
+) -> Dataset:
+    """The report on one series, ready for ``save_as(..., enforce_file_format=True)``.
+
+    Parameters
+    ----------
+    source
+        Header of any instance of the series; broken values in it never raise.
+    evidence
+        Every instance that was judged; at least one.
+    verdict
+        At least one finding; its warnings come before `warnings` in the report, none twice.
+    claims
+        The contrast agent that the header states is quoted beside what was seen.
+    warnings
+        Sentences for whoever reads the report, one comment each.
+    rules_digest
+        Digest of the rules in force: other rules, another report.
+    created
+        Content date and time; see :func:`qc_node.report.modules.stamp` for time zones.  Give the time of the
+        verdict, so that the same verdict gives the same bytes.
+    sr_class
+        ``comprehensive`` or ``comprehensive3d``.
+    predecessor
+        The report on the same series that this one replaces.
+
+    Returns
+    -------
+    Dataset
+        With file meta information, Explicit VR Little Endian.  The same arguments give the same bytes.
+
+    Raises
+    ------
+    ValueError
+        No evidence, no finding, or an unknown `sr_class`: mistakes of the caller, never of the source.
+    """
+    if not evidence or not verdict.findings or sr_class not in SR_CLASSES:
+        raise ValueError("a report needs evidence, a finding and a known SR class")
+    node = NodeIdentity(node) if isinstance(node, str) else node
+    uid = report_uid(
+        series.series_instance_uid, evidence, verdict.model, software_version=software_version, sr_class=sr_class,
+        rules_digest=rules_digest,
+    )  # fmt: skip
+    series_uid = derived_uid("report-series", series.series_instance_uid, node.station_name, software_version)
+    ds = new_document(
+        source, series, SR_CLASSES[sr_class], uid, series_uid, node, software_version, created,
+        modality="SR", description=SERIES_DESCRIPTION, instance_number=instance_number,
+    )  # fmt: skip
+    ds.ContributingEquipmentSequence = DicomSequence([_model_equipment(node, verdict, created)])
+    ds.CompletionFlag = "COMPLETE"
+    ds.VerificationFlag = "UNVERIFIED"
+    ds.PerformedProcedureCodeSequence = DicomSequence()
+    ds.CurrentRequestedProcedureEvidenceSequence = modules.evidence_sequence(series, evidence)
+    if predecessor is not None:
+        sop_class, sop_instance, its_series = predecessor
+        ds.PredecessorDocumentsSequence = modules.evidence_sequence(
+            SeriesKey(series.study_instance_uid, its_series), [InstanceRef(sop_class, sop_instance)]
+        )
+    modality = claims.modality or str(modules.raw_value(source, "Modality") or "")
+    ds.update(_root(series, verdict, claims, warnings, node, rules_digest, modality))
+    modules.settle_character_set(ds, source)
+    return ds
+
+
+def new_document(
+    source: Dataset,
+    series: SeriesKey,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    series_instance_uid: str,
+    node: NodeIdentity,
+    software_version: str,
+    created: datetime,
+    *,
+    modality: str,
+    description: str,
+    instance_number: int = 1,
+) -> Dataset:
+    """A document of the node's own in the study of `source`: every module but the document's content."""
+    ds = Dataset()
+    ds.SOPClassUID = sop_class_uid
+    ds.SOPInstanceUID = sop_instance_uid
+    modules.copy_patient_and_study(source, ds, series.study_instance_uid)
+    modules.stamp(ds, source, created)
+    ds.Modality = modality
+    ds.SeriesInstanceUID = series_instance_uid
+    ds.SeriesNumber = _series_number(source)
+    ds.SeriesDescription = description
+    ds.InstanceNumber = instance_number
+    ds.ReferencedPerformedProcedureStepSequence = DicomSequence()
+    ds.Manufacturer = MANUFACTURER
+    ds.ManufacturerModelName = "qc-node"
+    ds.SoftwareVersions = short_text(software_version)
+    ds.DeviceSerialNumber = sha256(node.station_name.encode("utf-8", "replace")).hexdigest()[:16]
+    ds.StationName = short_text(node.station_name, 16)
+    if node.institution:
+        ds.InstitutionName = short_text(node.institution)
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator = codes.PRIVATE_SCHEME
+    scheme.CodingSchemeName = codes.PRIVATE_SCHEME_NAME
+    scheme.CodingSchemeResponsibleOrganization = codes.PRIVATE_SCHEME_ORGANIZATION
+    ds.CodingSchemeIdentificationSequence = DicomSequence([scheme])
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = sop_class_uid
+    ds.file_meta.MediaStorageSOPInstanceUID = sop_instance_uid
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    ds.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return ds
+
+
+def _series_number(source: Dataset) -> int:
+    try:
+        number = int(modules.raw_value(source, "SeriesNumber"))
+    except (TypeError, ValueError, OverflowError):
+        return SERIES_NUMBER_BASE
+    return SERIES_NUMBER_BASE + number if 0 < number < SERIES_NUMBER_BASE else SERIES_NUMBER_BASE
+
+
+def _model_equipment(node: NodeIdentity, verdict: Verdict, created: datetime) -> Dataset:
+    """Contributing Equipment (PS3.3 C.12.1.1.5): the model, as IHE AIR asks."""
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = coded(codes.PROCESSING_EQUIPMENT)
+    item.Manufacturer = MANUFACTURER
+    item.ManufacturerModelName = short_text(verdict.model.name)
+    item.SoftwareVersions = short_text(verdict.model.version)
+    item.DeviceUID = device_uid(node.station_name, verdict.model)
+    item.StationName = short_text(node.station_name, 16)
+    item.ContributionDateTime = created.strftime("%Y%m%d%H%M%S.%f")
+    item.ContributionDescription = f"Automated image quality control; weights {_hash(verdict)}"
+    return item
+
+
+def _hash(verdict: Verdict) -> str:
+    return f"sha256:{short_text(verdict.model.sha256)}"
+
+
+# -- the tree ----------------------------------------------------------------------------------------
+def observer(node: NodeIdentity, verdict: Verdict) -> list[Dataset]:
+    """The device as observer (TID 1002 and 1004)."""
+    model = verdict.model
+    return [
+        code_item(codes.OBSERVER_TYPE, codes.DEVICE, HAS_OBS_CONTEXT),
+        uid_item(codes.DEVICE_UID, device_uid(node.station_name, model)),
+        text_item(codes.DEVICE_NAME, node.station_name, HAS_OBS_CONTEXT),
+        text_item(codes.DEVICE_MANUFACTURER, MANUFACTURER, HAS_OBS_CONTEXT),
+        text_item(codes.DEVICE_MODEL, f"{model.name} {model.version}", HAS_OBS_CONTEXT),
+        text_item(codes.DEVICE_SERIAL, model.sha256[:16], HAS_OBS_CONTEXT),
+    ]
+
+
+def report_root(
+    context: Sequence[Dataset], modality: str, groups: Sequence[Dataset], remarks: Sequence[str] = ()
+) -> Dataset:
+    """The root of a TID 1500 document."""
+    content = [
+        code_item(codes.LANGUAGE, codes.ENGLISH, HAS_CONCEPT_MOD),
+        *context,
+        code_item(codes.PROCEDURE_REPORTED, codes.procedure(modality), HAS_CONCEPT_MOD),
+        container(codes.IMAGING_MEASUREMENTS, groups),
+    ]
+    if remarks:
+        comments = [text_item(codes.COMMENT, sentence) for sentence in remarks]
+        content.append(container(codes.QUALITATIVE_EVALUATIONS, comments))
+    return container(codes.MEASUREMENT_REPORT, content, relationship=None, template="1500")
+
+
+def _root(
+    series: SeriesKey, verdict: Verdict, claims: HeaderClaims, warnings: Sequence[str], node: NodeIdentity,
+    rules_digest: str, modality: str,
+) -> Dataset:  # fmt: skip
+    groups = [_group(series, verdict, finding, claims, rules_digest) for finding in verdict.findings]
+    remarks = list(dict.fromkeys([*verdict.warnings, *warnings]))
+    return report_root(observer(node, verdict), modality, groups, remarks)
+
+
+def group_head(series: SeriesKey, what: str, site: Code) -> list[Dataset]:
+    """What every measurement group begins with; the tracking UID stays the same for a series and question."""
+    return [
+        text_item(codes.TRACKING_IDENTIFIER, what, HAS_OBS_CONTEXT),
+        uid_item(codes.TRACKING_UID, derived_uid("tracking", series.series_instance_uid, what)),
+        code_item(codes.FINDING, codes.QUALITY_ASSESSMENT),
+        code_item(codes.FINDING_SITE, site, HAS_CONCEPT_MOD),
+    ]
+
+
+def _group(
+    series: SeriesKey, verdict: Verdict, finding: Finding, claims: HeaderClaims, rules_digest: str
+) -> Dataset:
+    model = verdict.model
+    content = [
+        *group_head(series, f"{verdict.stage}/{finding.question}", _site(verdict, finding)),
+        text_item(codes.ALGORITHM_NAME, model.name, HAS_CONCEPT_MOD),
+        text_item(codes.ALGORITHM_VERSION, model.version, HAS_CONCEPT_MOD),
+        text_item(codes.ALGORITHM_PARAMETERS, _hash(verdict), HAS_CONCEPT_MOD),
+        text_item(codes.ALGORITHM_PARAMETERS, f"rules:{rules_digest}", HAS_CONCEPT_MOD),
+        *_answers(verdict, finding),
+    ]
+    if finding.question in (Question.GADOLINIUM, Question.CONTRAST_ENHANCED) and claims.contrast_agent:
+        content.append(text_item(codes.CONTRAST_AGENT, claims.contrast_agent))
+    content += _probabilities(finding)
+    content.append(text_item(codes.COMMENT, DISCLAIMER))
+    if finding.abstained is not None:
+        content.append(text_item(codes.COMMENT, finding.abstained))
+    return container(codes.MEASUREMENT_GROUP, content, CONTAINS, template="1501")
+
+
+def _site(verdict: Verdict, finding: Finding) -> Code:
+    """Finding Site: the brain where a brain was read, the body part that was seen in a CT."""
+    part = verdict.finding(Question.BODY_PART)
+    if part is not None:
+        return codes.answer_code(Question.BODY_PART, part.value)
+    if finding.reason in (Reason.NOT_BRAIN, Reason.PHANTOM, Reason.BLANK):
+        return codes.UNDETERMINED
+    return codes.BRAIN
+
+
+def _answers(verdict: Verdict, finding: Finding) -> list[Dataset]:
+    """The CODE items of one group, the most standard one first."""
+    question, value = finding.question, finding.value
+    answer = code_item(codes.QUESTIONS[question], codes.answer_code(question, value))
+    items: list[Dataset] = []
+    if question is Question.TIER:
+        quality = codes.UNDETERMINED if value is None else codes.TIER_QUALITY[Tier(int(value))]
+        items = [code_item(codes.SERIES_QUALITY, quality), answer, *_grades(verdict)]
+    elif question is Question.BODY_PART:
+        items = [*_regions(verdict, finding), answer]
+    else:
+        if finding.reason is Reason.BLANK:
+            items.append(code_item(codes.SERIES_QUALITY, codes.UNUSABLE_QUALITY))
+        items.append(answer)
+    if finding.reason is not None:
+        items += [code_item(codes.QUALITY_FINDING, code) for code in codes.REASONS[finding.reason]]
+    return items
+
+
+def _grades(verdict: Verdict) -> list[Dataset]:
+    """The three grades that the tier follows from."""
+    found = [verdict.finding(question) for question in GRADED]
+    return [code_item(codes.QUESTIONS[f.question], codes.answer_code(f.question, f.value)) for f in found if f]
+
+
+def _regions(verdict: Verdict, finding: Finding) -> list[Dataset]:
+    """Target Region of the whole coverage where it is known, of the body part otherwise."""
+    coverage = verdict.coverage
+    if coverage is None:
+        return [code_item(codes.TARGET_REGION, codes.answer_code(Question.BODY_PART, finding.value))]
+    targets = codes.target_regions(coverage.regions) or (codes.UNDETERMINED,)
+    items = [code_item(codes.TARGET_REGION, code) for code in targets]
+    items.append(code_item(codes.COVERAGE_INCOMPLETE, codes.YES if coverage.truncated else codes.NO))
+    if coverage.top:
+        items.append(text_item(codes.COVERAGE_TOP, coverage.top))
+    if coverage.bottom:
+        items.append(text_item(codes.COVERAGE_BOTTOM, coverage.bottom))
+    return items
+
+
+def _probabilities(finding: Finding) -> list[Dataset]:
+    """A Probability for each answer that has one, modified by (question = answer)."""
+    question = finding.question
+    items = []
+    for answer in codes.possible_answers(question):
+        p = finding.probabilities.get(codes.probability_key(answer))
+        if p is not None and 0.0 <= p <= 1.0:
+            which = code_item(codes.QUESTIONS[question], codes.answer_code(question, answer), HAS_CONCEPT_MOD)
+            items.append(number_item(codes.PROBABILITY, float(p), codes.NO_UNITS, [which]))
+    return items
