@@ -130,3 +130,18 @@ def _statements(script: str) -> Iterator[str]:
         if statement.strip(" \n;") and sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+def schema_of(path: Path) -> int:
+    """The schema version of a ledger, read without changing anything.
+
+    Raises
+    ------
+    QcNodeError
+        The file is not a ledger, or cannot be read.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", 2.0, uri=True)) as conn:
+            return int(conn.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error as error:
+        raise QcNodeError(f"The ledger {path} cannot be read: {error}.") from error

@@ -1,0 +1,210 @@
+"""The doctor: everything that can be checked before (or while) a node runs, one plain sentence each.
+
+Nothing is changed: no folder is made, no ledger migrated, no port kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from qc_node import weights
+from qc_node.config import PeerSettings, Settings
+from qc_node.domain import QcNodeError
+from qc_node.ledger.database import schema_of
+from qc_node.ledger.migrations import MIGRATIONS
+from qc_node.operations.listener import port_sentence
+from qc_node.stage.registry import FOLDERS
+
+NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
+"""SQLite's write-ahead log needs shared memory, which these do not give (sqlite.org/wal.html)."""
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+Echo = Callable[[PeerSettings], None]
+"""Sends a C-ECHO to a peer; raises :class:`QcNodeError` with the reason when there is no success."""
+
+
+class Check(NamedTuple):
+    """What was looked at: fine or not, and the sentence."""
+
+    ok: bool
+    sentence: str
+
+
+def run(settings: Settings, echo: Echo) -> list[Check]:
+    """Look at everything and say what was found.
+
+    Parameters
+    ----------
+    settings
+        The configuration in force.
+    echo
+        How to greet a peer.
+    """
+    running = _is_running(settings.node.data_dir)
+    return [
+        *_configuration(settings),
+        *_data_folder(settings, running),
+        *_models(settings),
+        *_ports(settings, running),
+        *_peers(settings, echo),
+    ]
+
+
+def _configuration(settings: Settings) -> Iterator[Check]:
+    peers, rules = len(settings.peer), len(settings.rule)
+    yield Check(True, f"The configuration is understood ({peers} peers, {rules} rules).")
+    if not settings.pacs.destination:
+        yield Check(True, "No [pacs] destination is set: reports stay in the data folder.")
+    if not settings.peers("accept") and not settings.node.accept_unknown_callers:
+        yield Check(
+            False,
+            "Nobody may send images: no [[peer]] has the role accept, and [node] accept_unknown_callers is false.",
+        )
+    if settings.web.host not in LOOPBACK and settings.web.secret is None:
+        yield Check(False, f"[web] host {settings.web.host} is open to the network, which needs [web] secret.")
+    for peer in settings.peer:
+        if peer.tls:
+            yield Check(False, f"[[peer]] {peer.name} asks for tls, which this version does not speak.")
+
+
+def _data_folder(settings: Settings, running: bool) -> Iterator[Check]:
+    folder = settings.node.data_dir.resolve()
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not existing.is_dir():
+        yield Check(False, f"[node] data_dir {folder} cannot be made: {existing} is not a folder.")
+        return
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield Check(False, f"[node] data_dir {folder} cannot be written by this user.")
+        return
+    kind = _file_system(existing)
+    if kind in NETWORK_FILE_SYSTEMS:
+        yield Check(
+            False, f"[node] data_dir {folder} is on a network file system ({kind}); the ledger needs a local disk."
+        )
+    free, low = shutil.disk_usage(existing).free / 1e9, settings.disk.low_watermark_gb
+    state = (
+        "in use by a running node"
+        if running
+        else "there"
+        if existing == folder
+        else "to be made at the first start"
+    )
+    if free < low:
+        yield Check(
+            False, f"The data folder {folder} has {free:.1f} GB free; below {low:g} GB images are refused."
+        )
+    else:
+        yield Check(True, f"The data folder {folder} is {state}, with {free:.0f} GB free.")
+    ledger = folder / "ledger.sqlite"
+    if ledger.exists():
+        yield _ledger(ledger)
+
+
+def _ledger(path: Path) -> Check:
+    try:
+        schema = schema_of(path)
+    except QcNodeError as error:
+        return Check(False, str(error))
+    if schema > len(MIGRATIONS):
+        return Check(False, f"The ledger {path} was written by a newer qc-node (schema {schema}).")
+    older = "" if schema == len(MIGRATIONS) else f", will be brought to {len(MIGRATIONS)} at the next start"
+    return Check(True, f"The ledger {path} can be read (schema {schema}{older}).")
+
+
+def _models(settings: Settings) -> Iterator[Check]:
+    for stage, folder in FOLDERS.items():
+        try:
+            identity = weights.verify(settings.classify.models_dir / folder)
+        except QcNodeError as error:
+            yield Check(False, str(error))
+        else:
+            yield Check(
+                True, f"The model of {stage.value} is {identity.name} {identity.version}, as its card says."
+            )
+    if settings.classify.device.startswith("cuda"):
+        from qc_node.stage.registry import choose_device
+
+        try:
+            yield Check(True, f"[classify] device {choose_device(settings.classify.device)} is there.")
+        except QcNodeError as error:
+            yield Check(False, str(error))
+
+
+def _ports(settings: Settings, running: bool) -> Iterator[Check]:
+    for section, host, port in (
+        ("node", settings.node.host, settings.node.port),
+        ("web", settings.web.host, settings.web.port),
+        ("metrics", settings.metrics.host, settings.metrics.port),
+    ):
+        fault = _listen_fault(section, host, port)
+        if fault is None:
+            yield Check(True, f"[{section}] port {port} on {host} is free.")
+        elif running and "in use" in fault:
+            yield Check(
+                True, f"[{section}] port {port} on {host} is in use, and a node is running on this data folder."
+            )
+        else:
+            yield Check(False, fault)
+
+
+def _listen_fault(section: str, host: str, port: int) -> str | None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            return port_sentence(section, host, port, error)
+    return None
+
+
+def _peers(settings: Settings, echo: Echo) -> Iterator[Check]:
+    for peer in settings.peer:
+        if peer.host is None or peer.port is None:
+            continue
+        where = f"[[peer]] {peer.name} ({peer.ae_title} at {peer.host} port {peer.port})"
+        try:
+            echo(peer)
+        except QcNodeError as error:
+            yield Check(False, f"{where} does not answer C-ECHO: {error}")
+        else:
+            yield Check(True, f"{where} answers C-ECHO.")
+
+
+def _is_running(data_dir: Path) -> bool:
+    """Whether a node holds the lock of the data folder."""
+    try:
+        fd = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _file_system(folder: Path) -> str:
+    """Kind of the file system that holds `folder`, as in ``/proc/self/mounts``; empty where unknown."""
+    best, kind = -1, ""
+    try:
+        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = Path(fields[1].replace("\\040", " "))
+        if folder.is_relative_to(point) and len(point.parts) > best:
+            best, kind = len(point.parts), fields[2]
+    return kind

@@ -1,0 +1,157 @@
+"""The doctor finds each fault, names the key, and changes nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qc_node import weights
+from qc_node.config import PeerSettings, Settings, load
+from qc_node.domain import QcNodeError
+from qc_node.ledger import Ledger
+from qc_node.operations import doctor
+from qc_node.stage.registry import FOLDERS
+
+
+def say_nothing(peer: PeerSettings) -> None:
+    """A peer that answers."""
+
+
+def refuse(peer: PeerSettings) -> None:
+    raise QcNodeError("the connection was refused.")
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    for stage, folder in FOLDERS.items():
+        directory = tmp_path / "models" / folder
+        directory.mkdir(parents=True)
+        (directory / "net.safetensors").write_bytes(b"weights of " + stage.value.encode())
+        weights.write_card(directory, f"{folder}-net", "1.0", stage.value, ["net.safetensors"], {})
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, models: Path, free_port: Callable[[], int]) -> Callable[..., Settings]:
+    ports = {"NODE": free_port(), "WEB": free_port(), "METRICS": free_port()}
+
+    def make(text: str = "", **environ: str) -> Settings:
+        path = tmp_path / "qc-node.toml"
+        path.write_text('[[peer]]\nname = "MR1"\nae_title = "MR1"\nhost = "127.0.0.1"\nport = 104\n' + text)
+        defaults = {f"QC_NODE_{section}__PORT": str(port) for section, port in ports.items()}
+        defaults |= {
+            "QC_NODE_NODE__DATA_DIR": str(tmp_path / "data"),
+            "QC_NODE_CLASSIFY__MODELS_DIR": str(models),
+            "QC_NODE_DISK__LOW_WATERMARK_GB": "0",
+        }
+        return load(path, defaults | environ)
+
+    return make
+
+
+def faults(settings: Settings, echo: doctor.Echo = say_nothing) -> list[str]:
+    checks = doctor.run(settings, echo)
+    assert all(c.sentence.endswith(".") and "\n" not in c.sentence for c in checks)
+    return [c.sentence for c in checks if not c.ok]
+
+
+def test_a_healthy_machine(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    assert faults(settings()) == []
+    assert not (tmp_path / "data").exists(), "the doctor makes no folder"
+
+
+def test_a_silent_peer(settings: Callable[..., Settings]) -> None:
+    (fault,) = faults(settings(), refuse)
+    assert "[[peer]] MR1" in fault and "the connection was refused" in fault
+
+
+def test_altered_and_missing_models(settings: Callable[..., Settings], models: Path) -> None:
+    folders = list(FOLDERS.values())
+    (models / folders[0] / "net.safetensors").write_bytes(b"other weights")
+    (models / folders[1] / "net.safetensors").unlink()
+    altered, missing = faults(settings())
+    assert "is not the one its card describes" in altered
+    assert "is missing" in missing
+
+
+def test_a_taken_port(settings: Callable[..., Settings]) -> None:
+    s = settings()
+    with socket.socket() as taken:
+        taken.bind((s.node.host, s.node.port))
+        taken.listen()
+        (fault,) = faults(s)
+        assert fault == f"[node] port {s.node.port} on 127.0.0.1 is already in use by another program."
+
+
+def test_a_running_node_may_hold_its_port(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    s = settings()
+    (tmp_path / "data").mkdir()
+    fd = os.open(tmp_path / "data" / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        with socket.socket() as ours:
+            ours.bind((s.node.host, s.node.port))
+            ours.listen()
+            assert faults(s) == []
+    finally:
+        os.close(fd)
+
+
+def test_little_disk(settings: Callable[..., Settings]) -> None:
+    (fault,) = faults(settings(QC_NODE_DISK__LOW_WATERMARK_GB="1000000"))
+    assert "GB free; below 1e+06 GB images are refused" in fault
+
+
+def test_a_data_folder_that_is_a_file(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    (fault,) = faults(settings())
+    assert "[node] data_dir" in fault and "is not a folder" in fault
+
+
+def test_a_network_file_system(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_file_system", lambda folder: "nfs4")
+    (fault,) = faults(settings())
+    assert "network file system (nfs4)" in fault
+
+
+def test_the_file_system_is_the_one_of_the_nearest_mount() -> None:
+    assert doctor._file_system(Path("/proc/self")) == "proc"
+
+
+def test_a_ledger_from_the_future_is_not_touched(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "ledger.sqlite"
+    Ledger(path).close()
+    assert faults(settings()) == []
+    with sqlite3.connect(path) as conn:
+        conn.execute("PRAGMA user_version = 999")
+    (fault,) = faults(settings())
+    assert "newer qc-node (schema 999)" in fault
+
+
+def test_a_ledger_that_is_none(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ledger.sqlite").write_bytes(b"not a database, but longer than a header" * 100)
+    (fault,) = faults(settings())
+    assert "cannot be read" in fault
+
+
+def test_a_door_that_nobody_may_use(settings: Callable[..., Settings]) -> None:
+    (fault,) = faults(settings(QC_NODE_PEER="[]"))
+    assert "Nobody may send images" in fault
+
+
+def test_pages_open_to_the_network(settings: Callable[..., Settings]) -> None:
+    (fault,) = faults(settings(QC_NODE_WEB__HOST="0.0.0.0"))
+    assert "needs [web] secret" in fault
+
+
+def test_a_gpu_that_is_not_there(settings: Callable[..., Settings]) -> None:
+    (fault,) = faults(settings(QC_NODE_CLASSIFY__DEVICE="cuda:77"))
+    assert "cuda:77" in fault
