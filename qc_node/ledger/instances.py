@@ -108,6 +108,11 @@ class Instances:
         with self._db.transaction() as conn:
             conn.execute("UPDATE instances SET handled = 1 WHERE sop_instance_uid = ?", (sop_instance_uid,))
 
+    def path_of(self, sop_instance_uid: str) -> str | None:
+        """Spool name of one instance, or None when it is not in the ledger."""
+        value = self._db.value("SELECT path FROM instances WHERE sop_instance_uid = ?", (sop_instance_uid,))
+        return None if value is None else str(value)
+
     def paths(self) -> set[str]:
         """Spool names of everything the ledger knows (to find files that lost their row to a crash)."""
         return {row["path"] for row in self._db.rows("SELECT path FROM instances")}

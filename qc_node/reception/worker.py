@@ -1,0 +1,82 @@
+"""One receiving process: started by :class:`qc_node.reception.scp.Reception`, never by hand.
+
+``python -m qc_node.reception.worker LISTENER OUT CONTROL SETTINGS`` with three inherited file descriptors and a
+JSON object.  It writes one JSON object per line to OUT and obeys CONTROL: ``stop SECONDS``, or the end of file,
+which means that the parent is gone.  Everything it has answered is durable, so it may end at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from qc_node.ledger import Ledger
+from qc_node.reception.association import ReceptionEvent
+from qc_node.reception.server import ReceptionSettings, Server
+from qc_node.reception.store import Store
+from qc_node.spool import Spool
+
+
+class _ToParent(logging.Handler):
+    """Sends events and log records up; one write each, so that lines of several threads do not mix."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+        self._turn = threading.Lock()
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Write one line; the parent that is gone is no error here."""
+        line = json.dumps(message).encode() + b"\n"
+        try:
+            with self._turn:
+                while line:
+                    line = line[os.write(self._fd, line) :]
+        except OSError:
+            return
+
+    def event(self, event: ReceptionEvent) -> None:
+        """Pass an event on."""
+        self.say({"event": asdict(event)})
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass a log record on."""
+        self.say({"log": [record.levelno, self.format(record)], "status": getattr(record, "status", None)})
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until told to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent says when
+    listener = socket.socket(fileno=int(arguments[0]))
+    parent = _ToParent(int(arguments[1]))
+    told = json.loads(arguments[3])
+    settings = ReceptionSettings(**told["settings"])
+    log = logging.getLogger("qc_node.reception")
+    log.setLevel(told["log_level"])
+    log.propagate = False
+    log.addHandler(parent)
+    ledger = Ledger(Path(told["ledger"]))
+    store = Store(Spool(Path(told["data_dir"])), ledger, settings.low_watermark_bytes, time.time)
+    server = Server(listener, settings, store, parent.event, log, told["limit"])
+    server.start()
+    parent.say({"ready": True})
+    words = os.read(int(arguments[2]), 64).split()
+    if not words:
+        os._exit(0)  # the parent died: free the port at once
+    listener.close()
+    server.stop(float(words[1]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
