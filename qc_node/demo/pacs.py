@@ -12,8 +12,8 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import (
-    StudyRootQueryRetrieveInformationModelFind,  # type: ignore[attr-defined]
-    Verification,  # type: ignore[attr-defined]
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
 )
 
 from qc_node.domain import QcNodeError

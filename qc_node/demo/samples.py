@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from qc_node.brain_mri.preprocess import load_average_head
 from qc_node.demo.series import Sample
-from qc_node.learning.brain_mri_artefacts import add_noise, draw_trajectory, line_energy, move, smooth_field
+from qc_node.learning.brain_mri_artefacts import Trajectory, add_noise, move, smooth_field
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -28,6 +28,8 @@ CT_SPACING_MM = (2.5, 0.9, 0.9)
 """Of the grids, along (inferior-superior, anterior-posterior, right-left)."""
 FOLDING_MM = 6.0
 """How far the individual head departs from the average one."""
+PHASE_AXIS = 1
+"""Anterior-posterior: the slow phase axis of the sample that moved."""
 FOLD_MM = 22.0
 """Distance of two independent folds."""
 
@@ -124,9 +126,7 @@ def samples(models_dir: Path, seed: int = 1) -> Iterator[Sample]:
     yield _t1w("brain MRI, patient kept still", "1", good, good.t1w(), rng)
     bad = Head(models_dir, MR_SPACING_MM, rng)
     still = bad.t1w()
-    axis = 1
-    path = draw_trajectory(still.shape[axis], 0.9, rng, line_energy(still, axis))
-    moved = move(still, bad.spacing_mm, axis, path)
+    moved = move(still, bad.spacing_mm, PHASE_AXIS, nodding(still.shape[PHASE_AXIS]))
     yield _t1w("brain MRI, patient moved", "2", bad, moved, rng)
     head = Head(models_dir, CT_SPACING_MM, rng)
     noisy = head.hounsfield() + rng.normal(0, 5, head.texture.shape)
@@ -143,6 +143,16 @@ def samples(models_dir: Path, seed: int = 1) -> Iterator[Sample]:
         body_part="HEAD",
         station="DEMO-CT",
     )
+
+
+def nodding(lines: int, nods: int = 7, degrees: float = 5.0, slip_mm: float = 3.0) -> Trajectory:
+    """A head that goes up and down while the lines of k-space are acquired in order."""
+    phase = np.where(np.arange(nods) % 2, 0.5, -0.5)
+    rotations, translations = np.zeros((nods, 3)), np.zeros((nods, 3))
+    rotations[:, 2] = degrees * phase
+    translations[:, 0] = slip_mm * phase
+    order = np.argsort(np.argsort(np.fft.fftfreq(lines)))
+    return Trajectory(rotations, translations, (order * nods) // lines)
 
 
 def _t1w(title: str, number: str, head: Head, values: FloatArray, rng: np.random.Generator) -> Sample:
