@@ -128,14 +128,16 @@ class Reason(StrEnum):
 
 
 class ClosedBy(StrEnum):
-    """Which rule said that a series or study is complete."""
+    """Which rule said that a series or study is complete; the ledger's sentence begins with this word."""
 
-    EXPECTED = "expected count"
+    HEADER = "header"
     """As many instances as the header says."""
-    PACS = "PACS count"
+    PACS = "pacs"
     """As many as the PACS says, twice."""
-    QUIET = "quiet time"
-    HARD_CAP = "hard cap"
+    QUIET = "quiet"
+    """Nothing new for a while."""
+    HARD_CAP = "hard_cap"
+    """Open for too long."""
 
 
 @dataclass(frozen=True, slots=True)

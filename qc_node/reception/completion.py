@@ -11,15 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from qc_node.domain import ClosedBy
 from qc_node.ledger import Ledger
 from qc_node.reception import expected
 
 Row = Mapping[str, Any]
 AskPacsFor = Callable[[str, str], int | None]
 """(study UID, series UID) to the number of instances that the PACS has; None when it does not say."""
-
-HEADER, PACS, QUIET, HARD_CAP = "header", "pacs", "quiet", "hard_cap"
-"""Words that a closing rule in the ledger begins with."""
 
 PACS_INTERVAL_S = 3.0
 """A PACS that is still receiving agrees with a partial count; two queries this far apart must say the same."""
@@ -113,19 +111,19 @@ def decide(row: Row, now: float, settings: CompletionSettings, pacs_answer: Pacs
     if row["expected"] is not None and row["expected"] == row["instances"]:
         believed_at = last + (settings.settle_s if row["expected_rule"] in expected.WEAK else 0.0)
         if now >= believed_at or now < last:
-            return Close(f"{HEADER}: {row['expected_rule']}")
+            return Close(f"{ClosedBy.HEADER}: {row['expected_rule']}")
         waits.append(believed_at)
 
     if _pacs_agrees(row):
-        return Close(f"{PACS}: {row['pacs_count']} instances, unchanged for {PACS_INTERVAL_S:.0f} s")
+        return Close(f"{ClosedBy.PACS}: {row['pacs_count']} instances, unchanged for {PACS_INTERVAL_S:.0f} s")
 
     quiet_s = settings.quiet_of(row["calling_ae"])
     if now >= last + quiet_s or now < last - CLOCK_BACK_S:
-        return Close(f"{QUIET}: nothing new for {quiet_s:g} s")
+        return Close(f"{ClosedBy.QUIET}: nothing new for {quiet_s:g} s")
     waits.append(last + quiet_s)
 
     if now >= row["opened_at"] + settings.hard_cap_s:
-        return Close(f"{HARD_CAP}: open for {settings.hard_cap_s:g} s")
+        return Close(f"{ClosedBy.HARD_CAP}: open for {settings.hard_cap_s:g} s")
     waits.append(row["opened_at"] + settings.hard_cap_s)
 
     if settings.ask_pacs:
@@ -244,6 +242,6 @@ class Completion:
         elif now < due:
             self._ledger.studies.set_due(study_uid, last, due)
         elif self._ledger.studies.close(
-            study_uid, last, f"{QUIET}: nothing new for {self._settings.study_quiet_s:g} s", now
+            study_uid, last, f"{ClosedBy.QUIET}: nothing new for {self._settings.study_quiet_s:g} s", now
         ):
             self._on_closed("study", study_uid)

@@ -173,7 +173,8 @@ class Worker:
         finding = verdict.finding(Question.STRAIGHT_REJECT)
         cut = finding is not None and finding.reason in (Reason.COVERAGE, Reason.TOO_FEW_SLICES)
         cut = cut or bool(verdict.coverage and verdict.coverage.truncated)
-        return self._settings.confirm_s if cut and row["closed_by"] == ClosedBy.QUIET else 0.0
+        by_silence = str(row["closed_by"]).startswith(ClosedBy.QUIET)
+        return self._settings.confirm_s if cut and by_silence else 0.0
 
     def _keep(self, series_uid: str, run: int, outcome: Outcome) -> tuple[str | None, list[str]]:
         """Store the network input and the thumbnails: votes come days after the images are gone."""
