@@ -1,0 +1,1 @@
+"""THE COUNTER: what radiologists and technologists see and say."""

@@ -1,0 +1,115 @@
+"""The web application: composition of the counter's pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Path, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from qc_node.feedback import live, panel, sign_in
+from qc_node.feedback.board import Board
+from qc_node.feedback.broadcast import Broadcaster
+from qc_node.feedback.identity import Anyone
+from qc_node.feedback.pages import STATIC, page, static_url
+from qc_node.feedback.readers import Reader
+from qc_node.feedback.security import Gate, RateLimiter, SecurityHeaders
+from qc_node.feedback.settings import CounterDeps, Health, PromptPolicy, WebSettings
+
+__all__ = ["CounterDeps", "Health", "PromptPolicy", "WebSettings", "create_app"]
+
+
+def create_app(deps: CounterDeps) -> FastAPI:
+    """The counter.
+
+    ``app.state.board.publish(series_uid)`` (any thread) tells every open board about a series;
+    ``app.state.broadcaster.close()`` ends every open stream before the server stops.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.board.catch_up()
+        yield
+        app.state.broadcaster.close()
+
+    app = FastAPI(
+        title="qc-node counter", version=_version(), docs_url=None, redoc_url=None, lifespan=lifespan,
+        description="Votes on image quality, verdicts of the node, and the board.",
+    )  # fmt: skip
+    app.state.deps = deps
+    app.state.limiter = RateLimiter(deps.clock)
+    app.state.broadcaster = Broadcaster()
+    app.state.board = Board(deps, app.state.broadcaster)
+    app.state.follower = None
+    app.state.after_vote = _after_vote(deps)
+    for module in (sign_in, panel, live):
+        app.include_router(module.router)
+    _add_house_routes(app, deps)
+    app.add_middleware(Gate, web=deps.web)
+    app.add_middleware(SecurityHeaders, web=deps.web)
+    return app
+
+
+def _after_vote(deps: CounterDeps) -> Callable[[dict[str, Any], Reader], None]:
+    def after_vote(row: dict[str, Any], reader: Reader) -> None:
+        if deps.web.vote_sr and row["vote"] != "withdrawn" and row["study_uid"]:
+            kept = deps.ledger.readers.get(reader.reader_id)
+            if kept is not None:
+                deps.post_vote(row, kept)
+
+    return after_vote
+
+
+def _add_house_routes(app: FastAPI, deps: CounterDeps) -> None:
+    @app.get("/", include_in_schema=False)
+    def home() -> RedirectResponse:
+        return RedirectResponse("/panel", 303)
+
+    @app.get("/healthz", tags=["health"])
+    def healthz() -> JSONResponse:
+        """Whether the node is alive."""
+        ok, body = deps.healthz()
+        return JSONResponse(dict(body), 200 if ok else 503)
+
+    @app.get("/readyz", tags=["health"])
+    def readyz() -> JSONResponse:
+        """Whether the node can take and deliver work."""
+        ok, body = deps.readyz()
+        return JSONResponse(dict(body), 200 if ok else 503)
+
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    def docs(request: Request, reader: Anyone) -> HTMLResponse:
+        return page(request, "docs.html", reader, api=app.openapi())
+
+    @app.get("/static/{tag}/{name}", include_in_schema=False)
+    def static(tag: str, name: Annotated[str, Path(pattern=r"^[a-z_]+\.(css|js|svg)$")]) -> Response:
+        if not (STATIC / name).is_file():
+            raise HTTPException(404, "There is no such file.")
+        fresh = static_url(name) == f"/static/{tag}/{name}"
+        age = "public, max-age=31536000, immutable" if fresh else "no-store"
+        return FileResponse(STATIC / name, headers={"cache-control": age})
+
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> Response:
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            answer = page(request, "error.html", None, sentence=str(error.detail), status=error.status_code)
+            answer.status_code = error.status_code
+            return answer
+        return JSONResponse({"detail": error.detail}, error.status_code)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        # What was sent is not sent back: it may hold a UID, and it may hold a script.
+        places = [".".join(str(p) for p in e["loc"]) + ": " + str(e["msg"]) for e in error.errors()]
+        return await plain(request, HTTPException(422, "; ".join(places)[:500]))
+
+
+def _version() -> str:
+    try:
+        return version("qc-node")
+    except PackageNotFoundError:
+        return "0"
