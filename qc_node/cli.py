@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,21 +159,33 @@ def classify(paths: tuple[Path, ...], as_json: bool, modality: str | None, confi
 @config_option
 def send(paths: tuple[Path, ...], name: str, config: Path | None) -> None:
     """Push DICOM files to a configured peer by C-STORE."""
-    from qc_node.node import send_files
+    from qc_node.delivery import scu
+    from qc_node.node import peer_of
 
-    result = send_files(load_settings(config), paths, name, _progress)
-    click.echo(result)
+    settings = load_settings(config)
+    peer = peer_of(settings, settings.peer_named(name))
+    with _bar("sending") as progress:
+        result = scu.send(paths, peer, progress)
+    for path, sentence in result.failed:
+        click.echo(f"{path}: {sentence}", err=True)
+    warned = f", {result.warned} of them with a warning" if result.warned else ""
+    click.echo(f"{result.sent} objects stored by {peer}{warned}.")
+    if not result.ok:
+        sys.exit(1)
 
 
 @main_group.command()
 @config_option
 def doctor(config: Path | None) -> None:
     """Check configuration, disk, models, ports and peers; one plain sentence per fault."""
-    from qc_node.node import examine
+    from qc_node.delivery.scu import echo
+    from qc_node.node import peer_of
+    from qc_node.operations import doctor as physician
 
-    checks = examine(load_settings(config))
+    settings = load_settings(config)
+    checks = physician.run(settings, lambda peer: echo(peer_of(settings, peer)))
     for ok, sentence in checks:
-        click.echo(f"{click.style('ok', fg='green') if ok else click.style('FAULT', fg='red')}  {sentence}")
+        click.echo(f"{click.style('ok   ', fg='green') if ok else click.style('FAULT', fg='red')}  {sentence}")
     if not all(ok for ok, _ in checks):
         sys.exit(1)
 
@@ -246,10 +259,16 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         click.echo(click.style(line, bold=True) if number == 0 else line)
 
 
-def _progress(items: Iterable[Any], length: int) -> Iterator[Any]:
-    """Iterate with a bar on a terminal, silently elsewhere."""
-    with click.progressbar(items, length=length, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        yield from bar
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress callback (done, of all) that draws a bar on a terminal and is silent elsewhere."""
+    with click.progressbar(length=1, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(done - bar.pos)
+
+        yield progress
 
 
 def main(argv: list[str] | None = None) -> None:

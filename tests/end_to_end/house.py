@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -118,10 +119,8 @@ class NodeProcess:
     def kill(self) -> None:
         """``kill -9`` of the node with everything below it."""
         assert self.process is not None
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(10)
 
     def terminate(self, timeout: float = 40.0) -> int:
@@ -143,7 +142,8 @@ def ct_sample(slices: int = 20, size: int = 64, seed: int = 0) -> Sample:
     voxels = (slab[None] + rng.normal(0, 10, (slices, size, size))).astype(np.int16)
     affine = np.diag([400 / size, 400 / size, 5.0, 1.0])
     return Sample(
-        "cylinder", "CT", voxels, affine, "TEST1", "Test^Cylinder", f"ACC{seed}", "CT test", "CT 5.0", "CHEST", "CT1"
+        "cylinder", "CT", voxels, affine, "TEST1", "Test^Cylinder", f"ACC{seed}", "CT test",
+        "CT 5.0", "CHEST", "CT1",
     )  # fmt: skip
 
 
