@@ -301,8 +301,13 @@ class HeaderClaims:
     ordered: tuple[str, ...] = ()
     """Requested procedure description and codes, request attributes, procedure code meanings."""
 
+    @classmethod
+    def from_dict(cls, claims: Mapping[str, Any]) -> HeaderClaims:
+        """The inverse of :meth:`as_dict`."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in claims.items()})
+
     def as_dict(self) -> dict[str, Any]:
-        """The claims that are there, JSON-ready."""
+        """The claims that are there, JSON-ready; :meth:`from_dict` is its inverse."""
         names = self.__dataclass_fields__
         pairs = ((name, getattr(self, name)) for name in names)
         return {name: list(v) if isinstance(v, tuple) else v for name, v in pairs if v not in (None, "", ())}
@@ -334,7 +339,7 @@ def tier_finding(grades: Sequence[Finding]) -> Finding:
 def results_json(verdict: Verdict) -> dict[str, Any]:
     """The ``results`` object of the contract for `verdict`."""
     if verdict.stage is Stage.BRAIN_MRI:
-        order = (Question.STRAIGHT_REJECT, Question.GADOLINIUM, *GRADED, Question.TIER)
+        order: tuple[Question, ...] = (Question.STRAIGHT_REJECT, Question.GADOLINIUM, *GRADED, Question.TIER)
     else:
         order = (Question.BODY_PART, Question.CONTRAST_ENHANCED)
     results = {q.value: _finding_json(f) if (f := verdict.finding(q)) else None for q in order}

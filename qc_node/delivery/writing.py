@@ -110,7 +110,7 @@ class Writer:
             evidence,
             key,
             row["verdict"],
-            claims_from_dict(row["claims"]),
+            HeaderClaims.from_dict(row["claims"]),
             row["warnings"],
             software_version=self._settings.software_version,
             node=self._settings.ae_title,
@@ -161,11 +161,6 @@ def calls_for_attention(verdict: Verdict) -> bool:
     reject = verdict.finding(Question.STRAIGHT_REJECT)
     tier = verdict.finding(Question.TIER)
     return bool(reject and reject.value) or bool(tier and tier.value == Tier.POOR)
-
-
-def claims_from_dict(claims: Mapping[str, Any]) -> HeaderClaims:
-    """The inverse of :meth:`HeaderClaims.as_dict`."""
-    return HeaderClaims(**{k: tuple(v) if isinstance(v, list) else v for k, v in claims.items()})
 
 
 def read_header(spool: Spool, name: str) -> Dataset:

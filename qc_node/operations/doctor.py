@@ -25,7 +25,7 @@ NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", 
 """SQLite's write-ahead log needs shared memory, which these do not give (sqlite.org/wal.html)."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
-Echo = Callable[[PeerSettings], None]
+Echo = Callable[[PeerSettings], object]
 """Sends a C-ECHO to a peer; raises :class:`QcNodeError` with the reason when there is no success."""
 
 

@@ -1,0 +1,1 @@
+"""The demonstration: a small PACS, invented patients, and the node between them."""
