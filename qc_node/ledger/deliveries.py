@@ -99,9 +99,9 @@ class Deliveries:
         )
         return None if value is None else float(value)
 
-    def sent(self, delivery_id: int, at: float) -> None:
-        """The destination answered 0x0000."""
-        self._set("state = 'sent', sent_at = ?, attempts = attempts + 1, last_error = NULL", (at,), delivery_id)
+    def sent(self, delivery_id: int, at: float, note: str | None = None) -> None:
+        """The destination answered 0x0000, or stored it with a warning that `note` tells."""
+        self._set("state = 'sent', sent_at = ?, attempts = attempts + 1, last_error = ?", (at, note), delivery_id)
 
     def retry(self, delivery_id: int, next_attempt_at: float, error: str) -> None:
         """The attempt failed; try again later."""

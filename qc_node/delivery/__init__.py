@@ -1,0 +1,1 @@
+"""The post: a durable outbox, C-STORE, storage commitment, retries."""
