@@ -154,7 +154,8 @@ def _close(frames: Sequence[Frame], attribute: str) -> list[list[Frame]]:
             exact[value].append(frame)
             continue
         vector = None if value is None else np.array(value)
-        for reference, members in groups:
+        members: list[Frame]
+        for reference, members in groups:  # noqa: B007 (used after the break)
             if vector is None or reference is None:
                 if vector is None and reference is None:
                     break
@@ -331,7 +332,7 @@ def _grid(depth: Array) -> npt.NDArray[np.int64]:
             f"{POSITION} leaves a gap of {steps[worst]:.2f} mm between slices {worst + 1} and {worst + 2} where "
             f"neighbours lie {step:.2f} mm apart ({_images(missing)} missing)."
         )
-    return index
+    return np.asarray(index, dtype=np.int64)
 
 
 def _affine(frames: Sequence[Frame], index: npt.NDArray[np.int64]) -> tuple[Array, list[str]]:

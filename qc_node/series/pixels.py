@@ -125,7 +125,7 @@ class FrameReader:
                 f"Pixel Data (7FE0,0010) decodes to {'x'.join(map(str, picture.shape))}, but Rows and Columns say "
                 f"{pixels.rows}x{pixels.columns}."
             )
-        return picture
+        return np.asarray(picture)
 
     def _mask(self, instance: Instance, picture: npt.NDArray[Any]) -> None:
         """Drop bits outside Bits Stored in place (overlays of old scanners; signs that were not extended)."""
@@ -157,7 +157,7 @@ def _read_in_place(instance: Instance, number: int, out: npt.NDArray[Any]) -> No
     except OSError as error:
         raise SeriesRefused(f"{raw.path.name} cannot be read ({error.strerror}).") from None
     try:
-        view = memoryview(out).cast("B")
+        view = memoryview(out).cast("B")  # type: ignore[arg-type]
         got = 0
         while got < out.nbytes and (n := os.preadv(fd, [view[got:]], offset + got)):
             got += n

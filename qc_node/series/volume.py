@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +156,15 @@ def assemble(instances: Iterable[Instance], broken: Sequence[str] = ()) -> Opene
     """An opened series out of scanned instances; `broken` are sentences about files that could not be read."""
     warnings: list[str] = []
     unique: dict[object, Instance] = {}
+    repeated = 0
     for instance in instances:
-        unique.setdefault(instance.ref.sop_instance_uid or instance.path, instance)
+        uid = instance.ref.sop_instance_uid or instance.path
+        repeated += uid in unique
+        unique.setdefault(uid, instance)
+    if repeated:
+        warnings.append(
+            f"SOP Instance UID (0008,0018) is repeated by {repeated} of the files; they were left out."
+        )
     images = sorted(unique.values(), key=lambda i: (i.instance_number is None, i.instance_number or 0, i.path))
     if broken:
         n = len(broken)
@@ -366,7 +374,7 @@ def _check_doubles(stack: Stack, reader: FrameReader, said: list[str]) -> None:
 def _fill_missing(voxels: npt.NDArray[Any], stack: Stack) -> None:
     """Interpolate missing slices linearly between their neighbours."""
     there = [k for k, f in enumerate(stack.frames) if f is not None]
-    for below, above in zip(there, there[1:], strict=False):
+    for below, above in pairwise(there):
         for k in range(below + 1, above):
             t = (k - below) / (above - below)
             mixed = (1 - t) * voxels[below].astype(np.float32) + t * voxels[above].astype(np.float32)
