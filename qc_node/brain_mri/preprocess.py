@@ -363,3 +363,12 @@ def thumbnails(slices: npt.NDArray[np.float16]) -> dict[str, npt.NDArray[np.uint
         out[name] = np.clip(picture * (255.0 / 1.4), 0, 255).astype(np.uint8)
         start += len(positions)
     return out
+
+
+def network_slices(grid: reg.Grid, matrix: Matrix, head: AverageHead) -> npt.NDArray[np.float16]:
+    """Normalised slices of an image with a known transform: the one path that training and service share."""
+    grid = halve_fine_axes(grid)
+    slices, inside = sample_slices(grid, matrix)
+    level = white_level(grid, matrix, head)
+    floor = min(0.0, float(np.quantile(grid.values[::4, ::4, ::4], 0.001)))
+    return normalise(slices, inside, level, floor)

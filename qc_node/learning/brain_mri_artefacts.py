@@ -52,14 +52,14 @@ def draw_trajectory(
     n_lines
         Phase-encoding lines of the slow axis.
     severity
-        0 .. 1: scales the amplitude (up to about 8 degrees / 6 mm) and the number of moves.
+        0 .. 1: scales the amplitude (up to about 13 degrees / 10 mm) and the number of moves.
     line_energy
         Energy per line (FFT order); the pose is demeaned with it, so that the head stays where it is and
         position is no cue (TorchIO PR 85).  Default: ``1 / (1 + |frequency|)^2``.
     """
     kind = rng.choice(["drift", "nod", "jerk"])
     poses = int(rng.integers(3, 7)) if kind != "jerk" else int(rng.integers(2, 5))
-    amplitude = 0.3 + 7.5 * severity
+    amplitude = 0.4 + 13.0 * severity
     if kind == "drift":
         path = np.linspace(0, 1, poses)[:, None] * rng.normal(size=(1, 6))
     elif kind == "nod":
@@ -83,6 +83,10 @@ def draw_trajectory(
     time = np.empty(n_lines)
     time[order] = (np.arange(n_lines) + 0.5) / n_lines
     changes = np.sort(rng.uniform(0.05, 0.95, poses - 1)) if kind == "jerk" else np.arange(1, poses) / poses
+    if severity > 0.3 and len(changes):
+        # A bad scan is one in which the head moved while the centre of k-space was read.
+        changes[int(np.argmin(np.abs(changes - time[0])))] = time[0] + rng.normal(0, 0.04)
+        changes = np.sort(changes)
     line_pose = np.searchsorted(changes, time)
     if line_energy is None:
         line_energy = 1.0 / (1.0 + np.abs(frequency)) ** 2
@@ -91,26 +95,39 @@ def draw_trajectory(
     return Trajectory(rotations - weight @ rotations, translations - weight @ translations, line_pose)
 
 
+def resample(volume: FloatArray, matrix: npt.NDArray[np.float64], shape: Sequence[int]) -> FloatArray:
+    """`volume` on a grid of `shape` (K, J, I); `matrix` (4, 4) takes output (i, j, k) to input (i, j, k).
+
+    Trilinear, air outside.  SimpleITK, because it is five times faster than the alternatives on one core.
+    """
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume, dtype=np.float32))
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(matrix[:3, :3].reshape(-1).tolist())
+    transform.SetTranslation(matrix[:3, 3].tolist())
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetNumberOfThreads(1)
+    resampler.SetSize([int(n) for n in reversed(shape)])
+    resampler.SetTransform(transform)
+    resampler.SetInterpolator(sitk.sitkLinear)
+    return np.asarray(sitk.GetArrayFromImage(resampler.Execute(image)), dtype=np.float32)
+
+
 def posed(
     volume: FloatArray, spacing: Sequence[float], rotation_deg: npt.ArrayLike, translation_mm: npt.ArrayLike
 ) -> FloatArray:
-    """The volume seen with the head rotated and shifted about its centre; trilinear, air outside."""
-    spacing_kji = np.asarray(spacing, dtype=np.float64)
-    turn = rotation(np.radians(np.asarray(rotation_deg, dtype=np.float64)))
-    # Output voxel -> input voxel: x_in = R^-1 (x_out - t), in mm about the centre, axes (k, j, i).
-    inverse = turn.T
-    shift = -inverse @ np.asarray(translation_mm, dtype=np.float64)
-    size = np.array(volume.shape, dtype=np.float64)
-    half = size * spacing_kji / 2
-    # torch's grid runs over (i, j, k) in [-1, 1] of the extent.
-    to_mm = np.diag(half[::-1])
+    """The volume seen with the head rotated and shifted about its centre; axes (k, j, i), trilinear."""
+    # Output voxel -> input voxel: x_in = R^-1 (x_out - t), in mm about the centre; then (k,j,i) -> (i,j,k).
     flip = np.eye(3)[::-1]
-    linear = np.linalg.inv(to_mm) @ flip @ inverse @ flip @ to_mm
-    offset = (flip @ shift) / half[::-1]
-    theta = torch.from_numpy(np.concatenate([linear, offset[:, None]], 1).astype(np.float32))[None]
-    x = torch.from_numpy(volume)[None, None]
-    grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
-    return functional.grid_sample(x, grid, "bilinear", "zeros", align_corners=False)[0, 0].numpy()  # type: ignore[no-any-return]
+    inverse = flip @ rotation(np.radians(np.asarray(rotation_deg, dtype=np.float64))).T @ flip
+    translation = np.asarray(translation_mm, dtype=np.float64)[::-1]
+    scale = np.asarray(spacing, dtype=np.float64)[::-1]
+    centre = (np.array(volume.shape[::-1], dtype=np.float64) - 1) / 2
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.diag(1 / scale) @ inverse @ np.diag(scale)
+    matrix[:3, 3] = centre - matrix[:3, :3] @ centre - np.diag(1 / scale) @ inverse @ translation
+    return resample(volume, matrix, volume.shape)
 
 
 def move(volume: FloatArray, spacing: Sequence[float], axis: int, trajectory: Trajectory) -> FloatArray:
@@ -204,12 +221,12 @@ def wrap(volume: FloatArray, axis: int, voxels: int) -> FloatArray:
 def spike(volume: FloatArray, rng: np.random.Generator, strength: float) -> FloatArray:
     """One wild sample in k-space: a stripe pattern of amplitude ``strength * mean`` over the image."""
     frequency = rng.uniform(-0.25, 0.25, 3)
-    phase = sum(
-        (2 * np.pi * f * np.arange(n)).reshape([-1 if a == b else 1 for b in range(3)])
-        for a, (f, n) in enumerate(zip(frequency, volume.shape, strict=True))
+    z, y, x = (
+        np.exp(2j * np.pi * f * np.arange(n)).astype(np.complex64)
+        for f, n in zip(frequency, volume.shape, strict=True)
     )
-    wave = strength * float(volume.mean()) * np.exp(1j * phase)
-    return np.abs(volume + wave).astype(np.float32)
+    height = np.float32(strength * float(volume.mean()))
+    return np.abs(volume + height * z[:, None, None] * y[None, :, None] * x).astype(np.float32)
 
 
 def truncate_k_space(volume: FloatArray, axis: int, keep: float) -> FloatArray:
