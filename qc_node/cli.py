@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -136,16 +137,22 @@ def run(config: Path | None) -> None:
 @config_option
 def classify(paths: tuple[Path, ...], as_json: bool, modality: str | None, config: Path | None) -> None:
     """Judge series on disk: DICOM files, folders, zip or tar archives, NIfTI, in any mix."""
+    from qc_node.node import rules_of
     from qc_node.stage.classify import classify_paths, row_of
     from qc_node.stage.judging import outcome_json
+    from qc_node.stage.registry import Registry, choose_device
 
+    settings = load_settings(config)
+    registry = Registry(settings.classify.models_dir, choose_device(settings.classify.device))
     problems: list[str] = []
-    outcomes = classify_paths(paths, modality, load_settings(config), problems.append)
-    if as_json:
-        for outcome in outcomes:
-            click.echo(json.dumps(outcome_json(outcome), ensure_ascii=False))
-    else:
-        rows = [row_of(outcome) for outcome in outcomes]
+    with _counter() as progress:
+        outcomes = classify_paths(paths, modality, registry, rules_of(settings), problems.append, progress)
+        if as_json:
+            for outcome in outcomes:
+                click.echo(json.dumps(outcome_json(outcome), ensure_ascii=False))
+        else:
+            rows = [row_of(outcome) for outcome in outcomes]
+    if not as_json and rows:
         _table(("series", "modality", "images", "verdict"), rows)
     for problem in problems:
         click.echo(problem, err=True)
@@ -257,6 +264,23 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         cells = [str(cell).ljust(width) for cell, width in zip(row, widths, strict=False)]
         line = "  ".join([*cells, str(row[-1])])
         click.echo(click.style(line, bold=True) if number == 0 else line)
+
+
+@contextmanager
+def _counter() -> Iterator[Callable[[int, int], None]]:
+    """A progress callback (files, series) that keeps one line of a terminal up to date."""
+    shown = sys.stderr.isatty()
+    last = 0.0
+
+    def progress(files: int, series: int) -> None:
+        nonlocal last
+        if shown and time.monotonic() - last > 0.1:
+            last = time.monotonic()
+            click.echo(f"\r\033[K{files} files read, {series} series judged", nl=False, err=True)
+
+    yield progress
+    if shown:
+        click.echo("\r\033[K", nl=False, err=True)
 
 
 @contextmanager
