@@ -124,7 +124,8 @@ def _majority(frames: Sequence[Frame]) -> tuple[list[Frame], list[str]]:
             if len(groups) == len(kept) > 1 and name == ORIENTATION:
                 raise SeriesRefused(f"{name} differs from image to image, so the series is not a volume.")
             raise SeriesRefused(
-                f"{name} takes {len(groups)} values in the series and none holds for most of its {len(kept)} images."
+                f"{name} takes {len(groups)} values in the series and none holds for most of its {len(kept)} "
+                f"images."
             )
         warnings.append(
             f"{name} takes {len(groups)} values; {_images(len(kept) - len(groups[0]))} left out of "
@@ -300,7 +301,8 @@ def _regular(
     missing = len(slots) - len(ordered)
     if missing:
         warnings.append(
-            f"{_images(missing)} of {len(slots)} missing ({POSITION} leaves gaps); interpolated between neighbours."
+            f"{_images(missing)} of {len(slots)} missing ({POSITION} leaves gaps); interpolated between "
+            f"neighbours."
         )
     return Stack(tuple(slots), affine, tuple(doubles), tuple(warnings))
 
@@ -324,7 +326,8 @@ def _grid(depth: Array) -> npt.NDArray[np.int64]:
     worst = int(np.argmax(steps))
     if off.max() > GRID_TOLERANCE * step or holes.min() < 0:
         raise SeriesRefused(
-            f"{POSITION} is not evenly spaced: neighbours lie between {steps.min():.2f} and {steps.max():.2f} mm apart."
+            f"{POSITION} is not evenly spaced: neighbours lie between {steps.min():.2f} and {steps.max():.2f} "
+            f"mm apart."
         )
     allowed = max(1, int(MISSING_SHARE * len(depth))) if len(depth) >= MIN_FOR_MISSING else 0
     if missing > allowed or holes.max() > 2:

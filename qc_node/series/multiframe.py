@@ -58,7 +58,8 @@ def _enhanced(instance: Instance) -> list[Frame]:
         )
     if per_frame and len(per_frame) != instance.frames:
         raise SeriesRefused(
-            f"Number of Frames (0028,0008) is {instance.frames} but Per-Frame Functional Groups Sequence (5200,9230) "
+            f"Number of Frames (0028,0008) is {instance.frames} but Per-Frame Functional Groups Sequence "
+            f"(5200,9230) "
             f"has {len(per_frame)} items."
         )
     pixels = instance.pixels
@@ -194,7 +195,8 @@ def _mosaic(instance: Instance) -> list[Frame]:
     count = short_of(instance.raw, 0x0019100A) or _whole(csa.get("NumberOfImagesInMosaic"))
     if not count:
         raise SeriesRefused(
-            "Image Type (0008,0008) says MOSAIC, but neither (0019,100A) nor the CSA header (0029,1010) tells how many "
+            "Image Type (0008,0008) says MOSAIC, but neither (0019,100A) nor the CSA header (0029,1010) tells "
+            "how many "
             "images it holds."
         )
     per_side = math.ceil(math.sqrt(count))
@@ -202,7 +204,8 @@ def _mosaic(instance: Instance) -> list[Frame]:
     distance = _number(ds, "SpacingBetweenSlices") or _number(ds, "SliceThickness")
     if not (whole.position and whole.orientation and whole.spacing and distance and rows and columns):
         raise SeriesRefused(
-            "A mosaic needs Image Position (0020,0032), Image Orientation (0020,0037), Pixel Spacing (0028,0030) and "
+            "A mosaic needs Image Position (0020,0032), Image Orientation (0020,0037), Pixel Spacing "
+            "(0028,0030) and "
             "Spacing Between Slices (0018,0088), and one of them is absent."
         )
     row, col = np.array(whole.orientation[:3]), np.array(whole.orientation[3:])

@@ -24,8 +24,10 @@ MAX_BYTES = 8 << 30
 _TYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
 }  # fmt: skip
-_REFUSED_TYPES = {1: "1-bit", 32: "complex", 128: "RGB colour", 1536: "128-bit float", 1792: "complex", 2048: "complex",
-                  2304: "RGBA colour"}  # fmt: skip
+_REFUSED_TYPES = {
+    1: "1-bit", 32: "complex", 128: "RGB colour", 1536: "128-bit float", 1792: "complex", 2048: "complex",
+    2304: "RGBA colour",
+}  # fmt: skip
 _KEPT = ("u1", "i2", "u2")
 _TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """Low three bits of ``xyzt_units``: unknown (taken as mm), metre, millimetre, micrometre."""

@@ -37,7 +37,8 @@ def check_pixels(instance: Instance) -> None:
         raise SeriesRefused("The object has no Pixel Data (7FE0,0010).")
     if pixels.samples != 1 or pixels.photometric not in GREY:
         raise SeriesRefused(
-            f"Photometric Interpretation (0028,0004) is {pixels.photometric or 'absent'} with {pixels.samples} samples "
+            f"Photometric Interpretation (0028,0004) is {pixels.photometric or 'absent'} with {pixels.samples} "
+            f"samples "
             "per pixel; colour pictures are not judged."
         )
     if instance.pixel_tag == PIXELS:
@@ -48,7 +49,8 @@ def check_pixels(instance: Instance) -> None:
             or not pixels.stored - 1 <= pixels.high_bit < pixels.allocated
         ):
             raise SeriesRefused(
-                f"Bits Stored (0028,0101) {pixels.stored} and High Bit (0028,0102) {pixels.high_bit} do not fit Bits "
+                f"Bits Stored (0028,0101) {pixels.stored} and High Bit (0028,0102) {pixels.high_bit} do not "
+                f"fit Bits "
                 f"Allocated (0028,0100) {pixels.allocated}."
             )
 
@@ -194,5 +196,6 @@ def _explained(instance: Instance) -> Iterator[None]:
                 f"Transfer Syntax UID (0002,0010): no decoder for {name} is installed on this machine."
             ) from None
         raise SeriesRefused(
-            f"Pixel Data (7FE0,0010) cannot be decoded as {name} ({type(error).__name__}: {text[:120].rstrip('.')})."
+            f"Pixel Data (7FE0,0010) cannot be decoded as {name} ({type(error).__name__}: "
+            f"{text[:120].rstrip('.')})."
         ) from None

@@ -42,9 +42,11 @@ def _words(*alternatives: str) -> re.Pattern[str]:
 # -- contrast agents ---------------------------------------------------------------------------------
 _GADOLINIUM = _words(
     "gd", "gad", "gado", "gadolin(?:i(?:um|o|u)?|e)?", "gadoliniy", "gadolinum", "gd ?-? ?dtpa", "gd ?-? ?dota",
-    "gado(?:butrol|vist|teri(?:c|dol|ate)|pentet\\w*|benat\\w*|diamid\\w*|xet\\w*|piclenol|versetamide)", "gadavist",
+    "gado(?:butrol|vist|teri(?:c|dol|ate)|pentet\\w*|benat\\w*|diamid\\w*|xet\\w*|piclenol|versetamide)",
+    "gadavist",
     "dotarem", "artirem", "clariscan", "magnevist", "magnograf", "prohance", "multihance", "omniscan", "primovist",
-    "eovist", "elucirem", "vueway", "optimark", "dotagraf", "cyclolux", "гадолини\\w*", "гадовист", "ガドリニウム\\w*",
+    "eovist", "elucirem", "vueway", "optimark", "dotagraf", "cyclolux", "гадолини\\w*", "гадовист",
+    "ガドリニウム\\w*",
     "ガドビスト", "ga?dol\\w+ ?dtpa", "mpragegd", "t1gd", "ce ?t1w?", "t1w?ce", "t1w? ?\\+ ?c", "t1w? ?c ?\\+",
 )  # fmt: skip
 
@@ -56,7 +58,8 @@ _IODINE = _words(
 
 _WITHOUT = (
     "without", "w ?/ ?o", "wo", "w-o", "no", "non", "not", "ohne", "kein(?:e|en)?", "sans", "sin", "senza", "sem",
-    "zonder", "bez", "utan", "uten", "uden", "ilman", "без", "pre", "vor", "avant", "antes(?: de)?", "prima(?: del)?",
+    "zonder", "bez", "utan", "uten", "uden", "ilman", "без", "pre", "vor", "avant", "antes(?: de)?",
+    "prima(?: del)?",
     "przed", "fore", "for", "before",
 )  # fmt: skip
 _AGENT = (
@@ -72,46 +75,63 @@ _NEGATIVE = re.compile(
     + r") ?-? ?(?:(?:iv|i v|oral|any|de|le|du|el|il|and|prod\w*|medio|mezzo) ){0,2}"
     r"(?:" + "|".join(_AGENT) + r")(?!\w)"
     r"|(?<!\w)(?:pre ?-?(?:contrast\w*|gad\w*|gd|con|c|inj\w*|km)|non ?-?(?:contrast\w*|con|enh\w*|ce|inj\w*)|"
-    r"ncct|nect|unenhanced|native?|nativ(?:a|e|o|na|ni)?|plain|blanco|blank|basale?|directo?|sinc|c ?-(?!\w)|iv ?-(?!\w)|"
+    r"ncct|nect|unenhanced|native?|nativ(?:a|e|o|na|ni)?|plain|blanco|blank|basale?|directo?|sinc|c ?-(?!\w)|"
+    r"iv ?-(?!\w)|"
     r"kontrastsiz|kontrastfri|kontrastlos|ungespritzt|w ?/? ?o|w-o|wo|spc)(?!\w)"
     r"|平扫|単純|非造影|비조영|без (?:в ?/ ?в )?контраст\w*|нативн\w*"
 )
 _STUDY_BOTH = re.compile(
-    r"(?<!\w)(?:w ?(?:/|&|and|\+|-)? ?(?:and ?)?(?:w ?/ ?o|wo)|w ?/ ?o ?(?:&|and|\+|/)? ?w ?/?|wo ?(?:&|and|/|\+)? ?w|"
-    r"with ?(?:and|&|/|or|\+)? ?(?:w ?/ ?o|wo|without)|without ?(?:and|&|/|\+) ?with|pre ?(?:and|&|/|\+|-|u|et|y|e)? ?post|"
-    r"sans ?(?:et|puis|/|\+|&) ?avec|avec ?(?:et|/|\+|&) ?sans|sin ?(?:y|/|\+|&) ?con|con ?(?:y|e|/|\+|&) ?(?:sin|senza)|"
-    r"senza ?(?:e|ed|/|\+|&) ?con|ohne ?(?:und|u|/|\+|&) ?mit|mit ?(?:und|u|/|\+|&) ?ohne|nativ ?(?:und|u|/|\+|&) ?(?:km|kontrast\w*)|"
-    r"zonder ?(?:en|/|\+|&) ?met|met ?(?:en|/|\+|&) ?zonder|bez ?(?:i|/|\+|&) ?(?:po|z)|nativ ?(?:a|och|og) ?(?:post|med))(?!\w)"
+    r"(?<!\w)(?:w ?(?:/|&|and|\+|-)? ?(?:and ?)?(?:w ?/ ?o|wo)|w ?/ ?o ?(?:&|and|\+|/)? ?w ?/?|wo ?(?:&|and|/|"
+    r"\+)? ?w|"
+    r"with ?(?:and|&|/|or|\+)? ?(?:w ?/ ?o|wo|without)|without ?(?:and|&|/|\+) ?with|pre ?(?:and|&|/|\+|-|u|et|"
+    r"y|e)? ?post|"
+    r"sans ?(?:et|puis|/|\+|&) ?avec|avec ?(?:et|/|\+|&) ?sans|sin ?(?:y|/|\+|&) ?con|con ?(?:y|e|/|\+|"
+    r"&) ?(?:sin|senza)|"
+    r"senza ?(?:e|ed|/|\+|&) ?con|ohne ?(?:und|u|/|\+|&) ?mit|mit ?(?:und|u|/|\+|&) ?ohne|nativ ?(?:und|u|/|\+|"
+    r"&) ?(?:km|kontrast\w*)|"
+    r"zonder ?(?:en|/|\+|&) ?met|met ?(?:en|/|\+|&) ?zonder|bez ?(?:i|/|\+|&) ?(?:po|z)|nativ ?(?:a|och|"
+    r"og) ?(?:post|med))(?!\w)"
 )
 _POSITIVE = re.compile(
-    r"(?<!\w)(?:with|w ?/?|mit|nach|n|avec|apres|con|dopo|despues(?: de)?|com|apos|pos|met|na|z|ze|po|med|etter|efter|s|с|после|"
+    r"(?<!\w)(?:with|w ?/?|mit|nach|n|avec|apres|con|dopo|despues(?: de)?|com|apos|pos|met|na|z|ze|po|med|"
+    r"etter|efter|s|с|после|"
     r"post|\+|c ?/|plus|i ?v|iv|oral)"
-    r" ?-? ?(?:(?:iv|i v|oral|de|le|du|el|il|the|prod\w*|medio|mezzo|dose|injection|administration|podaniu) ?){0,3}"
-    r"(?:contrast\w*|contraste?s?|kontrast\w*|contrasto|con|cm|km|mdc|mdk|pdc|gad\w*|gd|inj(?:ect\w*|ec)?|civ|контраст\w*|"
+    r" ?-? ?(?:(?:iv|i v|oral|de|le|du|el|il|the|prod\w*|medio|mezzo|dose|injection|administration|"
+    r"podaniu) ?){0,3}"
+    r"(?:contrast\w*|contraste?s?|kontrast\w*|contrasto|con|cm|km|mdc|mdk|pdc|gad\w*|gd|inj(?:ect\w*|ec)?|civ|"
+    r"контраст\w*|"
     r"iv|enh\w*)(?!\w)"
-    r"|(?<!\w)(?:contrast(?:e|ed|o)?(?:mittel\w*|middel\w*|medium\w*)?|kontrast\w*|contrast ?-?(?:enhanced|agent|media|medium)|"
+    r"|(?<!\w)(?:contrast(?:e|ed|o)?(?:mittel\w*|middel\w*|medium\w*)?|kontrast\w*|contrast ?-?(?:enhanced|"
+    r"agent|media|medium)|"
     r"enhanced|ce|cect|c ?\+|\+ ?c|km|mdc|iv ?\+|\+ ?iv|post ?-?(?:con|contrast\w*|gad\w*|gd|inj\w*|km|c|mdc|ce)|"
     r"injecte\w*|injected|injection|inj|postcontrast\w*|dce|kontrastli|contrastad\w*|ivcon|cta|ceus|ce ?-?mra|"
     r"контраст\w*|с в ?/ ?в)(?!\w)"
     r"|增强|造影|조영"
 )
 _POST = re.compile(
-    r"(?<!\w)post(?! ?-?(?:op|ops|fossa|surg|surgery|surgical|operat|proc|process|processing|processed|treat|treatment|"
-    r"trauma|traumatic|mortem|stroke|ictal|rt|radiation|rad|rx|chemo|therapy|tx|biopsy|stim|task|exercise|void|coil|"
+    r"(?<!\w)post(?! ?-?(?:op|ops|fossa|surg|surgery|surgical|operat|proc|process|processing|processed|treat|"
+    r"treatment|"
+    r"trauma|traumatic|mortem|stroke|ictal|rt|radiation|rad|rx|chemo|therapy|tx|biopsy|stim|task|exercise|void|"
+    r"coil|"
     r"stent|angio|recon|dti|test|ant|lat|cranial|hoc|covid|natal|partum)(?!\w))(?!\w)"
 )
 _PHASES = re.compile(
-    r"(?<!\w)(?:arterial?(?:le|ell?e?)?|arteriell?e?|arteriosa|arteriel|portal(?:venous|ven\w*|e|is)?|portal ?-?ven\w*|"
+    r"(?<!\w)(?:arterial?(?:le|ell?e?)?|arteriell?e?|arteriosa|arteriel|portal(?:venous|ven\w*|e|is)?|"
+    r"portal ?-?ven\w*|"
     r"pv ?phase|venous|venos[ao]?|veineux|venose?|delayed|nephro\w*|pyelo\w*|corticomed\w*|excretory|urographic|"
     r"spatphase|late phase|tardif|tardiv[ao]|angio\w*|cta|cect|pe protocol|triple ?-?phase|bolus)(?!\w)"
 )
 _NOT_CONTRAST = re.compile(
-    r"(?<!\w)(?:phase ?-?contrast|pc ?-?(?:mra|angio\w*|flow)|contrast ?-?(?:resolution|to|ratio|transfer|weighted|optimi[sz]ed)|"
-    r"(?:soft|tissue|low|high|image|t1|t2|flow|susceptibility|magnetization|magnetisation|gray|grey|gw|gm ?-?wm) ?-?contrast|"
+    r"(?<!\w)(?:phase ?-?contrast|pc ?-?(?:mra|angio\w*|flow)|contrast ?-?(?:resolution|to|ratio|transfer|"
+    r"weighted|optimi[sz]ed)|"
+    r"(?:soft|tissue|low|high|image|t1|t2|flow|susceptibility|magnetization|magnetisation|gray|grey|gw|"
+    r"gm ?-?wm) ?-?contrast|"
     r"without ?-?contact|multi ?-?contrast|dual ?-?contrast|contrast ?-?off)(?!\w)"
 )
-_NONE = _words("none", "no", "off", "0", "n", "nil", "na", "n/a", "keine?s?", "ohne", "aucun", "sans", "sin", "nessuno",
-               "senza", "false", "not applicable", "without", "brak", "nein", "non", "unknown", "ingen", "geen")  # fmt: skip
+_NONE = _words(
+    "none", "no", "off", "0", "n", "nil", "na", "n/a", "keine?s?", "ohne", "aucun", "sans", "sin", "nessuno",
+               "senza", "false", "not applicable", "without", "brak", "nein", "non", "unknown", "ingen", "geen"
+               )  # fmt: skip
 
 
 def contrast_said(text: str | None, ct: bool = False) -> bool | None:
@@ -156,48 +176,72 @@ def agent_stated(text: str | None) -> bool | None:
 
 # -- parts of the body -------------------------------------------------------------------------------
 HEAD = _words(
-    "brain\\w*", "head", "skull", "cranium", "crani(?:al|o|um)\\w*", "cerebr\\w*", "encephal\\w*", "encefal\\w*", "neuro\\w*",
-    "kopf", "schadel", "schaedel", "hirn", "gehirn", "ccr?t", "cct", "tete", "crane", "cerveau", "cabeza", "cerebro",
-    "craneo", "cranio", "testa", "cervello", "capo", "cabeca", "cranio", "hoofd", "hersen\\w*", "schedel", "glow[ay]\\w*",
-    "mozg\\w*", "huvud", "hode", "hoved", "hjarna", "hjerne", "mozek", "hlava", "beyin", "kafa", "pituitary", "hypophys\\w*",
+    "brain\\w*", "head", "skull", "cranium", "crani(?:al|o|um)\\w*", "cerebr\\w*", "encephal\\w*",
+    "encefal\\w*", "neuro\\w*",
+    "kopf", "schadel", "schaedel", "hirn", "gehirn", "ccr?t", "cct", "tete", "crane", "cerveau", "cabeza",
+    "cerebro",
+    "craneo", "cranio", "testa", "cervello", "capo", "cabeca", "cranio", "hoofd", "hersen\\w*", "schedel",
+    "glow[ay]\\w*",
+    "mozg\\w*", "huvud", "hode", "hoved", "hjarna", "hjerne", "mozek", "hlava", "beyin", "kafa", "pituitary",
+    "hypophys\\w*",
     "hippocamp\\w*", "sella", "iac", "stroke", "epilep\\w*", "schlaganfall", "avc", "ms protocol",
     "голов\\w*", "мозг\\w*", "головного", "頭部\\w*", "頭", "脳\\w*", "颅脑\\w*", "头部?\\w*", "뇌\\w*", "두부",
 )  # fmt: skip
 NECK = _words(
-    "neck", "hals\\w*", "cou", "cuello", "collo", "pescoco", "szyj\\w*", "larynx", "thyroid", "soft tissue neck", "cervical soft",
+    "neck", "hals\\w*", "cou", "cuello", "collo", "pescoco", "szyj\\w*", "larynx", "thyroid",
+    "soft tissue neck", "cervical soft",
     "parotid\\w*", "larynge\\w*", "ше[яи]\\w*", "頸部\\w*", "颈部?\\w*", "경부", "nek", "boyun",
 )  # fmt: skip
 CHEST = _words(
-    "chest", "thora\\w*", "torax\\w*", "torac\\w*", "lung\\w*", "pulmo\\w*", "polmon\\w*", "poumons?", "brust\\w*", "lunge\\w*",
-    "mediastin\\w*", "hrct", "klatk\\w*", "pluc\\w*", "borst\\w*", "long(?:en)?", "heart", "cardiac", "coronar\\w*", "herz",
-    "pe protocol", "ctpa", "cor(?:onary)? ?cta", "грудн\\w*", "легк\\w*", "胸部\\w*", "胸", "肺\\w*", "흉부", "akciger", "toraks\\w*",
+    "chest", "thora\\w*", "torax\\w*", "torac\\w*", "lung\\w*", "pulmo\\w*", "polmon\\w*", "poumons?",
+    "brust\\w*", "lunge\\w*",
+    "mediastin\\w*", "hrct", "klatk\\w*", "pluc\\w*", "borst\\w*", "longen", "heart", "cardiac",
+    "coronar\\w*", "herz",
+    "pe protocol", "ctpa", "cor(?:onary)? ?cta", "грудн\\w*", "легк\\w*", "胸部\\w*", "胸", "肺\\w*", "흉부",
+    "akciger", "toraks\\w*",
 )  # fmt: skip
 ABDOMEN = _words(
-    "abd", "abdo", "abdom\\w*", "addom\\w*", "liver", "leber\\w*", "foie", "higado", "fegato", "kidneys?", "renal", "niere\\w*",
-    "pancrea\\w*", "pankrea\\w*", "adrenal\\w*", "oberbauch", "upper abd\\w*", "hepat\\w*", "epigast\\w*", "wiel?ofaz\\w*",
-    "watrob\\w*", "lever", "брюшн\\w*", "печен\\w*", "腹部\\w*", "上腹部?", "肝\\w*", "복부", "batin", "bauch", "buik", "buk\\w*",
+    "abd", "abdo", "abdom\\w*", "addom\\w*", "liver", "leber\\w*", "foie", "higado", "fegato", "kidneys?",
+    "renal", "niere\\w*",
+    "pancrea\\w*", "pankrea\\w*", "adrenal\\w*", "oberbauch", "upper abd\\w*", "hepat\\w*", "epigast\\w*",
+    "wiel?ofaz\\w*",
+    "watrob\\w*", "lever", "брюшн\\w*", "печен\\w*", "腹部\\w*", "上腹部?", "肝\\w*", "복부", "batin", "bauch",
+    "buik", "buk\\w*",
 )  # fmt: skip
 PELVIS = _words(
-    "pelv\\w*", "pelwis", "becken\\w*", "bassin", "bacino", "bekken\\w*", "bladder", "prostat\\w*", "uter\\w*", "rect(?:al|um)",
+    "pelv\\w*", "pelwis", "becken\\w*", "bassin", "bacino", "bekken\\w*", "bladder", "prostat\\w*", "uter\\w*",
+    "rect(?:al|um)",
     "miednic\\w*", "backen", "ташов\\w*", "таза?\\w*", "骨盤\\w*", "盆腔\\w*", "골반",
 )  # fmt: skip
 BOTH = _words(
-    "ap", "a ?/ ?p", "a ?& ?p", "abd ?[/&+-]? ?pelv?\\w*", "abdpel\\w*", "abdomenpelvis", "abdomen ?[-/&+]? ?pelvis", "abdopelv\\w*",
+    "ap", "a ?/ ?p", "a ?& ?p", "abd ?[/&+-]? ?pelv?\\w*", "abdpel\\w*", "abdomenpelvis",
+    "abdomen ?[-/&+]? ?pelvis", "abdopelv\\w*",
     "abdomino ?-?pelv\\w*", "abdpelv\\w*", "kub", "tap(?= *$)", "ctap",
 )  # fmt: skip
-TRUNK = _words("cap", "tap", "c ?/ ?a ?/ ?p", "ch ?/ ?ab\\w* ?/ ?pel\\w*", "chest ?[/,&-] ?abd\\w* ?[/,&-] ?pel\\w*",
-               "thorax ?-?abdomen", "thorakoabd\\w*", "neckchestabdpel\\w*", "whole ?-?body", "wholebody", "ganzkorper",
+TRUNK = _words(
+    "cap", "tap", "c ?/ ?a ?/ ?p", "ch ?/ ?ab\\w* ?/ ?pel\\w*", "chest ?[/,&-] ?abd\\w* ?[/,&-] ?pel\\w*",
+               "thorax ?-?abdomen", "thorakoabd\\w*", "neckchestabdpel\\w*", "whole ?-?body", "wholebody",
+               "ganzkorper",
                "partialbody", "polytrauma", "pan ?-?scan", "traumascan", "trunk", "staging")  # fmt: skip
-OTHER = _words(
-    "spine", "[ctl] ?-?spine", "[ctl] ?-?sp", "lumb\\w*", "sacr\\w*", "cervical spine", "thoracic spine", "wirbel\\w*", "[hlb]ws",
-    "rachis", "columna", "colonna", "coluna", "kregosl\\w*", "wervel\\w*", "vertebr\\w*", "knees?", "knie\\w*", "genou", "rodilla",
-    "ginocchio", "joelho", "kolan\\w*", "shoulders?", "schulter\\w*", "epaule", "hombro", "spalla", "bark\\w*", "elbow", "ellenbogen",
-    "coude", "codo", "gomito", "wrist", "handgelenk", "poignet", "muneca", "polso", "hand", "hands", "hips?", "hufte\\w*", "hueft\\w*",
-    "hanche", "cadera", "anca", "ankles?", "sprunggelenk", "cheville", "tobillo", "caviglia", "foot", "feet", "fuss", "pied", "pie",
-    "piede", "femur", "tibia", "leg", "legs", "thigh", "calf", "lower ?-?leg", "extremit\\w*", "arm", "arms", "humerus", "forearm",
-    "finger", "toe", "limb", "jaw", "allenamento", "phantom", "breasts?", "mamma\\w*", "brust mr", "腰椎\\w*", "頸椎\\w*", "胸椎\\w*",
-    "脊柱\\w*", "膝\\w*", "позвоноч\\w*", "колен\\w*", "cspine", "tspine", "lspine", "sspine", "clspine", "lsspine", "ctspine",
+SPINE_OR_LIMB = _words(
+    "spine", "[ctl] ?-?spine", "[ctl] ?-?sp", "lumb\\w*", "sacr\\w*", "cervical spine", "thoracic spine",
+    "wirbel\\w*", "[hlb]ws",
+    "rachis", "columna", "colonna", "coluna", "kregosl\\w*", "wervel\\w*", "vertebr\\w*", "knees?", "knie\\w*",
+    "genou", "rodilla",
+    "ginocchio", "joelho", "kolan\\w*", "shoulders?", "schulter\\w*", "epaule", "hombro", "spalla", "bark\\w*",
+    "elbow", "ellenbogen",
+    "coude", "codo", "gomito", "wrist", "handgelenk", "poignet", "muneca", "polso", "hand", "hands", "hips?",
+    "hufte\\w*", "hueft\\w*",
+    "hanche", "cadera", "anca", "ankles?", "sprunggelenk", "cheville", "tobillo", "caviglia", "foot", "feet",
+    "fuss", "pied",
+    "piede", "femur", "tibia", "leg", "legs", "thigh", "calf", "lower ?-?leg", "extremit\\w*", "arm", "arms",
+    "humerus", "forearm",
+    "finger", "toe", "limb", "jaw", "breasts?", "mamma\\w*", "brust mr", "腰椎\\w*",
+    "頸椎\\w*", "胸椎\\w*",
+    "脊柱\\w*", "膝\\w*", "позвоноч\\w*", "колен\\w*", "cspine", "tspine", "lspine", "sspine", "clspine",
+    "lsspine", "ctspine",
 )  # fmt: skip
+_PHANTOM = _words("phantom\\w*", "fantom\\w*", "qa", "quality ?-?(?:assurance|control)", "kalibr\\w*")
 _CERVICAL = _words("c ?-?spine", "cervical ?spine", "cervical", "cspine", "hws", "cervicale?s?")
 
 
@@ -207,7 +251,7 @@ def body_parts_said(text: str | None) -> frozenset[str]:
         return frozenset()
     folded = plain(text)
     found = set()
-    if OTHER.search(folded):
+    if SPINE_OR_LIMB.search(folded) or _PHANTOM.search(folded):
         found.add("other")
         folded = _CERVICAL.sub(" ", folded)
     for name, pattern in (
