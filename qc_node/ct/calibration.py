@@ -33,12 +33,15 @@ class Calibration:
         None, or one sentence why these values cannot be HU; then no question about tissue can be answered.
     warnings
         One sentence for each repair.
+    blank
+        True where `problem` is that there is nothing to see.
     """
 
     slope: float
     intercept: float
     problem: str | None = None
     warnings: tuple[str, ...] = ()
+    blank: bool = False
 
 
 def calibrate(volume: Volume) -> Calibration:
@@ -54,9 +57,9 @@ def calibrate(volume: Volume) -> Calibration:
         finite &= sample != volume.padding_value
     values = sample[finite] * slope + intercept
     if values.size < 16 or np.ptp(values) < 1e-6:
-        return Calibration(slope, intercept, "The series is blank: every voxel has the same value.")
+        return Calibration(slope, intercept, "The series is blank: every voxel has the same value.", blank=True)
     if np.percentile(values, 99.9) - np.percentile(values, 0.1) < 80:
-        return Calibration(slope, intercept, "The series holds almost a single value and shows no anatomy.")
+        return Calibration(slope, intercept, "The series holds almost a single value.", blank=True)
     air = np.mean(values < -700)
     tissue = np.mean((values > -200) & (values < 150))
     if air < 0.002 and np.min(values) > -160:

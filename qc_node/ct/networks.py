@@ -284,7 +284,7 @@ class SliceNet(nn.Module):
     Parameters
     ----------
     inputs
-        Channels: see ``anatomy.position_input`` and ``anatomy.contrast_input``.
+    X
     outputs
         Logits per slice.
     width
@@ -304,3 +304,25 @@ class SliceNet(nn.Module):
         x = self.blocks(self.stem(x))
         out: Tensor = self.classif(self.drop(torch.cat((x.mean((2, 3)), x.amax((2, 3))), 1)))
         return out
+
+
+def position_channels(stack: Tensor) -> Tensor:
+    """Input of the position network from ``(N, 3, 96, 96)`` HU (slice above, slice, slice below).
+
+    Channels: the three slices from -1000 to 600 HU and the middle one at a soft-tissue window (-160 to
+    240 HU), each mapped to [-1, 1].
+    """
+    wide = stack.clamp(-1000, 600) / 800.0 + 0.25
+    soft = stack[:, 1:2].clamp(-160, 240) / 200.0 - 0.2
+    return torch.cat((wide, soft), 1)
+
+
+def contrast_channels(stack: Tensor) -> Tensor:
+    """Input of the contrast network from ``(N, 3, 96, 96)`` HU.
+
+    Channels: the three slices from -100 to 300 HU, where blood, muscle and organs differ, and the middle
+    one from -1000 to 1400 HU, which tells bone and metal from vessels.
+    """
+    soft = stack.clamp(-100, 300) / 200.0 - 0.5
+    wide = stack[:, 1:2].clamp(-1000, 1400) / 1200.0 - 1.0 / 6.0
+    return torch.cat((soft, wide), 1)

@@ -155,7 +155,7 @@ def body_mask(coarse_slice: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Which 4 mm pixels of one axial, coronal or sagittal slab are patient.
 
     Opening removes what is thinner than 12 mm (couch shell, tubes, blanket); of the pieces left, those of
-    at least a tenth of the largest stay (trunk and arms, both legs), are grown back by 24 mm within tissue
+    at least 4 % of the largest stay (trunk and arms, both legs), are grown back by 24 mm within tissue
     (so that a thin chest wall closes again) and have their holes (lung, bowel gas) filled.
     """
     tissue = coarse_slice > TISSUE
@@ -166,7 +166,7 @@ def body_mask(coarse_slice: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
         return np.zeros_like(core)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    keep = sizes >= max(6, 0.1 * sizes.max())
+    keep = sizes >= max(6, 0.04 * sizes.max())
     body = ndimage.binary_dilation(keep[labels], _CROSS, iterations=6, mask=tissue)
     filled: npt.NDArray[np.bool_] = ndimage.binary_fill_holes(body)
     return filled

@@ -69,6 +69,7 @@ def fit(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
     steps_per_epoch: int | None = None,
+    lr_scale: Callable[[int], float] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> FitState:
     """Train `model` in place; on return it carries the weights of the best epoch.
@@ -90,6 +91,8 @@ def fit(
         Epochs without a lower validation loss before stopping.
     steps_per_epoch
         Only for the estimate of the time left.
+    lr_scale
+        ``epoch -> factor`` on `lr` (a schedule that a resumed run follows too); constant when None.
 
     Returns
     -------
@@ -113,6 +116,8 @@ def fit(
         epoch, begun = state.epoch, clock()
         torch.manual_seed(seed * 1_000_003 + epoch)
         rng = np.random.default_rng([seed, epoch])
+        for group in optimiser.param_groups:
+            group["lr"] = lr * (lr_scale(epoch) if lr_scale else 1.0)
         model.train()
         total, steps, reported = 0.0, 0, begun
         for batch in batches_fn(epoch, rng):
@@ -176,9 +181,7 @@ def to_device(batch: Any, device: str) -> Any:
     return batch
 
 
-def save_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write `tensors` to `path` so that a crash leaves either the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, dict(metadata or {}))

@@ -138,6 +138,15 @@ def test_reports_time_left(tmp_path: Path) -> None:
     assert sum(line.startswith("epoch 2/2 train") for line in lines) == 1
 
 
+def test_schedule_is_followed_and_survives_a_restart(tmp_path: Path) -> None:
+    still, _ = train(tmp_path / "a", 2, lr_scale=lambda epoch: 1.0 if epoch == 0 else 0.0)
+    first, _ = train(tmp_path / "b", 1, lr_scale=lambda epoch: 1.0 if epoch == 0 else 0.0)
+    again, _ = train(tmp_path / "b", 2, lr_scale=lambda epoch: 1.0 if epoch == 0 else 0.0)
+    for name, tensor in first.named_parameters():
+        torch.testing.assert_close(dict(still.named_parameters())[name], tensor, rtol=0, atol=0)
+        torch.testing.assert_close(dict(again.named_parameters())[name], tensor, rtol=0, atol=0)
+
+
 def test_to_device_keeps_the_nesting() -> None:
     moved = to_device({"a": (np.zeros(2, np.float32), [torch.ones(1)]), "b": "text"}, "cpu")
     assert isinstance(moved["a"][0], torch.Tensor) and isinstance(moved["a"][1][0], torch.Tensor)

@@ -1,0 +1,253 @@
+"""The CT reading room: a volume in, a verdict out.
+
+Two small networks read the 4 mm coarse volume slice by slice.  The first places every slice on the body
+axis; a line through all of them says what the scan covers, and rules turn coverage into a body part
+(:mod:`qc_node.ct.anatomy`).  The second looks for enhanced vessels, heart, kidneys and organs.  What
+neither can answer is said in a sentence instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qc_node import weights
+from qc_node.ct import anatomy
+from qc_node.ct.networks import SliceNet, contrast_channels, position_channels
+from qc_node.ct.projections import GRID, Projections, project, thumbnails
+from qc_node.ct.voting import pooled_logit
+from qc_node.domain import (
+    BodyPart,
+    Coverage,
+    Finding,
+    ModelIdentity,
+    QcNodeError,
+    Question,
+    Reason,
+    Stage,
+    Verdict,
+    Volume,
+)
+
+MAX_INPUT_BYTES = 10_000_000
+_BATCH = 64
+_MAX_SLICES = MAX_INPUT_BYTES // (GRID * GRID * 2)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is kept of a volume: enough to judge it, to show it and to learn from a correction.
+
+    Attributes
+    ----------
+    network_input
+        ``(Z, 96, 96)`` float16 HU at 4 mm, at most 10 MB; outside the body -1024.
+    thumbnails
+        uint8 pictures of 256x256: mid-planes ``axial``, ``coronal``, ``sagittal`` at a soft-tissue window,
+        ``mip_coronal`` and ``mip_sagittal``.
+    edge_fraction
+        ``(Z,)`` share of the field-of-view border that is body.
+    problem
+        None, or one sentence why nothing can be answered.
+    blank
+        True where `problem` is that the series shows nothing.
+    """
+
+    network_input: npt.NDArray[np.float16]
+    thumbnails: Mapping[str, npt.NDArray[np.uint8]]
+    edge_fraction: npt.NDArray[np.float32]
+    problem: str | None = None
+    blank: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Thresholds of the card; each default is what an unfitted model would use.
+
+    Attributes
+    ----------
+    position_temperature
+        Slice logits are divided by it before the softmax.
+    contrast_scale, contrast_bias
+        ``P(yes) = sigmoid(scale * pooled logit + bias)``, fitted on persons that the network never saw.
+    contrast_correlation
+        Slices that count as one observation.
+    least_part
+        Below this probability of the best body part the answer is withheld.
+    least_contrast
+        Below this probability of the better contrast answer it is withheld.
+    least_fit
+        Mean log-likelihood per slice, against a uniform guess, that a body must reach.
+    """
+
+    position_temperature: float = 1.0
+    contrast_scale: float = 1.0
+    contrast_bias: float = 0.0
+    contrast_correlation: float = 8.0
+    least_part: float = 0.5
+    least_contrast: float = 0.8
+    least_fit: float = 0.25
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the networks saw in one prepared volume, before any rule."""
+
+    sections: npt.NDArray[np.float64]
+    """``(Z, CLASSES)`` probabilities."""
+    contrast: npt.NDArray[np.float64]
+    """``(Z,)`` logits."""
+    used: npt.NDArray[np.bool_]
+
+
+@dataclass
+class CtReader:
+    """Judges prepared volumes; made by :func:`load`."""
+
+    identity: ModelIdentity
+    position: SliceNet
+    contrast: SliceNet
+    rules: Rules = field(default_factory=Rules)
+    device: str = "cpu"
+
+    def prepare(self, volume: Volume) -> Prepared:
+        """Reduce `volume` to what is needed; on the CPU, in one pass, never raising on a bad image."""
+        try:
+            projections = project(volume)
+        except (ValueError, IndexError, MemoryError, ArithmeticError, TypeError) as error:
+            return _unreadable(f"The series could not be projected ({type(error).__name__}).")
+        return prepare_projections(projections)
+
+    def judge(self, prepared: Sequence[Prepared]) -> list[Verdict]:
+        """One verdict for each of `prepared`, in order."""
+        return [self._verdict(p) for p in prepared]
+
+    def read(self, prepared: Prepared) -> Reading:
+        """Run both networks over all slices."""
+        coarse = prepared.network_input.astype(np.int16)
+        used = anatomy.readable(coarse)
+        sections = np.zeros((len(coarse), anatomy.CLASSES))
+        contrast = np.zeros(len(coarse))
+        index = np.flatnonzero(used)
+        stack = anatomy.neighbours(coarse)[index]
+        with torch.inference_mode():
+            for part in np.array_split(np.arange(len(index)), max(1, -(-len(index) // _BATCH))):
+                if not part.size:
+                    continue
+                hu = torch.from_numpy(stack[part]).to(self.device)
+                logits = self.position(position_channels(hu)) / self.rules.position_temperature
+                sections[index[part]] = torch.softmax(logits.double(), 1).cpu().numpy()
+                contrast[index[part]] = self.contrast(contrast_channels(hu))[:, 0].double().cpu().numpy()
+        return Reading(sections, contrast, used)
+
+    def _verdict(self, prepared: Prepared) -> Verdict:
+        if prepared.problem is not None:
+            reason = Reason.BLANK if prepared.blank else None
+            findings = (
+                Finding(Question.BODY_PART, None, reason=reason, abstained=prepared.problem),
+                Finding(Question.CONTRAST_ENHANCED, None, reason=reason, abstained=prepared.problem),
+            )
+            return Verdict(Stage.CT, self.identity, findings, Coverage((), None, None, False), prepared.warnings)
+        reading = self.read(prepared)
+        alignment = anatomy.align(reading.sections, reading.used)
+        part = self._body_part(alignment)
+        contrast = self._contrast(reading, alignment)
+        top, bottom = anatomy.outermost(alignment)
+        cut = prepared.edge_fraction[reading.used]
+        truncated = bool(cut.size and np.mean(cut > 0.12) > 0.25)
+        regions = anatomy.regions_seen(alignment)
+        warnings = list(prepared.warnings)
+        if alignment.upside_down and alignment.anatomy > 0.5 and len(reading.used) > 8:
+            warnings.append("The slices run from feet to head although the header says head to feet.")
+        coverage = Coverage(regions, top, bottom, truncated)
+        return Verdict(Stage.CT, self.identity, (part, contrast), coverage, tuple(warnings))
+
+    def _body_part(self, alignment: anatomy.Alignment) -> Finding:
+        shares = anatomy.part_probabilities(alignment)
+        if alignment.anatomy >= 0.5 and alignment.fit < self.rules.least_fit:
+            # Slices that look like a body but do not follow each other like one: no part is believable.
+            doubt = min(1.0, max(0.0, (self.rules.least_fit - alignment.fit) / self.rules.least_fit))
+            shares = {p: v * (1 - doubt) for p, v in shares.items()}
+            shares[BodyPart.OTHER] += doubt
+        probabilities = {part.value: value for part, value in shares.items()}
+        best, second = sorted(probabilities, key=lambda p: -probabilities[p])[:2]
+        if probabilities[best] < self.rules.least_part:
+            sentence = (
+                f"The coverage lies between {best.replace('_', ' and ')} and {second.replace('_', ' and ')}: "
+                f"neither is likely enough."
+            )
+            return Finding(Question.BODY_PART, None, probabilities, abstained=sentence)
+        return Finding(Question.BODY_PART, best, probabilities)
+
+    def _contrast(self, reading: Reading, alignment: anatomy.Alignment) -> Finding:
+        question = Question.CONTRAST_ENHANCED
+        body = reading.sections[:, : anatomy.SECTIONS].sum(1) * reading.used
+        seen = float(body.sum())
+        if alignment.anatomy < 0.5 or seen < 2:
+            return Finding(question, None, abstained="No region with large vessels was recognised.")
+        logit = pooled_logit(reading.contrast, body, self.rules.contrast_correlation)
+        yes = 1.0 / (1.0 + np.exp(-(self.rules.contrast_scale * logit + self.rules.contrast_bias)))
+        probabilities = {"yes": float(yes), "no": float(1 - yes)}
+        if max(yes, 1 - yes) < self.rules.least_contrast:
+            return Finding(
+                question, None, probabilities, abstained="The evidence for enhancement is not clear enough."
+            )
+        return Finding(question, bool(yes > 0.5), probabilities)
+
+
+def prepare_projections(projections: Projections) -> Prepared:
+    """The prepared form of a projected volume."""
+    coarse, edge = projections.coarse, projections.edge_fraction
+    if len(coarse) > _MAX_SLICES:  # longer than any patient: keep every n-th slice
+        step = -(-len(coarse) // _MAX_SLICES)
+        coarse, edge = coarse[::step], edge[::step]
+    problem, blank = projections.calibration.problem, projections.calibration.blank
+    if problem is None and not anatomy.readable(coarse).any():
+        problem, blank = "The series shows no tissue.", True
+    return Prepared(coarse.astype(np.float16), thumbnails(projections), edge, problem, blank, projections.warnings)
+
+
+def _unreadable(sentence: str) -> Prepared:
+    names = ("axial", "coronal", "sagittal", "mip_coronal", "mip_sagittal")
+    pictures = {name: np.zeros((256, 256), np.uint8) for name in names}
+    return Prepared(np.full((1, GRID, GRID), -1024, np.float16), pictures, np.zeros(1, np.float32), sentence)
+
+
+def load(model_dir: Path, device: str = "cpu") -> CtReader:
+    """Load the reading room from a model folder, after checking every file's hash.
+
+    Raises
+    ------
+    QcNodeError
+        Naming the file or key at fault.
+    """
+    identity = weights.verify(model_dir)
+    card = weights.read_card(model_dir)
+    if card.stage != Stage.CT.value:
+        raise QcNodeError(f"{model_dir}: this model is for {card.stage}, not for ct.")
+    try:
+        facts: Mapping[str, Any] = card.content["networks"]
+        rules = Rules(**card.content["rules"])
+        width = int(facts["width"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise QcNodeError(
+            f"{model_dir / weights.CARD_NAME}: networks or rules are not as expected ({error})."
+        ) from error
+    nets = []
+    for name, outputs in (("position", anatomy.CLASSES), ("contrast", 1)):
+        net = SliceNet(4, outputs, width)
+        try:
+            net.load_state_dict(weights.load_tensors(model_dir, f"{name}.safetensors"))
+        except (RuntimeError, KeyError) as error:
+            raise QcNodeError(
+                f"{model_dir / name}.safetensors: these weights do not fit the network ({error})."
+            ) from error
+        nets.append(net.to(device).eval())
+    return CtReader(identity, nets[0], nets[1], rules, device)

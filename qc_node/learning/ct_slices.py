@@ -1,0 +1,321 @@
+"""Training the two slice networks: position on the body axis, and contrast enhancement.
+
+Sampling undoes what the data happen to be: sections of the body are drawn evenly and persons evenly within
+a section, real before made ones.  Augmentation removes what a network must not use: all necks here come
+from one collection with masked backgrounds and 4-5 mm pixels, so every other body is sometimes masked,
+coarsened and shifted by as many HU as that collection may be.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from qc_node.ct.anatomy import CLASSES, LIMB, NOTHING, SECTION_MM, SECTIONS, readable
+from qc_node.ct.networks import SliceNet, contrast_channels, position_channels
+from qc_node.ct.projections import GRID
+from qc_node.learning.ct_pack import Item, soft_targets
+from qc_node.learning.loop import FitState, fit
+
+AIR = -1024.0
+_WEIGHT = {"real": 6.0, "head": 1.5, "body": 1.0, "virtual": 2.0}
+"""How much likelier a person of each kind is drawn, within a section of the body."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hyperparameters, the same for both networks and all folds."""
+
+    epochs: int = 8
+    steps: int = 80
+    batch: int = 64
+    lr: float = 2e-3
+    patience: int = 6
+    seed: int = 7
+    width: int = 16
+
+
+class Sampler:
+    """Draws ``(3, 96, 96)`` stacks evenly over cells (section, or section and label), then persons."""
+
+    def __init__(self, items: Sequence[Item], cells: Callable[[Item, int], tuple[int, ...] | None]) -> None:
+        table: dict[tuple[int, ...], dict[str, list[tuple[Item, int]]]] = defaultdict(lambda: defaultdict(list))
+        for item in items:
+            for z in np.flatnonzero(readable(item.coarse)):
+                cell = cells(item, int(z))
+                if cell is not None:
+                    table[cell][item.person].append((item, int(z)))
+        self.cells = sorted(table)
+        self.people = []
+        for cell in self.cells:
+            persons = sorted(table[cell])
+            weights = np.array([_WEIGHT[table[cell][p][0][0].kind] for p in persons])
+            self.people.append(([table[cell][p] for p in persons], weights / weights.sum()))
+
+    def draw(self, rng: np.random.Generator, *, plain: bool = False) -> tuple[npt.NDArray[np.float32], Item, int]:
+        """One stack, its item and its slice number."""
+        places, weights = self.people[int(rng.integers(len(self.cells)))]
+        slices = places[int(rng.choice(len(places), p=weights))]
+        item, z = slices[int(rng.integers(len(slices)))]
+        step = 2 if plain else int(rng.choice([1, 2, 2, 2, 3]))
+        if not plain and rng.random() < 0.1:
+            step = -step
+        last = len(item.coarse) - 1
+        index = [min(max(z - step, 0), last), z, min(max(z + step, 0), last)]
+        return item.coarse[index].astype(np.float32), item, z
+
+
+def position_cell(item: Item, z: int) -> tuple[int, ...] | None:
+    """Section of the body axis, LIMB or NOTHING; None where the truth is unknown."""
+    if item.section in (LIMB, NOTHING):
+        return (item.section,)
+    if item.section == -2 or not np.isfinite(item.position[z]):
+        return None
+    at = float(item.position[z])
+    if at < -10 or at > SECTIONS * SECTION_MM + 40:
+        return (LIMB,)
+    return (int(np.clip(at // SECTION_MM, 0, SECTIONS - 1)),)
+
+
+def contrast_cell(item: Item, z: int) -> tuple[int, ...] | None:
+    """Region (in steps of 80 mm) and label; None where either is unknown."""
+    if item.enhanced < 0 or item.section == NOTHING:
+        return None
+    if item.section == LIMB:
+        return (99, item.enhanced)
+    if item.section == -2:
+        return (98, item.enhanced)
+    at = float(item.position[z])
+    if not np.isfinite(at) or at < 0 or at > 900:
+        return None
+    return (int(at // 80), item.enhanced)
+
+
+def position_target(item: Item, z: int) -> npt.NDArray[np.float32]:
+    """``(CLASSES,)`` soft target of one slice."""
+    at = item.position[z : z + 1]
+    if item.section < 0 and at[0] < -10:
+        target = np.zeros(CLASSES, np.float32)
+        target[LIMB] = 1.0
+        return target
+    return soft_targets(at, item.section)[0]
+
+
+def made_nothing(items: Sequence[Item], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """A stack without readable anatomy: test objects, other contrasts, or a body cut the wrong way."""
+    kind = int(rng.integers(4))
+    if kind == 0:
+        item = items[int(rng.integers(len(items)))]
+        if len(item.coarse) >= 40:  # sagittal or coronal cuts under an axial header
+            cut = (
+                item.coarse[:, int(rng.integers(20, 76))]
+                if rng.random() < 0.5
+                else item.coarse[:, :, int(rng.integers(20, 76))]
+            )
+            out = np.full((GRID, GRID), AIR, np.float32)
+            rows = cut[:GRID]
+            start = (GRID - len(rows)) // 2
+            out[start : start + len(rows)] = rows
+            if (out > -300).mean() > 0.03:
+                return np.stack([out, out, out])
+        kind = 1
+    if kind == 3:  # the grey values of something else than CT
+        item = items[int(rng.integers(len(items)))]
+        z = int(rng.integers(len(item.coarse)))
+        picture = item.coarse[z].astype(np.float32)
+        body = picture > -500
+        if body.sum() > 100:
+            ramp = rng.uniform(-2.5, 2.5)
+            values = np.where(body, 100 + rng.uniform(-300, 900) + ramp * np.clip(picture, -200, 400), AIR)
+            if abs(ramp - 1) > 0.6:
+                picture = values.astype(np.float32)
+                return np.stack([picture, picture, picture])
+        kind = 1
+    y, x = np.mgrid[:GRID, :GRID].astype(np.float32)
+    out = np.full((GRID, GRID), AIR, np.float32)
+    radius = rng.uniform(12, 44)
+    if rng.random() < 0.6:
+        shape = ((x - 48) / radius) ** 2 + ((y - 48) / (radius * rng.uniform(0.6, 1.0))) ** 2 <= 1
+    else:
+        shape = (np.abs(x - 48) < radius) & (np.abs(y - 48) < radius * rng.uniform(0.4, 1.0))
+    out[shape] = rng.choice([0.0, 40.0, 120.0, -100.0, 900.0])
+    if rng.random() < 0.4:
+        inner = ((x - 48) / (radius - 4)) ** 2 + ((y - 48) / (radius * 0.8 - 4)) ** 2 <= 1
+        out[inner & shape] = rng.choice([0.0, -1000.0, 20.0])
+    for _ in range(int(rng.integers(0, 9))):
+        cx, cy = 48 + rng.uniform(-0.7, 0.7, 2) * radius
+        r = rng.uniform(1.5, radius / 3)
+        out[((x - cx) ** 2 + (y - cy) ** 2 <= r * r) & shape] = rng.uniform(-1000, 1200)
+    return np.stack([out, out, out])
+
+
+def augment(stack: Tensor, rng: np.random.Generator, hu_sigma: float = 12.0) -> Tensor:
+    """Vary ``(N, 3, 96, 96)`` HU as scanners, patients and post-processing do."""
+    n = len(stack)
+
+    def u(low: float, high: float) -> Tensor:
+        return torch.from_numpy(rng.uniform(low, high, n).astype(np.float32))
+
+    def chance(share: float) -> Tensor:
+        return torch.from_numpy(rng.random(n) < share)
+
+    angle = u(-0.3, 0.3) + torch.where(chance(0.05), torch.pi, 0.0)
+    size, aspect = u(0.8, 1.25), u(0.93, 1.07)
+    mirror = torch.where(chance(0.5), -1.0, 1.0)
+    cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
+    theta = torch.stack(
+        [
+            torch.stack([cos * aspect * mirror, -sin * aspect, u(-0.15, 0.15)], 1),
+            torch.stack([sin / aspect * mirror, cos / aspect, u(-0.15, 0.15)], 1),
+        ],
+        1,
+    )
+    grid = nn.functional.affine_grid(theta, list(stack.shape), align_corners=False)
+    # Shifted so that padding with zeros means air.
+    warped = nn.functional.grid_sample(stack - AIR, grid, mode="bilinear", align_corners=False) + AIR
+    crude = chance(0.3)
+    if crude.any():  # pixels of 5 mm, repeated
+        small = nn.functional.interpolate(warped[crude], scale_factor=0.8, mode="nearest")
+        warped[crude] = nn.functional.interpolate(small, size=(GRID, GRID), mode="nearest")
+    soft = chance(0.25)
+    if soft.any():
+        warped[soft] = nn.functional.avg_pool2d(warped[soft], 3, 1, 1, count_include_pad=False)
+    body = warped > -900
+    shift = torch.from_numpy(rng.normal(0, hu_sigma, n).astype(np.float32))
+    warped = torch.where(body, warped * u(0.97, 1.03)[:, None, None, None] + shift[:, None, None, None], warped)
+    sigma = u(0, 18) * torch.where(chance(0.5), 1.0, 0.0)
+    noise = torch.from_numpy(rng.standard_normal(tuple(stack.shape), dtype=np.float32))
+    warped = torch.where(body, warped + noise * sigma[:, None, None, None], warped)
+    y, x = torch.meshgrid(
+        torch.arange(GRID, dtype=torch.float32), torch.arange(GRID, dtype=torch.float32), indexing="ij"
+    )
+    cut = chance(0.3)
+    radius, cx, cy, flat = u(24, 50), u(38, 58), u(38, 58), u(0.7, 1.4)
+    outside = ((x[None] - cx[:, None, None]) / radius[:, None, None]) ** 2 + (
+        (y[None] - cy[:, None, None]) / (radius * flat)[:, None, None]
+    ) ** 2 > 1
+    warped = torch.where((outside & cut[:, None, None])[:, None], torch.tensor(AIR), warped)
+    metal = torch.nonzero(chance(0.06)).ravel().tolist()
+    for index in metal:
+        px, py = int(rng.integers(30, 66)), int(rng.integers(30, 66))
+        width = int(rng.integers(1, 3))
+        streak = torch.from_numpy(rng.normal(0, 150, GRID).astype(np.float32))
+        line = warped[index, :, py - width : py + width]
+        warped[index, :, py - width : py + width] = torch.where(line > -900, line + streak, line)
+        warped[index, :, py - width : py + width, px - width : px + width] = 2500.0
+    floor = u(AIR, -960)[:, None, None, None]
+    return torch.where(warped < -950, floor, warped)
+
+
+def train_position(
+    train: Sequence[Item],
+    held: Sequence[Item],
+    out: Path,
+    settings: Settings,
+    log: Callable[[str], None],
+    device: str = "cpu",
+) -> tuple[SliceNet, FitState]:
+    """Train the position network; `held` persons only decide when to stop."""
+    sampler = Sampler(train, position_cell)
+    judge = Sampler(held, position_cell)
+    rng = np.random.default_rng(settings.seed)
+    fixed = [judge.draw(rng, plain=True) for _ in range(600)]
+    inputs = position_channels(torch.from_numpy(np.stack([f[0] for f in fixed])))
+    targets = torch.from_numpy(np.stack([position_target(f[1], f[2]) for f in fixed]))
+
+    def batches(epoch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(settings.steps):
+            stacks, wanted = [], []
+            for _ in range(settings.batch):
+                if rng.random() < 0.06:
+                    stacks.append(made_nothing(train, rng))
+                    wanted.append(soft_targets(np.zeros(1, np.float32), NOTHING)[0])
+                else:
+                    stack, item, z = sampler.draw(rng)
+                    stacks.append(stack)
+                    wanted.append(position_target(item, z))
+            yield (
+                position_channels(augment(torch.from_numpy(np.stack(stacks)), rng)),
+                torch.from_numpy(np.stack(wanted)),
+            )
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        logits = torch.cat([model(part.to(device)).cpu() for part in torch.split(inputs, 100)])
+        value = nn.functional.cross_entropy(logits, targets)
+        hit = (logits.argmax(1) - targets.argmax(1)).abs() <= 1
+        return {"loss": float(value), "near": float(hit.float().mean())}
+
+    return _fit(SliceNet(4, CLASSES, settings.width), batches, loss, validate, out, settings, log, device)
+
+
+def train_contrast(
+    train: Sequence[Item],
+    held: Sequence[Item],
+    out: Path,
+    settings: Settings,
+    log: Callable[[str], None],
+    device: str = "cpu",
+) -> tuple[SliceNet, FitState]:
+    """Train the contrast network; one logit per slice."""
+    sampler = Sampler(train, contrast_cell)
+    judge = Sampler(held, contrast_cell)
+    rng = np.random.default_rng(settings.seed)
+    fixed = [judge.draw(rng, plain=True) for _ in range(600)]
+    inputs = contrast_channels(torch.from_numpy(np.stack([f[0] for f in fixed])))
+    targets = torch.tensor([float(f[1].enhanced) for f in fixed])
+
+    def batches(epoch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(settings.steps):
+            drawn = [sampler.draw(rng) for _ in range(settings.batch)]
+            stacks = augment(torch.from_numpy(np.stack([d[0] for d in drawn])), rng, 8.0)
+            yield contrast_channels(stacks), torch.tensor([float(d[1].enhanced) for d in drawn])
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        # Softened labels: not every slice of an enhanced scan holds a vessel.
+        return nn.functional.binary_cross_entropy_with_logits(model(batch[0])[:, 0], batch[1] * 0.94 + 0.03)
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        logits = torch.cat([model(part.to(device)).cpu() for part in torch.split(inputs, 100)])[:, 0]
+        value = nn.functional.binary_cross_entropy_with_logits(logits, targets)
+        return {"loss": float(value), "right": float(((logits > 0) == (targets > 0.5)).float().mean())}
+
+    return _fit(SliceNet(4, 1, settings.width), batches, loss, validate, out, settings, log, device)
+
+
+def _fit(
+    model: SliceNet,
+    batches: Callable[[int, np.random.Generator], Iterator[tuple[Tensor, Tensor]]],
+    loss: Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor],
+    validate: Callable[[nn.Module], dict[str, float]],
+    out: Path,
+    settings: Settings,
+    log: Callable[[str], None],
+    device: str,
+) -> tuple[SliceNet, FitState]:
+    state = fit(
+        model,
+        batches,
+        loss,
+        validate,
+        out,
+        epochs=settings.epochs,
+        lr=settings.lr,
+        patience=settings.patience,
+        seed=settings.seed,
+        device=device,
+        log=log,
+        weight_decay=1e-4,
+        steps_per_epoch=settings.steps,
+        lr_scale=lambda epoch: 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * epoch / settings.epochs)),
+    )
+    return model, state

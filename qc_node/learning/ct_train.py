@@ -1,0 +1,143 @@
+"""``qc-node train ct``: pack the data, train the slice networks or ImageQC-net's, write the model folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+import torch
+
+from qc_node.domain import QcNodeError
+from qc_node.learning.ct_pack import Item, load_pack, pack_bodies, pack_heads, pack_real, pack_virtual
+from qc_node.learning.ct_slices import Settings, train_contrast, train_position
+
+FOLDS = 5
+ALL = -1
+"""Fold number that leaves nobody out: the shipped model."""
+
+
+def fold_of(items: Sequence[Item]) -> dict[str, int]:
+    """Person to fold, stratified by what the person shows and whether it is enhanced.
+
+    Persons are dealt out in an order drawn from a hash of their name, so that adding a person moves no
+    other person of another stratum and no random seed is involved.
+    """
+    strata: dict[str, tuple[str, ...]] = {}
+    for item in items:
+        if item.kind in ("head", "body"):
+            strata[item.person] = (item.kind,)
+        elif item.kind == "real":
+            label = item.label.split(":")[0]
+            strata.setdefault(item.person, ("real", label, str(item.enhanced)))
+    folds: dict[str, int] = {}
+    for offset, stratum in enumerate(sorted(set(strata.values()))):
+        members = [p for p, s in strata.items() if s == stratum]
+        members.sort(key=lambda p: p if stratum[0] != "real" else hashlib.sha256(p.encode()).hexdigest())
+        for n, person in enumerate(members):
+            # Made persons keep their place by number, so a growing pack does not reshuffle them.
+            place = int("".join(c for c in person if c.isdigit()) or n) if stratum[0] != "real" else n + offset
+            folds[person] = place % FOLDS
+    return folds
+
+
+def make_pack(data: Path, pack: Path, heads: int, bodies: int, seed: int, log: Callable[[str], None]) -> None:
+    """Write every item that is not there yet."""
+    sources = (
+        ("real", pack_real(data)),
+        ("virtual", pack_virtual(data, seed)),
+        ("bodies", pack_bodies(bodies, seed)),
+        ("heads", pack_heads(data, heads, seed)),
+    )
+    for name, items in sources:
+        count = 0
+        for item in items:
+            item.save(pack)
+            count += 1
+        log(f"packed {count} {name}")
+
+
+def train_slices(
+    items: Sequence[Item],
+    fold: int,
+    out: Path,
+    settings: Settings,
+    log: Callable[[str], None],
+    device: str,
+    only: str,
+) -> None:
+    """Train position and contrast for one fold (or all persons) into ``out/fold_N/{position,contrast}``.
+
+    Training runs a fixed length with a cosine schedule; what is watched meanwhile are unaugmented slices of
+    the training persons, so that the persons of the fold are never looked at.
+    """
+    folds = fold_of(items)
+    train = [item for item in items if fold == ALL or folds[item.person] != fold]
+    watched = [item for item in train if item.kind in ("real", "virtual")]
+    name = "all" if fold == ALL else f"fold_{fold}"
+    if only in ("position", "both"):
+        train_position(
+            train, watched, out / name / "position", settings, lambda s: log(f"{name} position {s}"), device
+        )
+    if only in ("contrast", "both"):
+        train_contrast(
+            train, watched, out / name / "contrast", settings, lambda s: log(f"{name} contrast {s}"), device
+        )
+
+
+@click.command("ct")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Folder with ct/INDEX.csv and mri/labelmaps; packs it first."
+)
+@click.option(
+    "--pack", type=click.Path(path_type=Path), required=True, help="Folder of the pack (outside the repository)."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints; a run resumes there."
+)
+@click.option(
+    "--fold",
+    "folds",
+    type=click.IntRange(-1, FOLDS - 1),
+    multiple=True,
+    help="Fold to leave out; -1 leaves out nobody. Default: all folds, then -1.",
+)
+@click.option("--only", type=click.Choice(["position", "contrast", "both"]), default="both", show_default=True)
+@click.option("--heads", default=6, show_default=True, help="Heads made from each label map.")
+@click.option("--bodies", default=160, show_default=True, help="Procedural trunks.")
+@click.option("--epochs", default=Settings.epochs, show_default=True)
+@click.option("--steps", default=Settings.steps, show_default=True, help="Batches per epoch.")
+@click.option("--width", default=Settings.width, show_default=True, help="Channels of the first block.")
+@click.option("--seed", default=Settings.seed, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--threads", default=2, show_default=True, help="Torch threads.")
+def command(
+    data: Path | None,
+    pack: Path,
+    out: Path,
+    folds: tuple[int, ...],
+    only: str,
+    heads: int,
+    bodies: int,
+    epochs: int,
+    steps: int,
+    width: int,
+    seed: int,
+    device: str,
+    threads: int,
+) -> None:
+    """Train the CT networks that read the coarse volume slice by slice."""
+    torch.set_num_threads(threads)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise QcNodeError(f"--device {device}: this machine has no CUDA device.")
+    if data is not None:
+        make_pack(data, pack, heads, bodies, seed, click.echo)
+    items = load_pack(pack)
+    settings = Settings(epochs=epochs, steps=steps, patience=epochs, seed=seed, width=width)
+    for fold in folds or (*range(FOLDS), ALL):
+        train_slices(items, fold, out, settings, click.echo, device, only)
+
+
+if __name__ == "__main__":
+    command()
