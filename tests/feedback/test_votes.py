@@ -69,7 +69,7 @@ def test_ten_threads_with_one_key_write_one_row(house, signed_in):
 
 
 def test_a_changed_mind_and_undo_are_new_rows(house, signed_in):
-    browser, reader, case = signed_in
+    browser, _reader, case = signed_in
     shown = browser.show(case)
     browser.vote(shown, "good", "key-00000001")
     house.clock.forward(60)
@@ -114,7 +114,7 @@ def test_a_vote_lands_only_on_what_was_shown(house, signed_in):
 
 
 def test_blind_until_the_vote(house, signed_in):
-    browser, reader, case = signed_in
+    browser, _reader, case = signed_in
     shown = browser.show(case)
     assert shown["opinions"] is None
     answer = browser.vote(shown, "good", "key-00000001").json()

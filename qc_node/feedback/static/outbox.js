@@ -17,6 +17,7 @@ export class Outbox {
     this.on = on;
     this.wait = 500;
     this.busy = false;
+    this.own = new Set(); // keys pressed in this window
     addEventListener("online", () => this.soon(0));
     addEventListener("storage", (e) => { if (e.key === null || e.key.startsWith(PREFIX)) this.on.count(this.waiting().length); });
   }
@@ -34,8 +35,14 @@ export class Outbox {
     return found.sort((a, b) => a.pressed_at - b.pressed_at || a.order - b.order);
   }
 
+  // Whether a key pressed in this window is still on its way for this study.
+  pending(handle) {
+    return this.waiting().some((v) => v.case === handle && this.own.has(v.key));
+  }
+
   put(vote) {
     const entry = { ...vote, key: newKey(), reader: this.reader, pressed_at: Date.now(), order: performance.now() };
+    this.own.add(entry.key);
     localStorage.setItem(PREFIX + entry.key, JSON.stringify(entry));
     this.on.count(this.waiting().length);
     this.soon(0);

@@ -29,7 +29,7 @@ const outbox = new Outbox(me, {
   sent(vote, answer) {
     if (!shown || shown.case !== vote.case) return;
     // A newer key press that is still on its way says more than this answer.
-    if (!outbox.waiting().some((v) => v.case === vote.case)) setMine(answer.mine);
+    if (!reasonTimer && !outbox.pending(vote.case)) setMine(answer.mine);
     setOpinions(answer.opinions);
     if (vote.vote !== "withdrawn") says(`Saved: ${WORDS[vote.vote]}.`);
     else says("Taken back.");
@@ -295,7 +295,7 @@ follow.addEventListener("hello", (event) => {
 follow.addEventListener("context", (event) => context(JSON.parse(event.data)));
 follow.addEventListener("vote", (event) => {
   const data = JSON.parse(event.data);
-  if (shown?.case === data.case && !outbox.waiting().some((v) => v.case === data.case) && !reasonTimer) setMine(data.mine);
+  if (shown?.case === data.case && !outbox.pending(data.case) && !reasonTimer) setMine(data.mine);
 });
 follow.onerror = () => { byId("follow").textContent = "No connection. Votes are kept here."; };
 
