@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qc_node.config import Settings, find_line, load, rules_digest, sections, variable_name
+from qc_node.config import Settings, load, rules_digest, sections, variable_name
+from qc_node.config.lines import find_line
 from qc_node.domain import BodyPart, QcNodeError
 
 PACS = '[[peer]]\nname = "PACS"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\nrole = ["send", "find"]\n'

@@ -1,33 +1,24 @@
-"""The node's settings: one frozen object from a TOML file and the environment.
+"""The settings as frozen values: every section of the configuration is a class, every key a field.
 
-Every key of the file can be overridden by ``QC_NODE_SECTION__KEY``; the lists of tables ``[[peer]]`` and
-``[[rule]]`` are replaced as a whole by ``QC_NODE_PEER`` and ``QC_NODE_RULE`` (JSON).  A key that nobody knows
-and a value of the wrong type are refused with the file, the line and the key, because a typing error that
-is silently ignored shows up weeks later as images that were never judged.
-
-``docs/configuration.md`` and ``deploy/qc-node.toml`` explain every key; a test holds them to this module.
+The docstrings are the documentation: docs/configuration.md is made from them.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-import tomllib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_origin
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from qc_node.domain import BodyPart, QcNodeError
 
-ENV_PREFIX = "QC_NODE_"
-
 Loc = tuple[str | int, ...]
+"""Where a value stands: section, index for a list of tables, key."""
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def default_models_dir() -> Path:
@@ -36,7 +27,7 @@ def default_models_dir() -> Path:
     return shipped if shipped.is_dir() else PACKAGE.parent / "models"
 
 
-class _MisplacedError(ValueError):
+class MisplacedError(ValueError):
     """A fault of several keys together, blamed on one of them."""
 
     def __init__(self, loc: Loc, message: str) -> None:
@@ -127,7 +118,7 @@ class PeerSettings(_Section):
     ae_title: AeTitle
     """Its application entity title."""
     host: Host | None = None
-    """Its address; needed for the roles ``send`` and ``find``."""
+    """Its address; needed for the roles ``send`` and ``find``.  With ``accept`` it must then call from there."""
     port: Port | None = None
     """Its TCP port; needed for the roles ``send`` and ``find``."""
     role: tuple[Literal["send", "accept", "find"], ...] = ("accept",)
@@ -145,7 +136,7 @@ class PeerSettings(_Section):
         for key in ("host", "port"):
             if outgoing and getattr(self, key) is None:
                 wanted = " and ".join(sorted(outgoing))
-                raise _MisplacedError((key,), f"is missing: the role {wanted} of peer {self.name!r} needs it")
+                raise MisplacedError((key,), f"is missing: the role {wanted} of peer {self.name!r} needs it")
         return self
 
 
@@ -179,7 +170,7 @@ class CompletionSettings(_Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.hard_cap_s < self.quiet_s:
-            raise _MisplacedError(("hard_cap_s",), f"must not be shorter than quiet_s ({self.quiet_s:g} s)")
+            raise MisplacedError(("hard_cap_s",), f"must not be shorter than quiet_s ({self.quiet_s:g} s)")
         return self
 
 
@@ -291,7 +282,7 @@ class RuleSettings(_Section):
     def _expects_something(self) -> Self:
         expected = (self.body_part, self.contrast, self.max_slice_thickness_mm)
         if all(e is None for e in expected) and not self.series:
-            raise _MisplacedError(
+            raise MisplacedError(
                 ("order",), "has no expectation: give body_part, contrast, max_slice_thickness_mm or series"
             )
         return self
@@ -318,11 +309,11 @@ class Settings(_Section):
         names: set[str] = set()
         for index, peer in enumerate(self.peer):
             if peer.name in names:
-                raise _MisplacedError(("peer", index, "name"), f"{peer.name!r} is used twice")
+                raise MisplacedError(("peer", index, "name"), f"{peer.name!r} is used twice")
             names.add(peer.name)
         wanted = self.pacs.destination
         if wanted and not any(p.name == wanted and "send" in p.role for p in self.peer):
-            raise _MisplacedError(
+            raise MisplacedError(
                 ("pacs", "destination"), f'{wanted!r} is not the name of a [[peer]] with the role "send"'
             )
         addresses: dict[tuple[int, str], str] = {}
@@ -330,7 +321,7 @@ class Settings(_Section):
             host, port = getattr(self, section).host, getattr(self, section).port
             for (other_port, other_host), other in addresses.items():
                 if port == other_port and (host == other_host or {"0.0.0.0", "::"} & {host, other_host}):
-                    raise _MisplacedError((section, "port"), f"{port} is already the port of [{other}]")
+                    raise MisplacedError((section, "port"), f"{port} is already the port of [{other}]")
             addresses[port, host] = section
         return self
 
@@ -360,45 +351,6 @@ class Settings(_Section):
         return self.completion.quiet_s
 
 
-def rules_digest(settings: Settings) -> str:
-    """SHA-256 (hex) of the rules in force; part of what a report's UID is derived from."""
-    rules = [rule.model_dump(mode="json") for rule in settings.rule]
-    return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
-
-
-# -- loading ---------------------------------------------------------------------------------------------
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """Settings from a TOML file (None: defaults only), overridden by the environment.
-
-    Raises
-    ------
-    QcNodeError
-        The file cannot be read, a key is unknown or a value is wrong; the sentence names the file with
-        the line, or the environment variable, and the key.
-    """
-    text, data = _read(path)
-    variables = _apply_environment(data, environ)
-    try:
-        return Settings.model_validate_json(json.dumps(data, default=str))
-    except ValidationError as error:
-        raise QcNodeError(_sentence(error, data, path, text, variables)) from None
-
-
-def _read(path: Path | None) -> tuple[str, dict[str, Any]]:
-    if path is None:
-        return "", {}
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise QcNodeError(f"The configuration {path} cannot be read: {error.strerror or error}.") from None
-    except UnicodeDecodeError as error:
-        raise QcNodeError(f"The configuration {path} is not UTF-8 text (byte {error.start}).") from None
-    try:
-        return text, tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise QcNodeError(f"The configuration {path} is not valid TOML: {error}.") from None
-
-
 def sections() -> dict[str, type[BaseModel]]:
     """The tables of the file by name, in the order of :class:`Settings`."""
     found: dict[str, type[BaseModel]] = {}
@@ -411,6 +363,8 @@ def sections() -> dict[str, type[BaseModel]]:
     return found
 
 
+ENV_PREFIX = "QC_NODE_"
+
 LISTS = ("peer", "rule")
 """Sections that are lists of tables."""
 
@@ -420,151 +374,7 @@ def variable_name(section: str, key: str | None = None) -> str:
     return ENV_PREFIX + section.upper() + ("" if key is None else f"__{key.upper()}")
 
 
-def _apply_environment(data: dict[str, Any], environ: Mapping[str, str]) -> dict[Loc, str]:
-    """Override `data` in place; returns which place each variable set.
-
-    Names without a double underscore other than the two lists are left alone: Kubernetes, for one, sets
-    ``QC_NODE_PORT`` for a service called ``qc-node``.
-    """
-    origin: dict[Loc, str] = {}
-    known = sections()
-    for name in LISTS:
-        variable = variable_name(name)
-        if variable in environ:
-            try:
-                data[name] = json.loads(environ[variable])
-            except json.JSONDecodeError as error:
-                raise QcNodeError(f"The environment variable {variable} is not JSON: {error}.") from None
-            origin[(name,)] = variable
-    for variable in sorted(environ):
-        rest = variable.removeprefix(ENV_PREFIX)
-        if rest == variable or "__" not in rest:
-            continue
-        section, key = (part.lower() for part in rest.split("__", 1))
-        if section not in known or section in LISTS:
-            guess = _did_you_mean(section, [s for s in known if s not in LISTS])
-            raise QcNodeError(f"The environment variable {variable} names no section of the configuration{guess}.")
-        table = data.setdefault(section, {})
-        if not isinstance(table, dict):
-            continue
-        table[key] = _from_text(known[section], key, environ[variable])
-        origin[section, key] = variable
-    return origin
-
-
-def _from_text(section: type[BaseModel], key: str, text: str) -> Any:
-    """A variable's text as the type that its key has; text that does not fit is left for validation."""
-    info = section.model_fields.get(key)
-    textual = info is None or any(kind in repr(info.annotation) for kind in ("str", "Path", "Literal"))
-    if textual and not (info and get_origin(info.annotation) is tuple):
-        return text
-    try:
-        return tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-# -- saying what is wrong --------------------------------------------------------------------------------
-def _sentence(
-    error: ValidationError, data: Mapping[str, Any], path: Path | None, text: str, variables: Mapping[Loc, str]
-) -> str:
-    faults = error.errors()
-    fault = faults[0]
-    loc: Loc = fault["loc"]
-    cause = fault.get("ctx", {}).get("error")
-    if isinstance(cause, _MisplacedError):
-        loc += cause.loc
-    place = _place(loc, path, text, variables)
-    if fault["type"] == "extra_forbidden":
-        section = sections().get(str(loc[0]))
-        candidates = list(section.model_fields) if section and len(loc) > 1 else list(sections())
-        what = f"unknown key {_key(loc)}{_did_you_mean(str(loc[-1]), candidates)}"
-    elif fault["type"] == "missing":
-        what = f"{_key(loc)} is missing"
-    else:
-        message = str(cause) if cause is not None else fault["msg"].replace("Input should", "should")
-        message = message[0].lower() + message[1:]
-        shown = "" if isinstance(cause, _MisplacedError) else f", not {_shown(loc, data)}"
-        what = f"{_key(loc)} {message}{shown}"
-    more = f" ({len(faults) - 1} more at fault)" if len(faults) > 1 else ""
-    return f"{place}: {what}{more}."
-
-
-def _place(loc: Loc, path: Path | None, text: str, variables: Mapping[Loc, str]) -> str:
-    for length in range(len(loc), 0, -1):
-        if loc[:length] in variables:
-            return f"The environment variable {variables[loc[:length]]}"
-    line = find_line(text, loc)
-    return "The configuration" + (f" {path}" if path else "") + (f", line {line}" if line else "")
-
-
-def _key(loc: Loc) -> str:
-    section = str(loc[0])
-    if len(loc) == 1:
-        return section
-    brackets = f"[[{section}]]" if section in LISTS else f"[{section}]"
-    return " ".join([brackets, *(str(part) for part in loc[1:] if isinstance(part, str))])
-
-
-def _shown(loc: Loc, data: Mapping[str, Any]) -> str:
-    if loc[-1] == "secret":
-        return "what is there"
-    value: Any = data
-    for part in loc:
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            break
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _did_you_mean(word: str, candidates: list[str]) -> str:
-    close = difflib.get_close_matches(word, candidates, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def find_line(text: str, loc: Loc) -> int | None:
-    """The line (from 1) of a TOML text that sets the key at `loc`, or the nearest table around it.
-
-    Examples
-    --------
-    >>> find_line('[node]\\nport = 1', ("node", "port"))
-    2
-    """
-    best, best_depth = None, 0
-    for number, place in _keys(text):
-        depth = 0
-        while depth < min(len(place), len(loc)) and place[depth] == loc[depth]:
-            depth += 1
-        if depth == len(place) and depth > best_depth:
-            best, best_depth = number, depth
-    return best
-
-
-def _keys(text: str) -> Iterator[tuple[int, Loc]]:
-    """Every table header and key of a TOML text with its line."""
-    table: Loc = ()
-    counts: dict[str, int] = {}
-    quotes: str | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
-        inside = quotes is not None
-        for mark in re.findall(r'"""|' + r"'''", line):
-            quotes = mark if quotes is None else None if quotes == mark else quotes
-        if inside:
-            continue
-        if header := re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]", line):
-            names = _split(header[2])
-            table = (*names,)
-            if header[1] == "[[":
-                counts[names[0]] = counts.get(names[0], -1) + 1
-                table = (*names, counts[names[0]])
-            elif names[0] in counts:
-                table = (names[0], counts[names[0]], *names[1:])
-            yield number, table
-        elif key := re.match(r"""\s*([\w."'\- ]+?)\s*=""", line):
-            yield number, (*table, *_split(key[1]))
-
-
-def _split(dotted: str) -> list[str]:
-    return [part.strip().strip("\"'") for part in dotted.split(".")]
+def rules_digest(settings: Settings) -> str:
+    """SHA-256 (hex) of the rules in force; part of what a report's UID is derived from."""
+    rules = [rule.model_dump(mode="json") for rule in settings.rule]
+    return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
