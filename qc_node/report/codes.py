@@ -96,6 +96,7 @@ PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
 # -- what is said ------------------------------------------------------------------------------------
 QUALITY_ASSESSMENT = _dcm("111050", "Quality Assessment")
 SERIES_QUALITY = _dcm("130550", "Imaging Series Quality")
+STUDY_QUALITY = _dcm("130549", "Imaging Study Quality")
 QUALITY_FINDING = _dcm("111052", "Quality Finding")
 GOOD_QUALITY = _dcm("122741", "Good image quality")
 """CID 3114."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -186,26 +186,29 @@ def stamp(target: Dataset, source: Dataset, created: datetime) -> None:
     target.SeriesDate, target.SeriesTime = date, time
 
 
-def evidence_sequence(series: SeriesKey, evidence: Iterable[InstanceRef]) -> DicomSequence:
-    """The hierarchical reference to every instance of one series (PS3.3 table C.17-3)."""
-    instances = []
-    for ref in sorted(set(evidence), key=lambda r: (r.sop_class_uid, r.sop_instance_uid)):
-        instance = Dataset()
-        _put(instance, "ReferencedSOPClassUID", ref.sop_class_uid)
-        _put(instance, "ReferencedSOPInstanceUID", ref.sop_instance_uid)
-        instances.append(instance)
-    return hierarchy(series, instances)
+def evidence_sequence(evidence: Mapping[SeriesKey, Iterable[InstanceRef]]) -> DicomSequence:
+    """The hierarchical reference to instances, by study and series (PS3.3 table C.17-3)."""
+    studies: dict[str, list[Dataset]] = {}
+    for key, references in evidence.items():
+        series = Dataset()
+        _put(series, "SeriesInstanceUID", key.series_instance_uid)
+        ordered = sorted(set(references), key=lambda r: (r.sop_class_uid, r.sop_instance_uid))
+        series.ReferencedSOPSequence = DicomSequence([_reference(r) for r in ordered])
+        studies.setdefault(key.study_instance_uid, []).append(series)
+    items = []
+    for uid, of_study in studies.items():
+        study = Dataset()
+        _put(study, "StudyInstanceUID", uid)
+        study.ReferencedSeriesSequence = DicomSequence(of_study)
+        items.append(study)
+    return DicomSequence(items)
 
 
-def hierarchy(series: SeriesKey, instances: list[Dataset]) -> DicomSequence:
-    """Study, series and the referenced `instances` below them."""
-    of_series = Dataset()
-    _put(of_series, "SeriesInstanceUID", series.series_instance_uid)
-    of_series.ReferencedSOPSequence = DicomSequence(instances)
-    of_study = Dataset()
-    _put(of_study, "StudyInstanceUID", series.study_instance_uid)
-    of_study.ReferencedSeriesSequence = DicomSequence([of_series])
-    return DicomSequence([of_study])
+def _reference(ref: InstanceRef) -> Dataset:
+    item = Dataset()
+    _put(item, "ReferencedSOPClassUID", ref.sop_class_uid)
+    _put(item, "ReferencedSOPInstanceUID", ref.sop_instance_uid)
+    return item
 
 
 def settle_character_set(target: Dataset, source: Dataset) -> None:

@@ -150,15 +150,15 @@ def build_report(
         source, series, SR_CLASSES[sr_class], uid, series_uid, node, software_version, created,
         modality="SR", description=SERIES_DESCRIPTION, instance_number=instance_number,
     )  # fmt: skip
-    ds.ContributingEquipmentSequence = DicomSequence([_model_equipment(node, verdict, created)])
+    ds.ContributingEquipmentSequence = DicomSequence([model_equipment(node, verdict, created)])
     ds.CompletionFlag = "COMPLETE"
     ds.VerificationFlag = "UNVERIFIED"
     ds.PerformedProcedureCodeSequence = DicomSequence()
-    ds.CurrentRequestedProcedureEvidenceSequence = modules.evidence_sequence(series, evidence)
+    ds.CurrentRequestedProcedureEvidenceSequence = modules.evidence_sequence({series: evidence})
     if predecessor is not None:
         sop_class, sop_instance, its_series = predecessor
         ds.PredecessorDocumentsSequence = modules.evidence_sequence(
-            SeriesKey(series.study_instance_uid, its_series), [InstanceRef(sop_class, sop_instance)]
+            {SeriesKey(series.study_instance_uid, its_series): [InstanceRef(sop_class, sop_instance)]}
         )
     modality = claims.modality or str(modules.raw_value(source, "Modality") or "")
     ds.update(_root(series, verdict, claims, warnings, node, rules_digest, modality))
@@ -221,7 +221,7 @@ def _series_number(source: Dataset) -> int:
     return SERIES_NUMBER_BASE + number if 0 < number < SERIES_NUMBER_BASE else SERIES_NUMBER_BASE
 
 
-def _model_equipment(node: NodeIdentity, verdict: Verdict, created: datetime) -> Dataset:
+def model_equipment(node: NodeIdentity, verdict: Verdict, created: datetime) -> Dataset:
     """Contributing Equipment (PS3.3 C.12.1.1.5): the model, as IHE AIR asks."""
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = coded(codes.PROCESSING_EQUIPMENT)

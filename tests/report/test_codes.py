@@ -1,0 +1,144 @@
+"""Every code against the dictionaries that pydicom generates from PS3.16, and every noun against its code."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.sr._cid_dict import cid_concepts
+from pydicom.sr._concepts_dict import concepts
+
+from qc_node.domain import BodyPart, Grade, Question, Reason, Region, Tier
+from qc_node.report import codes
+from qc_node.report.codes import Code
+from tests.report.sources import every_region_set
+
+OUTSIDE = {
+    ("LN", "25056-3"): "MRI unspecified body region",
+    ("LN", "25045-6"): "CT unspecified body region",
+    ("RFC5646", "en-US"): "English (United States)",
+    ("SCT", "74964007"): "Other",
+    ("UMLS", "C0034375"): "Qualitative Evaluations",
+}
+"""As in the standard (CID 100, CID 5000, TID 1500); pydicom has no dictionary of these schemes."""
+
+
+def _all_codes() -> list[Code]:
+    found: dict[Code, None] = {}
+
+    def collect(value: object) -> None:
+        if isinstance(value, Code):
+            found[value] = None
+        elif isinstance(value, dict):
+            for v in value.values():
+                collect(v)
+        elif isinstance(value, tuple):
+            for v in value:
+                collect(v)
+
+    for value in vars(codes).values():
+        collect(value)
+    return list(found)
+
+
+def _meanings(code: Code) -> set[str]:
+    entries = concepts.get(code.scheme, {})
+    return {v[code.value][0] for v in entries.values() if code.value in v}
+
+
+@pytest.mark.parametrize("code", _all_codes(), ids=lambda c: f"{c.scheme}-{c.value}")
+def test_every_standard_code_exists_with_this_meaning(code):
+    assert 0 < len(code.value) <= 16 and 0 < len(code.meaning) <= 64
+    if code.scheme == codes.PRIVATE_SCHEME:
+        return
+    if (code.scheme, code.value) in OUTSIDE:
+        assert code.meaning == OUTSIDE[code.scheme, code.value]
+        return
+    assert code.meaning in _meanings(code)
+
+
+def _in_cid(code: Code, cid: int) -> bool:
+    keywords = cid_concepts[cid].get(code.scheme, [])
+    return any(code.value in concepts[code.scheme][keyword] for keyword in keywords)
+
+
+@pytest.mark.parametrize(
+    ("cid", "members"),
+    [
+        (230, [codes.YES, codes.NO, codes.UNDETERMINED]),
+        (3114, [codes.GOOD_QUALITY, codes.POOR_QUALITY, codes.UNUSABLE_QUALITY]),
+        (6044, [codes.USABLE_QUALITY, codes.UNUSABLE_QUALITY]),
+        (4031, [*codes.REGIONS.values(), *(c for c in codes.BODY_PARTS.values() if c != codes.OTHER)]),
+        (7005, [codes.PROCESSING_EQUIPMENT]),
+        (7010, [codes.QUALITY_ISSUE, codes.REJECTED_FOR_QUALITY, codes.BEST_IN_SET]),
+        (7453, [codes.IMAGE_QUALITY_CONTROLLER]),
+        (270, [codes.DEVICE, codes.PERSON]),
+        (6316, [codes.REASONS[Reason.MOTION][0]]),
+        (6315, [codes.REASONS[r][0] for r in (Reason.NOISE, Reason.COVERAGE, Reason.FIELD_OF_VIEW)]),
+        (6135, [codes.NO_IMAGE, codes.WRONG_PROCESSING, codes.REASONS[Reason.ORIENTATION][0]]),
+        (4, [codes.BRAIN]),
+    ],
+)
+def test_codes_belong_to_the_context_groups_that_they_are_used_for(cid, members):
+    assert [c for c in members if not _in_cid(c, cid)] == []
+
+
+def test_every_noun_has_a_code():
+    assert set(codes.QUESTIONS) == set(Question)
+    assert set(codes.REASONS) == set(Reason)
+    assert set(codes.GRADES) == set(Grade)
+    assert set(codes.TIERS) == set(codes.TIER_QUALITY) == set(Tier)
+    assert set(codes.BODY_PARTS) == set(BodyPart)
+    assert {(r,) for r in Region} <= set(codes.REGIONS)
+    assert set(codes.VOTES) == {"good", "acceptable", "poor"}
+
+
+def test_private_codes_are_distinct_and_say_what_no_standard_code_says():
+    private = [c for c in _all_codes() if c.scheme == codes.PRIVATE_SCHEME]
+    assert set(private) == set(codes.private_codes())
+    assert len({c.meaning for c in private}) == len(private)
+    standard = {c.meaning for c in _all_codes() if c.scheme != codes.PRIVATE_SCHEME}
+    assert not standard & {c.meaning for c in private}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_reason_is_told_by_its_last_code(reason):
+    assert codes.reason_of(codes.REASONS[reason]) is reason
+
+
+def test_no_two_reasons_share_their_own_code():
+    own = [spelt[-1] for spelt in codes.REASONS.values()]
+    assert len(set(own)) == len(own)
+    assert codes.reason_of([]) is None
+
+
+@pytest.mark.parametrize("question", Question)
+def test_answers_and_their_codes_are_inverses(question):
+    answers = (*codes.possible_answers(question), None)
+    spelt = [codes.answer_code(question, a) for a in answers]
+    assert len(set(spelt)) == len(answers)
+    assert [codes.answer_value(question, c) for c in spelt] == list(answers)
+    with pytest.raises(ValueError, match="no answer"):
+        codes.answer_value(question, codes.QUALITY_ISSUE)
+
+
+@pytest.mark.parametrize("regions", every_region_set(), ids=lambda r: "+".join(r))
+def test_coverage_and_its_target_regions_are_inverses(regions):
+    targets = codes.target_regions(regions)
+    assert codes.regions_of(targets) == regions
+    if regions in codes.REGIONS:
+        assert targets == (codes.REGIONS[regions],)
+    assert codes.target_regions(tuple(reversed(regions))) == targets
+
+
+def test_combined_coverage_has_a_combined_code():
+    chest_to_pelvis = codes.target_regions([Region.CHEST, Region.ABDOMEN, Region.PELVIS])
+    assert [(c.value, c.meaning) for c in chest_to_pelvis] == [("416775004", "Chest, Abdomen and Pelvis")]
+    assert [c.value for c in codes.target_regions([Region.HEAD, Region.NECK, Region.CHEST])] == [
+        "774007",
+        "816094009",
+    ]
+
+
+def test_procedure_follows_the_modality():
+    assert codes.procedure("MR").value == "25056-3"
+    assert codes.procedure("CT").value == "25045-6"
+    assert codes.procedure("US") == codes.procedure("") == codes.PROCEDURE_OTHER

@@ -1,0 +1,395 @@
+"""The tree of the outward contract, the modules around it, and sources that are out of order."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import replace
+
+import pytest
+from pydicom import config
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+from qc_node.domain import BodyPart, HeaderClaims, InstanceRef, Question, Reason, Region, Verdict
+from qc_node.report import codes
+from qc_node.report.items import children, codes_named, name_of, named, text_named, texts_named
+from qc_node.report.structured_report import DISCLAIMER, SR_CLASSES, NodeIdentity
+from tests.report.sources import (
+    CREATED,
+    MODEL,
+    as_bytes,
+    ct_verdict,
+    evidence,
+    mri_verdict,
+    rejected,
+    report,
+    source,
+    undecided_reject,
+    written,
+)
+
+
+def groups(ds: Dataset) -> dict[str, Dataset]:
+    (measurements,) = named(ds, codes.IMAGING_MEASUREMENTS)
+    return {str(text_named(g, codes.TRACKING_IDENTIFIER)): g for g in named(measurements, codes.MEASUREMENT_GROUP)}
+
+
+def spelt(item: Dataset, name: codes.Code) -> list[str]:
+    return [c.value for c in codes_named(item, name)]
+
+
+# -- the tree ----------------------------------------------------------------------------------------
+def test_root_is_an_imaging_measurement_report_with_language_device_and_procedure():
+    ds = written(report())
+    assert name_of(ds) == codes.MEASUREMENT_REPORT
+    assert ds.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    order = [name_of(c).value for c in children(ds)]
+    assert order == ["121049", "121005", "121012", "121013", "121014", "121015", "121016", "121058", "126010"]
+    assert spelt(ds, codes.OBSERVER_TYPE) == ["121007"]
+    assert spelt(ds, codes.PROCEDURE_REPORTED) == ["25056-3"]
+
+
+def test_one_measurement_group_for_each_question_in_the_order_of_the_contract():
+    ds = written(report())
+    assert [k.partition("/")[2] for k in groups(ds)] == [
+        "straight_reject", "gadolinium", "motion", "contrast", "noise", "tier",
+    ]  # fmt: skip
+    for group in groups(ds).values():
+        order = [name_of(c).value for c in children(group)]
+        head = ["112039", "112040", "121071", "363698007", "111001", "111003", "111002", "111002"]
+        assert order[:8] == head
+        assert order[-1] == "121106"
+        assert text_named(group, codes.COMMENT) == DISCLAIMER
+        assert texts_named(group, codes.ALGORITHM_PARAMETERS) == [f"sha256:{MODEL.sha256}", "rules:r0"]
+        for number in named(group, codes.PROBABILITY):
+            units = number.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0]
+            assert (units.CodeValue, units.CodingSchemeDesignator) == ("1", "UCUM")
+
+
+@pytest.mark.parametrize(
+    ("grades", "quality", "tier"),
+    [((0, 0, 0), "122741", "TIER-1"), ((1, 0, 0), "111237", "TIER-2"), ((0, 1, 2), "122742", "TIER-3")],
+)
+def test_tier_is_said_as_series_quality_literally_and_with_its_grades(grades, quality, tier):
+    group = groups(written(report(mri_verdict(*grades))))["brain_mri/tier"]
+    assert spelt(group, codes.SERIES_QUALITY) == [quality]
+    assert spelt(group, codes.TIER) == [tier]
+    said = [spelt(group, codes.QUESTIONS[q])[0] for q in (Question.MOTION, Question.CONTRAST, Question.NOISE)]
+    assert said == [f"GRADE-{g}" for g in grades]
+
+
+def test_what_was_not_answered_is_undetermined_with_a_sentence():
+    by_question = groups(written(report(mri_verdict(motion=None, gadolinium=None))))
+    for name, concept in (("motion", Question.MOTION), ("gadolinium", Question.GADOLINIUM)):
+        group = by_question[f"brain_mri/{name}"]
+        assert spelt(group, codes.QUESTIONS[concept]) == ["373068000"]
+        assert len(texts_named(group, codes.COMMENT)) == 2
+    tier = by_question["brain_mri/tier"]
+    assert spelt(tier, codes.SERIES_QUALITY) == spelt(tier, codes.TIER) == ["373068000"]
+
+
+def test_severe_grade_decides_the_tier_though_another_is_open():
+    tier = groups(written(report(mri_verdict(motion=2, noise=None))))["brain_mri/tier"]
+    assert spelt(tier, codes.SERIES_QUALITY) == ["122742"]
+    assert spelt(tier, codes.QUESTIONS[Question.NOISE]) == ["373068000"]
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_straight_reject_says_why_and_is_unusable_only_when_blank(reason):
+    ds = written(report(rejected(reason)))
+    assert list(groups(ds)) == ["brain_mri/straight_reject"]
+    group = groups(ds)["brain_mri/straight_reject"]
+    assert spelt(group, codes.QUESTIONS[Question.STRAIGHT_REJECT]) == ["373066001"]
+    assert spelt(group, codes.QUALITY_FINDING) == [c.value for c in codes.REASONS[reason]]
+    assert spelt(group, codes.SERIES_QUALITY) == (["111235"] if reason is Reason.BLANK else [])
+    assert ("111235" in as_bytes(ds).decode("latin-1")) == (reason is Reason.BLANK)
+
+
+def test_undecided_reject_has_no_quality_finding():
+    group = groups(written(report(undecided_reject())))["brain_mri/straight_reject"]
+    assert spelt(group, codes.QUESTIONS[Question.STRAIGHT_REJECT]) == ["373068000"]
+    assert spelt(group, codes.QUALITY_FINDING) == []
+
+
+def test_agent_is_quoted_only_where_the_header_states_one():
+    claims = HeaderClaims(modality="MR", contrast_agent="Gadovist 1.0")
+    quoted = groups(written(report(claims=claims)))["brain_mri/gadolinium"]
+    assert texts_named(quoted, codes.CONTRAST_AGENT) == ["Gadovist 1.0"]
+    silent = written(report(mri_verdict(gadolinium=True)))
+    assert "123011" not in as_bytes(silent).decode("latin-1")
+
+
+def test_ct_body_part_and_combined_coverage():
+    verdict = ct_verdict(BodyPart.ABDOMEN, True, [Region.CHEST, Region.ABDOMEN, Region.PELVIS], truncated=True)
+    ds = written(report(verdict, source("CT")))
+    body = groups(ds)["ct/body_part"]
+    assert spelt(ds, codes.PROCEDURE_REPORTED) == ["25045-6"]
+    assert spelt(body, codes.TARGET_REGION) == ["416775004"]
+    assert spelt(body, codes.QUESTIONS[Question.BODY_PART]) == ["818981001"]
+    assert spelt(body, codes.COVERAGE_INCOMPLETE) == ["373066001"]
+    assert spelt(body, codes.FINDING_SITE) == ["818981001"]
+    assert spelt(groups(ds)["ct/contrast_enhanced"], codes.QUESTIONS[Question.CONTRAST_ENHANCED]) == ["373066001"]
+
+
+def test_warnings_are_comments_that_viewers_show_each_once():
+    verdict = replace(mri_verdict(), warnings=("From the reading room.", "Twice."))
+    ds = written(report(verdict, warnings=["Twice.", "Slice thickness is 5 mm, 1 mm was ordered."]))
+    (remarks,) = named(ds, codes.QUALITATIVE_EVALUATIONS)
+    assert texts_named(remarks, codes.COMMENT) == [
+        "From the reading room.",
+        "Twice.",
+        "Slice thickness is 5 mm, 1 mm was ordered.",
+    ]
+    assert not list(named(written(report()), codes.QUALITATIVE_EVALUATIONS))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("a\x00b\x1b[31mc", "ab[31mc"),
+        ("C:\\x\\y", "C:\\x\\y"),
+        ("one\r\ntwo\x0cthree", "one\ntwo\nthree"),
+        ("", "-"),
+        ("\ud800 lone", "? lone"),
+        ("Größe ≥ 3 mm – 脑", "Größe ≥ 3 mm – 脑"),
+    ],
+)
+def test_any_text_is_written_without_what_breaks_readers(text, kept):
+    (remarks,) = named(written(report(warnings=[text])), codes.QUALITATIVE_EVALUATIONS)
+    assert texts_named(remarks, codes.COMMENT) == [kept]
+
+
+def test_very_long_text_is_cut_with_an_ellipsis():
+    (remarks,) = named(written(report(warnings=["x" * 100_000])), codes.QUALITATIVE_EVALUATIONS)
+    (text,) = texts_named(remarks, codes.COMMENT)
+    assert len(text) == 4000 and text.endswith("…")
+
+
+def test_report_never_says_rejected_for_quality_reasons():
+    every = [mri_verdict(2, 2, 2), *map(rejected, Reason), ct_verdict(None, None)]
+    assert all("113001" not in as_bytes(report(v)).decode("latin-1") for v in every)
+
+
+# -- around the tree ---------------------------------------------------------------------------------
+def test_report_is_in_the_study_of_the_images_and_in_a_series_of_its_own():
+    header = source()
+    ds = written(report(header=header, evidence=evidence(175)))
+    assert ds.StudyInstanceUID == header.StudyInstanceUID
+    assert ds.SeriesInstanceUID != header.SeriesInstanceUID
+    assert (ds.Modality, ds.SeriesDescription, ds.SeriesNumber) == ("SR", "QC report", 90005)
+    assert (ds.CompletionFlag, ds.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+    assert (ds.PatientName, ds.PatientID, ds.PatientSex) == ("Doe^Jane", "QC-1", "F")
+    assert (ds.AccessionNumber, ds.StudyID, ds.StudyDescription) == ("A7", "7", "Head")
+    (study,) = ds.CurrentRequestedProcedureEvidenceSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == header.SeriesInstanceUID
+    assert {i.ReferencedSOPInstanceUID for i in series.ReferencedSOPSequence} == {
+        e.sop_instance_uid for e in evidence(175)
+    }
+
+
+def test_private_scheme_is_declared_and_the_model_is_contributing_equipment():
+    ds = written(report(node=NodeIdentity("QCNODE", "A Hospital")))
+    (scheme,) = ds.CodingSchemeIdentificationSequence
+    assert scheme.CodingSchemeDesignator == "99QCNODE"
+    (model,) = ds.ContributingEquipmentSequence
+    assert model.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+    assert (model.ManufacturerModelName, model.SoftwareVersions) == (MODEL.name, MODEL.version)
+    assert MODEL.sha256 in model.ContributionDescription
+    assert ds.InstitutionName == "A Hospital"
+
+
+def test_device_changes_with_the_model_and_with_nothing_else_of_the_verdict():
+    def device(verdict: Verdict, **changes):
+        return next(named(report(verdict, **changes), codes.DEVICE_UID)).UID
+
+    usual = device(mri_verdict())
+    assert device(mri_verdict(2, 2, 2), software_version="9") == usual
+    newer = replace(mri_verdict(), model=replace(MODEL, version="0.2.0"))
+    assert device(newer) != usual
+    assert device(mri_verdict(), node="OTHER") != usual
+
+
+def test_report_uid_follows_from_what_the_contract_names_and_from_nothing_else():
+    def uid(verdict=None, header=None, **changes):
+        return report(verdict, header, **changes).SOPInstanceUID
+
+    usual = uid()
+    assert re.fullmatch(r"2\.25\.[1-9]\d{0,38}", usual)
+    later = CREATED + datetime.timedelta(days=1)
+    assert usual == uid(mri_verdict(1), created=later, warnings=["w"], node="OTHER")
+    assert usual == uid(evidence=list(reversed(evidence())))
+    different = [
+        uid(header=source(SeriesInstanceUID="1.2.3")),
+        uid(evidence=evidence(4)),
+        uid(replace(mri_verdict(), model=replace(MODEL, version="0.2.0"))),
+        uid(replace(mri_verdict(), model=replace(MODEL, sha256="f" * 64))),
+        uid(software_version="0.2.0"),
+        uid(sr_class="comprehensive3d"),
+        uid(rules_digest="r1"),
+    ]
+    assert len({usual, *different}) == len(different) + 1
+
+
+def test_same_arguments_give_the_same_bytes():
+    assert as_bytes(report(warnings=["w"])) == as_bytes(report(warnings=["w"]))
+
+
+def test_predecessor_is_named():
+    before = (SR_CLASSES["comprehensive"], "1.2.3.4", "1.2.3")
+    ds = written(report(predecessor=before))
+    (study,) = ds.PredecessorDocumentsSequence
+    assert study.StudyInstanceUID == ds.StudyInstanceUID
+    (series,) = study.ReferencedSeriesSequence
+    (item,) = series.ReferencedSOPSequence
+    assert (item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID, series.SeriesInstanceUID) == before
+
+
+@pytest.mark.parametrize("sr_class", SR_CLASSES)
+def test_both_sop_classes(sr_class):
+    ds = written(report(sr_class=sr_class))
+    assert ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == SR_CLASSES[sr_class]
+
+
+@pytest.mark.parametrize("wrong", [{"evidence": []}, {"sr_class": "basic"}])
+def test_mistakes_of_the_caller_raise(wrong):
+    with pytest.raises(ValueError, match="a report needs"):
+        report(**wrong)
+
+
+# -- sources out of order ----------------------------------------------------------------------------
+def test_empty_source_gives_a_report_with_empty_type_2_attributes():
+    header = Dataset()
+    header.StudyInstanceUID, header.SeriesInstanceUID = "1.2.3", "1.2.3.4"
+    ds = written(report(header=header))
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
+                    "ReferringPhysicianName", "StudyID", "AccessionNumber"):  # fmt: skip
+        assert keyword in ds and not ds[keyword].value
+    assert ds.SeriesNumber == 90000
+    assert codes_named(ds, codes.PROCEDURE_REPORTED) == [codes.PROCEDURE_OTHER]
+
+
+BROKEN = {
+    "PatientBirthDate": b"not a date", "PatientSex": b"female", "PatientAge": b"abc", "PatientWeight": b"80 kg",
+    "PatientSize": b"1,80", "StudyDate": b"20261399", "StudyTime": b"25:99", "SeriesNumber": b"five",
+    "StudyDescription": b"\\".join([b"x" * 90, b"\x00\x01"]), "PatientComments": b"\xff\xfe\x80",
+    "TimezoneOffsetFromUTC": b"Berlin", "EthnicGroup": b"\x1b$B", "PhysiciansOfRecord": b"A\\B",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("keyword", BROKEN)
+def test_broken_value_never_raises_and_never_reaches_the_report_unreadable(keyword):
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    header = source()
+    tag = Tag(tag_for_keyword(keyword))
+    data = BROKEN[keyword]
+    header._dict[tag] = RawDataElement(tag, dictionary_VR(tag), len(data), data, 0, False, True)
+    ds = written(report(header=header))
+    for element in ds:
+        assert element.VR != "UN"
+        if element.tag == tag and element.VR in ("DA", "TM", "CS", "AS", "DS"):
+            assert not element.value
+
+
+def test_every_value_broken_at_once():
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    header = source()
+    for keyword, data in BROKEN.items():
+        tag = Tag(tag_for_keyword(keyword))
+        header._dict[tag] = RawDataElement(tag, dictionary_VR(tag), len(data), data, 0, False, True)
+    assert written(report(header=header)).PatientID == "QC-1"
+
+
+def test_sequence_where_text_should_be_is_left_out():
+    from pydicom.dataelem import DataElement
+    from pydicom.sequence import Sequence as DicomSequence
+
+    header = source()
+    header[0x00100020] = DataElement(0x00100020, "SQ", DicomSequence([Dataset()]))
+    assert written(report(header=header)).PatientID in ("", None)
+
+
+def test_old_dates_and_times_are_brought_up_to_date():
+    header = source()
+    with config.disable_value_validation():
+        header.StudyDate, header.StudyTime = "1997.01.02", "10:20:30"
+        ds = written(report(header=header))
+    assert (ds.StudyDate, ds.StudyTime) == ("19970102", "102030")
+
+
+def test_identity_is_kept_even_where_it_is_too_long():
+    long_id = "X" * 80
+    with config.disable_value_validation():
+        ds = written(report(header=source(PatientID=long_id, AccessionNumber="A" * 20)))
+        assert (ds.PatientID, ds.AccessionNumber) == (long_id, "A" * 20)
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 144", "Люкceмбypг"),
+        ("ISO_IR 192", "Wang^XiaoDong=王^小东"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+    ],
+)
+def test_names_in_odd_character_sets_are_kept_with_their_character_set(charset, name):
+    header = written_header(charset, name)
+    ds = written(report(header=header))
+    assert ds.PatientName == name
+    assert ds.SpecificCharacterSet == charset
+    assert ds["PatientName"].value.original_string == header["PatientName"].value.original_string
+
+
+def written_header(charset, name) -> Dataset:
+    header = source()
+    header.SpecificCharacterSet = charset
+    header.PatientName = name
+    header.file_meta = report().file_meta
+    return written(header)
+
+
+def test_text_outside_of_the_character_set_makes_the_report_utf8_and_loses_nothing():
+    ds = written(report(header=written_header("ISO_IR 100", "Müller"), warnings=["≥ 5 mm"]))
+    assert ds.SpecificCharacterSet == "ISO_IR 192"
+    assert ds.PatientName == "Müller"
+    (remarks,) = named(ds, codes.QUALITATIVE_EVALUATIONS)
+    assert texts_named(remarks, codes.COMMENT) == ["≥ 5 mm"]
+
+
+def test_undeclared_and_unknown_character_sets_are_survived():
+    header = source()
+    header._dict[Tag(0x00100010)] = RawDataElement(
+        Tag(0x00100010), "PN", 6, "Müller".encode("latin-1"), 0, False, True
+    )
+    assert written(report(header=header)).PatientName == "Müller"
+    nonsense = written_header("ISO_IR 100", "Müller")
+    nonsense["SpecificCharacterSet"].value = "ISO_IR 999"
+    assert "ller" in str(written(report(header=nonsense)).PatientName)
+
+
+def test_creation_time_is_on_the_clock_of_the_images():
+    at = datetime.datetime(2026, 1, 2, 23, 30, tzinfo=datetime.UTC)
+    ds = written(report(header=source(TimezoneOffsetFromUTC="+0100"), created=at))
+    assert (ds.ContentDate, ds.ContentTime[:6], ds.TimezoneOffsetFromUTC) == ("20260103", "003000", "+0100")
+    plain = written(report(created=at))
+    assert (plain.ContentDate, plain.ContentTime[:6]) == ("20260102", "233000")
+    assert "TimezoneOffsetFromUTC" not in plain
+
+
+def test_de_identified_images_give_a_de_identified_report():
+    ds = written(report(header=source(PatientIdentityRemoved="YES", DeidentificationMethod="CTP")))
+    assert (ds.PatientIdentityRemoved, ds.DeidentificationMethod) == ("YES", "CTP")
+    assert "PatientIdentityRemoved" not in report(header=source(PatientIdentityRemoved="YES"))
+
+
+def test_path_like_uids_are_only_words():
+    refs = [InstanceRef("1.2.840.10008.5.1.4.1.1.4", "../../../etc/evil")]
+    ds = report(evidence=refs)
+    assert ds.SOPInstanceUID.startswith("2.25.")
