@@ -36,8 +36,9 @@ from qc_node.reception.pacs_query import series_count
 from qc_node.reception.recovery import recover
 from qc_node.reception.scp import Reception, ReceptionEvent, ReceptionSettings
 from qc_node.spool import Spool
-from qc_node.stage import expectations
 from qc_node.stage.corridor import Corridor
+from qc_node.stage.expectations import Rule
+from qc_node.stage.studies import check_study
 from qc_node.stage.worker import WorkerSettings
 
 log = logging.getLogger("qc_node")
@@ -71,6 +72,7 @@ class Node:
         accepted = [p.ae_title for p in settings.peers("accept")]
         destinations = [settings.pacs.destination] if settings.pacs.destination else []
         self.metrics = Metrics(accepted, destinations)
+        self._rules = rules_of(settings)
         self._stop = threading.Event()
         self._retention_due = 0.0
         self._models_fault: str | None = None
@@ -190,11 +192,7 @@ class Node:
         if kind == "series":
             self.corridor.wake()
             return
-        rows = self.ledger.series.of_study(uid)
-        judged = [v for row in rows if (v := self.ledger.verdicts.get(row["series_uid"])) is not None]
-        claims = [expectations.claims_from(v["claims"]) for v in judged]
-        missing = expectations.missing_series(rules_of(self.settings), claims)
-        self.ledger.studies.note_missing(uid, missing)
+        check_study(self.ledger, self._rules, uid)
 
     def _on_worker(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "ready":
@@ -301,9 +299,9 @@ def worker_settings(settings: Settings) -> WorkerSettings:
     )
 
 
-def rules_of(settings: Settings) -> tuple[expectations.Rule, ...]:
+def rules_of(settings: Settings) -> tuple[Rule, ...]:
     """The expectations of the department."""
-    return tuple(expectations.Rule(**rule.model_dump(mode="json")) for rule in settings.rule)
+    return tuple(Rule(**rule.model_dump(mode="json")) for rule in settings.rule)
 
 
 def peer_of(settings: Settings, peer: PeerSettings) -> Peer:

@@ -42,6 +42,7 @@ CREATE TABLE series (
     attempts INTEGER NOT NULL DEFAULT 0,
     stage TEXT,
     sentence TEXT,
+    claims TEXT NOT NULL DEFAULT '{}',
     images_removed_at REAL
 );
 CREATE INDEX series_state ON series (state, due_at);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from qc_node.ledger.database import Database
@@ -41,6 +43,16 @@ class SeriesTable:
             " WHERE state IN ('receiving', 'queued', 'judging', 'judged') GROUP BY state"
         )
         return {row["state"]: row["since"] for row in rows if row["since"] is not None}
+
+    def note_claims(self, series_uid: str, claims: Mapping[str, Any]) -> None:
+        """Keep what the header of a series claims, judged or not."""
+        with self._db.transaction() as conn:
+            conn.execute("UPDATE series SET claims = ? WHERE series_uid = ?", (json.dumps(claims), series_uid))
+
+    def claims_of_study(self, study_uid: str) -> list[Row]:
+        """The claims of every series of a study that was looked at."""
+        rows = self._db.rows("SELECT claims FROM series WHERE study_uid = ? AND claims != '{}'", (study_uid,))
+        return [json.loads(row["claims"]) for row in rows]
 
     def event(self, series_uid: str, run: int, at: float, event: str, detail: str | None = None) -> None:
         """Leave a line in the history of a series."""

@@ -123,6 +123,7 @@ class Worker:
         source = str(opened.header_path.relative_to(self._spool.root.resolve()))
         blank = blank_outcome(opened, row["series_uid"], source)
         blank = replace(blank, timings_s={"read": self._clock() - start})
+        self._ledger.series.note_claims(row["series_uid"], blank.claims.as_dict())
         header = opened.header
         self._ledger.studies.describe(
             row["study_uid"], _text(header.get("AccessionNumber")), _text(header.get("StudyDescription"))
