@@ -23,6 +23,18 @@ AIR_AT_ZERO = 100
 
 
 def decode(stack: Stack, modality: str, warnings: Sequence[str]) -> Volume:
+    """The volume of `stack`.
+
+    Parameters
+    ----------
+    warnings
+        What was tolerated so far; more may be added.
+
+    Raises
+    ------
+    SeriesRefused
+        The pixels are missing, truncated, cannot be decoded, or two images at one place differ.
+    """
     said = list(warnings)
     present = stack.present
     reader = FrameReader()

@@ -88,19 +88,11 @@ IMAGE_TYPES = {word.replace("_", " "): what for what, words in _IMAGE_TYPES.item
 """Value 3 and later of Image Type (0008,0008), with blanks for underscores: what the image is then."""
 
 OTHER_CONTRASTS = frozenset(
-    (
-        "T2",
-        "T2_STAR",
-        "DIFFUSION",
-        "PERFUSION",
-        "FLOW_ENCODED",
-        "FLUID_ATTENUATED",
-        "PROTON_DENSITY",
-        "STIR",
-        "TOF",
-    )
-    + ("TAGGING", "TEMPERATURE", "ASL", "OXYGENATION")
-)
+    word
+    for words in ("T2 T2_STAR DIFFUSION PERFUSION ASL FLOW_ENCODED TOF", "FLUID_ATTENUATED PROTON_DENSITY STIR",
+                  "TAGGING TEMPERATURE OXYGENATION")
+    for word in words.split()
+)  # fmt: skip
 """Values of Acquisition Contrast (0008,9209) that exclude T1."""
 
 OTHER_CT = (

@@ -115,6 +115,10 @@ _POST = re.compile(
     r"coil|"
     r"stent|angio|recon|dti|test|ant|lat|cranial|hoc|covid|natal|partum)(?!\w))(?!\w)"
 )
+_PRE = re.compile(
+    r"(?<!\w)pre(?! ?-?(?:op|ops|surg|surgery|scan|process|processed|treat|treatment|rt|chemo|tx|"
+    r"void)(?!\w))(?!\w)"
+)
 _PHASES = re.compile(
     r"(?<!\w)(?:arterial?(?:le|ell?e?)?|arteriell?e?|arteriosa|arteriel|portal(?:venous|ven\w*|e|is)?|"
     r"portal ?-?ven\w*|"
@@ -128,6 +132,13 @@ _NOT_CONTRAST = re.compile(
     r"gm ?-?wm) ?-?contrast|"
     r"without ?-?contact|multi ?-?contrast|dual ?-?contrast|contrast ?-?off)(?!\w)"
 )
+_ORAL = _words(
+    "oral\\w*", "orale?s?", "po", "per os", "rect(?:al|um)\\w*", "rektal\\w*", "enema", "gastro\\w*", "peroral\\w*"
+)
+_INTRAVENOUS = _words(
+    "iv", "i v", "intraven\\w*", "omni\\w*", "iohexol", "ultravist", "visipaque", "isovue", "iomeron", "imeron",
+    "optiray", "xenetix",
+)  # fmt: skip
 _NONE = _words(
     "none", "no", "off", "0", "n", "nil", "na", "n/a", "keine?s?", "ohne", "aucun", "sans", "sin", "nessuno",
                "senza", "false", "not applicable", "without", "brak", "nein", "non", "unknown", "ingen", "geen"
@@ -149,13 +160,25 @@ def contrast_said(text: str | None, ct: bool = False) -> bool | None:
     folded = _NOT_CONTRAST.sub(" ", plain(text))
     if _STUDY_BOTH.search(folded):
         return True
-    negative = bool(_NEGATIVE.search(folded))
+    negative = bool(_NEGATIVE.search(folded) or _PRE.search(folded))
     rest = _NEGATIVE.sub(" ; ", folded)
     if _GADOLINIUM.search(rest) or _IODINE.search(rest) or _POSITIVE.search(rest) or _POST.search(rest):
         return True
     if ct and not negative and (_PHASES.search(rest) or re.search(r"[a-z] w ?/? $", rest)):
         return True
     return False if negative else None
+
+
+def both_said(text: str | None) -> bool:
+    """Whether `text` asks for images with and without a contrast agent, so that neither can be missed in one "
+    "series."""
+    return bool(text and _STUDY_BOTH.search(_NOT_CONTRAST.sub(" ", plain(text))))
+
+
+def only_oral(text: str | None) -> bool:
+    """Whether `text` speaks of an oral or rectal agent and of no intravascular one."""
+    folded = plain(text or "")
+    return bool(_ORAL.search(folded)) and not _INTRAVENOUS.search(folded)
 
 
 def gadolinium_said(text: str | None) -> bool:
@@ -214,15 +237,13 @@ PELVIS = _words(
     "miednic\\w*", "backen", "ташов\\w*", "таза?\\w*", "骨盤\\w*", "盆腔\\w*", "골반",
 )  # fmt: skip
 BOTH = _words(
-    "ap", "a ?/ ?p", "a ?& ?p", "abd ?[/&+-]? ?pelv?\\w*", "abdpel\\w*", "abdomenpelvis",
-    "abdomen ?[-/&+]? ?pelvis", "abdopelv\\w*",
-    "abdomino ?-?pelv\\w*", "abdpelv\\w*", "kub", "tap(?= *$)", "ctap",
+    "ct ?-?a ?[/&]? ?p", "a ?[/&] ?p", "abd ?[/&+-]? ?pelv?\\w*", "abdpel\\w*", "abdomen ?[-/&+]? ?pelvis",
+    "abdopelv\\w*",
+    "abdomino ?-?pelv\\w*", "abdpelv\\w*", "kub",
 )  # fmt: skip
 TRUNK = _words(
-    "cap", "tap", "c ?/ ?a ?/ ?p", "ch ?/ ?ab\\w* ?/ ?pel\\w*", "chest ?[/,&-] ?abd\\w* ?[/,&-] ?pel\\w*",
-               "thorax ?-?abdomen", "thorakoabd\\w*", "neckchestabdpel\\w*", "whole ?-?body", "wholebody",
-               "ganzkorper",
-               "partialbody", "polytrauma", "pan ?-?scan", "traumascan", "trunk", "staging")  # fmt: skip
+    "cap", "tap", "c ?/ ?a ?/ ?p", "ch ?/ ?ab\\w* ?/ ?pel\\w*", "chest ?[/,&-] ?abd\\w* ?[/,&-] ?pel\\w*"
+)
 SPINE_OR_LIMB = _words(
     "spine", "[ctl] ?-?spine", "[ctl] ?-?sp", "lumb\\w*", "sacr\\w*", "cervical spine", "thoracic spine",
     "wirbel\\w*", "[hlb]ws",
@@ -245,13 +266,35 @@ _PHANTOM = _words("phantom\\w*", "fantom\\w*", "qa", "quality ?-?(?:assurance|co
 _CERVICAL = _words("c ?-?spine", "cervical ?spine", "cervical", "cspine", "hws", "cervicale?s?")
 
 
+_COMPOUND = {
+    "headneck": "head neck",
+    "headneckchest": "head neck chest",
+    "neckchest": "neck chest",
+    "neckchestabdomen": "neck chest abdomen",
+    "neckchestabdpel": "neck chest abdomen pelvis",
+    "neckchestabdpelv": "neck chest abdomen pelvis",
+    "chestabd": "chest abdomen",
+    "chestabdomen": "chest abdomen",
+    "thoraxabdomen": "chest abdomen",
+    "chestabdpelvis": "chest abdomen pelvis",
+    "abdomenpelvis": "abdomen pelvis",
+    "abdpelvis": "abdomen pelvis",
+    "pelvisabdomen": "abdomen pelvis",
+}
+"""Defined terms of Body Part Examined (PS3.16 annex L) that are several words without blanks."""
+
+
 def body_parts_said(text: str | None) -> frozenset[str]:
     """Which regions `text` names: ``head neck chest abdomen pelvis other``; empty when it names none."""
     if not text:
         return frozenset()
     folded = plain(text)
-    found = set()
-    if SPINE_OR_LIMB.search(folded) or _PHANTOM.search(folded):
+    found: set[str] = set()
+    for word in (folded.strip(), *folded.split()):
+        found |= set(_COMPOUND.get(word, "").split())
+    if _PHANTOM.search(folded):
+        return frozenset({"other"})
+    if SPINE_OR_LIMB.search(folded):
         found.add("other")
         folded = _CERVICAL.sub(" ", folded)
     for name, pattern in (
