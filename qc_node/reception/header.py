@@ -211,7 +211,7 @@ def _by_pydicom(data: memoryview, implicit: bool, big_endian: bool) -> Facts:
             BytesIO(data), implicit, not big_endian, stop_when=lambda tag, vr, length: tag >= 0x7FE00008,
             defer_size=1 << 16, specific_tags=sorted(WANTED),
         )  # fmt: skip
-        raw = {int(tag): ds.get_item(tag).value for tag in ds if int(tag) in WANTED}
+        raw = {tag: ds.get_item(tag).value for tag in WANTED if tag in ds}
     except Exception as error:  # whatever pydicom trips over, the peer gets a status and not a dead thread
         raise HeaderError("The data set cannot be read.") from error
     found = {t: v for t, v in raw.items() if isinstance(v, bytes) and len(v) <= _LONGEST_VALUE}

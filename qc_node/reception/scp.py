@@ -130,8 +130,9 @@ class _Child:
             message = json.loads(line)
         except ValueError:
             return  # the process was killed in the middle of a line
-        if "event" in message:
-            self._reception.tell(ReceptionEvent(**message["event"]))
+        if "events" in message:
+            for event in message["events"]:
+                self._reception.tell(ReceptionEvent(**event))
         elif "log" in message:
             level, text = message["log"]
             self._reception.log.log(level, "%s", text, extra={"status": message["status"]})
@@ -233,7 +234,7 @@ class Reception:
 
     def stop(self, grace_s: float) -> None:
         """Accept nobody any more, let the objects in flight end (at most `grace_s` seconds), close."""
-        if self._listener is not None:
+        if self._listener is not None and self._server is None:
             self._listener.close()
         for child in self._children:
             child.stop(grace_s)

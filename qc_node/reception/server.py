@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
 import struct
 import threading
@@ -18,6 +19,10 @@ from qc_node.reception.wire import Gone, Wire
 
 MAX_PDU = 131072
 """The longest PDU we ask for: what DCMTK can send at most."""
+
+
+LINGER_BYTES = 1 << 20
+"""What a peer that we hang up on may still send before the connection is reset."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +109,14 @@ class Server:
         self._log = log
         self._limit = limit
         self._stopping = threading.Event()
+        self._wake, self._woken = socket.socketpair()
         self._lock = threading.Lock()
         self._connections: list[_Connection] = []
         self._acceptor = threading.Thread(target=self._accept, name="door", daemon=True)
 
     def start(self) -> None:
         """Begin to accept."""
-        self._listener.settimeout(0.5)
+        self._listener.setblocking(False)
         self._acceptor.start()
 
     def alive(self) -> bool:
@@ -120,7 +126,10 @@ class Server:
     def stop(self, grace_s: float) -> None:
         """Accept nobody any more, let the objects in flight end, then close; after `grace_s` cut what is left."""
         self._stopping.set()
+        self._wake.send(b"!")
         self._acceptor.join()
+        for sock in (self._listener, self._wake, self._woken):
+            sock.close()
         end = time.monotonic() + grace_s
         for late in (False, True):
             for connection in self._snapshot():
@@ -140,10 +149,11 @@ class Server:
     # -- threads -------------------------------------------------------------------------------------
     def _accept(self) -> None:
         while not self._stopping.is_set():
+            select.select([self._listener, self._woken], [], [])
             try:
                 sock, address = self._listener.accept()
-            except TimeoutError:
-                continue
+            except BlockingIOError:
+                continue  # another process was faster
             except OSError as error:
                 if self._stopping.is_set():
                     return
@@ -238,6 +248,6 @@ class Server:
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_WR)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 500_000))
-            end = time.monotonic() + 1.0
-            while time.monotonic() < end and sock.recv(65536):
-                pass
+            end, left = time.monotonic() + 1.0, LINGER_BYTES
+            while left > 0 and time.monotonic() < end and (data := sock.recv(65536)):
+                left -= len(data)

@@ -19,7 +19,7 @@ from qc_node.ledger import Ledger, Received
 from qc_node.reception import expected, header
 from qc_node.reception.header import Facts, HeaderError
 from qc_node.reception.part10 import encode_head
-from qc_node.spool import Spool, TempFile
+from qc_node.spool import Spool, TempFile, fsync_folder
 
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
@@ -173,7 +173,8 @@ class Incoming:
 
     def _give_up(self, error: Exception) -> None:
         self.abandon()
-        self._outcome = Outcome(OUT_OF_RESOURCES, f"The object could not be written: {error}.", self.bytes)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        self._outcome = Outcome(OUT_OF_RESOURCES, f"The object could not be written: {reason}.", self.bytes)
 
     def abandon(self) -> None:
         """Leave nothing behind."""
@@ -233,9 +234,8 @@ class Incoming:
         if store.ledger.instances.known(facts.sop_instance_uid):
             return done
         name = store.spool.image_name(facts.study_uid, facts.series_uid, facts.sop_instance_uid)
-        store.spool.folder_of(name)
         size = temp.size
-        temp.commit(store.spool.root / name)
+        _commit(store.spool, temp, name)
         row = received(facts, request, name, size, store.clock())
         try:
             fresh = store.add(row)
@@ -247,6 +247,18 @@ class Incoming:
         if not fresh and name != store.ledger.instances.path_of(facts.sop_instance_uid):
             store.spool.remove(name)  # the same instance came twice at once, under two series
         return done
+
+
+def _commit(spool: Spool, temp: TempFile, name: str) -> None:
+    """Make the bytes durable under `name`; its folder may vanish meanwhile, when retention empties it."""
+    final = spool.root / name
+    spool.folder_of(name)
+    try:
+        temp.commit(final)
+    except FileNotFoundError:
+        spool.folder_of(name)
+        temp.path.replace(final)  # the bytes are already synced
+        fsync_folder(final.parent)
 
 
 def received(facts: Facts, request: Request, name: str, size: int, at: float) -> Received:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import queue
 import signal
 import socket
 import sys
 import threading
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,19 @@ from qc_node.reception.server import ReceptionSettings, Server
 from qc_node.reception.store import Store
 from qc_node.spool import Spool
 
+GATHER_S = 0.02
+"""Events of so long travel together: waking the parent for each would cost more than receiving the object."""
+
 
 class _ToParent(logging.Handler):
-    """Sends events and log records up; one write each, so that lines of several threads do not mix."""
+    """Sends events and log records up, a line each."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
         self._fd = fd
         self._turn = threading.Lock()
+        self._events: queue.SimpleQueue[ReceptionEvent] = queue.SimpleQueue()
+        threading.Thread(target=self._carry, name="events", daemon=True).start()
 
     def say(self, message: dict[str, Any]) -> None:
         """Write one line; the parent that is gone is no error here."""
@@ -45,8 +52,23 @@ class _ToParent(logging.Handler):
             return
 
     def event(self, event: ReceptionEvent) -> None:
-        """Pass an event on."""
-        self.say({"event": asdict(event)})
+        """Pass an event on, soon."""
+        self._events.put(event)
+
+    def flush_events(self) -> None:
+        """Send what has gathered."""
+        events = []
+        while not self._events.empty():
+            events.append(asdict(self._events.get()))
+        if events:
+            self.say({"events": events})
+
+    def _carry(self) -> None:
+        while True:
+            first = self._events.get()
+            time.sleep(GATHER_S)
+            self._events.put(first)
+            self.flush_events()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a log record on."""
@@ -65,6 +87,8 @@ def main(arguments: list[str]) -> int:
     log.setLevel(told["log_level"])
     log.propagate = False
     log.addHandler(parent)
+    logging.getLogger().addHandler(logging.NullHandler())
+    warnings.simplefilter("ignore")  # pydicom quotes values
     ledger = Ledger(Path(told["ledger"]))
     store = Store(Spool(Path(told["data_dir"])), ledger, settings.low_watermark_bytes, time.time)
     server = Server(listener, settings, store, parent.event, log, told["limit"])
@@ -73,8 +97,9 @@ def main(arguments: list[str]) -> int:
     words = os.read(int(arguments[2]), 64).split()
     if not words:
         os._exit(0)  # the parent died: free the port at once
-    listener.close()
     server.stop(float(words[1]))
+    time.sleep(2 * GATHER_S)
+    parent.flush_events()
     return 0
 
 
