@@ -235,7 +235,12 @@ class Incoming:
             return done
         name = store.spool.image_name(facts.study_uid, facts.series_uid, facts.sop_instance_uid)
         size = temp.size
-        _commit(store.spool, temp, name)
+        try:
+            _commit(store.spool, temp, name)
+        except FileNotFoundError:
+            if not store.ledger.instances.known(facts.sop_instance_uid):
+                raise
+            return done  # a twin was faster and tidied the folder away
         row = received(facts, request, name, size, store.clock())
         try:
             fresh = store.add(row)
