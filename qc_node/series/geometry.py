@@ -23,6 +23,8 @@ POSITION = "Image Position (Patient) (0020,0032)"
 ORIENTATION = "Image Orientation (Patient) (0020,0037)"
 SPACING = "Pixel Spacing (0028,0030)"
 
+ROUNDING_MM = 0.08
+"""Positions rounded to a tenth of a millimetre are forgiven up to a quarter of the slice distance."""
 SAME_DIRECTION = 5e-3
 """Direction cosines that differ by less are one orientation (about 0.3 degrees)."""
 GRID_TOLERANCE = 0.1
@@ -311,20 +313,18 @@ def _grid(depth: Array) -> npt.NDArray[np.int64]:
     """Slice numbers on a regular grid, some perhaps missing."""
     steps = np.diff(depth)
     step = float(np.median(steps))
-    index = np.round((depth - depth[0]) / step).astype(np.int64)
-    if len(depth) > 2 and np.all(np.diff(index) > 0):
-        # the median step is rounded like the positions; the fit over all slices is not
+    # counted from slice to slice: the median step is rounded like the positions and would drift away
+    index = np.concatenate([[0], np.cumsum(np.round(steps / step))]).astype(np.int64)
+    if len(depth) > 2 and index[-1] > 0:
         step, start = np.polyfit(index, depth, 1)
-        index = np.round((depth - start) / step).astype(np.int64)
-        index -= index[0]
-        step, start = np.polyfit(index, depth, 1)
-        off = np.abs(depth - start - step * index)
     else:
-        off = np.abs(depth - depth[0] - step * index)
+        start = depth[0]
+    off = np.abs(depth - start - step * index)
     holes = np.diff(index) - 1
     missing = int(holes.sum())
     worst = int(np.argmax(steps))
-    if off.max() > GRID_TOLERANCE * step or holes.min() < 0:
+    tolerance = max(GRID_TOLERANCE * step, min(ROUNDING_MM, 0.25 * step))
+    if off.max() > tolerance or holes.min() < 0:
         raise SeriesRefused(
             f"{POSITION} is not evenly spaced: neighbours lie between {steps.min():.2f} and {steps.max():.2f} "
             f"mm apart."
