@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 PEERS := orthanc dcmtk dicom3tools libpixelmed-java default-jre-headless prometheus chromium chromium-driver
+BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))
 CPU_TORCH := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
@@ -33,8 +34,8 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	@set -e; for script in benchmarks/[a-z]*.py; do \
-	  echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+	@set -e; for name in $(BENCHMARKS); do \
+	  echo "== python -m benchmarks.$$name $(ARGS)"; $(BIN)/python -m "benchmarks.$$name" $(ARGS); done
 
 train-brain-mri: $(READY)
 	$(BIN)/qc-node train brain-mri $(ARGS)
