@@ -157,8 +157,8 @@ class CtReader:
             return Verdict(Stage.CT, self.identity, findings, Coverage((), None, None, False), prepared.warnings)
         reading = self.read(prepared)
         alignment = anatomy.align(reading.sections, reading.used)
-        part = self._body_part(alignment)
-        contrast = self._contrast(reading, alignment)
+        part = part_finding(alignment, self.rules)
+        contrast = contrast_finding(reading, alignment, self.rules)
         top, bottom = anatomy.outermost(alignment)
         cut = prepared.edge_fraction[reading.used]
         truncated = bool(cut.size and np.mean(cut > 0.12) > 0.25)
@@ -169,37 +169,38 @@ class CtReader:
         coverage = Coverage(regions, top, bottom, truncated)
         return Verdict(Stage.CT, self.identity, (part, contrast), coverage, tuple(warnings))
 
-    def _body_part(self, alignment: anatomy.Alignment) -> Finding:
-        shares = anatomy.part_probabilities(alignment)
-        if alignment.anatomy >= 0.5 and alignment.fit < self.rules.least_fit:
-            # Slices that look like a body but do not follow each other like one: no part is believable.
-            doubt = min(1.0, max(0.0, (self.rules.least_fit - alignment.fit) / self.rules.least_fit))
-            shares = {p: v * (1 - doubt) for p, v in shares.items()}
-            shares[BodyPart.OTHER] += doubt
-        probabilities = {part.value: value for part, value in shares.items()}
-        best, second = sorted(probabilities, key=lambda p: -probabilities[p])[:2]
-        if probabilities[best] < self.rules.least_part:
-            sentence = (
-                f"The coverage lies between {best.replace('_', ' and ')} and {second.replace('_', ' and ')}: "
-                f"neither is likely enough."
-            )
-            return Finding(Question.BODY_PART, None, probabilities, abstained=sentence)
-        return Finding(Question.BODY_PART, best, probabilities)
 
-    def _contrast(self, reading: Reading, alignment: anatomy.Alignment) -> Finding:
-        question = Question.CONTRAST_ENHANCED
-        body = reading.sections[:, : anatomy.SECTIONS].sum(1) * reading.used
-        seen = float(body.sum())
-        if alignment.anatomy < 0.5 or seen < 2:
-            return Finding(question, None, abstained="No region with large vessels was recognised.")
-        logit = pooled_logit(reading.contrast, body, self.rules.contrast_correlation)
-        yes = 1.0 / (1.0 + np.exp(-(self.rules.contrast_scale * logit + self.rules.contrast_bias)))
-        probabilities = {"yes": float(yes), "no": float(1 - yes)}
-        if max(yes, 1 - yes) < self.rules.least_contrast:
-            return Finding(
-                question, None, probabilities, abstained="The evidence for enhancement is not clear enough."
-            )
-        return Finding(question, bool(yes > 0.5), probabilities)
+def part_finding(alignment: anatomy.Alignment, rules: Rules) -> Finding:
+    """The body part that the posterior of `alignment` speaks for, or why there is none."""
+    shares = anatomy.part_probabilities(alignment)
+    if alignment.anatomy >= 0.5 and alignment.fit < rules.least_fit:
+        # Slices that look like a body but do not follow each other like one: no part is believable.
+        doubt = min(1.0, max(0.0, (rules.least_fit - alignment.fit) / rules.least_fit))
+        shares = {p: v * (1 - doubt) for p, v in shares.items()}
+        shares[BodyPart.OTHER] += doubt
+    probabilities = {part.value: value for part, value in shares.items()}
+    best, second = sorted(probabilities, key=lambda p: -probabilities[p])[:2]
+    if probabilities[best] < rules.least_part:
+        names = " or ".join(p.replace("_", " and ") for p in (best, second))
+        sentence = f"The coverage lies on a border ({names}) and neither is likely enough."
+        return Finding(Question.BODY_PART, None, probabilities, abstained=sentence)
+    return Finding(Question.BODY_PART, best, probabilities)
+
+
+def contrast_finding(reading: Reading, alignment: anatomy.Alignment, rules: Rules) -> Finding:
+    """Whether the slices that show a body are enhanced, or why that cannot be said."""
+    question = Question.CONTRAST_ENHANCED
+    body = reading.sections[:, : anatomy.SECTIONS].sum(1) * reading.used
+    if alignment.anatomy < 0.5 or float(body.sum()) < 2:
+        return Finding(question, None, abstained="No region with large vessels was recognised.")
+    logit = pooled_logit(reading.contrast, body, rules.contrast_correlation)
+    yes = float(1.0 / (1.0 + np.exp(-(rules.contrast_scale * logit + rules.contrast_bias))))
+    probabilities = {"yes": yes, "no": 1 - yes}
+    if max(yes, 1 - yes) < rules.least_contrast:
+        return Finding(
+            question, None, probabilities, abstained="The evidence for enhancement is not clear enough."
+        )
+    return Finding(question, yes > 0.5, probabilities)
 
 
 def prepare_projections(projections: Projections) -> Prepared:

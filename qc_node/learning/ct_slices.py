@@ -105,7 +105,8 @@ def position_target(item: Item, z: int) -> npt.NDArray[np.float32]:
         target = np.zeros(CLASSES, np.float32)
         target[LIMB] = 1.0
         return target
-    return soft_targets(at, item.section)[0]
+    row: npt.NDArray[np.float32] = soft_targets(at, item.section)[0]
+    return row
 
 
 def made_nothing(items: Sequence[Item], rng: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -111,6 +113,11 @@ def train_slices(
 @click.option("--width", default=Settings.width, show_default=True, help="Channels of the first block.")
 @click.option("--seed", default=Settings.seed, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--ship", type=click.Path(path_type=Path), help="Write the networks of fold -1 as a model folder here."
+)
+@click.option("--figures", type=click.Path(path_type=Path), help="figures.json of evaluate ct, for the card.")
+@click.option("--release", default="1.0.0", show_default=True, help="Version on the card.")
 @click.option("--threads", default=2, show_default=True, help="Torch threads.")
 def command(
     data: Path | None,
@@ -125,6 +132,9 @@ def command(
     width: int,
     seed: int,
     device: str,
+    ship: Path | None,
+    figures: Path | None,
+    release: str,
     threads: int,
 ) -> None:
     """Train the CT networks that read the coarse volume slice by slice."""
@@ -137,6 +147,24 @@ def command(
     settings = Settings(epochs=epochs, steps=steps, patience=epochs, seed=seed, width=width)
     for fold in folds or (*range(FOLDS), ALL):
         train_slices(items, fold, out, settings, click.echo, device, only)
+    if ship is not None:
+        _ship(out / "all", ship, items, figures, release, width)
+
+
+def _ship(run: Path, folder: Path, items: Sequence[Item], figures: Path | None, release: str, width: int) -> None:
+    from qc_node.ct.reader import Rules
+    from qc_node.learning.ct_ship import ship
+
+    measured: dict[str, Any] = {"measured": "not yet: only the training loss is known"}
+    rules = Rules()
+    if figures is not None:
+        try:
+            measured = json.loads(figures.read_text(encoding="utf-8"))
+            rules = Rules(**measured.pop("rules"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise QcNodeError(f"{figures}: these are not the figures of evaluate ct ({error}).") from error
+    card = ship(run, folder, items, rules, measured, release, width)
+    click.echo(f"wrote {folder} ({card.name} {card.version})")
 
 
 if __name__ == "__main__":

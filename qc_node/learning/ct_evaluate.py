@@ -1,0 +1,419 @@
+"""``qc-node evaluate ct``: five folds by person, calibration, baselines, errors and tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import optimize
+
+from qc_node.ct import anatomy
+from qc_node.ct.networks import SliceNet
+from qc_node.ct.reader import CtReader, Reading, Rules
+from qc_node.ct.voting import pooled_logit
+from qc_node.domain import BodyPart, ModelIdentity, QcNodeError, Question
+from qc_node.learning import scores
+from qc_node.learning.ct_cases import Case, cases_of, composed
+from qc_node.learning.ct_pack import Item, load_pack
+from qc_node.learning.ct_train import FOLDS, fold_of
+from qc_node.learning.loop import BEST, save_json
+
+PARTS = list(BodyPart)
+
+
+@dataclass
+class Answer:
+    """What the networks said about one case, kept so that rules can be fitted without running them again."""
+
+    case: Case
+    fold: int
+    reading: Reading
+
+
+def fold_reader(run: Path, width: int) -> CtReader:
+    """A reader with the networks of one fold and default rules."""
+    from safetensors.torch import load_file
+
+    nets = []
+    for name, outputs in (("position", anatomy.CLASSES), ("contrast", 1)):
+        path = run / name / BEST
+        if not path.is_file():
+            raise QcNodeError(f"{path}: this fold has not been trained yet.")
+        net = SliceNet(4, outputs, width)
+        net.load_state_dict(load_file(path))
+        nets.append(net.eval())
+    return CtReader(ModelIdentity("fold", "0", "0" * 64), nets[0], nets[1])
+
+
+def collect(items: Sequence[Item], runs: Path, width: int, crops: int, log: Callable[[str], None]) -> list[Answer]:
+    """Every case read by the networks that never saw its person."""
+    folds = fold_of(items)
+    answers = []
+    for fold in range(FOLDS):
+        reader = fold_reader(runs / f"fold_{fold}", width)
+        mine = [i for i in items if folds[i.person] == fold]
+        for item in mine:
+            many = crops if item.kind == "real" else 2
+            rng = np.random.default_rng([fold, sum(map(ord, item.name))])
+            if item.kind in ("head", "body") and not item.name.endswith(("_0", "_1", "0", "1")):
+                continue  # one plain and one enhanced head per person, every fifth trunk
+            for case in cases_of(item, many, rng):
+                answers.append(Answer(case, fold, reader.read(case.prepared())))
+        for case in composed(mine, np.random.default_rng(fold), 6):
+            answers.append(Answer(case, fold, reader.read(case.prepared())))
+        log(f"fold {fold}: {sum(a.fold == fold for a in answers)} cases")
+    return answers
+
+
+def evidence(answer: Answer, correlation: float) -> float:
+    """Pooled contrast logit before calibration."""
+    reading = answer.reading
+    body = reading.sections[:, : anatomy.SECTIONS].sum(1) * reading.used
+    return pooled_logit(reading.contrast, body, correlation)
+
+
+def fit_rules(answers: Sequence[Answer], base: Rules = Rules()) -> Rules:  # noqa: B008
+    """Temperature and contrast calibration on out-of-fold answers, every person weighing the same."""
+    real = [a for a in answers if not a.case.group.startswith("simulated")]
+    parts = [a for a in real if a.case.part is not None]
+    weight = _person_weights(parts)
+    best_loss, best_temperature = np.inf, 1.0
+    for temperature in (0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0):
+        rules = replace(base, position_temperature=temperature)
+        loss = 0.0
+        for a, w in zip(parts, weight, strict=True):
+            p = part_probabilities(a, rules)
+            loss -= w * np.log(max(1e-3, p[a.case.part]))  # type: ignore[index]
+        if loss < best_loss:
+            best_loss, best_temperature = loss, temperature
+    known = [a for a in answers if a.case.enhanced >= 0 and _on_axis(a)]
+    weight = _person_weights(known) * np.array(
+        [0.3 if a.case.group.startswith("simulated") else 1.0 for a in known]
+    )
+    x = np.array([evidence(a, base.contrast_correlation) for a in known])
+    y = np.array([a.case.enhanced for a in known], float)
+
+    def loss_of(theta: npt.NDArray[np.float64]) -> float:
+        z = np.exp(theta[0]) * x + theta[1]
+        nll = np.logaddexp(0, z) - y * z
+        return float((weight * nll).sum() + 0.02 * theta[1] ** 2 + 0.02 * theta[0] ** 2)
+
+    theta = optimize.minimize(loss_of, np.zeros(2), method="Nelder-Mead").x
+    return replace(
+        base,
+        position_temperature=best_temperature,
+        contrast_scale=round(float(np.exp(theta[0])), 4),
+        contrast_bias=round(float(theta[1]), 4),
+    )
+
+
+def _on_axis(answer: Answer) -> bool:
+    return answer.case.part is not BodyPart.OTHER or answer.case.name.startswith(("acrin", "openkbp", "composed"))
+
+
+def _person_weights(answers: Sequence[Answer]) -> npt.NDArray[np.float64]:
+    count: dict[str, int] = defaultdict(int)
+    for a in answers:
+        count[a.case.person] += 1
+    return np.array([1.0 / count[a.case.person] for a in answers]) if answers else np.zeros(0)
+
+
+def tempered(reading: Reading, temperature: float) -> Reading:
+    """`reading` with its slice probabilities as another temperature gives them."""
+    if temperature == 1.0:
+        return reading
+    log = np.log(np.clip(reading.sections, 1e-12, 1.0)) / temperature
+    p = np.exp(log - log.max(1, keepdims=True))
+    p = p / p.sum(1, keepdims=True) * reading.used[:, None]
+    return replace(reading, sections=p)
+
+
+def part_probabilities(answer: Answer, rules: Rules) -> dict[BodyPart, float]:
+    """Probabilities of the body parts under `rules`."""
+    from qc_node.ct.reader import part_finding
+
+    reading = tempered(answer.reading, rules.position_temperature)
+    finding = part_finding(anatomy.align(reading.sections, reading.used), rules)
+    return {BodyPart(k): v for k, v in finding.probabilities.items()}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One judged case, for tables."""
+
+    name: str
+    person: str
+    group: str
+    fold: int
+    part_truth: str | None
+    part: str | None
+    part_probability: float
+    part_probabilities: Mapping[str, float]
+    enhanced_truth: int
+    enhanced: bool | None
+    enhanced_probability: float | None
+
+
+def judge(answers: Sequence[Answer], rules_of_fold: Callable[[int], Rules]) -> list[Row]:
+    """Apply the rules to every answer."""
+    from qc_node.ct.reader import contrast_finding, part_finding
+
+    rows = []
+    for a in answers:
+        rules = rules_of_fold(a.fold)
+        reading = tempered(a.reading, rules.position_temperature)
+        alignment = anatomy.align(reading.sections, reading.used)
+        part, contrast = part_finding(alignment, rules), contrast_finding(reading, alignment, rules)
+        rows.append(
+            Row(
+                a.case.name,
+                a.case.person,
+                a.case.group,
+                a.fold,
+                a.case.part.value if a.case.part else None,
+                str(part.value) if part.value is not None else None,
+                max(part.probabilities.values()),
+                dict(part.probabilities),
+                a.case.enhanced,
+                None if contrast.value is None else bool(contrast.value),
+                contrast.probabilities.get("yes"),
+            )
+        )
+    return rows
+
+
+def summary(rows: Iterable[Row], rng: np.random.Generator) -> dict[str, Any]:
+    """Figures of one group of rows; a label with fewer than two people gives no percentage."""
+    out: dict[str, Any] = {}
+    known = [r for r in rows if r.part_truth is not None]
+    names = [p.value for p in PARTS]
+    if known:
+        truth = np.array([names.index(str(r.part_truth)) for r in known])
+        said = np.array([names.index(r.part) if r.part else -1 for r in known])
+        people = np.array([r.person for r in known])
+        answered = said >= 0
+        probabilities = np.array([[r.part_probabilities[n] for n in names] for r in known])
+        per_class = {}
+        for n, name in enumerate(names):
+            mine = truth == n
+            persons = len(set(people[mine]))
+            if not persons:
+                continue
+            hit = int((said[mine] == n).sum())
+            claimed = int((said == n).sum())
+            per_class[name] = {
+                "cases": int(mine.sum()),
+                "people": persons,
+                "right": hit,
+                "abstained": int((said[mine] < 0).sum()),
+                "recall": hit / mine.sum() if persons >= 2 else "not measurable: one person",
+                "precision": hit / claimed if claimed and persons >= 2 else None,
+            }
+        out["body_part"] = {
+            "cases": len(known),
+            "people": len(set(people)),
+            "abstained": int((~answered).sum()),
+            "right": int((said == truth).sum()),
+            "accuracy": float((said == truth).mean()),
+            "accuracy_of_answered": float((said == truth)[answered].mean()) if answered.any() else None,
+            "macro_f1": scores.macro_f1(truth[answered], said[answered], len(names)) if answered.any() else None,
+            "accuracy_ci95": scores.bootstrap_ci(scores.accuracy, people, [truth, said], rng),
+            "ece": scores.expected_calibration_error(probabilities, truth),
+            "per_class": per_class,
+            "confusion": {
+                t: {p: int(((truth == i) & (said == j)).sum()) for j, p in [*enumerate(names), (-1, "abstained")]}
+                for i, t in enumerate(names)
+            },
+        }
+    told = [r for r in rows if r.enhanced_truth >= 0 and r.enhanced_probability is not None]
+    if told:
+        y = np.array([r.enhanced_truth for r in told])
+        p = np.array([r.enhanced_probability for r in told], float)
+        people = np.array([r.person for r in told])
+        answered = np.array([r.enhanced is not None for r in told])
+        said = (p > 0.5).astype(int)
+        per_part = {}
+        for part in names:
+            for label in (0, 1):
+                mine = np.array([r.part_truth == part for r in told]) & (y == label)
+                if mine.any():
+                    persons = len(set(people[mine]))
+                    per_part[f"{part} {'enhanced' if label else 'plain'}"] = {
+                        "cases": int(mine.sum()),
+                        "people": persons,
+                        "right": int((mine & answered & (said == y)).sum()),
+                        "wrong": int((mine & answered & (said != y)).sum()),
+                        "abstained": int((mine & ~answered).sum()),
+                    }
+        binary = (
+            scores.binary_scores(y[answered], said[answered], p[answered]).as_dict() if answered.any() else None
+        )
+        out["contrast"] = {
+            "cases": len(told),
+            "people": len(set(people)),
+            "abstained": int((~answered).sum()),
+            "right": int((answered & (said == y)).sum()),
+            "accuracy": float((answered & (said == y)).mean()),
+            "accuracy_of_answered": float((said == y)[answered].mean()) if answered.any() else None,
+            "score_auc": scores.auc(y, p),
+            "accuracy_ci95": scores.bootstrap_ci(scores.accuracy, people, [y, np.where(answered, said, -1)], rng),
+            "ece": scores.expected_calibration_error(np.stack([1 - p, p], 1), y),
+            "answered": binary,
+            "per_part": per_part,
+        }
+    return out
+
+
+def baselines(answers: Sequence[Answer]) -> dict[str, Any]:
+    """What plain intensity statistics reach on the same cases and folds.
+
+    Contrast: the share of body voxels between 90 and 300 HU against the best threshold of the other folds.
+    Body part: the nearest case of the other folds by the histogram of HU and the length of the scan.
+    """
+    real = [a for a in answers if not a.case.group.startswith("simulated")]
+    result: dict[str, Any] = {}
+    known = [a for a in real if a.case.enhanced >= 0 and _on_axis(a)]
+    share = np.array([_bright_share(a.case.coarse) for a in known])
+    y, fold = np.array([a.case.enhanced for a in known]), np.array([a.fold for a in known])
+    said = np.zeros(len(y), int)
+    for f in range(FOLDS):
+        candidates = np.unique(share[fold != f])
+        right = [((share[fold != f] > c) == y[fold != f]).mean() for c in candidates]
+        said[fold == f] = share[fold == f] > candidates[int(np.argmax(right))]
+    whole = np.array([a.case.group == "whole" for a in known])
+    result["contrast by share of bright voxels"] = {
+        "whole": float((said == y)[whole].mean()),
+        "all": float((said == y).mean()),
+    }
+    parts = [a for a in real if a.case.part is not None]
+    features = np.stack([_histogram(a.case.coarse) for a in parts])
+    features = (features - features.mean(0)) / (features.std(0) + 1e-6)
+    truth, fold = np.array([PARTS.index(a.case.part) for a in parts]), np.array([a.fold for a in parts])  # type: ignore[arg-type]
+    guess = np.zeros(len(truth), int)
+    for f in range(FOLDS):
+        distance = ((features[fold == f][:, None] - features[fold != f][None]) ** 2).sum(-1)
+        guess[fold == f] = truth[fold != f][distance.argmin(1)]
+    whole = np.array([a.case.group == "whole" for a in parts])
+    result["body part by nearest histogram"] = {
+        "whole": float((guess == truth)[whole].mean()),
+        "all": float((guess == truth).mean()),
+    }
+    return result
+
+
+def _bright_share(coarse: npt.NDArray[np.int16]) -> float:
+    body = coarse > -200
+    return float(((coarse > 90) & (coarse < 300)).sum() / max(1, body.sum()))
+
+
+def _histogram(coarse: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
+    inside = coarse[coarse > -1000]
+    counts = np.histogram(inside, [-1000, -700, -300, -150, -50, 0, 30, 60, 90, 150, 300, 700, 3072])[0]
+    size = [np.log(len(coarse)), np.log1p(inside.size / max(1, len(coarse)))]
+    return np.concatenate([np.log1p(counts / max(1, inside.size) * 100), size])
+
+
+def reference_errors(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Every wrong or withheld answer on a real series or crop, by name."""
+    listed = []
+    for r in rows:
+        if r.group.startswith("simulated"):
+            continue
+        part_wrong = r.part_truth is not None and r.part != r.part_truth
+        contrast_wrong = (
+            r.enhanced_truth >= 0 and r.enhanced_probability is not None and (r.enhanced != bool(r.enhanced_truth))
+        )
+        if part_wrong or contrast_wrong:
+            listed.append(
+                {
+                    "case": r.name,
+                    "group": r.group,
+                    Question.BODY_PART.value: [r.part_truth, r.part, round(r.part_probability, 3)],
+                    Question.CONTRAST_ENHANCED.value: [
+                        r.enhanced_truth,
+                        r.enhanced,
+                        None if r.enhanced_probability is None else round(r.enhanced_probability, 3),
+                    ],
+                }
+            )
+    return listed
+
+
+@click.command("ct")
+@click.option("--pack", type=click.Path(path_type=Path), required=True, help="Folder of the pack.")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), required=True, help="Folder that train ct wrote its folds to."
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where figures.json goes.")
+@click.option("--crops", default=12, show_default=True, help="Sub-range crops of each real series.")
+@click.option("--width", default=16, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+def command(pack: Path, runs: Path, out: Path, crops: int, width: int, threads: int) -> None:
+    """Judge every person by networks that never saw them, and print the tables."""
+    torch.set_num_threads(threads)
+    items = load_pack(pack)
+    answers = collect(items, runs, width, crops, click.echo)
+    figures = evaluate(answers)
+    out.mkdir(parents=True, exist_ok=True)
+    save_json(out / "figures.json", plain(figures))
+    click.echo(table(figures))
+
+
+def evaluate(answers: Sequence[Answer]) -> dict[str, Any]:
+    """All figures; the rules applied to a fold are fitted on the other folds."""
+    fitted = {f: fit_rules([a for a in answers if a.fold != f]) for f in sorted({a.fold for a in answers})}
+    rows = judge(answers, fitted.__getitem__)
+    rng = np.random.default_rng(0)
+    groups = ("whole", "part", "crop", "simulated whole", "simulated crop")
+    figures: dict[str, Any] = {g: summary([r for r in rows if r.group == g], rng) for g in groups}
+    figures["rules"] = vars(fit_rules(answers)) if answers else {}
+    figures["baselines"] = baselines(answers)
+    figures["errors"] = reference_errors(rows)
+    figures["whole series"] = sorted(r.name for r in rows if r.group == "whole")
+    return figures
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: arrays as lists, numbers rounded, what is not a number as null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return round(float(value), 4) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """The figures as a Markdown table."""
+    lines = [
+        "| group | question | cases | people | right | wrong | abstained | accuracy | 95 % CI (people) | ECE |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for group in ("whole", "part", "crop", "simulated whole", "simulated crop"):
+        for question in ("body_part", "contrast"):
+            f = figures.get(group, {}).get(question)
+            if f:
+                low, high = f["accuracy_ci95"]
+                wrong = f["cases"] - f["right"] - f["abstained"]
+                lines.append(
+                    f"| {group} | {question} | {f['cases']} | {f['people']} | {f['right']} | {wrong} | "
+                    f"{f['abstained']} | {f['accuracy']:.3f} | {low:.2f}-{high:.2f} | {f['ece']:.3f} |"
+                )
+    for name, f in figures["baselines"].items():
+        lines.append(f"| whole | baseline: {name} | | | | | | {f['whole']:.3f} (all real: {f['all']:.3f}) | | |")
+    lines.append("")
+    for error in figures["errors"]:
+        lines.append(f"- {error['case']} ({error['group']}): {error['body_part']} {error['contrast_enhanced']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    command()
