@@ -104,10 +104,10 @@ class NodeSettings(_Section):
     """Least severity that is logged."""
     accept_unknown_callers: bool = False
     """Take associations from AE titles that no ``[[peer]]`` with role ``accept`` names."""
-    receive_processes: Annotated[int, Field(ge=1, le=32)] = 1
-    """Processes that share the DICOM port; more than one pays off with many senders at once."""
+    receive_processes: Annotated[int, Field(ge=1, le=32)] = 2
+    """Processes that share the DICOM port; more of them pay off with many senders at once."""
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Associations at a time per receiving process; the next one is refused as transient."""
+    """Associations at a time, over all receiving processes; the next one is refused as transient."""
 
 
 class PeerSettings(_Section):

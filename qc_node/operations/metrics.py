@@ -7,7 +7,8 @@ No label ever carries patient data, and no label can grow without bound: what a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,7 +27,7 @@ from qc_node.operations.health import Health
 from qc_node.operations.listener import Answer, Listener
 from qc_node.spool import Spool
 
-disable_created_metrics()  # nobody asks when a counter was made, and it doubles the scrape
+disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody asks when a counter was made
 OTHER = "other"
 
 RECEIVE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -130,6 +131,21 @@ class Metrics:
         if latency_s is not None:
             self._latency.observe(latency_s)
 
+    def report_acknowledged(self, ledger: Ledger, delivery: Mapping[str, Any], now: float) -> None:
+        """The destination took a report: count the series, its latency, and the steps that the ledger timed.
+
+        `delivery` is the row that the outbox sent; a report on an earlier run, overtaken by a late image,
+        counts without times.
+        """
+        series = ledger.series.get(delivery["series_uid"])
+        verdict = ledger.verdicts.get(delivery["series_uid"], delivery["run"])
+        if series is None or verdict is None or series["run"] != delivery["run"]:
+            self.series_finished(None if verdict is None else verdict["stage"], "reported")
+            return
+        self.series_finished(verdict["stage"], "reported", now - series["last_received"])
+        for step, seconds in walk_seconds(series, verdict, delivery, now).items():
+            self.step(step, seconds)
+
     def step(self, step: str, seconds: float) -> None:
         """One step (:data:`STEPS`) took `seconds`."""
         self._steps.labels(_known(step, STEPS)).observe(seconds)
@@ -222,6 +238,27 @@ class Metrics:
             report = self._health.alive() if path == "/healthz" else self._health.ready()
             return Answer(report.http_status, "application/json", report.as_json().encode())
         return Answer(404, "text/plain; charset=utf-8", b"Here are /metrics, /healthz and /readyz.\n")
+
+
+def walk_seconds(
+    series: Mapping[str, Any], verdict: Mapping[str, Any], delivery: Mapping[str, Any], sent_at: float
+) -> dict[str, float]:
+    """How long a series waited at each threshold, in seconds, from its rows in the ledger.
+
+    ``complete``: last image to closing; ``queue``: closing to the worker's hand; ``write``: report due to
+    report in the outbox; ``deliver``: outbox to acknowledgement.
+    """
+    times = {
+        "complete": (series["last_received"], series["closed_at"]),
+        "queue": (series["closed_at"], series["claimed_at"]),
+        "write": (max(verdict["judged_at"], verdict["report_after"]), delivery["created_at"]),
+        "deliver": (delivery["created_at"], sent_at),
+    }
+    return {
+        step: max(0.0, end - begin)
+        for step, (begin, end) in times.items()
+        if begin is not None and end is not None
+    }
 
 
 def status_label(status: int) -> str:

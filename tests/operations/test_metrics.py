@@ -190,6 +190,31 @@ def test_gauges_come_from_the_ledger(tmp_path: Path) -> None:
     listener.stop()
 
 
+def test_a_delivered_report_is_timed_step_by_step(tmp_path: Path) -> None:
+    ledger, metrics = Ledger(tmp_path / "ledger.sqlite"), Metrics(["MR1"], ["PACS"])
+    ledger.instances.add([received("1.2.1.1", "1.2.1", 100.0)])
+    assert ledger.series.close("1.2.1", 100.0, "header", 101.0)
+    ledger.series.claim(103.0)
+    ledger.verdicts.add(
+        "1.2.1", 1, Verdict(Stage.CT, MODEL, (Finding(Question.CONTRAST_ENHANCED, True),)),
+        claims={}, warnings=[], timings={}, source_path="images/x", at=110.0, report_after=140.0,
+    )  # fmt: skip
+    ledger.series.finish("1.2.1", 1, "judged", 110.0, stage="ct")
+    ledger.deliveries.post([WrittenObject("1.2.9", "1.2", "1.2.1", "1.2", 1, "sr", "reports/x")], ["PACS"], 141.5)
+    row = ledger.deliveries.next_pending("PACS", 142.0)[0]
+    metrics.report_acknowledged(ledger, row, 144.0)
+    seconds = {
+        s: value(metrics, "qc_node_step_seconds_sum", step=s) for s in ("complete", "queue", "write", "deliver")
+    }
+    assert seconds == {"complete": 1.0, "queue": 2.0, "write": 1.5, "deliver": 2.5}
+    assert value(metrics, "qc_node_series_latency_seconds_sum") == 44.0
+    assert value(metrics, "qc_node_series_total", stage="ct", outcome="reported") == 1
+    ledger.instances.add([received("1.2.1.2", "1.2.1", 150.0)])
+    metrics.report_acknowledged(ledger, row, 151.0)
+    assert value(metrics, "qc_node_series_total", stage="ct", outcome="reported") == 2
+    assert value(metrics, "qc_node_series_latency_seconds_count") == 1, "an overtaken report has no latency"
+
+
 def get(port: int, path: str) -> tuple[int, str, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
