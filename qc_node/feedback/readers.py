@@ -56,10 +56,11 @@ def reader_from_row(row: dict[str, Any]) -> Reader:
 
 def add(
     ledger: Ledger, login: str, *, name: str, site: str, at: float, role: str = Role.RADIOLOGIST,
-    pin: str | None = None, dicom_name: str | None = None,
+    pin: str | None = None, dicom_name: str | None = None, link: bool = True,
 ) -> tuple[Reader, str]:  # fmt: skip
     """Add a reader; returns it with the token of the personal link, which is shown once and kept as a hash.
 
+    Without `link` nobody can sign in by that token: such a reader only carries imported votes.
     `dicom_name` is how key objects spell the person (Person Observer Name, VR PN); by default `name`.
 
     Raises
@@ -81,7 +82,8 @@ def add(
         ledger.readers.add(
             reader_id, login=login, name=name.strip(), site=site.strip(), role=role,
             pseudonym=f"reader-{secrets.token_hex(4)}", at=at, dicom_name=dicom_name,
-            pin_hash=None if pin is None else security.hash_pin(pin), token_hash=security.hash_token(token),
+            pin_hash=None if pin is None else security.hash_pin(pin),
+            token_hash=security.hash_token(token) if link else None,
         )  # fmt: skip
     except sqlite3.IntegrityError as error:
         raise QcNodeError(f"The login {login!r} is taken.") from error

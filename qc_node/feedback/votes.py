@@ -8,6 +8,7 @@ from typing import Any
 
 from qc_node.feedback.readers import Reader
 from qc_node.feedback.settings import CounterDeps
+from qc_node.feedback.statistics import standing_ids
 from qc_node.ledger import NewVote
 
 MAX_AGE_S = 45 * 86_400.0
@@ -47,22 +48,16 @@ class Refused(Exception):
 
 
 def effective(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The votes that stand: of each reader on each study and series the last one not taken back.
-
-    The order is that of the votes, not of their receipt: a vote that waited in a browser without network
-    does not overrule one cast after it.  A withdrawn change lets the vote before it stand again.
-    """
+    """The rows of votes that stand (:func:`statistics.standing_ids` says which)."""
     rows = list(rows)
-    gone = {row["replaces"] for row in rows if row["vote"] == "withdrawn"}
-    last: dict[tuple[str, str, str], Mapping[str, Any]] = {}
-    for row in rows:
-        if row["vote"] == "withdrawn" or row["id"] in gone:
-            continue
-        key = (row["reader_id"], row["study_uid"] or f"#{row['accession_number']}", row["series_uid"] or "")
-        before = last.get(key)
-        if before is None or (row["voted_at"], row["id"]) >= (before["voted_at"], before["id"]):
-            last[key] = row
-    return list(last.values())
+    ids = standing_ids(
+        (
+            row["id"], row["reader_id"], row["study_uid"] or f"#{row['accession_number']}",
+            row["series_uid"] or "", row["vote"], row["voted_at"], row["replaces"],
+        )
+        for row in rows
+    )  # fmt: skip
+    return [row for row in rows if row["id"] in ids]
 
 
 def standing(deps: CounterDeps, case: Mapping[str, Any], reader_id: str) -> dict[str, Any] | None:

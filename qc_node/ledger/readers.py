@@ -127,14 +127,15 @@ class Cases:
     def present(
         self, presentation: str, handle: str, reader_id: str, site: str, modality: str | None, at: float,
         how: str, prompt: str | None = None, context_id: str | None = None,
-    ) -> None:  # fmt: skip
-        """Note that a case was put before a reader."""
+    ) -> bool:  # fmt: skip
+        """Note that a case was put before a reader; False when this presentation is known."""
         with self._db.transaction() as conn:
-            conn.execute(
-                "INSERT INTO presentations (id, handle, reader_id, site, modality, at, how, prompt, context_id)"
-                " VALUES (?,?,?,?,?,?,?,?,?)",
+            cursor = conn.execute(
+                "INSERT OR IGNORE INTO presentations (id, handle, reader_id, site, modality, at, how, prompt,"
+                " context_id) VALUES (?,?,?,?,?,?,?,?,?)",
                 (presentation, handle, reader_id, site, modality, at, how, prompt, context_id),
             )
+            return cursor.rowcount == 1
 
     def presentation(self, presentation: str) -> Row | None:
         """One presentation with the case that it showed."""
@@ -144,10 +145,16 @@ class Cases:
             (presentation,),
         )
 
-    def presented(self) -> list[Row]:
-        """The first time each case was put before each reader: the denominator of the acceptance rate."""
-        return self._db.rows(
-            "SELECT reader_id, site, modality, min(at) AS at, cases.study_uid, cases.accession_number"
-            " FROM presentations JOIN cases USING (handle)"
-            " GROUP BY reader_id, coalesce(cases.study_uid, cases.accession_number) ORDER BY at"
-        )
+    def presented(self) -> list[tuple[Any, ...]]:
+        """The first time each study was put before each reader: the denominator of the acceptance rate.
+
+        ``(reader_id, subject, site, modality, at)`` in order of time; the subject as in
+        :meth:`qc_node.ledger.votes.Votes.facts`.
+        """
+        cursor = self._db.conn.cursor()
+        cursor.row_factory = None
+        return cursor.execute(
+            "SELECT reader_id, coalesce(cases.study_uid, '#' || cases.accession_number) AS subject, site,"
+            " coalesce(presentations.modality, 'OT'), min(at) AS first FROM presentations"
+            " JOIN cases USING (handle) GROUP BY reader_id, subject ORDER BY first"
+        ).fetchall()

@@ -69,6 +69,20 @@ class Verdicts:
             row = self._db.row(sql, (series_uid, run))
         return None if row is None else _decoded(row)
 
+    def by_id(self, verdict_id: int) -> Row | None:
+        """One verdict with its JSON columns decoded."""
+        row = self._db.row("SELECT * FROM verdicts WHERE id = ?", (verdict_id,))
+        return None if row is None else _decoded(row)
+
+    def of_voted_studies(self, stage: str) -> list[Row]:
+        """The last verdict of each series, in one reading room, of studies that somebody voted on."""
+        rows = self._db.rows(
+            "SELECT verdicts.*, series.study_uid FROM verdicts JOIN series USING (series_uid, run)"
+            " WHERE verdicts.stage = ? AND study_uid IN (SELECT study_uid FROM votes)",
+            (stage,),
+        )
+        return [_decoded(row) for row in rows]
+
     def recent(self, limit: int = 50) -> list[Row]:
         """The newest verdicts, newest first, decoded."""
         rows = self._db.rows("SELECT * FROM verdicts ORDER BY judged_at DESC LIMIT ?", (limit,))

@@ -84,6 +84,20 @@ class Votes:
             sql, args = sql + " AND reader_id = ?", [*args, reader_id]
         return [decoded(row) for row in self._db.rows(sql + " ORDER BY id", args)]
 
+    def facts(self) -> list[tuple[Any, ...]]:
+        """The narrow columns of every row, in order of receipt, for statistics.
+
+        ``(id, reader_id, subject, series_uid, site, modality, vote, reasons, voted_at, ms_to_vote, source,
+        verdict_visible, replaces)``; the subject is the study UID, or ``#`` and the accession number.
+        """
+        cursor = self._db.conn.cursor()
+        cursor.row_factory = None
+        return cursor.execute(
+            "SELECT id, reader_id, coalesce(study_uid, '#' || accession_number), coalesce(series_uid, ''), site,"
+            " modality, vote, reasons, voted_at, ms_to_vote, source, verdict_visible, replaces FROM votes"
+            " ORDER BY id"
+        ).fetchall()
+
     def all(self) -> list[Row]:
         """Every row in order of receipt, reasons still as JSON text (100,000 rows must stay quick)."""
         return self._db.rows("SELECT * FROM votes ORDER BY id")

@@ -1,0 +1,73 @@
+"""``qc-node readers`` and ``qc-node votes``."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from qc_node.domain import QcNodeError
+from qc_node.feedback import commands
+from qc_node.ledger import Ledger
+from tests.feedback.seventy_days import make_log
+
+
+@pytest.fixture
+def run(tmp_path):
+    settings = SimpleNamespace(
+        node=SimpleNamespace(data_dir=tmp_path / "data"),
+        web=SimpleNamespace(host="127.0.0.1", port=8080, public_base=None),
+    )
+    hooks = commands.Hooks(load_settings=lambda config: settings)
+
+    def invoke(group, *args, **more):
+        return CliRunner().invoke(group, list(args), obj=hooks, **more)
+
+    return invoke
+
+
+def test_add_list_disable(run, tmp_path):
+    added = run(
+        commands.readers,
+        "add",
+        "mbh",
+        "--name",
+        "Dr. M. Bode",
+        "--site",
+        "Potsdam",
+        "--pin",
+        input="271828\n271828\n",
+    )
+    assert added.exit_code == 0 and "http://127.0.0.1:8080/sign-in#" in added.output
+    assert isinstance(run(commands.readers, "add", "MBH", "--name", "x", "--site", "y").exception, QcNodeError)
+    listed = json.loads(run(commands.readers, "list", "--json").output)
+    assert listed["login"] == "mbh" and listed["enabled"]
+    assert run(commands.readers, "link", "mbh").output != added.output
+    assert "stay" in run(commands.readers, "disable", "mbh").output
+    assert "disabled" in run(commands.readers, "list").output
+    assert isinstance(run(commands.readers, "link", "mbh").exception, QcNodeError)
+    assert Ledger(tmp_path / "data" / "ledger.sqlite").readers.count_enabled() == 0
+
+
+def test_import_stats_export(run, tmp_path):
+    text, expected = make_log()
+    log = tmp_path / "log.csv"
+    log.write_text(text)
+    done = run(commands.votes, "import", str(log), "--add-readers")
+    assert done.output.startswith("log.csv: 1527 votes, 2800 presentations, 0 known before, 6 readers added.")
+    said = run(commands.votes, "stats", "--plots", str(tmp_path / "plots")).output
+    assert "1527 votes on 1527 studies by 6 readers in 5 centres over 70 days" in said
+    assert f"MR {expected.by_modality['MR']}" in said and "1527 of 2800" in said
+    assert (tmp_path / "plots" / "cumulative.svg").is_file()
+    assert json.loads(run(commands.votes, "stats", "--json").output)["votes"] == 1527
+    out = tmp_path / "out.jsonl"
+    assert run(commands.votes, "export", "-o", str(out)).exit_code == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == 1527 and {"p_good", "reader", "vote"} <= set(lines[0])
+
+
+def test_without_the_nodes_settings_it_says_so():
+    result = CliRunner().invoke(commands.votes, ["stats"])
+    assert isinstance(result.exception, QcNodeError)
