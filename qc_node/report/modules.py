@@ -26,7 +26,7 @@ from pydicom.valuerep import PersonName
 from qc_node.domain import InstanceRef, SeriesKey
 from qc_node.report.items import short_text
 
-IDENTITY = ("PatientName", "PatientID", "AccessionNumber", "StudyID")
+IDENTITY = ("PatientName", "PatientID", "AccessionNumber")
 """Copied as they are, whatever their length."""
 
 REQUIRED = (
@@ -228,12 +228,22 @@ def settle_character_set(target: Dataset, source: Dataset) -> None:
 
 def _can_write(terms: list[str], texts: list[str]) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            encodings = convert_encodings(terms)
-            return all(decode_bytes(encode_string(text, encodings), encodings, set()) == text for text in texts)
-    except (UserWarning, LookupError, ValueError):
+        encodings = convert_encodings(terms)
+        # Every character is tried here first: pydicom would log what it cannot encode, and that is patient data.
+        characters = {c for text in texts for c in text if not c.isascii()}
+        if not all(any(_encodable(c, encoding) for encoding in encodings) for c in characters):
+            return False
+        return all(decode_bytes(encode_string(text, encodings), encodings, set()) == text for text in texts)
+    except (LookupError, ValueError):
         return False
+
+
+def _encodable(character: str, encoding: str) -> bool:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _texts(ds: Dataset) -> Iterable[str]:

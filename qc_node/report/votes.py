@@ -138,7 +138,6 @@ def _observer(reader: Reader) -> list[Dataset]:
         items.append(text_item(codes.PERSON_LOGIN, reader.login, HAS_OBS_CONTEXT))
     if reader.organization:
         items.append(text_item(codes.PERSON_ORGANIZATION, reader.organization, HAS_OBS_CONTEXT))
-    items.append(code_item(codes.PERSON_ROLE, codes.IMAGE_QUALITY_CONTROLLER, HAS_OBS_CONTEXT))
     return items
 
 

@@ -69,7 +69,6 @@ def _in_cid(code: Code, cid: int) -> bool:
         (4031, [*codes.REGIONS.values(), *(c for c in codes.BODY_PARTS.values() if c != codes.OTHER)]),
         (7005, [codes.PROCESSING_EQUIPMENT]),
         (7010, [codes.QUALITY_ISSUE, codes.REJECTED_FOR_QUALITY, codes.BEST_IN_SET]),
-        (7453, [codes.IMAGE_QUALITY_CONTROLLER]),
         (270, [codes.DEVICE, codes.PERSON]),
         (6316, [codes.REASONS[Reason.MOTION][0]]),
         (6315, [codes.REASONS[r][0] for r in (Reason.NOISE, Reason.COVERAGE, Reason.FIELD_OF_VIEW)]),

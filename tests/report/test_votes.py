@@ -40,7 +40,6 @@ def test_reading_gives_back_the_vote(choice, code, series):
 def test_observer_is_a_person_and_never_a_device():
     ds = written(vote())
     assert codes_named(ds, codes.OBSERVER_TYPE) == [codes.PERSON]
-    assert codes_named(ds, codes.PERSON_ROLE) == [codes.IMAGE_QUALITY_CONTROLLER]
     assert not is_own_report(ds)
 
 
