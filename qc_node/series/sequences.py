@@ -32,8 +32,8 @@ BRAIN_T1 = _pattern(r"me?mp ?-?rage\w*|mp ?-?rage\w*|mp ?2 ?-?rage\w*|memprage\w
 
 OTHER = (
     ("a diffusion series", _pattern(
-        r"dwi\w*|e?adc\w*|diff\w*|dti\w*|trace\w*|dki|noddi|fa map|col ?fa|tensor|ivim|resolve|b ?-?value",
-        r"b ?[1-3]?[05]00|hardi|dsi")),
+        r"dwi\w*|e?adc\w*|diff|diffusion\w*|dti\w*|trace\w*|dki|noddi|fa map|col ?fa|tensor|ivim|resolve",
+        r"b ?-?value|b ?[1-3]?[05]00|hardi|dsi")),
     ("a susceptibility or T2*-weighted series", _pattern(
         r"swi\w*|swan\w*|susc\w*|venobold|t ?2 ?(?:star|s)|t2\*|hemo|heme?|qsm|gre ?t2\w*|medic|merge",
         r"t2 ?-?(?:ffe|fl2d|gre|me2d)\w*|pha images|mag images|mip ?images ?sw")),

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from qc_node.domain import HeaderClaims, QcNodeError, Stage, Volume
 from qc_node.series.archives import ArchiveRefused, Limits, Unpacked, inflate, is_archive, unpack
@@ -48,7 +49,7 @@ class SourceSeries:
     nifti: Path | None = None
     stated_modality: str | None = None
     error: str | None = None
-    _volume: list[Volume] = field(default_factory=list, repr=False, compare=False)
+    _read: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def modality(self) -> str:
@@ -56,7 +57,13 @@ class SourceSeries:
         if self.opened is not None:
             return self.opened.modality or self.stated_modality or ""
         if self.nifti is not None:
-            return self.stated_modality or self.volume().modality
+            if self.stated_modality:
+                return self.stated_modality
+            if "modality" not in self._read:
+                volume = read_nifti(self.nifti)
+                # the guess needed the voxels: keep them for whoever asks next, once
+                self._read.update(modality=volume.modality, volume=volume)
+            return str(self._read["modality"])
         return ""
 
     @property
@@ -71,7 +78,7 @@ class SourceSeries:
         """What the header claims; of NIfTI the modality that was stated."""
         if self.opened is not None:
             return self.opened.claims
-        return HeaderClaims(modality=self.stated_modality or "")
+        return HeaderClaims(modality=self.stated_modality or str(self._read.get("modality", "")))
 
     def route(self) -> Route:
         """Which reading room; NIfTI has no header to route by, so its modality decides.
@@ -102,14 +109,8 @@ class SourceSeries:
             return self.opened.volume()
         if self.nifti is None:
             raise QcNodeError(self.error or f"{self.source} holds no image.")
-        if self._volume:
-            return self._volume.pop()
-        volume = read_nifti(self.nifti, self.stated_modality)
-        if self.stated_modality is None:
-            # the guess needed the voxels: keep them for whoever asks next, once
-            object.__setattr__(self, "stated_modality", volume.modality)
-            self._volume.append(volume)
-        return volume
+        kept: Volume | None = self._read.pop("volume", None)
+        return kept if kept is not None else read_nifti(self.nifti, self.stated_modality)
 
 
 def find_series(
@@ -178,7 +179,7 @@ def _collect(path: Path, pile: _Pile, archives: list[Path], seen: Callable[[], N
         pile.errors.append((str(error.filename), f"{error.filename} cannot be read ({error.strerror})."))
 
     others = 0
-    before = len(pile)
+    before, complaints = len(pile), len(pile.errors)
     for folder, subfolders, names in os.walk(path, onerror=complain):
         subfolders.sort()
         for name in sorted(names):
@@ -189,7 +190,7 @@ def _collect(path: Path, pile: _Pile, archives: list[Path], seen: Callable[[], N
             elif not pile.add(file, str(file), named=False):
                 others += 1
             seen()
-    if len(pile) == before and not pile.errors:
+    if len(pile) == before and len(pile.errors) == complaints:
         why = f"its {others} files are neither DICOM nor NIfTI" if others else "it holds no file"
         pile.errors.append((str(path), f"{path} holds no image: {why}."))
 

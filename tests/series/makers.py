@@ -62,7 +62,7 @@ def put_pixels(ds: Dataset, picture: npt.NDArray[Any], stored: int | None = None
 def save(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:
     """Write `ds` as a Part 10 file."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    meta.MediaStorageSOPClassUID = ds.get("SOPClassUID", MRImageStorage)
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     meta.TransferSyntaxUID = syntax
     path.parent.mkdir(parents=True, exist_ok=True)
