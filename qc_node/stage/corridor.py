@@ -62,6 +62,7 @@ class Corridor:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._ready = threading.Event()
+        self._ever_ready = False
         self._fault: str | None = None
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._supervise, name="corridor", daemon=True)
@@ -125,6 +126,8 @@ class Corridor:
         while not self._stopping.is_set():
             started = time.monotonic()
             self._run_once()
+            if not self._ever_ready and self._fault is None:
+                self._fault = "The classifier process ended before its models were loaded; the log says why."
             self._ready.clear()
             if self._stopping.is_set():
                 break
@@ -176,6 +179,7 @@ class Corridor:
                 self._busy_since = None
                 log.info("series %s: %s", digest(event["series_uid"]), event["state"])
             if kind == "ready":
+                self._ever_ready = True
                 self._ready.set()
             if kind in ("ready", "finished"):
                 try:

@@ -25,7 +25,7 @@ THRESHOLDS = {
     "after rename, before row": "qc_node.ledger.instances:Instances.add:before:3",
     "after row, before response": "qc_node.ledger.instances:Instances.add:after:3",
     "series just closed": "qc_node.ledger.series:SeriesTable.close:after:1",
-    "claimed by the classifier": "qc_node.ledger.series:SeriesTable.claim:after:1",
+    "claimed, being judged": "qc_node.ledger.series:SeriesTable.note_claims:after:1",
     "judged, verdict not yet written": "qc_node.ledger.verdicts:Verdicts.add:before:1",
     "report written, not yet in the outbox": "qc_node.ledger.deliveries:Deliveries.post:before:1",
     "report in the outbox, not yet sent": "qc_node.ledger.deliveries:Deliveries.post:after:1",
