@@ -65,6 +65,17 @@ def test_the_docs_invent_no_command() -> None:
             assert starts & (known | groups), f"{page.name} speaks of `qc-node {line.strip()}`"
 
 
+def test_the_docs_invent_no_make_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert phony and set(phony[1].split()) == targets
+    for page in PAGES:
+        code = re.findall(r"```.*?```|`[^`\n]+`", page.read_text(encoding="utf-8"), re.DOTALL)
+        used = re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join(code))
+        assert set(used) <= targets, page.name
+
+
 def test_the_configuration_page_is_up_to_date() -> None:
     spec = importlib.util.spec_from_file_location("configuration", DOCS / "configuration.py")
     assert spec and spec.loader

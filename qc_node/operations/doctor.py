@@ -57,8 +57,8 @@ def run(settings: Settings, echo: Echo) -> list[Check]:
 
 
 def _configuration(settings: Settings) -> Iterator[Check]:
-    peers, rules = len(settings.peer), len(settings.rule)
-    yield Check(True, f"The configuration is understood ({peers} peers, {rules} rules).")
+    peers, rules = _count(len(settings.peer), "peer"), _count(len(settings.rule), "rule")
+    yield Check(True, f"The configuration is understood ({peers}, {rules}).")
     if not settings.pacs.destination:
         yield Check(True, "No [pacs] destination is set: reports stay in the data folder.")
     if not settings.peers("accept") and not settings.node.accept_unknown_callers:
@@ -71,6 +71,10 @@ def _configuration(settings: Settings) -> Iterator[Check]:
     for peer in settings.peer:
         if peer.tls:
             yield Check(False, f"[[peer]] {peer.name} asks for tls, which this version does not speak.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _data_folder(settings: Settings, running: bool) -> Iterator[Check]:
