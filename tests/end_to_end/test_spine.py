@@ -62,7 +62,7 @@ def test_each_series_comes_back_as_a_valid_report_or_has_a_sentence_in_the_ledge
     node: NodeProcess, pacs: Orthanc, unpacked: dict[str, Path], tmp_path: Path
 ) -> None:
     for name, folder in unpacked.items():
-        switches = ["-xw"] if name == "ct_ts_dicom_0" else []  # stored as JPEG 2000
+        switches = ["-xv"] if name == "ct_ts_dicom_0" else []  # stored as JPEG 2000
         assert store([folder], node.port, *switches).ok, name
     ledger = node.ledger()
     uids = {name: series_uid_of(folder) for name, folder in unpacked.items()}
