@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import urllib.request
@@ -28,6 +27,7 @@ from qc_node.ledger.deliveries import WrittenObject
 from qc_node.operations.health import Check, Code, Health
 from qc_node.operations.metrics import MOST_SITES, Metrics, status_label
 from qc_node.spool import Spool
+from tests.peers.process import require
 
 CONTRACT = {
     "qc_node_instances_received_total": {"calling_ae", "status"},
@@ -82,14 +82,13 @@ def test_names_and_labels_are_the_contract() -> None:
 
 
 def test_promtool_finds_nothing_to_say() -> None:
-    if not shutil.which("promtool"):
-        pytest.skip("promtool is not installed (Debian package prometheus)")
+    (promtool,) = require("promtool")
     text = b"".join(
         line + b"\n"
         for line in busy_metrics().render().body.splitlines()
         if b"qc_node_" in line and b"_created" not in line
     )
-    result = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=30)
+    result = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
