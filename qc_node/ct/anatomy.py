@@ -240,12 +240,18 @@ def part_probabilities(alignment: Alignment, margin_mm: float = 12.0) -> dict[Bo
 
 
 def regions_seen(alignment: Alignment) -> tuple[Region, ...]:
-    """Regions of which at least a quarter, or 40 mm, is covered; the limb where it dominates."""
+    """Regions of which at least 35 % is covered, or that make up half of the scan; the limb where it dominates.
+
+    A chest scan ends in the liver and an abdominal one begins in the lung: less than a third of the
+    neighbour is not called covered.
+    """
     if alignment.anatomy < 0.5:
         return (Region.LIMB,) if alignment.limb > 0.5 else ()
     low, high = sorted(alignment.best)
     cover = coverage_mm(np.array(low), np.array(high))
-    return tuple(r for r, mm in cover.items() if mm >= min(40.0, 0.25 * (REGIONS[r][1] - REGIONS[r][0])))
+    return tuple(
+        r for r, mm in cover.items() if mm >= min(0.35 * (REGIONS[r][1] - REGIONS[r][0]), 0.5 * max(high - low, 4.0))
+    )
 
 
 def outermost(alignment: Alignment) -> tuple[str | None, str | None]:

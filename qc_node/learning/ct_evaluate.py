@@ -401,11 +401,11 @@ def table(figures: Mapping[str, Any]) -> str:
         for question in ("body_part", "contrast"):
             f = figures.get(group, {}).get(question)
             if f:
-                low, high = f["accuracy_ci95"]
+                low, high = ("?" if end is None else f"{end:.2f}" for end in f["accuracy_ci95"])
                 wrong = f["cases"] - f["right"] - f["abstained"]
                 lines.append(
                     f"| {group} | {question} | {f['cases']} | {f['people']} | {f['right']} | {wrong} | "
-                    f"{f['abstained']} | {f['accuracy']:.3f} | {low:.2f}-{high:.2f} | {f['ece']:.3f} |"
+                    f"{f['abstained']} | {f['accuracy']:.3f} | {low}-{high} | {f['ece']:.3f} |"
                 )
     for name, f in figures["baselines"].items():
         lines.append(f"| whole | baseline: {name} | | | | | | {f['whole']:.3f} (all real: {f['all']:.3f}) | | |")

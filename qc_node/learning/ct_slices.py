@@ -35,7 +35,7 @@ class Settings:
 
     epochs: int = 8
     steps: int = 80
-    batch: int = 64
+    batch: int = 48
     lr: float = 2e-3
     patience: int = 6
     seed: int = 7
@@ -52,7 +52,9 @@ class Sampler:
                 cell = cells(item, int(z))
                 if cell is not None:
                     table[cell][item.person].append((item, int(z)))
-        self.cells = sorted(table)
+        # Limbs and test objects vary more than any section of the trunk.
+        rare = {(LIMB,), (NOTHING,)}
+        self.cells = [cell for cell in sorted(table) for _ in range(3 if cell in rare else 1)]
         self.people = []
         for cell in self.cells:
             persons = sorted(table[cell])
@@ -212,7 +214,8 @@ def augment(stack: Tensor, rng: np.random.Generator, hu_sigma: float = 12.0) -> 
         warped[index, :, py - width : py + width] = torch.where(line > -900, line + streak, line)
         warped[index, :, py - width : py + width, px - width : px + width] = 2500.0
     floor = u(AIR, -960)[:, None, None, None]
-    return torch.where(warped < -950, floor, warped)
+    result = torch.where(warped < -950, floor, warped)
+    return result.contiguous(memory_format=torch.channels_last)
 
 
 def train_position(
@@ -227,7 +230,7 @@ def train_position(
     sampler = Sampler(train, position_cell)
     judge = Sampler(held, position_cell)
     rng = np.random.default_rng(settings.seed)
-    fixed = [judge.draw(rng, plain=True) for _ in range(600)]
+    fixed = [judge.draw(rng, plain=True) for _ in range(min(600, 20 * settings.steps))]
     inputs = position_channels(torch.from_numpy(np.stack([f[0] for f in fixed])))
     targets = torch.from_numpy(np.stack([position_target(f[1], f[2]) for f in fixed]))
 
@@ -271,12 +274,13 @@ def train_contrast(
     sampler = Sampler(train, contrast_cell)
     judge = Sampler(held, contrast_cell)
     rng = np.random.default_rng(settings.seed)
-    fixed = [judge.draw(rng, plain=True) for _ in range(600)]
+    fixed = [judge.draw(rng, plain=True) for _ in range(min(600, 20 * settings.steps))]
     inputs = contrast_channels(torch.from_numpy(np.stack([f[0] for f in fixed])))
     targets = torch.tensor([float(f[1].enhanced) for f in fixed])
 
     def batches(epoch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        for _ in range(settings.steps):
+        # Enhancement is the harder question of the two.
+        for _ in range(settings.steps * 5 // 4):
             drawn = [sampler.draw(rng) for _ in range(settings.batch)]
             stacks = augment(torch.from_numpy(np.stack([d[0] for d in drawn])), rng, 8.0)
             yield contrast_channels(stacks), torch.tensor([float(d[1].enhanced) for d in drawn])
@@ -303,6 +307,8 @@ def _fit(
     log: Callable[[str], None],
     device: str,
 ) -> tuple[SliceNet, FitState]:
+    # A third faster on a CPU.
+    model = model.to(memory_format=torch.channels_last)
     state = fit(
         model,
         batches,

@@ -76,7 +76,7 @@ def train_slices(
     """
     folds = fold_of(items)
     train = [item for item in items if fold == ALL or folds[item.person] != fold]
-    watched = [item for item in train if item.kind in ("real", "virtual")]
+    watched = [item for item in train if item.kind in ("real", "virtual")] or train
     name = "all" if fold == ALL else f"fold_{fold}"
     if only in ("position", "both"):
         train_position(
