@@ -43,7 +43,10 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DEEPEST = 32
 _LONGEST_VALUE = 256
 _LONGEST_INFLATED = 1 << 24
-_LONGEST_FOR_PYDICOM = 1 << 28
+_MOST_ELEMENTS = 50_000
+"""Elements that the scanner walks, nested ones included; real headers have some hundreds before (0054,0101)."""
+_LONGEST_FOR_PYDICOM, _MOST_FOR_PYDICOM = 1 << 19, 5_000
+"""Bytes and top-level elements that pydicom may look at: at 45 microseconds each it must not be led astray."""
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 
@@ -95,30 +98,44 @@ def _element(data: memoryview, at: int, explicit: bool, order: str) -> tuple[int
     raise ScanError("an element has no known VR")
 
 
-def _after_sequence(data: memoryview, at: int, explicit: bool, order: str, depth: int) -> int:
-    """Where the sequence of undefined length whose first item is at `at` ends."""
-    if depth > _DEEPEST:
-        raise ScanError("sequences are nested too deeply")
-    while True:
-        tag, _, length, value = _element(data, at, explicit, order)
-        if tag == _SEQUENCE_END:
-            return value
-        if tag != _ITEM:
-            raise ScanError("a sequence holds something that is no item")
-        at = _after_item(data, value, explicit, order, depth) if length == _UNDEFINED else value + length
+class _Walk:
+    """A bounded walk over one data set."""
 
+    def __init__(self, data: memoryview, order: str) -> None:
+        self._data = data
+        self._order = order
+        self._left = _MOST_ELEMENTS
 
-def _after_item(data: memoryview, at: int, explicit: bool, order: str, depth: int) -> int:
-    """Where the item of undefined length whose first element is at `at` ends."""
-    while True:
-        tag, vr, length, value = _element(data, at, explicit, order)
-        if tag == _ITEM_END:
-            return value
-        if length == _UNDEFINED:
-            # UN of undefined length is a sequence in Implicit VR (PS3.5 section 6.2.2, note 4)
-            at = _after_sequence(data, value, explicit and vr != b"UN", order, depth + 1)
-        else:
-            at = value + length
+    def element(self, at: int, explicit: bool) -> tuple[int, bytes, int, int]:
+        """Tag, VR, value length and value position of the element at `at`."""
+        self._left -= 1
+        if self._left < 0:
+            raise ScanError("there are too many elements")
+        return _element(self._data, at, explicit, self._order)
+
+    def after_sequence(self, at: int, explicit: bool, depth: int = 0) -> int:
+        """Where the sequence of undefined length whose first item is at `at` ends."""
+        if depth > _DEEPEST:
+            raise ScanError("sequences are nested too deeply")
+        while True:
+            tag, _, length, value = self.element(at, explicit)
+            if tag == _SEQUENCE_END:
+                return value
+            if tag != _ITEM:
+                raise ScanError("a sequence holds something that is no item")
+            at = self.after_item(value, explicit, depth) if length == _UNDEFINED else value + length
+
+    def after_item(self, at: int, explicit: bool, depth: int) -> int:
+        """Where the item of undefined length whose first element is at `at` ends."""
+        while True:
+            tag, vr, length, value = self.element(at, explicit)
+            if tag == _ITEM_END:
+                return value
+            if length == _UNDEFINED:
+                # UN of undefined length is a sequence in Implicit VR (PS3.5 section 6.2.2, note 4)
+                at = self.after_sequence(value, explicit and vr != b"UN", depth + 1)
+            else:
+                at = value + length
 
 
 def scan(
@@ -137,15 +154,15 @@ def scan(
     ScanError
         The bytes are no data set in this encoding.
     """
-    order = ">" if big_endian else "<"
+    walk = _Walk(data, ">" if big_endian else "<")
     found: dict[int, bytes] = {}
     at, size = start, len(data)
     while at < size:
-        tag, vr, length, value = _element(data, at, explicit, order)
+        tag, vr, length, value = walk.element(at, explicit)
         if tag > last:
             break
         if length == _UNDEFINED:
-            at = _after_sequence(data, value, explicit and vr != b"UN", order, 0)
+            at = walk.after_sequence(value, explicit and vr != b"UN")
             continue
         if value + length > size:
             raise ScanError("an element is longer than the data set")
@@ -204,11 +221,16 @@ def _inflate(data: memoryview) -> memoryview:
 def _by_pydicom(data: memoryview, implicit: bool, big_endian: bool) -> Facts:
     from pydicom.filereader import read_dataset
 
-    if len(data) > _LONGEST_FOR_PYDICOM:
-        raise HeaderError("The data set cannot be read: it is malformed and too long to look into.")
+    seen = 0
+
+    def stop(tag: int, vr: str | None, length: int) -> bool:
+        nonlocal seen
+        seen += 1
+        return seen > _MOST_FOR_PYDICOM or tag >= 0x7FE00008
+
     try:
         ds: Any = read_dataset(
-            BytesIO(data), implicit, not big_endian, stop_when=lambda tag, vr, length: tag >= 0x7FE00008,
+            BytesIO(data[:_LONGEST_FOR_PYDICOM]), implicit, not big_endian, stop_when=stop,
             defer_size=1 << 16, specific_tags=sorted(WANTED),
         )  # fmt: skip
         raw = {tag: ds.get_item(tag).value for tag in WANTED if tag in ds}

@@ -42,7 +42,8 @@ def read_head(data: memoryview) -> tuple[dict[int, str], int]:
     if bytes(data[128:132]) != b"DICM":
         raise HeaderError("The file has no DICOM prefix.")
     try:
-        found, end = scan(data, _WANTED, 0x0002FFFF, explicit=True, start=132)
-    except ScanError as error:
+        length = struct.unpack_from("<8xL", data, 132)[0]  # (0002,0000), always first
+        found, end = scan(data[: 144 + length], _WANTED, 0x0002FFFF, explicit=True, start=132)
+    except (ScanError, struct.error) as error:
         raise HeaderError("The file meta information cannot be read.") from error
     return {tag: value.decode("latin-1").strip(" \0") for tag, value in found.items()}, end

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import socket
 import struct
+import zlib
 from collections.abc import Iterable, Sequence
-from io import BytesIO
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MRImageStorage,
@@ -222,18 +224,14 @@ def image(**changes: Any) -> Dataset:
 
 def encode(ds: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
     """The data set in a transfer syntax."""
-    import zlib
-
     uid = UID(syntax)
-    buffer: Any = BytesIO()
-    from pydicom.filebase import DicomFileLike
-
-    fp = DicomFileLike(buffer)
+    fp = DicomBytesIO()
     fp.is_implicit_VR = uid == ImplicitVRLittleEndian
-    fp.is_little_endian = uid.is_little_endian if uid.is_transfer_syntax else True
-    ds["PixelData"].VR = "OW" if "PixelData" in ds else None  # type: ignore[assignment]
+    fp.is_little_endian = uid != ExplicitVRBigEndian
+    if "PixelData" in ds:
+        ds["PixelData"].VR = "OW"
     write_dataset(fp, ds)
-    data: bytes = buffer.getvalue()
+    data: bytes = fp.getvalue()
     if uid == DeflatedExplicitVRLittleEndian:
         compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         data = compressor.compress(data) + compressor.flush()
