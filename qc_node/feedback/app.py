@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from qc_node.feedback import live, panel, review, sign_in, stats
 from qc_node.feedback.board import Board
 from qc_node.feedback.broadcast import Broadcaster
+from qc_node.feedback.follower import Follower
 from qc_node.feedback.identity import Anyone
 from qc_node.feedback.pages import STATIC, page, static_url
 from qc_node.feedback.readers import Reader
@@ -33,7 +34,11 @@ def create_app(deps: CounterDeps) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.board.catch_up()
+        if app.state.follower is not None:
+            app.state.follower.resume()
         yield
+        if app.state.follower is not None:
+            app.state.follower.stop()
         app.state.broadcaster.close()
 
     app = FastAPI(
@@ -44,7 +49,7 @@ def create_app(deps: CounterDeps) -> FastAPI:
     app.state.limiter = RateLimiter(deps.clock)
     app.state.broadcaster = Broadcaster()
     app.state.board = Board(deps, app.state.broadcaster)
-    app.state.follower = None
+    app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
     app.state.after_vote = _after_vote(deps)
     for module in (sign_in, panel, live, review, stats):
         app.include_router(module.router)

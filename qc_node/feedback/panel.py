@@ -73,6 +73,10 @@ def panel(request: Request, reader: Maybe) -> Response:
 def launch(request: Request, reader: Maybe) -> Response:
     """Open the panel for a study that a PACS names (IHE Invoke Image Display style)."""
     deps = deps_of(request)
+    if "hub.topic" in request.query_params:
+        if reader is None:
+            return _to_sign_in(f"{request.url.path}?{request.url.query}")
+        _follow(request, reader)
     try:
         wanted = cases.parse_launch(dict(request.query_params))
         handles = [] if wanted is None else cases.resolve(deps, wanted)
@@ -84,6 +88,19 @@ def launch(request: Request, reader: Maybe) -> Response:
         # One accession number, several studies: nobody but the reader knows which one is on the screen.
         return RedirectResponse("/panel/choose/" + ".".join(handles[:20]), 303)
     return RedirectResponse(f"/panel/{handles[0]}", 303)
+
+
+def _follow(request: Request, reader: Reader) -> None:
+    """Subscribe the FHIRcast topic that a launch URL names (``hub.url``, ``hub.topic``)."""
+    follower = request.app.state.follower
+    if follower is None:
+        raise HTTPException(422, "web.fhircast_hubs lists no FHIRcast hub.")
+    hubs = deps_of(request).web.fhircast_hubs
+    hub = request.query_params.get("hub.url") or hubs[0]
+    try:
+        follower.follow(reader.reader_id, hub, request.query_params["hub.topic"])
+    except QcNodeError as error:
+        raise HTTPException(422, str(error)) from error
 
 
 @router.get("/panel/choose/{handles}", response_class=HTMLResponse, include_in_schema=False)
@@ -140,6 +157,15 @@ def show(request: Request, handle: Handle, reader: Known, how: str = "panel") ->
         raise HTTPException(422, "how is panel, fhircast, search or prompt.")
     try:
         return cases.show(deps_of(request), handle, reader, how)
+    except QcNodeError as error:
+        raise HTTPException(404, str(error)) from error
+
+
+@router.get("/api/cases/{handle}", tags=["panel"])
+def case(request: Request, handle: Handle, reader: Known) -> dict[str, Any]:
+    """What a case is called; this does not count as presenting it."""
+    try:
+        return cases.summary(deps_of(request), handle)
     except QcNodeError as error:
         raise HTTPException(404, str(error)) from error
 

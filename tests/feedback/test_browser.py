@@ -14,6 +14,7 @@ from qc_node.feedback.app import create_app
 from qc_node.feedback.server import ServerHandle, serve
 from tests.feedback.browser import Chromium
 from tests.feedback.conftest import House, brain, ct, rejected
+from tests.feedback.hub import TOPIC, Hub, open_event
 from tests.peers import require, wait_for
 
 pytestmark = pytest.mark.peer
@@ -152,7 +153,7 @@ def test_a_vote_survives_a_closed_window_and_an_answer_that_never_came(chromium,
     open_panel(chromium, counter)
     # The node gets the vote, but its answer is lost on the way: the page must send it again.
     chromium.script(
-        "const real = window.fetch; window.fetch = async (...a) => { await real(...a); throw new TypeError('cut') }"
+        "const real = fetch; window.fetch = async (...a) => { await real(...a); throw new TypeError() }"
     )
     chromium.press("1")
     chromium.until_text("#queue", "1 vote waiting")
@@ -239,3 +240,53 @@ def test_sign_in_by_pin_and_out(chromium, counter):
     chromium.resize(800, 900)
     chromium.click(".who button")
     chromium.until("return location.pathname === '/sign-in'")
+
+
+def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(chromium, counter):
+    hub = Hub()
+    deps = counter.house.deps(fhircast_hubs=(hub.url,))
+    server = serve(create_app(deps), "127.0.0.1", 0)
+    try:
+        chromium.open(counter.link.replace(counter.server.url, server.url))
+        chromium.until("return location.pathname === '/panel'")
+        chromium.open(f"{server.url}/launch?hub.url={hub.url}&hub.topic={TOPIC}")
+        wait_for(lambda: hub.sockets)
+        hub.say(open_event("1.2.3", 1))
+        chromium.until_text("#accession", "MR-1")
+        chromium.until("return !document.querySelector('.vote').disabled")
+        assert "Following your viewer" in chromium.text("#follow")
+        # The key goes down on MR-1; its vote is still on the slow line when the PACS opens MR-2.
+        chromium.script(
+            "const real = fetch; window.fetch = async (a, ...b) => {"
+            " if (a === '/api/votes') await new Promise((done) => { window.release = done });"
+            " return real(a, ...b) }"
+        )
+        chromium.press("3")
+        chromium.until_text("#queue", "1 vote waiting")
+        hub.say(open_event("1.2.4", 2))
+        chromium.until_text("#accession", "MR-2")
+        chromium.until("return !document.querySelector('.vote').disabled")
+        assert chromium.script("return document.querySelectorAll('.vote[aria-pressed=true]').length") == 0
+        chromium.script("window.release()")
+        wait_for(lambda: counter.votes() == ["poor"])
+        chromium.script("document.querySelector('.vote.good').click(); setTimeout(() => window.release(), 50)")
+        wait_for(lambda: counter.votes() == ["poor", "good"])
+        rows = counter.house.ledger.votes.all()
+        assert [(r["study_uid"], r["source"]) for r in rows] == [("1.2.3", "fhircast"), ("1.2.4", "fhircast")]
+        # Right after a switch a key was meant for the study before: it lands nowhere.
+        chromium.script(
+            "const press = () => document.dispatchEvent(new KeyboardEvent('keydown', {key: '3', bubbles: true}));"
+            "new MutationObserver(press).observe(document.getElementById('accession'), {childList: true})"
+        )
+        hub.say(open_event("1.2.3", 3))
+        chromium.until_text("#accession", "MR-1")
+        chromium.until_text("#says", "press again")
+        hub.say(open_event("1.2.3", 4, verb="close"))
+        chromium.until("return !document.getElementById('nothing').hidden")
+        chromium.press("1")
+        time.sleep(0.3)
+        assert counter.votes() == ["poor", "good"], "nothing on the screen, nothing to vote on"
+    finally:
+        chromium.open("about:blank")
+        server.stop()
+        hub.close()

@@ -13,6 +13,7 @@ const WORDS = { good: "Good", acceptable: "Acceptable", poor: "Poor" };
 
 let shown = null; // what is on the screen and can be voted on
 let loading = 0;
+let listing = 0;
 let lastPress = { at: -1e9, vote: null };
 let undoable = []; // own votes of the last seconds, oldest first
 let undoTimer = 0;
@@ -97,7 +98,9 @@ function list() {
   byId("study").hidden = true;
   byId("close").hidden = true;
   byId("nothing").hidden = false;
-  loadRecent();
+  byId("search-says").textContent = "";
+  listing += 1;
+  loadRecent(listing);
 }
 
 function drawSeries() {
@@ -223,14 +226,15 @@ function entry(study) {
   b.append(make("b", "", study.accession_number || "No accession number"));
   const when = study.received_at ? age(Date.now() / 1000 - study.received_at) : "";
   b.append(make("span", "", [study.modality, study.description, study.reason, when].filter(Boolean).join(" · ")));
-  b.onclick = () => open(study.case, study.reason ? "prompt" : "search");
+  b.onclick = () => open(study.case, study.how ?? (study.reason ? "prompt" : "search"));
   li.append(b);
   return li;
 }
 
-async function loadRecent() {
+async function loadRecent(turn) {
   try {
     const data = await call("GET", "/api/recent");
+    if (turn !== listing) return;
     byId("recent").replaceChildren(...data.recent.map(entry));
     byId("recent-title").hidden = !data.recent.length;
     byId("asked").replaceChildren(...data.asked.map(entry));
@@ -279,16 +283,32 @@ document.addEventListener("keydown", (event) => {
 
 // -- following the PACS -------------------------------------------------------------------------------------
 const follow = new EventSource("/panel-events");
+let following = false;
 const context = (data) => {
   if (data === null) return;
-  byId("follow").textContent = data.case ? "Following your viewer" : "Following your viewer: no study open";
-  if (data.case && (shown?.case !== data.case)) open(data.case, "fhircast");
-  else if (!data.case && shown?.how === "fhircast") list();
+  following = true;
+  const open_now = data.cases;
+  byId("follow").textContent = open_now.length ? "Following your viewer" : "Following your viewer: no study open";
+  if (open_now.length === 1) { if (shown?.case !== open_now[0]) open(open_now[0], "fhircast"); }
+  else if (open_now.length > 1) { if (!open_now.includes(shown?.case)) choose(open_now); }
+  else if (shown?.how === "fhircast" || byId("study").getAttribute("aria-busy") === "true") list();
 };
+
+// A report on several studies: only the reader knows which one the vote is for.
+function choose(handles) {
+  list();
+  listing += 1; // the recent list must not come in over this one
+  byId("search-says").textContent = "Your report covers more than one study. Which one?";
+  Promise.all(handles.map((h) => call("GET", `/api/cases/${h}`))).then((found) => {
+    byId("recent-title").hidden = true;
+    byId("recent").replaceChildren(...found.map((s) => entry({ ...s, how: "fhircast" })));
+  }, () => { byId("search-says").textContent = "The studies could not be loaded."; });
+}
+
 follow.addEventListener("hello", (event) => {
   const data = JSON.parse(event.data);
   if (data.reader !== me) { location.reload(); return; }
-  byId("follow").textContent = "Connected";
+  byId("follow").textContent = following ? "Following your viewer" : "Connected";
   outbox.soon(0);
   context(data.context);
 });
