@@ -188,7 +188,8 @@ def call(peer: Peer, contexts: Sequence[Context], handlers: Sequence[Any] = ()) 
     ae.dimse_timeout = peer.timeouts.response
     ae.network_timeout = peer.timeouts.network
     proposed = [build_context(abstract, transfer) for abstract, transfer in dict.fromkeys(contexts)]
-    opened = (evt.EVT_CONN_OPEN, _tune_socket, [peer.timeouts.network])
+    connected: list[bool] = []
+    opened = (evt.EVT_CONN_OPEN, _tune_socket, [peer.timeouts.network, connected])
     try:
         association = ae.associate(
             peer.host, peer.port, contexts=proposed, ae_title=peer.ae_title, max_pdu=MAX_PDU,
@@ -197,7 +198,7 @@ def call(peer: Peer, contexts: Sequence[Context], handlers: Sequence[Any] = ()) 
     except (OSError, ValueError, TypeError) as error:
         raise PeerError(Trouble.UNREACHABLE, f"Peer {peer} cannot be reached: {error}.") from error
     if not association.is_established:
-        raise _no_association(peer, association)
+        raise _no_association(peer, association, contexts, bool(connected))
     try:
         yield Call(peer, association)
     except BaseException:
@@ -214,29 +215,36 @@ def _hush() -> None:
         logger.setLevel(logging.CRITICAL)
 
 
-def _tune_socket(event: Any, timeout: float) -> None:
+def _tune_socket(event: Any, timeout: float, connected: list[bool]) -> None:
     """No Nagle delay for our small PDUs, and a bound on how long a peer that reads nothing can hold us."""
+    connected.append(True)
     sock = event.assoc.dul.socket.socket
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.settimeout(timeout)
 
 
-def _no_association(peer: Peer, association: Any) -> PeerError:
+def _no_association(peer: Peer, association: Any, contexts: Sequence[Context], connected: bool) -> PeerError:
     if association.is_rejected:
         primitive = association.acceptor.primitive
         why = getattr(primitive, "reason_str", "") or "no reason given"
         kind = getattr(primitive, "result_str", "") or "rejected"
         return PeerError(Trouble.REJECTED, f"Peer {peer} refused the association ({kind}: {why}).")
+    if association.rejected_contexts:
+        names = ", ".join(dict.fromkeys(_uid_name(abstract) for abstract, _ in contexts))
+        return PeerError(Trouble.UNSUPPORTED, f"Peer {peer} does not take {names}.")
+    if connected:
+        return PeerError(
+            Trouble.SILENT,
+            f"Peer {peer} took the connection but made no association within {peer.timeouts.association:g} s.",
+        )
+    why = "it hung up at once"
     try:
+        # pynetdicom keeps the reason to itself, so the question is put once more.
         with socket.create_connection((peer.host, peer.port), timeout=peer.timeouts.connect):
             pass
     except OSError as error:
         why = error.strerror or str(error) or "no answer"
-        return PeerError(Trouble.UNREACHABLE, f"Peer {peer} cannot be reached: {why}.")
-    return PeerError(
-        Trouble.SILENT,
-        f"Peer {peer} took the connection but made no association within {peer.timeouts.association:g} s.",
-    )
+    return PeerError(Trouble.UNREACHABLE, f"Peer {peer} cannot be reached: {why}.")
 
 
 def echo(peer: Peer) -> float:
@@ -249,8 +257,6 @@ def echo(peer: Peer) -> float:
     """
     start = time.perf_counter()
     with call(peer, [(VERIFICATION, EXPLICIT_LE), (VERIFICATION, IMPLICIT_LE)]) as line:
-        if not line.association.accepted_contexts:
-            raise PeerError(Trouble.UNSUPPORTED, f"Peer {peer} does not answer C-ECHO.")
         line._checked(line.association.send_c_echo(line.next_message_id()))
     return time.perf_counter() - start
 
@@ -321,7 +327,12 @@ def send(paths: Sequence[Path], peer: Peer, progress: Progress | None = None) ->
                                 raise
                         waiting.pop(0)
                         report()
-            except PeerError:
+            except PeerError as error:
+                if error.trouble is Trouble.UNSUPPORTED:
+                    failed += [(obj.source, str(error)) for obj in batch]
+                    del waiting[: len(batch)]
+                    report()
+                    continue
                 refusals += 1
                 if (not sent and not failed) or refusals > 1:
                     raise
