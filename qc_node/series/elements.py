@@ -10,6 +10,7 @@ deflated, broken lengths, UN of undefined length) goes to pydicom instead, which
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import warnings
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.config import IGNORE
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID
 
@@ -171,10 +173,12 @@ def scan(path: Path) -> RawHeader:
         The file cannot be opened, or holds no DICOM object.
     """
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise NotDicom(f"{path} cannot be opened ({error.strerror}).") from None
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise NotDicom(f"{path} is no regular file.")
         return _walk(path, _Window(fd))
     except (_Puzzled, struct.error, IndexError):
         return _scan_with_pydicom(path)
@@ -354,7 +358,9 @@ def transfer_syntax(ds: pydicom.Dataset) -> str:
     """Transfer Syntax UID (0002,0010), or what the encoding of a file without one amounts to."""
     meta = getattr(ds, "file_meta", None)
     try:
-        stated = str(meta.TransferSyntaxUID) if meta is not None and "TransferSyntaxUID" in meta else ""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stated = str(meta.TransferSyntaxUID) if meta is not None and "TransferSyntaxUID" in meta else ""
     except Exception:
         stated = ""
     if stated:
@@ -367,5 +373,5 @@ def transfer_syntax(ds: pydicom.Dataset) -> str:
 
 def syntax_name(uid: str) -> str:
     """The name of a transfer syntax for a sentence, with the UID where it has none."""
-    name = UID(uid).name if uid else "unknown"
+    name = UID(uid, validation_mode=IGNORE).name if uid else "unknown"
     return name if name != uid else f"transfer syntax {uid}"

@@ -16,13 +16,20 @@ Vector = tuple[float, ...]
 
 def text_of(raw: RawHeader, tag: int) -> str:
     """Identifiers and code strings, trimmed; bytes outside ASCII stay distinguishable."""
-    return raw.values.get(tag, b"").decode("latin-1").strip(" \0")
+    text = raw.values.get(tag, b"").decode("latin-1").strip(" \0")
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def code_of(raw: RawHeader, tag: int) -> str:
+    """A code string (CS) in capitals; empty when the value cannot be one, so junk never shows in a sentence."""
+    text = text_of(raw, tag).upper()
+    return text if len(text) <= 16 and "?" not in text else ""
 
 
 def texts_of(raw: RawHeader, tag: int) -> tuple[str, ...]:
     """The values of a multi-valued code string in capitals."""
     value = text_of(raw, tag)
-    return tuple(part.strip(" \0").upper() for part in value.split("\\")) if value else ()
+    return tuple(part.strip().upper()[:64] for part in value.split("\\")) if value else ()
 
 
 def decimals_of(raw: RawHeader, tag: int, count: int) -> Vector | None:
@@ -137,7 +144,7 @@ def instance_of(raw: RawHeader) -> Instance:
             rows,
             columns,
             short_of(raw, 0x00280002) or 1,
-            text_of(raw, 0x00280004).upper(),
+            code_of(raw, 0x00280004),
             allocated,
             stored,
             stored - 1 if high is None else high,
@@ -147,7 +154,7 @@ def instance_of(raw: RawHeader) -> Instance:
     return Instance(
         raw=raw,
         ref=InstanceRef(text_of(raw, 0x00080016), text_of(raw, 0x00080018)),
-        modality=text_of(raw, 0x00080060).upper(),
+        modality=code_of(raw, 0x00080060),
         manufacturer=text_of(raw, 0x00080070).upper(),
         patient_id=text_of(raw, 0x00100020),
         patient_name=text_of(raw, 0x00100010),

@@ -8,10 +8,12 @@ clearly that it is something else, and the sentence names that tag.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydicom import Dataset
+from pydicom.config import IGNORE
 from pydicom.uid import UID
 
 from qc_node.domain import HeaderClaims, Stage
@@ -60,10 +62,16 @@ def route(opened: OpenedSeries) -> Route:
     No verdict is spoken about a skipped series.  Whether the pixels form a volume is not asked here:
     :meth:`~qc_node.series.volume.OpenedSeries.volume` says so.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about values that are read here and taken as absent
+        return _route(opened)
+
+
+def _route(opened: OpenedSeries) -> Route:
     header = opened.header
     sop = opened.instances[0].sop_class_uid or text_of(header, "SOPClassUID") or ""
     if sop and sop not in _IMAGE_SOP:
-        name = UID(sop).name
+        name = UID(sop, validation_mode=IGNORE).name
         return _skip(
             "SOP Class UID (0008,0016)", name if name != sop else f"{sop}, which is unknown", "no CT or MR image"
         )

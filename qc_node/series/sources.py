@@ -184,7 +184,9 @@ def _collect(path: Path, pile: _Pile, archives: list[Path], seen: Callable[[], N
         subfolders.sort()
         for name in sorted(names):
             file = Path(folder, name)
-            if is_archive(file):
+            if not file.is_file():
+                others += 1  # a dangling link, a socket, a pipe that would never end
+            elif is_archive(file):
                 archives.append(file)
                 before -= 1
             elif not pile.add(file, str(file), named=False):
@@ -213,7 +215,7 @@ class _Pile:
 
     def add(self, path: Path, source: str, named: bool) -> bool:
         """Put a file where it belongs; a file that is `named` by the caller must be an image."""
-        if is_nifti(path):
+        if is_nifti(path) and (path.is_file() or not path.exists()):
             self._nifti.append((path, source))
             self._count += 1
             return True

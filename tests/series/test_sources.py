@@ -214,7 +214,7 @@ def test_a_gzipped_dicom_file_is_read(tmp_path: Path) -> None:
     for p in paths:
         packed.append(tmp_path / f"{p.name}.gz")
         packed[-1].write_bytes(gzip.compress(p.read_bytes()))
-    instances, volume = [(s.instances, s.volume()) for s in find_series(packed)][0]
+    instances, volume = next((s.instances, s.volume()) for s in find_series(packed))
     assert instances == 3 and volume.shape == (3, 8, 8)
 
 
@@ -232,14 +232,31 @@ def test_what_is_not_there_and_what_holds_nothing(tmp_path: Path) -> None:
     assert "nowhere" in told and "holds no file" in told and "neither DICOM nor NIfTI" in told and "a.txt" in told
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_folder_is_one_sentence(tmp_path: Path) -> None:
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0)
-    try:
-        assert "locked" in sentences(found(tmp_path))[0]
-    finally:
-        locked.chmod(0o700)
+def test_an_unreadable_folder_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_series(tmp_path / "good", voxels((2, 8, 8)))
+    (tmp_path / "locked").mkdir()
+    scandir = os.scandir
+
+    def forbid(path: str) -> object:  # root may read everything, so a mode of 0 would not do
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbid)
+    series = found(tmp_path)
+    assert [s.instances for s in series] == [2, 0]
+    assert sentences(series) == [f"{tmp_path / 'locked'} cannot be read (Permission denied)."]
+
+
+@pytest.mark.timeout(10)
+def test_pipes_and_dangling_links_are_not_waited_for(tmp_path: Path) -> None:
+    make_series(tmp_path / "in", voxels((2, 8, 8)))
+    for name in ("in/pipe", "in/pipe.zip", "in/pipe.nii"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "in" / "link.dcm").symlink_to("/nowhere")
+    assert [(s.instances, s.error) for s in found(tmp_path / "in")] == [(2, None)]
+    for name in ("pipe", "pipe.zip", "pipe.nii"):
+        assert len(sentences(found(tmp_path / "in" / name))) == 1
 
 
 def test_stated_modality_of_nifti(tmp_path: Path) -> None:
