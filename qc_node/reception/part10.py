@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 
 from qc_node.reception.header import HeaderError, ScanError, scan
@@ -29,6 +30,14 @@ def encode_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: 
         + _short(0x16, b"AE", calling_ae.encode("latin-1", "replace")[:16], b" ")
     )
     return bytes(128) + b"DICM" + struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(group)) + group
+
+
+def look_into(fd: int) -> memoryview:
+    """The bytes of an open file without reading them; raises :class:`ValueError` when it is empty.
+
+    The mapping ends with the last view of it: closing it by hand fails while a traceback still holds a slice.
+    """
+    return memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
 
 
 def read_head(data: memoryview) -> tuple[dict[int, str], int]:

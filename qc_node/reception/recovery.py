@@ -6,8 +6,6 @@ but it need not: the file is complete, so it is adopted.
 
 from __future__ import annotations
 
-import mmap
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,25 +37,24 @@ def _adopt(spool: Spool, ledger: Ledger, name: str, at: float) -> bool:
     path = spool.path(name)
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
-                meta, start = part10.read_head(data)
-                syntax = meta.get(part10.TRANSFER_SYNTAX_UID, "")
-                facts = header.facts(data, syntax, start)
-                request = Request(
-                    meta.get(part10.SOP_CLASS_UID, ""), meta.get(part10.SOP_INSTANCE_UID, ""), syntax,
-                    meta.get(part10.SOURCE_AE_TITLE, ""),
-                )  # fmt: skip
-                refusal = header.check(facts, request.sop_class_uid, request.sop_instance_uid)
-                if refusal is not None:
-                    raise HeaderError(refusal[1])
+            data = part10.look_into(file.fileno())
+        meta, start = part10.read_head(data)
+        syntax = meta.get(part10.TRANSFER_SYNTAX_UID, "")
+        facts = header.facts(data, syntax, start)
+        request = Request(
+            meta.get(part10.SOP_CLASS_UID, ""), meta.get(part10.SOP_INSTANCE_UID, ""), syntax,
+            meta.get(part10.SOURCE_AE_TITLE, ""),
+        )  # fmt: skip
+        refusal = header.check(facts, request.sop_class_uid, request.sop_instance_uid)
+        if refusal is not None:
+            raise HeaderError(refusal[1])
     except (HeaderError, ValueError) as error:
         _put_away(spool, ledger, path, name, str(error), at)
         return False
     if ledger.instances.known(facts.sop_instance_uid):
         spool.remove(name)  # the same instance is stored under another series; this copy was never answered
         return False
-    ledger.instances.add([received(facts, request, name, size, at)])
+    ledger.instances.add([received(facts, request, name, len(data), at)])
     return True
 
 

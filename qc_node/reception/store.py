@@ -8,7 +8,6 @@ comes first (group commit), so eight senders pay for little more than one sync o
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import sqlite3
 import threading
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from qc_node.ledger import Ledger, Received
 from qc_node.reception import expected, header
 from qc_node.reception.header import Facts, HeaderError
-from qc_node.reception.part10 import encode_head
+from qc_node.reception.part10 import encode_head, look_into
 from qc_node.spool import Spool, TempFile, fsync_folder
 
 SUCCESS = 0x0000
@@ -219,16 +218,17 @@ class Incoming:
 
     def _finish(self, temp: TempFile) -> Outcome:
         request, store = self._request, self._store
-        with mmap.mmap(temp.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
-            facts: Facts | None = None
-            try:
-                facts = header.facts(data, request.transfer_syntax_uid, self._head)
-                refusal = header.check(facts, request.sop_class_uid, request.sop_instance_uid)
-            except HeaderError as error:
-                refusal = (CANNOT_UNDERSTAND, str(error))
-            if refusal is not None:
-                store.quarantine(data, refusal[1], request.calling_ae)
-                return Outcome(*refusal, self.bytes, facts)
+        data = look_into(temp.fileno())
+        facts: Facts | None = None
+        try:
+            facts = header.facts(data, request.transfer_syntax_uid, self._head)
+            refusal = header.check(facts, request.sop_class_uid, request.sop_instance_uid)
+        except HeaderError as error:
+            refusal = (CANNOT_UNDERSTAND, str(error))
+        if refusal is not None:
+            store.quarantine(data, refusal[1], request.calling_ae)
+            return Outcome(*refusal, self.bytes, facts)
+        del data
         assert facts is not None
         done = Outcome(SUCCESS, bytes=self.bytes, facts=facts)
         if store.ledger.instances.known(facts.sop_instance_uid):
