@@ -1,9 +1,10 @@
 """From measured damage to grades, and from what was measured on an image to certain verdicts.
 
 The cut-offs were set by looking at ladders of damage on three training heads and committed on 2026-11-20
-(16:55 UTC) before any network was trained or evaluated.  They follow the words of the paper's protocol (Bottani et al. 2022, section 2.3.1): grade 1 "structures still
-distinguishable", grade 2 "difficult to distinguish"; between two grades lies a grey zone in which two
-careful people would disagree.  Training leaves the zone out; every evaluation reports with and without it.
+(16:52 UTC), before any network was trained or evaluated.  They follow the words of the paper's protocol
+(Bottani et al. 2022, section 2.3.1): grade 1 "structures still distinguishable", grade 2 "difficult to
+distinguish"; between two grades lies a grey zone in which two careful people would disagree.  Training
+leaves the zone out; every evaluation reports with and without it.
 
 Damage is measured on the central slices at 1 mm, inside the brain, against the clean twin:
 

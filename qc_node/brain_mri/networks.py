@@ -9,6 +9,7 @@ Every network maps a batch to logits; none applies a softmax.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class Conv5FC3(nn.Module):
         channels = (1, 8, 16, 32, 64, 128)
         blocks: list[nn.Module] = []
         sizes = list(shape)
-        for c_in, c_out in zip(channels, channels[1:], strict=False):
+        for c_in, c_out in pairwise(channels):
             blocks += [nn.Conv3d(c_in, c_out, 3, padding=1), nn.BatchNorm3d(c_out), nn.ReLU(), PadMaxPool3d()]
             sizes = [-(-s // 2) for s in sizes]
         self.features = nn.Sequential(*blocks)
@@ -91,7 +92,7 @@ class ResNet3D(nn.Module):
         channels = (1, 8, 16, 32, 64, 128)
         blocks: list[nn.Module] = []
         sizes = list(shape)
-        for c_in, c_out in zip(channels, channels[1:], strict=False):
+        for c_in, c_out in pairwise(channels):
             blocks += [_ResBlock3d(c_in, c_out), nn.MaxPool3d(3, 2)]
             sizes = [(s - 3) // 2 + 1 for s in sizes]
         self.features = nn.Sequential(*blocks)
@@ -215,17 +216,18 @@ class _ResBlock2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm2(self.conv2(functional.relu(self.norm1(self.conv1(x)))))
-        return functional.relu(y + self.shortcut(functional.avg_pool2d(x, 2)))
+        return functional.relu(y + self.shortcut(functional.avg_pool2d(x, 2, ceil_mode=True)))
 
 
 class TriplanarNet(nn.Module):
     """The shipped network: one 2D trunk over central slices of three planes at 1 mm, several questions.
 
-    Raters of the paper decided on three central slices; so does this network, on a few more of them.
-    Each slice goes through the same small residual trunk (first layers at full resolution, because noise
-    and ringing live there), is summarised by mean and standard deviation over the plane, and gets a learnt
-    offset for its plane.  Mean and maximum over the slices feed one linear head per question.  The number
-    of slices is free, so training sees random subsets.
+    Raters of the paper decided on three central slices; so does this network, on nine of them.  A fixed
+    Haar transform turns each slice into four planes of half the size without losing anything: the mean,
+    where anatomy lives, and three differences of neighbours, where noise and ringing live.  Then the same
+    small residual trunk sees every slice; mean and spread over the plane, early and late in the trunk,
+    summarise it, and each plane has a learnt offset.  Mean and maximum over the slices feed one linear
+    head per question.  The number of slices is free, so training sees random subsets.
 
     Related: DARQ (three slices, shared ResNet-18), Loizillon et al. 2024 (one head per artefact).
 
@@ -234,18 +236,16 @@ class TriplanarNet(nn.Module):
     heads
         Outputs per question, for example ``{"gadolinium": 2, "motion": 3}``.
     width
-        Channels of the four residual stages.
+        Channels of the stem and of three residual stages.
     """
 
     def __init__(
-        self, heads: dict[str, int], width: Sequence[int] = (16, 32, 64, 96), embedding: int = 96
+        self, heads: dict[str, int], width: Sequence[int] = (24, 40, 64, 96), embedding: int = 96
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
-        channels = (8, *width)
-        self.trunk = nn.Sequential(*(_ResBlock2d(a, b) for a, b in zip(channels, channels[1:], strict=False)))
-        n_fine = width[1]
-        self.project = nn.Linear(2 * width[-1] + 2 * n_fine, embedding)
+        self.stem = nn.Sequential(nn.Conv2d(4, width[0], 3, 2, 1, bias=False), nn.BatchNorm2d(width[0]), nn.ReLU())
+        self.trunk = nn.Sequential(*(_ResBlock2d(a, b) for a, b in pairwise(width)))
+        self.project = nn.Linear(2 * (width[0] + width[1] + width[-1]), embedding)
         self.plane = nn.Embedding(3, embedding)
         self.dropout = nn.Dropout(0.2)
         self.heads = nn.ModuleDict({name: nn.Linear(2 * embedding, n) for name, n in heads.items()})
@@ -253,12 +253,12 @@ class TriplanarNet(nn.Module):
     def embed(self, slices: Tensor, planes: Tensor) -> Tensor:
         """Slices ``(B, S, H, W)`` with plane numbers ``(S,)`` or ``(B, S)`` -> ``(B, 2 * embedding)``."""
         b, s, h, w = slices.shape
-        x = self.stem(slices.reshape(b * s, 1, h, w))
-        fine = self.trunk[1](self.trunk[0](x))
-        coarse = self.trunk[3](self.trunk[2](fine))
+        fine = self.stem(haar(slices.reshape(b * s, h, w)))
+        middle = self.trunk[0](fine)
+        coarse = self.trunk[2](self.trunk[1](middle))
         # Mean says what is there; spread over the plane says how unevenly, which is what noise floors,
         # ghosts and enhancing vessels differ in.
-        parts = [f(t) for t in (fine, coarse) for f in (_plane_mean, _plane_spread)]
+        parts = [f(t) for t in (fine, middle, coarse) for f in (_plane_mean, _plane_spread)]
         e = functional.relu(self.project(torch.cat(parts, 1)).reshape(b, s, -1) + self.plane(planes))
         return torch.cat([e.mean(1), e.amax(1)], 1)
 
@@ -266,6 +266,18 @@ class TriplanarNet(nn.Module):
         """Logits per question; see :meth:`embed` for the input."""
         e = self.dropout(self.embed(slices, planes))
         return {name: head(e) for name, head in self.heads.items()}
+
+
+def haar(x: Tensor) -> Tensor:
+    """Orthogonal Haar transform of ``(N, H, W)`` with even sides -> ``(N, 4, H / 2, W / 2)``.
+
+    The first plane is twice the local mean; the others are differences along rows, columns and both,
+    here enlarged four times so that all four have about the same range in a clean image.
+    """
+    a, b = x[:, 0::2, 0::2], x[:, 0::2, 1::2]
+    c, d = x[:, 1::2, 0::2], x[:, 1::2, 1::2]
+    mean = (a + b + c + d) / 2
+    return torch.stack([mean, 2 * (a - b + c - d), 2 * (a + b - c - d), 2 * (a - b - c + d)], 1)
 
 
 def _plane_mean(x: Tensor) -> Tensor:

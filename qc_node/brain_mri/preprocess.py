@@ -43,12 +43,12 @@ CANVAS = 208
 ORIGIN_RAS = (-104.0, -119.0, -104.0)
 """Lowest corner of the canvas."""
 SLICES_RAS: tuple[tuple[str, tuple[float, ...]], ...] = (
-    ("axial", (-40.0, -18.0, 2.0, 22.0, 42.0)),
-    ("coronal", (-72.0, -46.0, -20.0, 6.0, 34.0)),
-    ("sagittal", (-38.0, -20.0, -2.0, 16.0, 36.0)),
+    ("axial", (-22.0, 6.0, 34.0)),
+    ("coronal", (-52.0, -20.0, 14.0)),
+    ("sagittal", (-24.0, -2.0, 20.0)),
 )
 """Planes and slice positions in mm (RAS, as anatomists write them)."""
-CENTRAL = {"axial": 2, "coronal": 2, "sagittal": 2}
+CENTRAL = {"axial": 1, "coronal": 1, "sagittal": 1}
 """Index of the mid-plane slice within its plane, for the thumbnails."""
 
 RECIPE: dict[str, Any] = {
@@ -85,6 +85,8 @@ class AverageHead:
     """Points (n, 3) in what is head but not brain (skull and scalp above the ears), 4 mm apart."""
     brain_rim_points: Tensor
     """Points (n, 3) anywhere in the brain, 4 mm apart: what the image has to cover."""
+    ventricle_points: Tensor
+    """Points (n, 3) in the lateral ventricles, 2 mm apart."""
 
 
 def load_average_head(directory: Path) -> AverageHead:
@@ -121,6 +123,7 @@ def average_head(channels: FloatArray, affine: Matrix) -> AverageHead:
         _points((brain > 0.97) & (ventricle < 0.1) & coarse, affine),
         _points((head > 0.9) & (brain < 0.02) & (z > 0) & coarse, affine),
         _points((brain > 0.6) & coarse, affine),
+        _points(ventricle > 0.75, affine),
     )
 
 
@@ -207,7 +210,7 @@ def starts_of(small: reg.Grid, upside_down: bool = False) -> list[Matrix]:
             add(np.array([0.0, 18.0, 8.0]), middle, turn)
         return out
     for dz in (0.0, -22.0, 18.0):
-        add(anchor_average, top + [0.0, 0.0, dz], (0.0, 0.0, 0.0))
+        add(anchor_average, top + np.array([0.0, 0.0, dz]), (0.0, 0.0, 0.0))
     for pitch in (-18.0, 18.0):
         add(anchor_average, top, (pitch, 0.0, 0.0))
     add(np.array([0.0, 18.0, 8.0]), middle, (0.0, 0.0, 0.0))

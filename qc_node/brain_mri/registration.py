@@ -199,7 +199,7 @@ def refine(
             right[:9] -= strength * pull
         try:
             step = torch.linalg.solve(normal, right)[:n_params].numpy()
-        except torch.linalg.LinAlgError:
+        except RuntimeError:  # torch's LinAlgError: singular
             return current
         if not np.isfinite(step).all():
             return current

@@ -78,7 +78,9 @@ def of_map(item: data.Item, priors: synthesis.Priors, head: preprocess.AverageHe
     image = synthesis.paint(labels, *synthesis.class_tables(priors, None), None)
     alignment = preprocess.align(reg.Grid(image, affine), head.targets)
     white = synthesis.is_in(labels, synthesis.WHITE).astype(np.float16)
-    grey = synthesis.is_in(labels, synthesis.CORTEX + (8, 47)).astype(np.float16)
+    # Deep nuclei lie between cortex and white matter, and are left out of the measured level (below 0.9).
+    deep = synthesis.is_in(labels, (10, 11, 12, 13, 49, 50, 51, 52, 26, 58))
+    grey = (synthesis.is_in(labels, (*synthesis.GREY[:4], 17, 18, 53, 54)) + 0.6 * deep).astype(np.float16)
     return Anatomy(item.person, "map", None, labels, white, grey, affine, alignment.matrix)
 
 
@@ -165,7 +167,7 @@ def bend(
     model: Anatomy, priors: synthesis.Priors, fixed: reg.Grid, matrix: Matrix, brain_only: bool
 ) -> npt.NDArray[np.int16]:
     """Labels of `model` bent onto `fixed`, on the grid of `fixed`."""
-    import SimpleITK as sitk
+    import SimpleITK
 
     labels = model.labels
     if brain_only:
@@ -174,33 +176,35 @@ def bend(
     painted /= float(np.median(painted[model.white > 0.5]))
     moving = _to_sitk(painted, model.affine)
     target = _to_sitk(np.clip(fixed.values, 0, 1.6), fixed.affine)
-    affine = sitk.AffineTransform(3)
+    affine = SimpleITK.AffineTransform(3)
     to_model = model.matrix @ np.linalg.inv(matrix)
     affine.SetMatrix(to_model[:3, :3].reshape(-1).tolist())
     affine.SetTranslation(to_model[:3, 3].tolist())
     size = [int(np.ceil(n * s / 2.5)) for n, s in zip(target.GetSize(), target.GetSpacing(), strict=True)]
     spacing = [n * s / m for n, s, m in zip(target.GetSize(), target.GetSpacing(), size, strict=True)]
-    smooth = sitk.SmoothingRecursiveGaussian(target, 1.2)
-    coarse = sitk.Resample(smooth, size, sitk.Transform(), sitk.sitkLinear, target.GetOrigin(), spacing,
+    smooth = SimpleITK.SmoothingRecursiveGaussian(target, 1.2)
+    coarse = SimpleITK.Resample(smooth, size, SimpleITK.Transform(), SimpleITK.sitkLinear, target.GetOrigin(), spacing,
                            target.GetDirection())  # fmt: skip
-    moved = sitk.Resample(sitk.SmoothingRecursiveGaussian(moving, 1.2), coarse, affine, sitk.sitkLinear)
-    moved = sitk.HistogramMatching(moved, coarse, 128, 10, True)
-    demons = sitk.FastSymmetricForcesDemonsRegistrationFilter()
+    moved = SimpleITK.Resample(
+        SimpleITK.SmoothingRecursiveGaussian(moving, 1.2), coarse, affine, SimpleITK.sitkLinear
+    )
+    moved = SimpleITK.HistogramMatching(moved, coarse, 128, 10, True)
+    demons = SimpleITK.FastSymmetricForcesDemonsRegistrationFilter()
     demons.SetNumberOfIterations(60)
     demons.SetSmoothDisplacementField(True)
     demons.SetStandardDeviations(1.6)
     demons.SetNumberOfThreads(1)
     field = demons.Execute(coarse, moved)
-    chain = sitk.CompositeTransform([affine, sitk.DisplacementFieldTransform(field)])
-    bent = sitk.Resample(_to_sitk(model.labels.astype(np.float32), model.affine), target, chain,
-                         sitk.sitkNearestNeighbor)  # fmt: skip
-    return np.asarray(sitk.GetArrayFromImage(bent), dtype=np.int16)
+    chain = SimpleITK.CompositeTransform([affine, SimpleITK.DisplacementFieldTransform(field)])
+    bent = SimpleITK.Resample(_to_sitk(model.labels.astype(np.float32), model.affine), target, chain,
+                         SimpleITK.sitkNearestNeighbor)  # fmt: skip
+    return np.asarray(SimpleITK.GetArrayFromImage(bent), dtype=np.int16)
 
 
 def _to_sitk(values: npt.NDArray[Any], affine: Matrix) -> Any:
-    import SimpleITK as sitk
+    import SimpleITK
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(values, dtype=np.float32))
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values, dtype=np.float32))
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(affine[:3, 3].tolist())

@@ -100,18 +100,18 @@ def resample(volume: FloatArray, matrix: npt.NDArray[np.float64], shape: Sequenc
 
     Trilinear, air outside.  SimpleITK, because it is five times faster than the alternatives on one core.
     """
-    import SimpleITK as sitk
+    import SimpleITK
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume, dtype=np.float32))
-    transform = sitk.AffineTransform(3)
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(volume, dtype=np.float32))
+    transform = SimpleITK.AffineTransform(3)
     transform.SetMatrix(matrix[:3, :3].reshape(-1).tolist())
     transform.SetTranslation(matrix[:3, 3].tolist())
-    resampler = sitk.ResampleImageFilter()
+    resampler = SimpleITK.ResampleImageFilter()
     resampler.SetNumberOfThreads(1)
     resampler.SetSize([int(n) for n in reversed(shape)])
     resampler.SetTransform(transform)
-    resampler.SetInterpolator(sitk.sitkLinear)
-    return np.asarray(sitk.GetArrayFromImage(resampler.Execute(image)), dtype=np.float32)
+    resampler.SetInterpolator(SimpleITK.sitkLinear)
+    return np.asarray(SimpleITK.GetArrayFromImage(resampler.Execute(image)), dtype=np.float32)
 
 
 def posed(

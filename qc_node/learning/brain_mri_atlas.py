@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import linalg
 
 from qc_node.brain_mri import preprocess
 from qc_node.brain_mri import registration as reg
@@ -100,10 +99,10 @@ def build(shared: Path, out: Path, rounds: int = 3) -> dict[str, Any]:
     targets = preprocess.targets_of(average.numpy(), frame())
     images = [s[0] for s in stacks]
     correlations = {}
-    for person, values, affine in heads:
-        alignment = preprocess.align(reg.Grid(values[0].numpy(), affine), targets)
+    for person, voxels, grid_affine in heads:
+        alignment = preprocess.align(reg.Grid(voxels[0].numpy(), grid_affine), targets)
         correlations[person] = round(alignment.ncc, 3)
-        head = _resample(values, affine, points, alignment.matrix)[0]
+        head = _resample(voxels, grid_affine, points, alignment.matrix)[0]
         white = head[(average[2] > 0.7) & (head > 0)]
         images.append((head / white.median()).clamp(0, 2.0))
     average[0] = torch.stack(images).mean(0)
@@ -137,7 +136,7 @@ def _resample(
 def _align(
     values: npt.NDArray[np.float32],
     affine: npt.NDArray[np.float64],
-    targets: list[reg.Target],
+    targets: tuple[reg.Target, reg.Target],
     start: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
     matrix = start

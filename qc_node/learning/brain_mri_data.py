@@ -114,10 +114,10 @@ def scanner_of(person: str) -> str | None:
 
 def read_image(path: Path) -> domain.Volume:
     """A NIfTI file as :class:`domain.Volume` (the NIfTI world is RAS; SimpleITK hands out LPS)."""
-    import SimpleITK as sitk
+    import SimpleITK
 
-    image = sitk.ReadImage(str(path))
-    return domain.Volume(sitk.GetArrayFromImage(image), affine_of(image), modality="MR")
+    image = SimpleITK.ReadImage(str(path))
+    return domain.Volume(SimpleITK.GetArrayFromImage(image), affine_of(image), modality="MR")
 
 
 def affine_of(image: object) -> npt.NDArray[np.float64]:
@@ -131,10 +131,10 @@ def affine_of(image: object) -> npt.NDArray[np.float64]:
 
 def read_labels(path: Path) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
     """A label map ``(K, J, I)``, cropped to the head with a margin, in LPS order, and its affine."""
-    import SimpleITK as sitk
+    import SimpleITK
 
-    image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
-    labels = sitk.GetArrayFromImage(image).astype(np.int16)
+    image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
+    labels = SimpleITK.GetArrayFromImage(image).astype(np.int16)
     affine = affine_of(image)
     margin = 12
     low, high = [], []

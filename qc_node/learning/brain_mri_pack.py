@@ -31,6 +31,7 @@ from qc_node.learning import brain_mri_synthesis as synthesis
 
 FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
+Slices = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,6 @@ class Row:
     motion: float | None
     contrast: float | None
     noise: float | None
-    own_noise: float | None
     native: bool
     """Sampled on the person's own grid (not re-acquired)."""
 
@@ -55,7 +55,7 @@ class Row:
 class Acquisition:
     """An image on an acquisition grid and how it lies to the average head and to its source."""
 
-    image: FloatArray
+    images: tuple[FloatArray, ...]
     affine: Matrix
     matrix: Matrix
     """Average head -> this image."""
@@ -63,7 +63,9 @@ class Acquisition:
     """This image -> the person's own grid, mm."""
 
 
-def acquire(anatomy: anatomy_module.Anatomy, image: FloatArray, rng: np.random.Generator) -> Acquisition:
+def acquire(
+    anatomy: anatomy_module.Anatomy, images: tuple[FloatArray, ...], rng: np.random.Generator
+) -> Acquisition:
     """Scan a person on a new grid: orientation, resolution, field of view, pose, size of the head."""
     source_spacing = np.linalg.norm(anatomy.affine[:3, :3], axis=0)
     low = max(0.95, 0.85 * float(source_spacing.min()))
@@ -102,18 +104,16 @@ def acquire(anatomy: anatomy_module.Anatomy, image: FloatArray, rng: np.random.G
     affine[:3, 3] = centre - affine[:3, :3] @ ((shape - 1) / 2)
     to_source = anatomy.matrix @ np.linalg.inv(matrix)
     index_to_index = np.linalg.inv(anatomy.affine) @ to_source @ affine
-    resampled = artefacts.resample(image, index_to_index, tuple(int(n) for n in shape[::-1]))
+    size_kji = tuple(int(n) for n in shape[::-1])
+    resampled = tuple(artefacts.resample(image, index_to_index, size_kji) for image in images)
     return Acquisition(resampled, affine, matrix, to_source)
 
 
-def _head_mask(image: FloatArray, threshold: float) -> npt.NDArray[np.bool_]:
-    """Rough mask of the head with a rim, in blocks of four voxels."""
-    from scipy import ndimage
-
-    coarse = functional.avg_pool3d(torch.from_numpy(image)[None, None], 4, ceil_mode=True)[0, 0].numpy()
-    mask = ndimage.binary_dilation(ndimage.binary_closing(coarse > threshold, iterations=2), iterations=1)
-    fine = mask.repeat(4, 0).repeat(4, 1).repeat(4, 2)
-    return np.asarray(fine[: image.shape[0], : image.shape[1], : image.shape[2]])
+def _brain_mask(head: preprocess.AverageHead, points: torch.Tensor) -> npt.NDArray[np.bool_]:
+    """Which slice points lie well inside the average brain."""
+    channels = torch.from_numpy(np.ascontiguousarray(head.channels[[1, 4]]))
+    values, _ = reg.sample(channels, head.affine, points.reshape(-1, 3))
+    return np.asarray(((values[0] > 0.97) & (values[1] < 0.1)).reshape(points.shape[:3]).numpy())
 
 
 def registration_error(rng: np.random.Generator) -> Matrix:
@@ -142,170 +142,269 @@ class Simulator:
         self.weights = weights / weights.sum()
         self.priors = priors
         self.head = head
+        self.points = preprocess.slice_points()
+        self.scanner = Scanner(self.points)
+        self.brain_mask = _brain_mask(head, self.points)
 
-    def base(self, seed: int, variants: int = 2, person: int | None = None) -> list[tuple[Row, FloatArray]]:
+    def base(self, seed: int, person: int | None = None) -> list[tuple[Row, Slices]]:
         """Images of one base: rows and normalised slices."""
         rng = np.random.default_rng(seed)
         index = int(rng.choice(len(self.people), p=self.weights)) if person is None else person
         anatomy = self.people[index]
-        if rng.random() < 0.27:
-            return self._rejects(anatomy, rng, seed, variants)
-        return self._quality(anatomy, rng, seed, variants)
+        # A base of quality gives nine images, one of rejects two: six in ten bases, a quarter of the images.
+        return self._rejects(anatomy, rng, seed) if rng.random() < 0.6 else self._quality(anatomy, rng, seed)
 
     def _rejects(
-        self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int, variants: int
-    ) -> list[tuple[Row, FloatArray]]:
+        self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int
+    ) -> list[tuple[Row, Slices]]:
+        reason, grid = rejects.draw(anatomy, self.priors, rng)
+        matrix = preprocess.align(grid, self.head.targets).matrix
+        row = Row(anatomy.person, anatomy.kind, seed, reason, None, None, None, None, False)
         out = []
-        for _ in range(variants):
-            reason, grid = rejects.draw(anatomy, self.priors, rng)
-            slices = self.view(grid, preprocess.align(grid, self.head.targets).matrix)
-            out.append(
-                (Row(anatomy.person, anatomy.kind, seed, reason, None, None, None, None, None, False), slices)
-            )
+        for _ in range(2):
+            slices, inside = preprocess.sample_slices(grid, matrix @ registration_error(rng))
+            level, floor = _levels(slices, inside, self.brain_mask)
+            spoilt, _ = self.scanner.spoil(slices, inside, level, rng.uniform(0.0, 0.06), grid.affine, matrix, rng)
+            out.append((row, preprocess.normalise(spoilt, inside, level, floor)))
         return out
-
-    def view(self, grid: reg.Grid, matrix: Matrix) -> npt.NDArray[np.float16]:
-        """Slices as the reader makes them."""
-        return preprocess.network_slices(grid, matrix, self.head)
 
     def _quality(
-        self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int, variants: int
-    ) -> list[tuple[Row, FloatArray]]:
-        gadolinium = bool(rng.random() < 0.5)
-        grades = rng.integers(0, 3, 3)  # aimed at, per question; the measured damage decides
-        clean = rng.random() < 0.25
-        shares = ((0.85, 1.15), (0.28, 0.62), (-0.12, 0.25))[int(grades[1])]
-        share = 1.0 if clean else float(rng.uniform(*shares))
-        look = compose_module.Look(
-            gadolinium,
-            share,
-            float(np.exp(rng.normal(0, 0.12))) if rng.random() < 0.5 else 1.0,
-            float(rng.uniform(1.15, 2.3)),
-        )
-        image = compose_module.compose(anatomy, look, self.priors, rng)
+        self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int
+    ) -> list[tuple[Row, Slices]]:
+        """Still images with and without gadolinium, in many contrasts; then the same person moving."""
+        dose = float(rng.uniform(1.15, 2.3))
+        plain = compose_module.compose(anatomy, compose_module.Look(False), self.priors, rng)
+        agent = compose_module.compose(anatomy, compose_module.Look(True, dose=dose), self.priors, rng)
         native = anatomy.kind != "map" and rng.random() < 0.5
         if native:
-            scan = Acquisition(image, anatomy.affine, anatomy.matrix, np.eye(4))
+            scan = Acquisition((plain, agent), anatomy.affine, anatomy.matrix, np.eye(4))
         else:
-            scan = acquire(anatomy, image, rng)
-        still = scan.image
-        if rng.random() < 0.6:
-            still = artefacts.bias(still, rng, rng.uniform(0.03, 0.22))
-        moved, motion = still, 0.0
-        wants_motion = not clean and grades[0] > 0
-        small_motion = not clean and not wants_motion and rng.random() < 0.3
-        points = self._tissue_points(anatomy, scan)
-        if wants_motion or small_motion:
-            # Readout is never the slow axis; the slow axis is one of the two phase axes.
-            axis = int(rng.integers(0, 3))
-            low, high = (0.01, 0.08) if small_motion else (0.12, 0.5) if grades[0] == 1 else (0.4, 1.0)
-            severity = float(rng.uniform(low, high))
-            spacing = np.linalg.norm(scan.affine[:3, :3], axis=0)[::-1]
-            trajectory = artefacts.draw_trajectory(
-                still.shape[axis], severity, rng, artefacts.line_energy(still, axis)
+            scan = acquire(anatomy, (plain, agent), rng)
+        axis = int(rng.integers(0, 3))
+        images = (
+            tuple(_confound(image, axis, rng) for image in scan.images) if rng.random() < 0.15 else scan.images
+        )
+        out: list[tuple[Row, Slices]] = []
+        for _ in range(5):
+            error = registration_error(rng)
+            if rng.random() < 0.15:
+                error = np.linalg.inv(scan.matrix) @ self._registered(images[0], scan)
+            with_agent = int(rng.integers(0, 2))
+            tissues = self._tissues(anatomy, scan, error)
+            slices, inside = preprocess.sample_slices(
+                reg.Grid(images[with_agent], scan.affine), scan.matrix @ error
             )
-            moved = artefacts.move(still, tuple(spacing), axis, trajectory)
-        still_grid = reg.Grid(still, scan.affine)
-        matrix = scan.matrix
-        clean_slices, _ = preprocess.sample_slices(still_grid, matrix)
-        white, grey, brain = points
-        if moved is not still:
-            matrix = damage_module.realign(
-                reg.Grid(moved, scan.affine), still_grid, self.head.brain_points, scan.matrix
-            )
-            moved_slices, _ = preprocess.sample_slices(reg.Grid(moved, scan.affine), matrix)
-            motion = damage_module.motion_damage(moved_slices, clean_slices, white, grey, brain)
-        level, _ = damage_module.tissue_levels(clean_slices, white, grey)
-        contrast = damage_module.contrast_left(clean_slices, white, grey)
-        own = damage_module.own_noise(clean_slices, white, level)
-        moved_slices, _ = preprocess.sample_slices(reg.Grid(moved, scan.affine), matrix)
-        out = []
-        for n in range(variants):
-            grade = int(grades[2]) if n == 0 else int(rng.integers(0, 3))
-            noisy, noise = self._with_noise(
-                moved, moved_slices, scan, matrix, brain, level, 0 if clean else grade, rng
-            )
-            noisy = self._confound(noisy, anatomy, scan, rng)
-            grid = reg.Grid(noisy, scan.affine)
-            if rng.random() < 0.3:
-                used = preprocess.align(grid, self.head.targets).matrix
-            else:
-                used = matrix @ registration_error(rng)
-            row = Row(anatomy.person, anatomy.kind, seed, "ok", int(gadolinium), float(motion), float(contrast), noise,
-                      own, native)  # fmt: skip
-            out.append((row, self.view(grid, used)))
+            looked = _relook(slices, tissues, _draw_share(rng), rng)
+            out += self._expose(anatomy, scan, looked, inside, tissues, bool(with_agent), 0.0, seed, native, rng)
+        # One motion for one look; small motions too, so that grade 0 is not only "untouched".
+        with_agent = int(rng.integers(0, 2))
+        white, grey = self._native_tissues(anatomy, scan)
+        looked = _pull(images[with_agent], white, grey, _draw_share(rng), rng)
+        severity = float(rng.choice([rng.uniform(0.01, 0.1), rng.uniform(0.12, 0.5), rng.uniform(0.4, 1.0)],
+                                    p=[0.16, 0.42, 0.42]))  # fmt: skip
+        spacing = np.linalg.norm(scan.affine[:3, :3], axis=0)[::-1]
+        energy = artefacts.line_energy(looked, axis)
+        trajectory = artefacts.draw_trajectory(looked.shape[axis], severity, rng, energy)
+        moved = artefacts.move(looked, tuple(spacing), axis, trajectory)
+        still_grid, moved_grid = reg.Grid(looked, scan.affine), reg.Grid(moved, scan.affine)
+        matrix = damage_module.realign(moved_grid, still_grid, self.head.brain_points, scan.matrix)
+        tissues = self._tissues(anatomy, scan, np.eye(4))
+        still_slices, _ = preprocess.sample_slices(still_grid, scan.matrix)
+        moved_slices, _ = preprocess.sample_slices(moved_grid, matrix)
+        damage = damage_module.motion_damage(moved_slices, still_slices, *tissues)
+        contrast = damage_module.contrast_left(still_slices, tissues[0], tissues[1])
+        for _ in range(4):
+            error = registration_error(rng)
+            if rng.random() < 0.15:
+                error = np.linalg.inv(matrix) @ self._registered(moved, scan)
+            slices, inside = preprocess.sample_slices(moved_grid, matrix @ error)
+            tissues = self._tissues(anatomy, scan, error)
+            out += self._expose(anatomy, scan, slices, inside, tissues, bool(with_agent), damage, seed, native, rng,
+                                contrast)  # fmt: skip
         return out
 
-    def _tissue_points(
-        self, anatomy: anatomy_module.Anatomy, scan: Acquisition
+    def _expose(
+        self, anatomy: anatomy_module.Anatomy, scan: Acquisition, slices: FloatArray,
+        inside: npt.NDArray[np.bool_], tissues: tuple[FloatArray, FloatArray, FloatArray], gadolinium: bool,
+        motion: float, seed: int, native: bool, rng: np.random.Generator, contrast: float | None = None,
+    ) -> list[tuple[Row, Slices]]:  # fmt: skip
+        """Noise, bias field and storage of one image; measures what was done."""
+        white, grey, brain = tissues
+        level, _ = damage_module.tissue_levels(slices, white, grey)
+        if not level > 0:
+            return []
+        if contrast is None:
+            contrast = damage_module.contrast_left(slices, white, grey)
+        ranges = ((0.001, 0.03), (0.045, 0.11), (0.12, 0.32))[int(rng.choice(3, p=[0.42, 0.3, 0.28]))]
+        sigma = float(np.exp(rng.uniform(*np.log(ranges))))
+        spoilt, before = self.scanner.spoil(slices, inside, level, sigma, scan.affine, scan.matrix, rng)
+        noise = damage_module.noise_level(spoilt, before, brain, level)
+        spoilt = _store(spoilt, inside, rng)
+        top, floor = _levels(spoilt, inside, self.brain_mask)
+        row = Row(anatomy.person, anatomy.kind, seed, "ok", int(gadolinium), float(motion), float(contrast), noise,
+                  native)  # fmt: skip
+        return [(row, preprocess.normalise(spoilt, inside, top, floor))]
+
+    def _registered(self, image: FloatArray, scan: Acquisition) -> Matrix:
+        return preprocess.align(reg.Grid(image, scan.affine), self.head.targets).matrix
+
+    def _tissues(
+        self, anatomy: anatomy_module.Anatomy, scan: Acquisition, error: Matrix
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """White, grey and brain shares at the slice points."""
-        to_source = scan.to_source @ scan.matrix
-        stack = np.stack([anatomy.white, anatomy.grey]).astype(np.float32)
-        points = preprocess.slice_points()
-        m = torch.from_numpy(to_source).float()
-        flat = points.reshape(-1, 3) @ m[:3, :3].T + m[:3, 3]
-        values, inside = reg.sample(torch.from_numpy(stack), anatomy.affine, flat)
-        tissues = (values * inside).reshape(2, *points.shape[:3]).numpy()
-        return tissues[0], tissues[1], tissues.sum(0)
+        m = torch.from_numpy(scan.to_source @ scan.matrix @ error).float()
+        flat = self.points.reshape(-1, 3) @ m[:3, :3].T + m[:3, 3]
+        stack = torch.from_numpy(np.stack([anatomy.white, anatomy.grey]).astype(np.float32))
+        values, inside = reg.sample(stack, anatomy.affine, flat)
+        shares = (values * inside).reshape(2, *self.points.shape[:3]).numpy()
+        return shares[0], shares[1], shares.sum(0)
 
-    def _with_noise(
-        self, moved: FloatArray, before: FloatArray, scan: Acquisition, matrix: Matrix, brain: FloatArray,
-        level: float, grade: int, rng: np.random.Generator,
-    ) -> tuple[FloatArray, float]:  # fmt: skip
-        low, high = ((0.002, 0.045), (0.07, 0.17), (0.19, 0.5))[grade]
-        sigma = float(np.exp(rng.uniform(np.log(low), np.log(high)))) * level
-        # Interpolation to 1 mm averages noise of fine voxels away and leaves that of coarse ones.
-        spread = np.exp(artefacts.smooth_field(moved.shape, rng, 3, 0.25)) if rng.random() < 0.4 else None
-        noisy = artefacts.add_noise(moved, sigma, rng, spread)
+    def _native_tissues(self, anatomy: anatomy_module.Anatomy, scan: Acquisition) -> tuple[FloatArray, FloatArray]:
+        white, grey = anatomy.white.astype(np.float32), anatomy.grey.astype(np.float32)
+        if scan.images[0].shape == white.shape and np.array_equal(scan.affine, anatomy.affine):
+            return white, grey
+        index = np.linalg.inv(anatomy.affine) @ scan.to_source @ scan.affine
+        shape = scan.images[0].shape
+        return artefacts.resample(white, index, shape), artefacts.resample(grey, index, shape)
+
+
+def _draw_share(rng: np.random.Generator) -> float:
+    """Share of the white-grey difference that is left: three levels aimed at, the measure decides."""
+    low, high = ((0.85, 1.15), (0.28, 0.62), (-0.12, 0.25))[int(rng.choice(3, p=[0.45, 0.29, 0.26]))]
+    return float(rng.uniform(low, high))
+
+
+def _pull(
+    image: FloatArray, white: FloatArray, grey: FloatArray, share: float, rng: np.random.Generator
+) -> FloatArray:
+    """Pull white and grey matter together; works on volumes and on slices."""
+    w_level, g_level = damage_module.tissue_levels(image, white, grey)
+    if not np.isfinite(w_level - g_level):
+        return image
+    middle = g_level + rng.uniform(0.2, 0.9) * (w_level - g_level)
+    part = np.float32(1 - share)
+    return np.asarray(image + part * (white * (middle - w_level) + grey * (middle - g_level)), dtype=np.float32)
+
+
+def _relook(
+    slices: FloatArray, tissues: tuple[FloatArray, FloatArray, FloatArray], share: float, rng: np.random.Generator
+) -> FloatArray:
+    image = _pull(slices, tissues[0], tissues[1], share, rng)
+    if rng.random() < 0.4:
+        image = np.clip(image, 0, None) ** np.float32(np.exp(rng.normal(0, 0.15)))
+    if rng.random() < 0.06:
+        # Everything fades towards grey, air included: a window baked into the voxels.
+        image = image + np.float32(rng.uniform(0.2, 1.5)) * float(image[tissues[2] > 0.9].mean())
+    return image
+
+
+def _levels(
+    slices: FloatArray, inside: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_]
+) -> tuple[float, float]:
+    """White level and floor as the reader takes them, from the slices themselves."""
+    inner = slices[brain & inside]
+    level = float(np.quantile(inner[::7], 0.75)) if inner.size > 100 else float("nan")
+    return level, min(0.0, float(slices[::4, ::4, ::4].min()))
+
+
+def _confound(image: FloatArray, axis: int, rng: np.random.Generator) -> FloatArray:
+    """Artefacts outside the three questions, mild, on good and bad images alike."""
+    choice = rng.random()
+    if choice < 0.3:
+        return artefacts.ghost(image, axis, int(rng.integers(2, 5)), rng.uniform(0.02, 0.08))
+    if choice < 0.5:
+        return artefacts.spike(image, rng, rng.uniform(0.01, 0.04))
+    return artefacts.truncate_k_space(image, axis, rng.uniform(0.7, 0.95))
+
+
+def _store(slices: FloatArray, inside: npt.NDArray[np.bool_], rng: np.random.Generator) -> FloatArray:
+    """What happens to an image on its way into an archive: masked air, eight bits."""
+    from scipy import ndimage
+
+    if rng.random() < 0.2:
+        threshold = 0.12 * float(np.quantile(slices[inside][::11], 0.9))
+        small = functional.avg_pool2d(torch.from_numpy(slices)[None], 4)[0].numpy() > threshold
+        head = np.stack([ndimage.binary_fill_holes(ndimage.binary_closing(s, iterations=3)) for s in small])
+        slices = np.where(head.repeat(4, 1).repeat(4, 2), slices, 0.0).astype(np.float32)
+    if rng.random() < 0.25:
+        top = float(np.quantile(slices[inside][::11], rng.uniform(0.993, 0.9999)))
+        slices = np.round(np.clip(slices / max(top, 1e-6), 0, 1) * 255.0).astype(np.float32)
+    return slices
+
+
+class Scanner:
+    """Noise and receive field at the slice points.
+
+    Drawing noise for a whole volume to look at fifteen slices of it is waste.  The noise of the voxels
+    around each point comes from a bank of white complex noise, read with the same trilinear weights as the
+    image is (so fine voxels average it away and coarse ones keep it), at a random place and orientation.
+    """
+
+    def __init__(self, points: torch.Tensor, seed: int = 7, side: int = 176) -> None:
+        self.points = points.reshape(-1, 3)
+        self.shape = tuple(points.shape[:3])
+        bank = np.random.default_rng(seed).standard_normal((2, side, side, side), dtype=np.float32)
+        self.bank = torch.from_numpy(bank)[None]
+        self.side = side
+
+    def spoil(
+        self, slices: FloatArray, inside: npt.NDArray[np.bool_], level: float, sigma: float, affine: Matrix,
+        matrix: Matrix, rng: np.random.Generator,
+    ) -> tuple[FloatArray, FloatArray]:  # fmt: skip
+        """``(image with noise and bias, the same before the noise)``.
+
+        `sigma` is the SD of the interpolated noise over `level`; the voxels' own is about twice that.
+        """
+        before = slices
+        if rng.random() < 0.55:
+            before = before * np.exp(self._field(rng, rng.uniform(0.03, 0.2)))
+        index = np.linalg.inv(affine) @ matrix
+        turn = np.eye(3)[rng.permutation(3)] * rng.choice([-1, 1], 3)
+        m = torch.from_numpy(turn @ index[:3, :3]).float()
+        offset = torch.from_numpy(rng.uniform(0, self.side, 3)).float()
+        unit = (2 * (self.points @ m.T + offset) + 1) / self.side - 1
+        noise = functional.grid_sample(
+            self.bank, unit[None, None, None], "bilinear", "reflection", align_corners=False
+        )[0, :, 0, 0].numpy()
+        scale = np.float32(sigma * level / 0.55)
+        if rng.random() < 0.4:
+            scale = scale * np.exp(self._field(rng, 0.25))
+        real = before + scale * noise[0].reshape(self.shape)
+        spoilt = np.sqrt(real**2 + (scale * noise[1].reshape(self.shape)) ** 2)
         if rng.random() < 0.12:
-            strength = rng.uniform(0.3, 0.7)
-            noisy = artefacts.denoise(noisy, strength)
-            before, _ = preprocess.sample_slices(reg.Grid(artefacts.denoise(moved, strength), scan.affine), matrix)
-        after, _ = preprocess.sample_slices(reg.Grid(noisy, scan.affine), matrix)
-        return noisy, damage_module.noise_level(after, before, brain, level)
+            from scipy import ndimage
 
-    def _confound(
-        self, image: FloatArray, anatomy: anatomy_module.Anatomy, scan: Acquisition, rng: np.random.Generator
-    ) -> FloatArray:
-        """Things that happen to good and bad images alike and must not decide."""
-        choice = rng.random()
-        axis = int(rng.integers(0, 3))
-        if choice < 0.05:
-            image = artefacts.ghost(image, axis, int(rng.integers(2, 5)), rng.uniform(0.02, 0.08))
-        elif choice < 0.09:
-            image = artefacts.spike(image, rng, rng.uniform(0.01, 0.05))
-        elif choice < 0.15:
-            image = artefacts.truncate_k_space(image, axis, rng.uniform(0.7, 0.95))
-        if rng.random() < 0.2:
-            # Vendors' masks: the air becomes exactly zero.
-            level = float(np.quantile(image[::4, ::4, ::4], 0.9))
-            image = np.where(_head_mask(image, 0.12 * level), image, 0.0)
-        if rng.random() < 0.25:
-            top = float(np.quantile(image[::3, ::3, ::3], rng.uniform(0.993, 0.9999)))
-            image = np.round(np.clip(image / max(top, 1e-6), 0, 1) * 255.0)
-        return np.asarray(image, dtype=np.float32)
+            width = (0.0, *([rng.uniform(0.3, 0.7)] * 2))
+            spoilt, before = ndimage.gaussian_filter(spoilt, width), ndimage.gaussian_filter(before, width)
+        return np.where(inside, spoilt, 0).astype(np.float32), np.where(inside, before, 0).astype(np.float32)
+
+    def _field(self, rng: np.random.Generator, amplitude: float) -> FloatArray:
+        """A smooth field over the head, SD about `amplitude`, at the slice points."""
+        nodes = torch.from_numpy(rng.standard_normal((1, 1, 3, 3, 3)).astype(np.float32))
+        unit = self.points / 120.0
+        values = functional.grid_sample(nodes, unit[None, None, None], "bilinear", "border", align_corners=True)
+        field = values[0, 0, 0, 0].numpy().reshape(self.shape)
+        return np.asarray(amplitude * (field - field.mean()) / max(float(field.std()), 1e-6), dtype=np.float32)
 
 
 def build(
     out: Path, paths: list[Path], priors: synthesis.Priors, head: preprocess.AverageHead, seeds: range,
-    variants: int = 2, shard_size: int = 50, log: Any = print,
+    bases_per_shard: int = 20, log: Any = print,
 ) -> None:  # fmt: skip
-    """Write shards of `shard_size` images until `seeds` are used up; finished shards are kept."""
+    """Write shards of `bases_per_shard` bases until `seeds` are used up; finished shards are kept."""
     import time
 
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     simulator = Simulator(paths, priors, head)
-    per_shard = max(1, shard_size // variants)
     started = time.monotonic()
-    for number, first in enumerate(range(seeds.start, seeds.stop, per_shard)):
+    for number, first in enumerate(range(seeds.start, seeds.stop, bases_per_shard)):
         path = out / f"shard-{first:06d}.npz"
         if path.exists():
             continue
         rows, slices = [], []
-        for seed in range(first, min(first + per_shard, seeds.stop)):
-            for row, picture in simulator.base(seed, variants):
+        for seed in range(first, min(first + bases_per_shard, seeds.stop)):
+            for row, picture in simulator.base(seed):
                 rows.append(asdict(row))
                 slices.append(picture)
         temporary = path.with_suffix(".tmp.npz")

@@ -21,9 +21,6 @@ from qc_node.learning.brain_mri_anatomy import Anatomy
 FloatArray = npt.NDArray[np.float32]
 Maker = Callable[[Anatomy, synthesis.Priors, np.random.Generator], reg.Grid]
 
-REASONS = ("ok", "coverage", "segmented", "skull_stripped", "not_t1w", "not_brain", "orientation", "thick_slices")
-"""Classes of the reject head; the first means "a proper whole-brain T1w"."""
-
 
 def _plain(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> FloatArray:
     look = compose_module.Look(bool(rng.random() < 0.5), float(rng.uniform(0.3, 1.1)), 1.0, rng.uniform(1.2, 2.2))

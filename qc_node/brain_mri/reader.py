@@ -1,0 +1,341 @@
+"""The reading room: a volume in, a verdict out.
+
+A cascade of cheap certain checks (:mod:`qc_node.brain_mri.checks`) answers first; one small network
+answers the rest with temperature-scaled probabilities, and says "undetermined" where it is unsure or the
+image is unlike anything it was trained on.  Bad images are findings, never exceptions.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from qc_node import weights
+from qc_node.brain_mri import checks, networks, preprocess
+from qc_node.brain_mri import registration as reg
+from qc_node.domain import (
+    GRADED,
+    Finding,
+    ModelIdentity,
+    QcNodeError,
+    Question,
+    Reason,
+    Stage,
+    Verdict,
+    Volume,
+    tier_finding,
+)
+
+WEIGHTS = "triplanar-{}.safetensors"
+"""Weights of one fold; the networks of all folds in a model folder are averaged."""
+REJECT_HEAD = "reject"
+SLICE_SHAPE = (sum(len(p) for _, p in preprocess.SLICES_RAS), preprocess.CANVAS, preprocess.CANVAS)
+
+SENTENCES: Mapping[Reason, str] = {
+    Reason.GEOMETRY: "The voxels do not form a regular three-dimensional volume.",
+    Reason.BLANK: "The image is blank or unreadable.",
+    Reason.TOO_FEW_SLICES: "The series has fewer than 40 slices.",
+    Reason.THICK_SLICES: "The slices are too thick for a 3D T1w image.",
+    Reason.FIELD_OF_VIEW: "The field of view is too small for a whole brain.",
+    Reason.SEGMENTED: "The image is a segmentation or a tissue map.",
+    Reason.NOT_BRAIN: "The image does not look like a head.",
+    Reason.COVERAGE: "Part of the brain is missing.",
+    Reason.SKULL_STRIPPED: "Skull and scalp have been removed.",
+    Reason.ORIENTATION: "The head is turned or mirrored against what the header says.",
+    Reason.NOT_T1W: "The contrast is not that of a T1-weighted image.",
+}
+"""What each reason means, for people."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How probabilities become answers; read from the model card.
+
+    Attributes
+    ----------
+    temperatures
+        Per question; logits are divided by it.
+    reject_at
+        Straight reject when its probability reaches this.
+    unsure
+        Per question: below this probability of the winning answer there is no answer.
+    """
+
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    reject_at: float = 0.5
+    unsure: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A volume made ready for the network.
+
+    Attributes
+    ----------
+    network_input
+        ``(9, 208, 208)`` float16: normalised slices in the frame of the average head.  Carries no header.
+    thumbnails
+        Mid-plane slices ``axial``, ``coronal``, ``sagittal``, uint8, 208 x 208.
+    measures
+        What the checks measured.
+    certain
+        Reason of a certain reject, or None.
+    failed
+        Why nothing can be said, or None.
+    """
+
+    network_input: npt.NDArray[np.float16]
+    thumbnails: dict[str, npt.NDArray[np.uint8]]
+    measures: checks.Measures
+    certain: Reason | None = None
+    failed: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class BrainMriReader:
+    """Judges 3D T1w brain series.
+
+    Build it with :func:`load`.  Stateless between calls, so one reader may serve several threads.
+    """
+
+    def __init__(
+        self,
+        identity: ModelIdentity,
+        head: preprocess.AverageHead,
+        members: Sequence[networks.TriplanarNet],
+        decision: Decision,
+        device: str = "cpu",
+    ) -> None:
+        self.identity = identity
+        self.head = head
+        self.members = [m.to(device).eval() for m in members]
+        self.decision = decision
+        self.device = device
+        self._planes = preprocess.slice_planes().to(device)
+
+    def prepare(self, volume: Volume) -> Prepared:
+        """Everything before the network: checks, registration, slices.  Never raises on a bad image."""
+        shape = tuple(np.shape(volume.voxels))
+        try:
+            with _one_thread():
+                return self._prepare(volume)
+        except (ValueError, RuntimeError, ArithmeticError, IndexError, np.linalg.LinAlgError) as error:
+            kind = type(error).__name__
+            return _nothing(checks.Measures(shape), failed=f"The image could not be prepared ({kind}).")
+
+    def _prepare(self, volume: Volume) -> Prepared:
+        if np.ndim(volume.voxels) != 3:
+            return _nothing(checks.Measures(tuple(np.shape(volume.voxels))), certain=Reason.GEOMETRY)
+        values, bad_share = preprocess.clean_values(volume)
+        measures, reason = checks.before_registration(volume, values, bad_share)
+        warnings = []
+        if 0 < bad_share <= checks.MAX_BAD_SHARE:
+            warnings.append(f"{100 * bad_share:.2g} % of the voxels are not numbers and were filled in.")
+        if reason in (Reason.BLANK, Reason.GEOMETRY):
+            return _nothing(measures, certain=reason)
+        grid = reg.Grid(values, volume.affine)
+        alignment = preprocess.align(grid, self.head.targets)
+        if reason is None:
+            measures, reason = checks.after_registration(measures, reg.shrink(grid, 4.0), alignment, self.head)
+        slices = preprocess.network_slices(grid, alignment.matrix, self.head)
+        return Prepared(slices, preprocess.thumbnails(slices), measures, reason, None, tuple(warnings))
+
+    def logits(self, prepared: Sequence[Prepared]) -> dict[str, npt.NDArray[np.float64]]:
+        """The network's raw answers ``(n, n_answers)`` per head, whatever the checks said.
+
+        Raises
+        ------
+        QcNodeError
+            The model folder has no network.
+        """
+        if not self.members:
+            raise QcNodeError("The model folder of brain_mri holds no network.")
+        batch = torch.from_numpy(np.stack([p.network_input for p in prepared])).to(self.device).float()
+        with torch.inference_mode():
+            outputs: list[dict[str, Tensor]] = [m(batch, self._planes) for m in self.members]
+            mean = {k: torch.stack([o[k].double() for o in outputs]).mean(0) for k in outputs[0]}
+        return {k: v.cpu().numpy() for k, v in mean.items()}
+
+    def probabilities(self, prepared: Sequence[Prepared]) -> dict[str, npt.NDArray[np.float64]]:
+        """Temperature-scaled probabilities ``(n, n_answers)`` per head, whatever the checks said."""
+        return {
+            name: _softmax(z / self.decision.temperatures.get(name, 1.0))
+            for name, z in self.logits(prepared).items()
+            if name != "damage"
+        }
+
+    def judge(self, prepared: Sequence[Prepared]) -> list[Verdict]:
+        """One verdict per prepared volume, in order; the network runs once, on those the checks left open."""
+        open_cases = [i for i, p in enumerate(prepared) if p.certain is None and p.failed is None]
+        answers: dict[str, npt.NDArray[np.float64]] = {}
+        if open_cases and self.members:
+            answers = self.probabilities([prepared[i] for i in open_cases])
+        verdicts = []
+        for i, p in enumerate(prepared):
+            row = open_cases.index(i) if i in open_cases else None
+            own = {k: v[row] for k, v in answers.items()} if row is not None else {}
+            verdicts.append(Verdict(Stage.BRAIN_MRI, self.identity, self._findings(p, own), warnings=p.warnings))
+        return verdicts
+
+    def _findings(self, p: Prepared, answers: Mapping[str, npt.NDArray[np.float64]]) -> tuple[Finding, ...]:
+        if p.failed is not None:
+            return _undetermined(p.failed)
+        if p.certain is not None:
+            return (Finding(Question.STRAIGHT_REJECT, True, {}, p.certain),)
+        ncc = p.measures.ncc
+        if ncc is not None and ncc < checks.SURE_NCC:
+            return _undetermined("The image fits the average head too poorly to be judged.")
+        if not answers:
+            return _undetermined("No network is installed for this question.")
+        findings = [self._reject(answers[REJECT_HEAD])]
+        if findings[0].value is True:
+            return tuple(findings)
+        if findings[0].value is None:
+            sentence = "It is not certain that this is a proper whole-brain T1w image."
+            findings += [Finding(q, None, abstained=sentence) for q in (Question.GADOLINIUM, *GRADED)]
+            return (*findings, tier_finding(findings[2:]))
+        findings.append(self._gadolinium(answers[Question.GADOLINIUM.value]))
+        grades = [self._grade(q, answers[q.value]) for q in GRADED]
+        return (*findings, *grades, tier_finding(grades))
+
+    def _reject(self, p: npt.NDArray[np.float64]) -> Finding:
+        probability = float(1 - p[0])
+        probabilities = {"yes": probability, "no": 1 - probability}
+        margin = self.decision.unsure.get(REJECT_HEAD, 0.0)
+        if abs(probability - self.decision.reject_at) < margin:
+            return Finding(
+                Question.STRAIGHT_REJECT,
+                None,
+                probabilities,
+                abstained="The network is not sure whether this is a proper whole-brain T1w image.",
+            )
+        if probability >= self.decision.reject_at:
+            reason = Reason(REJECT_REASONS[1 + int(np.argmax(p[1:]))])
+            return Finding(Question.STRAIGHT_REJECT, True, probabilities, reason)
+        return Finding(Question.STRAIGHT_REJECT, False, probabilities)
+
+    def _gadolinium(self, p: npt.NDArray[np.float64]) -> Finding:
+        probabilities = {"yes": float(p[1]), "no": float(p[0])}
+        if float(p.max()) < self.decision.unsure.get("gadolinium", 0.0):
+            return Finding(
+                Question.GADOLINIUM, None, probabilities, abstained="The network is not sure about gadolinium."
+            )
+        return Finding(Question.GADOLINIUM, bool(p[1] > p[0]), probabilities)
+
+    def _grade(self, question: Question, p: npt.NDArray[np.float64]) -> Finding:
+        probabilities = {str(g): float(p[g]) for g in range(3)}
+        if float(p.max()) < self.decision.unsure.get(question.value, 0.0):
+            return Finding(
+                question,
+                None,
+                probabilities,
+                abstained=f"The network is not sure about the {question.value} grade.",
+            )
+        grade = int(p.argmax())
+        reason = {
+            Question.MOTION: Reason.MOTION,
+            Question.CONTRAST: Reason.POOR_CONTRAST,
+            Question.NOISE: Reason.NOISE,
+        }[question]
+        return Finding(question, grade, probabilities, reason if grade else None)
+
+
+REJECT_REASONS = (
+    "ok",
+    "coverage",
+    "segmented",
+    "skull_stripped",
+    "not_t1w",
+    "not_brain",
+    "orientation",
+    "thick_slices",
+)
+"""Answers of the reject head; the first means "a proper whole-brain T1w"."""
+
+HEADS: dict[str, int] = {
+    REJECT_HEAD: len(REJECT_REASONS),
+    Question.GADOLINIUM.value: 2,
+    Question.MOTION.value: 3,
+    Question.CONTRAST.value: 3,
+    Question.NOISE.value: 3,
+    "damage": 3,
+}
+"""Outputs of the shipped network; ``damage`` is a helper task of training (three regressions)."""
+
+
+def load(model_dir: Path, device: str = "cpu") -> BrainMriReader:
+    """A reader from a model folder whose every file has been verified against its card.
+
+    Raises
+    ------
+    QcNodeError
+        A file is missing, differs from the card, or does not fit the network.
+    """
+    identity = weights.verify(model_dir)
+    card = weights.read_card(model_dir)
+    if card.stage != Stage.BRAIN_MRI.value:
+        raise QcNodeError(f"The model card {model_dir / weights.CARD_NAME} is for {card.stage}, not brain_mri.")
+    recipe = card.content.get("preprocessing", {})
+    if recipe.get("sha256") != preprocess.recipe_hash():
+        raise QcNodeError(
+            f"The model card {model_dir / weights.CARD_NAME} was made with another preprocessing than this one."
+        )
+    head = preprocess.load_average_head(model_dir)
+    members = []
+    for file in card.files:
+        if not fnmatch.fnmatch(file.name, WEIGHTS.format("*")):
+            continue
+        network = networks.TriplanarNet(HEADS)
+        try:
+            network.load_state_dict(weights.load_tensors(model_dir, file.name))
+        except RuntimeError:
+            raise QcNodeError(f"The model file {model_dir / file.name} does not fit the network.") from None
+        members.append(network)
+    return BrainMriReader(identity, head, members, decision_of(card.content.get("decision", {})), device)
+
+
+def decision_of(content: Mapping[str, Any]) -> Decision:
+    """The decision rules of a card."""
+    return Decision(
+        {str(k): float(v) for k, v in content.get("temperatures", {}).items()},
+        float(content.get("reject_at", 0.5)),
+        {str(k): float(v) for k, v in content.get("unsure", {}).items()},
+    )
+
+
+def _nothing(measures: checks.Measures, certain: Reason | None = None, failed: str | None = None) -> Prepared:
+    """A prepared volume without slices."""
+    empty = np.zeros(SLICE_SHAPE, dtype=np.float16)
+    return Prepared(empty, preprocess.thumbnails(empty), measures, certain, failed)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Many small operations: a second thread waits more than it works, badly so on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _undetermined(sentence: str) -> tuple[Finding, ...]:
+    findings = [
+        Finding(q, None, abstained=sentence) for q in (Question.STRAIGHT_REJECT, Question.GADOLINIUM, *GRADED)
+    ]
+    return (*findings, tier_finding(findings[2:]))
+
+
+def _softmax(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return np.asarray(e / e.sum(-1, keepdims=True))
