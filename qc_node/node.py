@@ -75,8 +75,6 @@ class Node:
         self._rules = rules_of(settings)
         self._stop = threading.Event()
         self._retention_due = 0.0
-        self._models_fault: str | None = None
-
         self.corridor = Corridor(worker_settings(settings), self.ledger, self._on_worker)
         writing = WritingSettings(
             software_version=__version__,
@@ -215,9 +213,7 @@ class Node:
     def _on_delivery(self, delivery: Mapping[str, Any], destination: str, outcome: str) -> None:
         self.metrics.delivery(destination, "retry" if outcome == "retried" else outcome)
         if outcome == "sent" and delivery["kind"] == "sr":
-            series = self.ledger.series.get(delivery["series_uid"])
-            if series is not None:
-                self.metrics.series_finished(series["stage"], "reported", time.time() - series["last_received"])
+            self.metrics.report_acknowledged(self.ledger, delivery, time.time())
             self._publish(delivery["series_uid"])
 
     def _publish(self, series_uid: str) -> None:

@@ -107,7 +107,8 @@ class Corridor:
                 process.wait(grace_s)
             except subprocess.TimeoutExpired:
                 process.kill()
-        self._thread.join(5.0)
+        if self._thread.is_alive():
+            self._thread.join(5.0)
 
     # -- what health asks ----------------------------------------------------------------------------
     @property

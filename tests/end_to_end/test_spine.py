@@ -84,13 +84,16 @@ def test_each_series_comes_back_as_a_valid_report_or_has_a_sentence_in_the_ledge
     judged = [name for name, stage in SERIES.items() if stage]
     assert {series.SeriesInstanceUID for r in found for study in r.CurrentRequestedProcedureEvidenceSequence
             for series in study.ReferencedSeriesSequence} == {uids[name] for name in judged}  # fmt: skip
+    first_files = [next(p for p in folder.rglob("*") if p.is_file()) for folder in unpacked.values()]
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in first_files]
     paths = []
     for number, report in enumerate(found):
         source = next(
             pydicom.dcmread(p, stop_before_pixels=True)
             for folder in unpacked.values()
             for p in folder.rglob("*")
-            if p.is_file() and pydicom.dcmread(p, stop_before_pixels=True).StudyInstanceUID == report.StudyInstanceUID
+            if p.is_file()
+            and pydicom.dcmread(p, stop_before_pixels=True).StudyInstanceUID == report.StudyInstanceUID
         )
         assert report.get("PatientID") == source.get("PatientID")
         paths.append(tmp_path / f"{number}.dcm")
