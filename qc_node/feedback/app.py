@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Path, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,9 +15,9 @@ from qc_node.feedback import live, panel, review, sign_in, stats
 from qc_node.feedback.board import Board
 from qc_node.feedback.broadcast import Broadcaster
 from qc_node.feedback.follower import Follower
+from qc_node.feedback.housekeeping import Housekeeping
 from qc_node.feedback.identity import Anyone
 from qc_node.feedback.pages import STATIC, page, static_url
-from qc_node.feedback.readers import Reader
 from qc_node.feedback.security import Gate, RateLimiter, SecurityHeaders
 from qc_node.feedback.settings import CounterDeps, Health, PromptPolicy, WebSettings
 
@@ -36,7 +36,9 @@ def create_app(deps: CounterDeps) -> FastAPI:
         app.state.board.catch_up()
         if app.state.follower is not None:
             app.state.follower.resume()
+        app.state.housekeeping.start()
         yield
+        app.state.housekeeping.stop()
         if app.state.follower is not None:
             app.state.follower.stop()
         app.state.broadcaster.close()
@@ -50,23 +52,13 @@ def create_app(deps: CounterDeps) -> FastAPI:
     app.state.broadcaster = Broadcaster()
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
-    app.state.after_vote = _after_vote(deps)
+    app.state.housekeeping = Housekeeping(deps)
     for module in (sign_in, panel, live, review, stats):
         app.include_router(module.router)
     _add_house_routes(app, deps)
     app.add_middleware(Gate, web=deps.web)
     app.add_middleware(SecurityHeaders, web=deps.web)
     return app
-
-
-def _after_vote(deps: CounterDeps) -> Callable[[dict[str, Any], Reader], None]:
-    def after_vote(row: dict[str, Any], reader: Reader) -> None:
-        if deps.web.vote_sr and row["vote"] != "withdrawn" and row["study_uid"]:
-            kept = deps.ledger.readers.get(reader.reader_id)
-            if kept is not None:
-                deps.post_vote(row, kept)
-
-    return after_vote
 
 
 def _add_house_routes(app: FastAPI, deps: CounterDeps) -> None:

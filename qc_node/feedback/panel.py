@@ -175,7 +175,7 @@ def recent(request: Request, reader: Known) -> dict[str, Any]:
     """The studies that moved last, and those for which a vote is asked."""
     deps = deps_of(request)
     asked = [
-        {**cases.summary(deps, cases.open_study(deps, p["study_uid"])), "reason": p["reason"]}
+        {**cases.summary(deps, cases.open_study(deps, p["study_uid"])), "asked": True}
         for p in deps.ledger.prompts.open_for(reader.reader_id)
     ]
     return {"recent": cases.recent(deps), "asked": asked}
@@ -234,7 +234,6 @@ def vote(request: Request, response: Response, body: VoteIn, reader: Known) -> d
     if new:
         told = {"case": case["handle"], "mine": out["mine"]}
         request.app.state.broadcaster.publish(f"reader:{reader.reader_id}", "vote", told)
-        request.app.state.after_vote(row, reader)
     return out
 
 

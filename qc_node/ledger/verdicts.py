@@ -74,6 +74,11 @@ class Verdicts:
         row = self._db.row("SELECT * FROM verdicts WHERE id = ?", (verdict_id,))
         return None if row is None else _decoded(row)
 
+    def after(self, verdict_id: int, limit: int = 200) -> list[Row]:
+        """Verdicts given after one, in order, decoded."""
+        rows = self._db.rows("SELECT * FROM verdicts WHERE id > ? ORDER BY id LIMIT ?", (verdict_id, limit))
+        return [_decoded(row) for row in rows]
+
     def of_voted_studies(self, stage: str) -> list[Row]:
         """The last verdict of each series, in one reading room, of studies that somebody voted on."""
         rows = self._db.rows(

@@ -102,6 +102,20 @@ class Votes:
         """Every row in order of receipt, reasons still as JSON text (100,000 rows must stay quick)."""
         return self._db.rows("SELECT * FROM votes ORDER BY id")
 
+    def after(self, vote_id: int, limit: int = 500) -> list[Row]:
+        """Rows written after one, in order of receipt."""
+        rows = self._db.rows("SELECT * FROM votes WHERE id > ? ORDER BY id LIMIT ?", (vote_id, limit))
+        return [decoded(row) for row in rows]
+
+    def received_since(self, at: float) -> list[Row]:
+        """Rows received since then (and those written between them), in order of receipt."""
+        rows = self._db.rows(
+            "SELECT * FROM votes WHERE id >= (SELECT coalesce(min(id), 0) FROM votes WHERE received_at >= ?)"
+            " ORDER BY id",
+            (at,),
+        )
+        return [decoded(row) for row in rows]
+
     def count(self) -> int:
         """Number of rows."""
         return int(self._db.value("SELECT count(*) FROM votes"))

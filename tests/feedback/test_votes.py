@@ -8,7 +8,6 @@ import threading
 import pytest
 
 from qc_node.feedback import cases
-from qc_node.feedback.app import create_app
 from tests.feedback.conftest import House, brain
 
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
@@ -169,17 +168,3 @@ def test_another_window_hears_of_a_vote(house, signed_in):
     broadcaster.publish = lambda channel, event, data: heard.append((channel, event, data["mine"]["vote"]))
     browser.vote(browser.show(case), "poor", "key-00000001")
     assert heard == [(f"reader:{reader.reader_id}", "vote", "poor")]
-
-
-def test_vote_sr_is_off_by_default_and_posted_when_wished(house, browse):
-    from dataclasses import replace
-
-    house.receive(STUDY, SERIES)
-    _, token = house.reader()
-    posted = []
-    for wished in (False, True):
-        deps = replace(house.deps(vote_sr=wished), post_vote=lambda row, reader: posted.append(row["id"]))
-        browser = browse(create_app(deps))
-        browser.sign_in(token)
-        browser.vote(browser.show(cases.open_study(deps, STUDY)), "good", f"key-0000000{int(wished)}")
-    assert posted == [2]

@@ -225,8 +225,8 @@ function entry(study) {
   b.type = "button";
   b.append(make("b", "", study.accession_number || "No accession number"));
   const when = study.received_at ? age(Date.now() / 1000 - study.received_at) : "";
-  b.append(make("span", "", [study.modality, study.description, study.reason, when].filter(Boolean).join(" · ")));
-  b.onclick = () => open(study.case, study.how ?? (study.reason ? "prompt" : "search"));
+  b.append(make("span", "", [study.modality, study.description, when].filter(Boolean).join(" · ")));
+  b.onclick = () => open(study.case, study.how ?? (study.asked ? "prompt" : "search"));
   li.append(b);
   return li;
 }
