@@ -304,7 +304,8 @@ class HeaderClaims:
     @classmethod
     def from_dict(cls, claims: Mapping[str, Any]) -> HeaderClaims:
         """The inverse of :meth:`as_dict`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in claims.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in claims.items()}
+        return cls(**values)
 
     def as_dict(self) -> dict[str, Any]:
         """The claims that are there, JSON-ready; :meth:`from_dict` is its inverse."""

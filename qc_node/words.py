@@ -56,7 +56,9 @@ def _brain(verdict: Verdict) -> str:
 
 def _ct(verdict: Verdict) -> str:
     part = verdict.finding(Question.BODY_PART)
-    name = "body part undetermined" if part is None or part.value is None else BODY_PARTS[BodyPart(part.value)]
+    name = (
+        "body part undetermined" if part is None or part.value is None else BODY_PARTS[BodyPart(str(part.value))]
+    )
     contrast = _yes_no(
         verdict.finding(Question.CONTRAST_ENHANCED), "contrast-enhanced", "no contrast", "contrast undetermined"
     )
