@@ -27,6 +27,7 @@ from qc_node.domain import (
     Verdict,
     tier_finding,
 )
+from qc_node.report.modules import raw_value
 from qc_node.report.structured_report import build_report
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
@@ -134,7 +135,7 @@ def report(verdict: Verdict | None = None, header: Dataset | None = None, **chan
         "software_version": "0.1.0", "node": "QCNODE", "rules_digest": "r0", "created": CREATED, **changes
     }  # fmt: skip
     refs = options.pop("evidence", evidence())
-    claims = options.pop("claims", HeaderClaims(modality=str(header.get("Modality", ""))))
+    claims = options.pop("claims", None) or HeaderClaims(modality=str(raw_value(header, "Modality") or ""))
     warnings = options.pop("warnings", ())
     return build_report(header, refs, key(header), verdict or mri_verdict(), claims, warnings, **options)
 
