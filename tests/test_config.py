@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from qc_node import config
 from qc_node.config import Settings, load, rules_digest, sections, variable_name
 from qc_node.config.lines import find_line
 from qc_node.domain import BodyPart, QcNodeError
@@ -179,3 +181,13 @@ def test_find_line_in_awkward_toml() -> None:
     assert find_line(text, ("peer", 1, "name")) == 10
     assert find_line(text, ("peer", 0, "name")) == 8
     assert find_line(text, ("metrics", "port")) is None
+
+
+def test_no_setting_is_without_effect() -> None:
+    """Each key is read where the node is put together, or its section goes there as a whole."""
+    package = Path(config.__file__).resolve().parents[1]
+    text = "".join((package / name).read_text(encoding="utf-8") for name in ("node.py", "stage/classify.py"))
+    read = set(re.findall(r"\.(\w+)\b", text))
+    whole = set(re.findall(r"\b(\w+)\.model_dump\(", text))
+    keys = {(section, key) for section, model in sections().items() for key in model.model_fields}
+    assert sorted((section, key) for section, key in keys if key not in read and section not in whole) == []
