@@ -28,7 +28,7 @@ from typing import Any
 
 from qc_node.delivery import commitment
 from qc_node.delivery.part10 import StoredObject, open_object
-from qc_node.delivery.scu import EXPLICIT_LE, IMPLICIT_LE, Call, Context, Peer, PeerError, call
+from qc_node.delivery.scu import EXPLICIT_LE, IMPLICIT_LE, Call, Context, Peer, PeerError, Trouble, call
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
 from qc_node.loops import Loop
@@ -242,23 +242,28 @@ class Line:
             self._ledger, self._wall, lambda delivery: self._on_delivery(delivery, self.name, "committed")
         )
 
-    def _ask(self, line: Call, sent: Sequence[Mapping[str, Any]], taker: commitment.ResultTaker) -> None:
+    def _ask(self, line: Call, sent: Sequence[Mapping[str, Any]], taker: commitment.ResultTaker) -> bool:
+        """Ask for what was sent, where the peer offers that; whether it took the question."""
         if not self._destination.storage_commitment or not sent or not commitment.offered(line):
-            return
+            return False
         transaction = f"2.25.{uuid.uuid4().int}"
-        if commitment.ask(line, self._ledger, sent, transaction, self._wall()):
+        taken = commitment.ask(line, self._ledger, sent, transaction, self._wall())
+        if taken:
             taker.arrived.wait(self._destination.commitment_wait_s)
+        return taken
 
     def _ask_again(self, now: float) -> None:
         """Put the question again for what was sent long ago and never committed; at most once in that time."""
-        again_s = self._destination.commitment_again_s
+        again_s, batch = self._destination.commitment_again_s, self._destination.batch
         self._ask_again_at = now + again_s
-        rows = self._ledger.deliveries.awaiting_commitment(self.name, now - again_s)
+        rows = self._ledger.deliveries.awaiting_commitment(self.name, now - again_s, batch)
         if not rows:
             return
         taker = self._taker()
         try:
             with call(self._destination.peer, commitment.CONTEXTS, taker.handlers()) as line:
-                self._ask(line, rows, taker)
+                if self._ask(line, rows, taker) and len(rows) == batch:
+                    self._ask_again_at = now
         except PeerError as error:
-            log.warning("storage commitment: %s", error)
+            if error.trouble is not Trouble.UNSUPPORTED:
+                log.warning("storage commitment: %s", error)
