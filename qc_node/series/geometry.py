@@ -33,6 +33,8 @@ TILT_DEG = 0.5
 """A stack sheared by less is upright; rounding of positions alone makes some hundredths of a degree."""
 MISSING_SHARE = 0.02
 """Up to this share of slices (at least one) may be missing and is interpolated."""
+SPLIT_SHARE = 0.4
+"""A part of a series is judged in place of the whole only if it covers this share of its places."""
 MIN_FOR_MISSING = 20
 """Below this number of slices none may be missing."""
 
@@ -180,6 +182,7 @@ def _split(frames: list[Frame], keys: Sequence[str]) -> Stack:
         return _regular(frames)
     except SeriesRefused as refusal:
         first = refusal
+    places = len(np.unique(np.round(_depths(frames), 2)))
     for n, key in enumerate(keys):
         groups = _by_key(frames, key)
         if len(groups) < 2:
@@ -191,6 +194,8 @@ def _split(frames: list[Frame], keys: Sequence[str]) -> Stack:
         try:
             stack = _split(chosen[1], keys[n + 1 :])
         except SeriesRefused:
+            continue
+        if len(stack.present) < SPLIT_SHARE * places:
             continue
         shown = key.split(" (")[0]
         value = chosen[0] if chosen[0] is not None else "none"

@@ -131,6 +131,9 @@ def _ordered(ds: Dataset) -> Iterator[str]:
         yield from _meanings(item, "RequestedProcedureCodeSequence")
         yield from _meanings(item, "ScheduledProtocolCodeSequence")
     yield from _meanings(ds, "ProcedureCodeSequence")
+    # codes come last: rules may ask for them, words are not looked for where a description stands before
+    for keyword in ("RequestedProcedureCodeSequence", "ProcedureCodeSequence"):
+        yield from (code for item in items_of(ds, keyword) if (code := text_of(item, "CodeValue")))
 
 
 def _meanings(ds: Dataset | None, keyword: str) -> Iterator[str]:

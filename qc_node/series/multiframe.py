@@ -12,7 +12,7 @@ from pydicom import Dataset
 
 from qc_node.series.elements import read_dataset
 from qc_node.series.errors import SeriesRefused
-from qc_node.series.instances import KEYS, Frame, Instance, Vector, decimals, short_of, single_frame
+from qc_node.series.instances import KEYS, Frame, Instance, Vector, decimal_of, decimals, short_of, single_frame
 
 MAX_FRAMES = 20_000
 """No enhanced object of a real scanner comes near; a broken Number of Frames does."""
@@ -65,6 +65,7 @@ def _enhanced(instance: Instance) -> list[Frame]:
     pixels = instance.pixels
     rows, columns = (pixels.rows, pixels.columns) if pixels else (0, 0)
     common = {name: _group(shared, name) for name in _GROUPS} if shared is not None else {}
+    slope, intercept = decimal_of(instance.raw, 0x00281053), decimal_of(instance.raw, 0x00281052)
     frames = []
     for number, item in enumerate(per_frame or [Dataset()] * instance.frames):
         groups = {name: _group(item, name) or common.get(name) for name in _GROUPS}
@@ -78,8 +79,8 @@ def _enhanced(instance: Instance) -> list[Frame]:
                 _vector(groups["PlanePositionSequence"], "ImagePositionPatient", 3),
                 _vector(groups["PlaneOrientationSequence"], "ImageOrientationPatient", 6),
                 _vector(measures, "PixelSpacing", 2),
-                _number(values, "RescaleSlope"),
-                _number(values, "RescaleIntercept"),
+                _number(values, "RescaleSlope") if values is not None else slope,
+                _number(values, "RescaleIntercept") if values is not None else intercept,
                 dict(_frame_keys(instance, groups)),
             )
         )

@@ -53,14 +53,17 @@ class SourceSeries:
 
     @property
     def modality(self) -> str:
-        """Modality of the series; a NIfTI file without stated modality is read to guess it."""
+        """Modality of the series, empty when unknown; a NIfTI file is read to guess it."""
         if self.opened is not None:
-            return self.opened.modality or self.stated_modality or ""
+            return self.opened.modality
         if self.nifti is not None:
             if self.stated_modality:
                 return self.stated_modality
             if "modality" not in self._read:
-                volume = read_nifti(self.nifti)
+                try:
+                    volume = read_nifti(self.nifti)
+                except QcNodeError:  # volume() says why
+                    return ""
                 # the guess needed the voxels: keep them for whoever asks next, once
                 self._read.update(modality=volume.modality, volume=volume)
             return str(self._read["modality"])
@@ -81,13 +84,7 @@ class SourceSeries:
         return HeaderClaims(modality=self.stated_modality or str(self._read.get("modality", "")))
 
     def route(self) -> Route:
-        """Which reading room; NIfTI has no header to route by, so its modality decides.
-
-        Raises
-        ------
-        QcNodeError
-            A NIfTI file had to be read to guess its modality and cannot be.
-        """
+        """Which reading room; NIfTI has no header to route by, so its modality decides."""
         if self.error is not None:
             return Route(None, self.error)
         if self.opened is not None:
@@ -95,7 +92,13 @@ class SourceSeries:
         modality = self.modality
         if modality in ("MR", "CT"):
             return Route(Stage.CT if modality == "CT" else Stage.BRAIN_MRI)
-        return Route(None, f'The modality "{modality}" is neither CT nor MR.')
+        if modality:
+            return Route(None, f'The modality "{modality}" is neither CT nor MR.')
+        try:
+            self.volume()
+        except QcNodeError as refusal:
+            return Route(None, str(refusal))
+        return Route(None, f"{self.source} does not tell its modality.")
 
     def volume(self) -> Volume:
         """The pixels.
@@ -249,7 +252,7 @@ class _Pile:
         """The series of the pile, one after the other; each is let go when the next is asked for."""
         while self._dicom:
             members = self._dicom.pop(next(iter(self._dicom)))
-            opened = assemble([instance for instance, _ in members])
+            opened = assemble([instance for instance, _ in members], modality=self._modality or "")
             sources = [source for _, source in members]
             yield SourceSeries(_common(sources), opened, stated_modality=self._modality)
         for path, source in self._nifti:

@@ -54,6 +54,7 @@ class OpenedSeries:
     refusal: SeriesRefused | None
     warnings: tuple[str, ...] = ()
     _first: Instance = field(kw_only=True)
+    _stated_modality: str = ""
 
     @property
     def instances(self) -> tuple[InstanceRef, ...]:
@@ -77,14 +78,14 @@ class OpenedSeries:
 
     @cached_property
     def modality(self) -> str:
-        """Modality (0008,0060), or what the SOP class says where it is absent."""
+        """Modality (0008,0060), or where it is absent what the SOP class says, or what was stated."""
         first = self._first
         if first.modality:
             return first.modality
         for uid, modality in ((_MR_SOP, "MR"), (_CT_SOP, "CT")):
             if first.ref.sop_class_uid == uid or first.ref.sop_class_uid.startswith(uid + "."):
                 return modality
-        return ""
+        return self._stated_modality
 
     @property
     def image_types(self) -> frozenset[tuple[str, ...]]:
@@ -145,8 +146,16 @@ def open_series(paths: Sequence[Path]) -> OpenedSeries:
     return assemble(instances, broken)
 
 
-def assemble(instances: Iterable[Instance], broken: Sequence[str] = ()) -> OpenedSeries:
-    """An opened series out of scanned instances; `broken` are sentences about files that could not be read."""
+def assemble(instances: Iterable[Instance], broken: Sequence[str] = (), modality: str = "") -> OpenedSeries:
+    """An opened series out of scanned instances.
+
+    Parameters
+    ----------
+    broken
+        Sentences about files that could not be read.
+    modality
+        Stands for Modality (0008,0060) where it is absent.
+    """
     warnings: list[str] = []
     unique: dict[object, Instance] = {}
     repeated = 0
@@ -173,7 +182,7 @@ def assemble(instances: Iterable[Instance], broken: Sequence[str] = ()) -> Opene
         warnings.extend(stack.warnings)
         rank = {id(f.instance): n for n, f in reversed(list(enumerate(stack.present)))}
         images.sort(key=lambda i: rank.get(id(i), len(rank)))
-    return OpenedSeries(tuple(images), _conflict(images), stack, refusal, tuple(warnings), _first=first)
+    return OpenedSeries(tuple(images), _conflict(images), stack, refusal, tuple(warnings), modality, _first=first)
 
 
 def _stack(images: Sequence[Instance], warnings: list[str]) -> Stack:
@@ -200,11 +209,11 @@ def _stack(images: Sequence[Instance], warnings: list[str]) -> Stack:
 
 def _conflict(images: Sequence[Instance]) -> str | None:
     """Two patients in one series: the sentence names the tag, never the patients."""
-    ids = {i.patient_id.casefold() for i in images}
+    ids = {i.patient_id.casefold() for i in images} - {""}
     if len(ids) > 1:
         return f"Patient ID (0010,0020) takes {len(ids)} values in one series, so it is not one patient's."
-    if ids == {""}:
-        names = {_plain_name(i.patient_name) for i in images}
+    if not ids:
+        names = {_plain_name(i.patient_name) for i in images} - {""}
         if len(names) > 1:
             return (
                 f"Patient's Name (0010,0010) takes {len(names)} values in one series, so it is not one patient's."

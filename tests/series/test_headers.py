@@ -44,7 +44,7 @@ def test_claims_are_found_and_trimmed() -> None:
 def test_order_comes_from_every_place_where_it_stands_once() -> None:
     ds = mr(
         RequestedProcedureDescription="MRI brain",
-        RequestedProcedureCodeSequence=item(CodeMeaning="MR head"),
+        RequestedProcedureCodeSequence=item(CodeMeaning="MR head", CodeValue="MRHD1"),
         ProcedureCodeSequence=item(CodeMeaning="MRI brain"),
         RequestAttributesSequence=item(
             RequestedProcedureDescription="MRI brain", ScheduledProcedureStepDescription="Brain with contrast"
@@ -52,7 +52,7 @@ def test_order_comes_from_every_place_where_it_stands_once() -> None:
         StudyDescription="Kopf",
     )
     claims = read_claims(ds)
-    assert claims.ordered == ("MRI brain", "MR head", "Brain with contrast")
+    assert claims.ordered == ("MRI brain", "MR head", "Brain with contrast", "MRHD1")
     assert claims.study_description == "Kopf"
 
 

@@ -259,6 +259,16 @@ def test_pipes_and_dangling_links_are_not_waited_for(tmp_path: Path) -> None:
         assert len(sentences(found(tmp_path / "in" / name))) == 1
 
 
+def test_stated_modality_of_dicom_that_does_not_tell(tmp_path: Path) -> None:
+    def bare(_: int, ds: object) -> None:
+        del ds.Modality, ds.SOPClassUID  # type: ignore[attr-defined]
+
+    paths = make_series(tmp_path, voxels((3, 8, 8)), change=bare)
+    assert found(*paths)[0].route().stage is None
+    stated = found(*paths, modality="CT")[0]
+    assert stated.route().stage is Stage.CT and stated.volume().modality == "CT"
+
+
 def test_stated_modality_of_nifti(tmp_path: Path) -> None:
     path = nifti(tmp_path / "x.nii")
     stated = found(path, modality="CT")[0]

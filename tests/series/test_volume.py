@@ -189,6 +189,11 @@ def test_two_patients_in_one_series_are_refused_without_naming_them(tmp_path: Pa
     assert sentence == opened.patient_conflict and "ANNA" not in sentence and "BERTA" not in sentence
 
 
+def test_a_patient_id_that_some_files_lack_is_no_second_patient(tmp_path: Path) -> None:
+    paths = make_series(tmp_path, change=lambda k, ds: setattr(ds, "PatientID", "P1" if k else ""))
+    assert open_series(paths).patient_conflict is None
+
+
 def test_spelling_of_a_name_is_no_second_patient(tmp_path: Path) -> None:
     def spell(k: int, ds: Dataset) -> None:
         ds.PatientID = ""
@@ -226,6 +231,14 @@ def test_larger_stack_wins_over_the_first(tmp_path: Path) -> None:
     paths = make_series(tmp_path / "a", voxels((4, 8, 8)) + 1, change=put("AcquisitionNumber", 1))
     paths += make_series(tmp_path / "b", whole, change=put("AcquisitionNumber", 2))
     assert np.array_equal(volume_of(paths).voxels, whole)
+
+
+def test_a_few_slices_that_share_a_tag_do_not_stand_for_the_series(tmp_path: Path) -> None:
+    def stray(k: int, ds: Dataset) -> None:
+        ds.ImagePositionPatient = [0, 0, 2.5 * k + (0.9 * (k % 3) if k > 2 else 0)]
+        ds.TriggerTime = 1 if k < 3 else 10 + k
+
+    assert "not evenly spaced" in refusal_of(make_series(tmp_path, voxels((16, 8, 8)), change=stray))
 
 
 def test_acquisition_per_slice_is_one_stack(tmp_path: Path) -> None:
