@@ -38,9 +38,14 @@ def find_config(config: Path | None) -> Path | None:
 
 
 def load_settings(config: Path | None) -> Settings:
-    """Settings of `config`, or of the usual place, with the environment on top."""
-    from qc_node.config import load
+    """Settings of `config`, or of the usual place, with the environment on top.
 
+    From here on libraries are quiet: their warnings quote what stands in a header.
+    """
+    from qc_node.config import load
+    from qc_node.operations import logs
+
+    logs.configure("text", "warning")
     return load(find_config(config), os.environ)
 
 

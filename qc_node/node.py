@@ -292,6 +292,7 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         batch=settings.classify.batch,
         confirm_s=settings.completion.confirm_s,
         rules=tuple(rule.model_dump(mode="json") for rule in settings.rule),
+        logging=logs.dict_config(settings.node.log_format, settings.node.log_level),
     )
 
 

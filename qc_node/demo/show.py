@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import signal
 import socket
@@ -26,6 +25,7 @@ from qc_node.demo.series import Sample, datasets
 from qc_node.domain import QcNodeError
 from qc_node.feedback import readers
 from qc_node.node import Node
+from qc_node.operations import logs
 from qc_node.report.tree import as_text
 
 REPORT_S = 120.0
@@ -49,7 +49,7 @@ def show(once: bool, free_ports: bool = True, seed: int = 1) -> None:
     QcNodeError
         A port is in use, the weights are missing, or a report did not come.
     """
-    logging.getLogger("qc_node").setLevel(logging.WARNING)
+    logs.configure("text", "warning")
     folder = Path(tempfile.mkdtemp(prefix="qc-node-demo-"))
     try:
         with _running(folder, free_ports) as (pacs, node):

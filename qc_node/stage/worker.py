@@ -13,13 +13,15 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.config
 import os
 import select
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,8 @@ class WorkerSettings:
 
     ``batch`` is how many series are judged in one forward pass (1 on a CPU, where batching gains
     nothing); ``threads`` bounds the threads of torch and SimpleITK (0 = as many as cores); ``confirm_s``
-    delays the report of a coverage reject after a quiet-time closing.
+    delays the report of a coverage reject after a quiet-time closing; ``logging`` is a configuration for
+    :func:`logging.config.dictConfig`.
     """
 
     data_dir: str
@@ -69,6 +72,7 @@ class WorkerSettings:
     nice: int = 10
     confirm_s: float = 30.0
     rules: tuple[Mapping[str, Any], ...] = ()
+    logging: Mapping[str, Any] = field(default_factory=lambda: {"version": 1})
 
 
 class Worker:
@@ -255,7 +259,7 @@ def main() -> int:
     """Run until the node closes our standard input or asks us to stop (SIGTERM)."""
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints must not look like an answer
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    warnings.simplefilter("ignore")  # those of pydicom quote element values
 
     def emit(message: Mapping[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
@@ -269,6 +273,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = WorkerSettings(**json.loads(_first_line(0)))
+    logging.config.dictConfig(dict(settings.logging))
     try:
         os.nice(settings.nice)
         worker = _build(settings, emit)
