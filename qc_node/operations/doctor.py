@@ -177,7 +177,7 @@ def _peers(settings: Settings, echo: Echo) -> Iterator[Check]:
         try:
             echo(peer)
         except QcNodeError as error:
-            yield Check(False, f"{where} does not answer C-ECHO: {error}")
+            yield Check(False, f"[[peer]] {peer.name} does not answer C-ECHO: {error}")
         else:
             yield Check(True, f"{where} answers C-ECHO.")
 

@@ -3,8 +3,9 @@
 A UID is not a name, but joined with a PACS it leads to one.  So log lines carry :func:`qc_node.spool.digest`
 of a UID, and whatever UID slips into a message all the same is replaced by its digest here.  The
 ledger knows both.  What other libraries say is
-reduced to what cannot hold an element value: pynetdicom and pydicom speak from ``warning`` on, warnings
-appear with their category and place only, and a foreign exception with its type and frames only.
+reduced to what cannot hold an element value: pynetdicom and pydicom are silent (what they report, the node
+says in one sentence of its own), warnings appear with their category and place only, and a foreign exception
+with its type and frames only.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def dict_config(log_format: str, level: str) -> dict[str, Any]:
     """
     formatter = JsonFormatter if log_format == "json" else TextFormatter
     at_least_warning = "ERROR" if level == "error" else "WARNING"
-    foreign = ("pynetdicom", "pydicom", "highdicom", "uvicorn.access", "asyncio", "httpx", "PIL", "matplotlib")
+    foreign = ("highdicom", "uvicorn.access", "asyncio", "httpx", "PIL", "matplotlib")
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -119,7 +120,7 @@ def dict_config(log_format: str, level: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
         "loggers": {name: {"level": at_least_warning, "propagate": True} for name in foreign}
-        | {"pydicom": {"level": "ERROR", "propagate": True}},
+        | {name: {"level": "CRITICAL", "propagate": True} for name in ("pynetdicom", "pydicom")},
     }
 
 

@@ -101,6 +101,7 @@ def test_pynetdicom_prints_no_datasets_even_at_debug(lines: Lines) -> None:
     for name in ("pynetdicom.acse", "pynetdicom.events", "pynetdicom._handlers"):
         logging.getLogger(name).info("(0010,0010) PN [DOE^JANE]")
         logging.getLogger(name).debug("(0010,0010) PN [DOE^JANE]")
+        logging.getLogger(name).error("(0010,0010) PN [DOE^JANE]")
     assert lines.getvalue() == ""
     assert _config.LOG_HANDLER_LEVEL == "none"
     assert not _config.LOG_REQUEST_IDENTIFIERS and not _config.LOG_RESPONSE_IDENTIFIERS
