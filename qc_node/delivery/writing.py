@@ -118,6 +118,7 @@ class Writer:
             sr_class=self._settings.sr_class,
             created=datetime.fromtimestamp(row["judged_at"], UTC).astimezone(),
             predecessor=predecessor,
+            instance_number=row["run"],
         )
 
     def _flag(
