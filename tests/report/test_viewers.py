@@ -1,8 +1,8 @@
 """What viewers read of a report, by the rules of their sources (OHIF, Orthanc's Stone viewer, Weasis).
 
 OHIF: the title must be 126000; the Imaging Measurements container and the Tracking Unique Identifier of every
-group are taken for granted; code meanings and UCUM code values are printed.  Stone: Comprehensive SR, title 126000,
-template 1500.  Weasis: code meanings, and the completion and verification flags.
+group are taken for granted; code meanings and UCUM code values are printed.  Stone: Comprehensive SR, title
+126000, template 1500.  Weasis: code meanings, and the completion and verification flags.
 """
 
 from __future__ import annotations
