@@ -35,9 +35,12 @@ class SeriesTable:
         return {row["state"]: row["n"] for row in rows}
 
     def waiting_since(self) -> dict[str, float]:
-        """When the oldest series of each unfinished state entered it (``judged``: when its report was due)."""
+        """Since when the oldest series of each unfinished state waits there.
+
+        ``receiving``: since its last image; ``judged``: since its report was due.
+        """
         rows = self._db.rows(
-            "SELECT state, min(CASE state WHEN 'receiving' THEN first_received WHEN 'queued' THEN closed_at"
+            "SELECT state, min(CASE state WHEN 'receiving' THEN last_received WHEN 'queued' THEN closed_at"
             " WHEN 'judging' THEN claimed_at ELSE report_after END) AS since"
             " FROM series LEFT JOIN verdicts USING (series_uid, run)"
             " WHERE state IN ('receiving', 'queued', 'judging', 'judged') GROUP BY state"
