@@ -90,6 +90,11 @@ def test_unknown_section(tmp_path: Path) -> None:
         ('[pacs]\ndestination = "PACS"\n', "line 2: [pacs] destination 'PACS' is not the name of a [[peer]]"),
         (PACS + PACS, "line 8: [[peer]] name 'PACS' is used twice"),
         (PACS + '[[peer]]\nname = "X"\nae_title = "X"\nrole = ["send"]\n', "line 7: [[peer]] host is missing"),
+        ('[[peer]]\nname = "A"\nae_title = "X"\n' * 2, "name 'A' is used twice"),
+        (
+            '[[peer]]\nname = "A"\nae_title = "X"\n[[peer]]\nname = "B"\nae_title = "X"\n',
+            "line 6: [[peer]] ae_title 'X' is used by two peers with the role accept",
+        ),
         (PACS + '[[peer]]\nname = "X"\n', "line 7: [[peer]] ae_title is missing"),
         (PACS + '[[peer]]\nname = "X"\nae_title = "X"\nrole = ["store"]\n', "line 10: [[peer]] role"),
         ('[[rule]]\norder = "("\nseries = ["a"]\n', "line 2: [[rule]] order must be a regular expression"),

@@ -307,10 +307,16 @@ class Settings(_Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names: set[str] = set()
+        callers: set[str] = set()
         for index, peer in enumerate(self.peer):
             if peer.name in names:
                 raise MisplacedError(("peer", index, "name"), f"{peer.name!r} is used twice")
             names.add(peer.name)
+            if "accept" in peer.role:
+                if peer.ae_title in callers:
+                    what = f"{peer.ae_title!r} is used by two peers with the role accept"
+                    raise MisplacedError(("peer", index, "ae_title"), what)
+                callers.add(peer.ae_title)
         wanted = self.pacs.destination
         if wanted and not any(p.name == wanted and "send" in p.role for p in self.peer):
             raise MisplacedError(
