@@ -118,9 +118,7 @@ def main() -> None:
         return
     data = Path(os.environ.get("QC_NODE_SHARED_DATA", ROOT.parent / "shared" / "data"))
     readers = [r for r in READERS if r != "dcm2niix" or shutil.which("dcm2niix")]
-    print(
-        "| series | reader | median s | ratio to SimpleITK | best s | CPU s | ratio | peak MB over imports | shape |"
-    )
+    print("| series | reader | median s | ratio to SimpleITK | best s | CPU s | ratio | peak MB added | shape |")
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         for name, folder in folders(Path(scratch), data).items():

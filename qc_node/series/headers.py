@@ -10,7 +10,7 @@ from typing import Any
 from pydicom import Dataset
 
 from qc_node.domain import HeaderClaims
-from qc_node.series.words import agent_stated, contrast_said, gadolinium_said
+from qc_node.series.words import agent_stated, contrast_said, gadolinium_said, only_oral
 
 MAX_TEXT = 256
 """Longest description that is kept; LO holds 64 characters, broken files hold megabytes."""
@@ -49,7 +49,7 @@ def _claims(ds: Dataset, more: tuple[Dataset, ...]) -> HeaderClaims:
     ordered = tuple(dict.fromkeys(t for d in everyone for t in _ordered(d)))
     agent = text("ContrastBolusAgent") or next((t for t in _meanings(ds, "ContrastBolusAgentSequence")), None)
     of_series = [contrast_said(text(k), ct=modality == "CT") for k in ("SeriesDescription", "ProtocolName")]
-    of_series += [agent_stated(agent), _volume_given(number("ContrastBolusVolume"))]
+    of_series += [None if only_oral(agent) else agent_stated(agent), _volume_given(number("ContrastBolusVolume"))]
     study_texts = (text("StudyDescription"), *ordered)
     of_study = [contrast_said(t, ct=modality == "CT") for t in study_texts]
     spoken = _any(of_series)

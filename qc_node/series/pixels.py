@@ -121,13 +121,13 @@ class FrameReader:
             ds = self._dataset
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                picture, _ = get_decoder(syntax).as_array(ds, index=number, raw=True)
+                picture = _decoded(ds, syntax, number)
         if picture.shape != (pixels.rows, pixels.columns):
             raise SeriesRefused(
                 f"Pixel Data (7FE0,0010) decodes to {'x'.join(map(str, picture.shape))}, but Rows and Columns say "
                 f"{pixels.rows}x{pixels.columns}."
             )
-        return np.asarray(picture)
+        return picture
 
     def _mask(self, instance: Instance, picture: npt.NDArray[Any]) -> None:
         """Drop bits outside Bits Stored in place (overlays of old scanners; signs that were not extended)."""
@@ -142,6 +142,18 @@ class FrameReader:
         np.left_shift(picture, left, out=picture)
         np.right_shift(picture, pixels.allocated - pixels.stored, out=picture)
         self.masked += 1
+
+
+def _decoded(ds: Dataset, syntax: str, number: int) -> npt.NDArray[Any]:
+    """One frame by the decoders this project requires, so that every machine decodes alike; else by any."""
+    decoder = get_decoder(syntax)
+    plugins = [p for p in ("pyjpegls", "pylibjpeg") if p in decoder.available_plugins]
+    for plugin in plugins:
+        try:
+            return np.asarray(decoder.as_array(ds, index=number, raw=True, decoding_plugin=plugin)[0])
+        except Exception:
+            continue
+    return np.asarray(decoder.as_array(ds, index=number, raw=True)[0])
 
 
 def stored_range(pixels: PixelFormat) -> tuple[int, int]:

@@ -128,12 +128,25 @@ _PHASES = re.compile(
 _NOT_CONTRAST = re.compile(
     r"(?<!\w)(?:phase ?-?contrast|pc ?-?(?:mra|angio\w*|flow)|contrast ?-?(?:resolution|to|ratio|transfer|"
     r"weighted|optimi[sz]ed)|"
-    r"(?:soft|tissue|low|high|image|t1|t2|flow|susceptibility|magnetization|magnetisation|gray|grey|gw|"
+    r"(?:soft|tissue|low|high|image|t1w?|t2w?|flow|susceptibility|magnetization|magnetisation|gray|grey|gw|"
     r"gm ?-?wm) ?-?contrast|"
     r"without ?-?contact|multi ?-?contrast|dual ?-?contrast|contrast ?-?off)(?!\w)"
 )
 _ORAL = _words(
-    "oral\\w*", "orale?s?", "po", "per os", "rect(?:al|um)\\w*", "rektal\\w*", "enema", "gastro\\w*", "peroral\\w*"
+    "oral\\w*",
+    "orale?s?",
+    "po",
+    "per os",
+    "rect(?:al|um)\\w*",
+    "rektal\\w*",
+    "enema",
+    "gastro\\w*",
+    "peroral\\w*",
+    "barium\\w*",
+    "readi ?-?cat",
+    "micropaque",
+    "e ?-?z ?-?cat",
+    "water",
 )
 _INTRAVENOUS = _words(
     "iv", "i v", "intraven\\w*", "omni\\w*", "iohexol", "ultravist", "visipaque", "isovue", "iomeron", "imeron",

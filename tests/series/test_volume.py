@@ -552,3 +552,23 @@ def test_undefined_length_sequences_do_not_lead_the_scan_astray(tmp_path: Path) 
         assert np.array_equal(
             volume_of(make_series(tmp_path / name, data, change=nested, syntax=syntax)).voxels, data
         )
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", ImplicitVRLittleEndian])
+def test_files_without_preamble_and_meta_information(tmp_path: Path, syntax: str) -> None:
+    data = voxels()
+    paths = make_series(tmp_path, data, syntax=syntax)
+    for path in paths:
+        content = path.read_bytes()
+        # group length (0002,0000) tells where the data set begins
+        length = int.from_bytes(content[140:144], "little")
+        path.write_bytes(content[144 + length :])
+    assert np.array_equal(volume_of(paths).voxels, data)
+
+
+def test_a_wrong_transfer_syntax_is_seen_through(tmp_path: Path) -> None:
+    data = voxels()
+    paths = make_series(tmp_path, data, syntax="1.2.840.10008.1.2.1")
+    for path in paths:
+        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0", 1))
+    assert np.array_equal(volume_of(paths).voxels, data)
