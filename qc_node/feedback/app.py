@@ -11,7 +11,7 @@ from fastapi import FastAPI, HTTPException, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from qc_node.feedback import live, panel, review, sign_in, stats
+from qc_node.feedback import annotate, live, panel, review, sign_in, stats
 from qc_node.feedback.board import Board
 from qc_node.feedback.broadcast import Broadcaster
 from qc_node.feedback.follower import Follower
@@ -53,7 +53,7 @@ def create_app(deps: CounterDeps) -> FastAPI:
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
     app.state.housekeeping = Housekeeping(deps)
-    for module in (sign_in, panel, live, review, stats):
+    for module in (sign_in, panel, live, review, stats, annotate):
         app.include_router(module.router)
     _add_house_routes(app, deps)
     app.add_middleware(Gate, web=deps.web)

@@ -23,6 +23,7 @@ import click
 from qc_node.domain import QcNodeError
 from qc_node.feedback import exchange, statistics
 from qc_node.feedback import readers as roll
+from qc_node.feedback.annotate import export_ratings, import_ratings
 from qc_node.feedback.overview import overview, plots_of
 from qc_node.feedback.settings import CounterDeps, WebSettings, load_or_make_secret
 from qc_node.ledger import Ledger
@@ -156,6 +157,7 @@ def votes_group() -> None:
     "--format", "kind", type=click.Choice(["csv", "jsonl"]), help="Default: from the file's name, else csv."
 )
 @click.option("--log", "whole_log", is_flag=True, help="Every row ever written, for `votes import` elsewhere.")
+@click.option("--ratings", is_flag=True, help="The experts' ratings.tsv instead, with its JSON sidecar.")
 @click.option("--blind-only", is_flag=True, help="Leave out votes cast after the machine's opinion was shown.")
 @config_option
 @click.pass_context
@@ -164,11 +166,22 @@ def export_votes(
     output: Path | None,
     kind: str | None,
     whole_log: bool,
+    ratings: bool,
     blind_only: bool,
     config: Path | None,
 ) -> None:
     """Write the votes that stand with soft labels, ready for training. Readers are pseudonyms."""
     hooks, _, ledger = _ledger(ctx, config)
+    if ratings:
+        with closing(ledger):
+            text, sidecar = export_ratings(ledger)
+        if output is None:
+            click.echo(text, nl=False)
+            return
+        output.write_text(text, encoding="utf-8")
+        output.with_suffix(".json").write_text(sidecar, encoding="utf-8")
+        click.echo(f"{text.count(chr(10)) - 1} ratings.", err=True)
+        return
     columns = list(exchange.COLUMNS) + ([] if whole_log else list(exchange.SOFT))
     as_lines = (kind or ("jsonl" if output and output.suffix in (".jsonl", ".ndjson") else "csv")) == "jsonl"
     with closing(ledger):
@@ -194,11 +207,13 @@ def _write_lines(rows: Iterable[dict[str, Any]], stream: Any) -> int:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--timezone", help="Of times that name none, such as Europe/Berlin.")
 @click.option("--add-readers", is_flag=True, help="Add readers that are not known; they cannot sign in.")
+@click.option("--ratings", is_flag=True, help="The files are experts' ratings.tsv.")
 @config_option
 @click.pass_context
 def import_votes(
-    ctx: click.Context, files: tuple[Path, ...], timezone: str | None, add_readers: bool, config: Path | None
-) -> None:
+    ctx: click.Context, files: tuple[Path, ...], timezone: str | None, add_readers: bool, ratings: bool,
+    config: Path | None,
+) -> None:  # fmt: skip
     """Bring votes in from CSV or JSON lines with their original times; a second time changes nothing."""
     try:
         zone = ZoneInfo(timezone) if timezone else None
@@ -207,6 +222,10 @@ def import_votes(
     _, _, ledger = _ledger(ctx, config)
     with closing(ledger):
         for path in files:
+            if ratings:
+                count = import_ratings(ledger, path.read_text(encoding="utf-8-sig"), path.name)
+                click.echo(f"{path.name}: {count} ratings.")
+                continue
             with path.open(encoding="utf-8-sig", newline="") as stream:
                 done = exchange.import_rows(
                     ledger,

@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qc_node.domain import Question, Stage, Tier, Verdict
-from qc_node.feedback import plots, readers, statistics
+from qc_node.feedback import annotation, plots, readers, statistics
 from qc_node.feedback.statistics import Shown, Statistics, VoteFact
 from qc_node.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Where the expert protocol stands: labels by kind, kappa by characteristic, series to settle."""
+
+    labels: dict[str, int]
+    kappas: dict[str, statistics.Agreement]
+    queue: int
 
 
 @dataclass(frozen=True)
@@ -18,6 +27,7 @@ class Overview:
     own: Statistics | None
     prompts: dict[str, int]
     own_with_others: statistics.Agreement | None
+    experts: Experts
 
 
 def machine_level(verdict: Verdict) -> int | None:
@@ -54,7 +64,9 @@ def overview(ledger: Ledger, own: str | None = None) -> Overview:
         me = names[own]
         mine = statistics.compute([f for f in log if f.reader == me], [s for s in shown if s.reader == me], model)
         with_others = _with_others(statistics.standing(log), me)
-    return Overview(statistics.compute(log, shown, model), mine, prompts, with_others)
+    graded = annotation.board(ledger.gradings.current())
+    experts = Experts(annotation.tiers(graded), annotation.kappas(graded), len(graded.queue))
+    return Overview(statistics.compute(log, shown, model), mine, prompts, with_others, experts)
 
 
 def _with_others(facts: list[VoteFact], me: str) -> statistics.Agreement | None:

@@ -92,8 +92,8 @@ def rows(deps: CounterDeps, limit: int = LIMIT) -> list[dict[str, Any]]:
             "words": said.as_dict(),
             "answers": answers,
             "warnings": list(dict.fromkeys(verdict["warnings"])),
-            "mip": [p for p in pictures if p["view"].endswith("-mip")],
-            "mid": [p for p in pictures if not p["view"].endswith("-mip")],
+            "mip": [p for p in pictures if "mip" in p["view"]],
+            "mid": [p for p in pictures if "mip" not in p["view"]],
             "reviewed": all(a["label"] is not None for a in answers if a["found"] is not None),
         })  # fmt: skip
     return out

@@ -22,7 +22,7 @@ function strip(pictures, name) {
   for (const p of pictures) {
     const img = make("img");
     img.src = p.src;
-    img.alt = `${p.view.replace("-mip", "")} ${name}`;
+    img.alt = `${p.view.replace(/[-_]?mip[-_]?/, "")} ${name}`;
     img.loading = "lazy";
     img.onerror = () => img.remove();
     div.append(img);
