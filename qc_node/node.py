@@ -25,7 +25,14 @@ from qc_node.delivery.writing import Writer, WritingSettings
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
 from qc_node.feedback.app import create_app
 from qc_node.feedback.server import serve as serve_web
-from qc_node.feedback.settings import CounterDeps, WebSettings, check_bind, load_or_make_secret
+from qc_node.feedback.settings import (
+    CounterDeps,
+    PromptPolicy,
+    WebSettings,
+    check_bind,
+    load_or_make_secret,
+)
+from qc_node.feedback.vote_reports import poster
 from qc_node.ledger import Ledger
 from qc_node.loops import Loop
 from qc_node.operations import health, logs
@@ -70,7 +77,7 @@ class Node:
         self._lock = lock_folder(root)
         self.ledger = Ledger(root / "ledger.sqlite")
         accepted = [p.ae_title for p in settings.peers("accept")]
-        destinations = [settings.pacs.destination] if settings.pacs.destination else []
+        destinations = self._destinations = (settings.pacs.destination,) if settings.pacs.destination else ()
         self.metrics = Metrics(accepted, destinations)
         self._rules = rules_of(settings)
         self._stop = threading.Event()
@@ -81,7 +88,7 @@ class Node:
             rules_digest=rules_digest(settings),
             sr_class=settings.pacs.sr_class,
             ae_title=settings.node.ae_title,
-            destinations=tuple(destinations),
+            destinations=destinations,
             flag_object=settings.pacs.flag_object,
         )
         writer = Writer(writing, self.ledger, self.spool, time.time, self._on_written)
@@ -223,15 +230,17 @@ class Node:
     # -- parts ---------------------------------------------------------------------------------------
     def _open_counter(self) -> Any:
         settings = self.settings.web
-        secret = settings.secret or load_or_make_secret(self.settings.node.data_dir / "web-secret")
-        web = WebSettings(
-            secret=secret,
-            host=settings.host,
-            port=settings.port,
-            trusted_user_header=settings.trusted_user_header,
-            webhook_url=self.settings.webhook.url,
-        )
+        web = web_settings(self.settings)
         check_bind(web, self.ledger.readers.count_enabled(), secret_configured=settings.secret is not None)
+        post_vote = poster(
+            self.ledger,
+            self.spool,
+            self._destinations,
+            station_name=self.settings.node.ae_title,
+            software_version=__version__,
+            sr_class=self.settings.pacs.sr_class,
+            clock=time.time,
+        )
         deps = CounterDeps(
             ledger=self.ledger,
             spool=self.spool,
@@ -239,6 +248,7 @@ class Node:
             healthz=lambda: _answer(self._health.alive()),
             readyz=lambda: _answer(self._health.ready()),
             on_vote=self.metrics.vote,
+            post_vote=post_vote,
         )
         self.app = create_app(deps)
         return serve_web(self.app, settings.host, settings.port)
@@ -290,9 +300,29 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         models_dir=str(settings.classify.models_dir.resolve()),
         device=settings.classify.device,
         batch=settings.classify.batch,
+        threads=settings.classify.threads,
         confirm_s=settings.completion.confirm_s,
         rules=tuple(rule.model_dump(mode="json") for rule in settings.rule),
         logging=logs.dict_config(settings.node.log_format, settings.node.log_level),
+    )
+
+
+def web_settings(settings: Settings) -> WebSettings:
+    """How the counter is served; without a configured secret one is made and kept in the data folder."""
+    web = settings.web
+    return WebSettings(
+        secret=web.secret or load_or_make_secret(settings.node.data_dir / "web-secret"),
+        host=web.host,
+        port=web.port,
+        public_base=web.public_base,
+        trusted_user_header=web.trusted_user_header,
+        trusted_proxies=web.trusted_proxies,
+        blind=web.blind,
+        frame_ancestors=web.frame_ancestors,
+        webhook_url=settings.webhook.url,
+        vote_sr=web.vote_sr,
+        fhircast_hubs=web.fhircast_hubs,
+        prompts=PromptPolicy(**settings.prompt.model_dump()),
     )
 
 

@@ -58,9 +58,9 @@ Emit = Callable[[Mapping[str, Any]], None]
 class WorkerSettings:
     """What the node tells its worker.
 
-    ``batch`` is how many series are judged in one forward pass (1 on a CPU, where batching gains
-    nothing); ``threads`` bounds the threads of torch and SimpleITK (0 = as many as cores); ``confirm_s``
-    delays the report of a coverage reject after a quiet-time closing; ``logging`` is a configuration for
+    ``batch`` is how many series are judged in one forward pass on a GPU (a CPU takes one at a time);
+    ``threads`` bounds the threads of torch and SimpleITK (0 = as many as cores); ``confirm_s`` delays the
+    report of a coverage reject after a quiet-time closing; ``logging`` is a configuration for
     :func:`logging.config.dictConfig`.
     """
 
@@ -294,7 +294,10 @@ def _build(settings: WorkerSettings, emit: Emit) -> Worker:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     root = Path(settings.data_dir)
-    registry = Registry(Path(settings.models_dir), choose_device(settings.device))
+    device = choose_device(settings.device)
+    if device == "cpu":  # there a batch only makes the first series wait for the last
+        settings = replace(settings, batch=1)
+    registry = Registry(Path(settings.models_dir), device)
     models = registry.open_all()
     worker = Worker(settings, Ledger(root / "ledger.sqlite"), Spool(root), registry, emit)
     names = [
