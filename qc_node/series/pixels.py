@@ -119,6 +119,10 @@ class FrameReader:
                 self._dataset = read_dataset(instance.path, pixels=True)
                 self._path = instance.path
             ds = self._dataset
+            if not any(tag in ds for tag in (PIXELS, FLOAT_PIXELS, DOUBLE_PIXELS)):
+                raise SeriesRefused(
+                    f"Pixel Data (7FE0,0010) is truncated: {instance.path.name} ends in the middle of it."
+                )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 picture = _decoded(ds, syntax, number)

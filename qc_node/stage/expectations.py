@@ -184,9 +184,11 @@ def check(
 def _claimed_parts(claims: HeaderClaims, seen: _Seen) -> Iterable[str]:
     if seen.regions is None:
         return
+    told: set[frozenset[str]] = set()
     for tag, text in _own_texts(claims):
         said = body_parts_said(text) - {"other"}
-        if said - seen.regions:
+        if said - seen.regions and said not in told:
+            told.add(said)
             yield f'{tag} says "{_short(text)}"; found: {_named(seen.regions) or "another body part"}.'
 
 

@@ -459,6 +459,19 @@ def test_truncated_pixels_are_one_sentence(tmp_path: Path, cut: int) -> None:
     assert "(7FE0,0010)" in sentence and "truncated" in sentence
 
 
+@pytest.mark.parametrize("cut", [9, 200])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+def test_truncated_compressed_pixels_are_one_sentence(tmp_path: Path, syntax: str, cut: int) -> None:
+    paths = make_series(tmp_path, voxels((3, 64, 64)))
+    for path in paths:
+        ds = dcmread(path)
+        ds.compress(syntax, generate_instance_uid=False)
+        ds.save_as(path)
+    paths[1].write_bytes(paths[1].read_bytes()[:-cut])
+    sentence = refusal_of(paths)
+    assert "(7FE0,0010) is truncated" in sentence and paths[1].name in sentence
+
+
 # -- many frames in one object -----------------------------------------------------------------------
 def test_enhanced_frames_are_sorted_by_position(tmp_path: Path) -> None:
     data = voxels()

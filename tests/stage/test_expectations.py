@@ -133,6 +133,8 @@ def test_body_part_claimed_against_seen() -> None:
 def test_the_same_words_under_two_tags_are_one_sentence() -> None:
     claims = ct_claims(series_description="Thorax", protocol_name="Thorax")
     assert len(check(claims, ct(BodyPart.BRAIN, False), THIN)) == 1
+    other_words = ct_claims(series_description="STD BRAIN 5MM", protocol_name="Head", body_part_examined="HEAD")
+    assert len(check(other_words, ct(BodyPart.CHEST, False), THIN)) == 1
 
 
 @pytest.mark.parametrize(
