@@ -173,6 +173,13 @@ class Spool:
             except OSError:
                 return
 
+    def remove_quarantine(self, older_than: float) -> int:
+        """Delete quarantined bytes from before `older_than` (seconds since the epoch); returns how many files."""
+        old = [p for p in (self.root / "quarantine").iterdir() if p.stat().st_mtime < older_than]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
     def sweep(self) -> int:
         """Delete half-written files left by a killed process; returns how many."""
         count = 0

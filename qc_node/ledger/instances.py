@@ -126,6 +126,19 @@ class Instances:
         value = self._db.value("SELECT path FROM instances WHERE sop_instance_uid = ?", (sop_instance_uid,))
         return None if value is None else str(value)
 
+    def objects_to_remove(self, older_than: float, limit: int = 100) -> list[dict[str, Any]]:
+        """Objects that never open a series, looked at by the counter and past their time."""
+        sql = (
+            "SELECT sop_instance_uid, path FROM instances WHERE opens_series = 0 AND handled = 1"
+            " AND received_at < ? LIMIT ?"
+        )
+        return self._db.rows(sql, (older_than, limit))
+
+    def mark_removed(self, sop_instance_uid: str) -> None:
+        """Note that the file of an object is gone; its row stays."""
+        with self._db.transaction() as conn:
+            conn.execute("UPDATE instances SET handled = 2 WHERE sop_instance_uid = ?", (sop_instance_uid,))
+
     def paths(self) -> set[str]:
         """Spool names of everything the ledger knows (to find files that lost their row to a crash)."""
         return {row["path"] for row in self._db.rows("SELECT path FROM instances")}

@@ -34,6 +34,10 @@ def remove_old(
     for row in ledger.instances.objects_to_remove(now - keep_images_h * HOUR_S):
         ledger.instances.mark_removed(row["sop_instance_uid"])
         spool.remove(row["path"])
+    for row in ledger.instances.objects_to_remove(now - keep_images_h * HOUR_S):
+        ledger.instances.mark_removed(row["sop_instance_uid"])
+        spool.remove(row["path"])
+    spool.remove_quarantine(now - keep_training_days * DAY_S)
     inputs = 0
     for row in ledger.verdicts.training_to_remove(now - keep_training_days * DAY_S):
         ledger.verdicts.forget_training(row["id"])
