@@ -16,13 +16,13 @@ Layout below the root::
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from qc_node.domain import QcNodeError
 
@@ -44,39 +44,55 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+_token = os.urandom(4).hex()
+_serial = itertools.count()
+
+
 class TempFile:
     """A file being written; invisible until :meth:`commit`, gone after :meth:`discard`."""
 
     def __init__(self, folder: Path) -> None:
-        fd, name = tempfile.mkstemp(dir=folder, suffix=".part")
-        self.path = Path(name)
-        self._file: BinaryIO = os.fdopen(fd, "wb", buffering=0)
+        # one system call: reception makes one of these per object, and tempfile.mkstemp makes several
+        name = f"{folder}/{os.getpid()}-{_token}-{next(_serial)}.part"
+        self._fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._name = name
         self.size = 0
+
+    @property
+    def path(self) -> Path:
+        """Where the bytes are until they get their name."""
+        return Path(self._name)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`; raises :class:`OSError` (ENOSPC among others)."""
         view = memoryview(data)
         while view:
-            written = self._file.write(view) or 0
+            written = os.write(self._fd, view)
             self.size += written
             view = view[written:]
 
     def fileno(self) -> int:
-        """The descriptor, for ``os.writev`` and ``os.fdatasync``."""
-        return self._file.fileno()
+        """The descriptor, open for reading and writing."""
+        return self._fd
 
     def commit(self, final: Path, *, sync_folder: bool = True) -> None:
         """Put the bytes on the disk and give them their name (an existing file is replaced)."""
-        os.fdatasync(self._file.fileno())
-        self._file.close()
-        self.path.replace(final)
+        os.fdatasync(self._fd)
+        self._close()
+        os.replace(self._name, final)  # noqa: PTH105
         if sync_folder:
             fsync_folder(final.parent)
 
     def discard(self) -> None:
         """Forget the file; harmless when called twice or after :meth:`commit`."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        self._close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._name)  # noqa: PTH108
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
 
 class Spool:

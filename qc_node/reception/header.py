@@ -81,29 +81,13 @@ def is_uid(text: str) -> bool:
 
 
 # -- the scanner -------------------------------------------------------------------------------------
-def _element(data: memoryview, at: int, explicit: bool, order: str) -> tuple[int, bytes, int, int]:
-    """Tag, VR, value length and value position of the element at `at`."""
-    try:
-        group, element = struct.unpack_from(order + "HH", data, at)
-        tag = group << 16 | element
-        if not explicit or group == 0xFFFE:
-            return tag, b"", struct.unpack_from(order + "L", data, at + 4)[0], at + 8
-        vr = bytes(data[at + 4 : at + 6])
-        if vr in _SHORT_VRS:
-            return tag, vr, struct.unpack_from(order + "H", data, at + 6)[0], at + 8
-        if vr in _LONG_VRS:
-            return tag, vr, struct.unpack_from(order + "L", data, at + 8)[0], at + 12
-    except struct.error as error:
-        raise ScanError("an element is cut off") from error
-    raise ScanError("an element has no known VR")
-
-
 class _Walk:
     """A bounded walk over one data set."""
 
     def __init__(self, data: memoryview, order: str) -> None:
         self._data = data
-        self._order = order
+        self._short = struct.Struct(order + "HH2sH").unpack_from  # tag, VR, 16-bit length
+        self._long = struct.Struct(order + "L").unpack_from
         self._left = _MOST_ELEMENTS
 
     def element(self, at: int, explicit: bool) -> tuple[int, bytes, int, int]:
@@ -111,7 +95,18 @@ class _Walk:
         self._left -= 1
         if self._left < 0:
             raise ScanError("there are too many elements")
-        return _element(self._data, at, explicit, self._order)
+        try:
+            group, number, vr, length = self._short(self._data, at)
+            tag = group << 16 | number
+            if not explicit or group == 0xFFFE:
+                return tag, b"", self._long(self._data, at + 4)[0], at + 8
+            if vr in _SHORT_VRS:
+                return tag, vr, length, at + 8
+            if vr in _LONG_VRS:
+                return tag, vr, self._long(self._data, at + 8)[0], at + 12
+        except struct.error as error:
+            raise ScanError("an element is cut off") from error
+        raise ScanError("an element has no known VR")
 
     def after_sequence(self, at: int, explicit: bool, depth: int = 0) -> int:
         """Where the sequence of undefined length whose first item is at `at` ends."""
@@ -157,18 +152,19 @@ def scan(
     walk = _Walk(data, ">" if big_endian else "<")
     found: dict[int, bytes] = {}
     at, size = start, len(data)
+    element = walk.element
     while at < size:
-        tag, vr, length, value = walk.element(at, explicit)
+        tag, vr, length, value = element(at, explicit)
         if tag > last:
             break
         if length == _UNDEFINED:
             at = walk.after_sequence(value, explicit and vr != b"UN")
             continue
-        if value + length > size:
+        at = value + length
+        if at > size:
             raise ScanError("an element is longer than the data set")
         if tag in wanted and length <= _LONGEST_VALUE:
-            found[tag] = bytes(data[value : value + length])
-        at = value + length
+            found[tag] = bytes(data[value:at])
     return found, at
 
 

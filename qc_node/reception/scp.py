@@ -132,7 +132,7 @@ class _Child:
             return  # the process was killed in the middle of a line
         if "events" in message:
             for event in message["events"]:
-                self._reception.tell(ReceptionEvent(**event))
+                self._reception.tell(ReceptionEvent(*event))
         elif "log" in message:
             level, text = message["log"]
             self._reception.log.log(level, "%s", text, extra={"status": message["status"]})

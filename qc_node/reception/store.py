@@ -11,6 +11,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC210
 
+LOOK_EVERY_S = 0.25
 WATERMARK_EVERY = 1 << 26
 """A long object looks at the free space again after so many bytes."""
 
@@ -81,6 +83,7 @@ class Store:
         self.ledger = ledger
         self.clock = clock
         self._low = low_watermark_bytes
+        self._free, self._look_again = 0, 0.0
         self._queue: list[_Waiting] = []
         self._queue_lock = threading.Lock()
         self._turn = threading.Lock()
@@ -91,8 +94,12 @@ class Store:
         os.close(self._between_processes)
 
     def has_space(self) -> bool:
-        """Whether the disk is above its low watermark."""
-        return self.spool.free_bytes() >= self._low
+        """Whether the disk is above its low watermark (asked of the system at most every quarter second)."""
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._free = self.spool.free_bytes()
+            self._look_again = now + LOOK_EVERY_S
+        return self._free >= self._low
 
     def receive(self, request: Request) -> Incoming:
         """Begin to take in one object."""
@@ -241,6 +248,7 @@ class Incoming:
             if not store.ledger.instances.known(facts.sop_instance_uid):
                 raise
             return done  # a twin was faster and tidied the folder away
+        self._temp = None
         row = received(facts, request, name, size, store.clock())
         try:
             fresh = store.add(row)

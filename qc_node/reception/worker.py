@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,8 @@ class _ToParent(logging.Handler):
         """Send what has gathered."""
         events = []
         while not self._events.empty():
-            events.append(asdict(self._events.get()))
+            event = self._events.get()
+            events.append([getattr(event, name) for name in event.__slots__])
         if events:
             self.say({"events": events})
 

@@ -18,6 +18,7 @@ import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+from qc_node.reception.store import LOOK_EVERY_S
 from qc_node.reception.wire import Wire
 from qc_node.spool import TempFile
 from tests.peers import wait_for
@@ -349,8 +350,10 @@ def test_a_disk_that_fills_up_during_an_association_answers_a700(
         peer.associate(MR)
         assert peer.store(MRImageStorage, ds.SOPInstanceUID, encode(ds)) == 0
         monkeypatch.setattr("qc_node.spool.Spool.free_bytes", lambda self: 0)
+        time.sleep(2 * LOOK_EVERY_S)
         assert peer.store(MRImageStorage, other.SOPInstanceUID, encode(other)) == 0xA700
         monkeypatch.undo()
+        time.sleep(2 * LOOK_EVERY_S)
         assert peer.store(MRImageStorage, other.SOPInstanceUID, encode(other)) == 0
     assert len(door.stored()) == len(door.files()) == 2
     assert not door.half_written() and not door.ledger.instances.quarantined()

@@ -140,10 +140,10 @@ def test_the_bytes_are_synced_before_the_name_and_the_name_before_the_row(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    sync, folder, replace, add = os.fdatasync, os.fsync, Path.replace, Instances.add
+    sync, folder, replace, add = os.fdatasync, os.fsync, os.replace, Instances.add
     monkeypatch.setattr(os, "fdatasync", lambda fd: (order.append("bytes"), sync(fd))[1])
     monkeypatch.setattr(os, "fsync", lambda fd: (order.append("folder"), folder(fd))[1])
-    monkeypatch.setattr(Path, "replace", lambda self, to: (order.append("name"), replace(self, to))[1])
+    monkeypatch.setattr(os, "replace", lambda *names: (order.append("name"), replace(*names))[1])
     monkeypatch.setattr(Instances, "add", lambda self, items: (order.append("row"), add(self, items))[1])
     take(store, SeriesInstanceUID="1.2.3", StudyInstanceUID="1.2")
     order.clear()
