@@ -229,15 +229,20 @@ def _by_key(frames: Sequence[Frame], key: str) -> list[tuple[float | str | None,
     return sorted(groups.items(), key=lambda item: _preference(item[0]))
 
 
+_LESS_WANTED = frozenset(
+    ["P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "T1 MAP", "T2 MAP", "F", "FAT", "FAT_FRACTION", "FF", "OPP_PHASE", "OUT_PHASE", "OPPOSED"]
+)
+"""Values of Image Type that are judged only where there is nothing else: no magnitude, or Dixon's by-products."""
+
+
 def _preference(value: float | str | None) -> tuple[int, float, str]:
     if value is None:
         return (3, 0.0, "")
     if isinstance(value, float):
         return (0, value, "")
     parts = str(value).upper().split("\\")
-    phase = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "T1 MAP", "T2 MAP"} & set(parts)
     derived = parts[0] == "DERIVED"
-    return (2 if phase else 1 if derived else 0, 0.0, str(value))
+    return (2 if _LESS_WANTED & set(parts) else 1 if derived else 0, 0.0, str(value))
 
 
 def _runs(frames: Sequence[Frame]) -> list[list[Frame]]:

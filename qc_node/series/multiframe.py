@@ -243,9 +243,12 @@ def _csa(ds: Dataset) -> dict[str, list[str]]:
     """
     data = b""
     for block in (0x10, 0x11, 0x12):
-        element = ds.get((0x0029, block << 8 | 0x10))
-        if element is not None and isinstance(element.value, bytes):
-            data = element.value
+        try:
+            value = ds[0x0029, block << 8 | 0x10].value
+        except Exception:  # absent, or a broken value, which is the same
+            continue
+        if isinstance(value, bytes):
+            data = value
             break
     try:
         return dict(_csa_tags(data))

@@ -88,7 +88,10 @@ class SourceSeries:
         if self.error is not None:
             return Route(None, self.error)
         if self.opened is not None:
-            return route(self.opened)
+            try:
+                return route(self.opened)
+            except NotDicom as error:  # a header that can be scanned, but not parsed as a whole
+                return Route(None, str(error))
         modality = self.modality
         if modality in ("MR", "CT"):
             return Route(Stage.CT if modality == "CT" else Stage.BRAIN_MRI)

@@ -174,8 +174,8 @@ def assemble(instances: Iterable[Instance], broken: Sequence[str] = (), modality
     stack, refusal = None, None
     try:
         stack = _stack(images, warnings)
-    except SeriesRefused as error:
-        refusal = error
+    except (SeriesRefused, NotDicom) as error:
+        refusal = SeriesRefused(str(error))
     first = images[0]
     if stack is not None:
         first = stack.present[0].instance

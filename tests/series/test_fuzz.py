@@ -20,7 +20,7 @@ from qc_node.series.volume import open_series
 from tests.series.makers import make_enhanced, make_series, voxels
 
 RELAXED = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -135,7 +135,7 @@ def test_modality_is_guessed_by_hounsfield_units() -> None:
     assert guess_modality(np.full((3, 3, 3), np.nan))[0] == "MR"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 359), st.integers(0, 255)), min_size=1, max_size=12))
 def test_mutated_headers_end_in_a_volume_or_a_sentence(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
     source = tmp_path / "good.nii"

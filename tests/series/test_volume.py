@@ -226,6 +226,13 @@ def test_first_of_two_stacks_is_judged_and_said(
     assert any(tag in w and "takes 2 values" in w for w in volume.warnings)
 
 
+def test_water_is_judged_before_fat(tmp_path: Path) -> None:
+    fat, water = voxels((6, 8, 8)) + 5000, voxels((6, 8, 8))
+    paths = make_series(tmp_path / "f", fat, change=put("ImageType", ["DERIVED", "PRIMARY", "DIXON", "FAT"]))
+    paths += make_series(tmp_path / "w", water, change=put("ImageType", ["DERIVED", "PRIMARY", "DIXON", "WATER"]))
+    assert np.array_equal(volume_of(paths).voxels, water)
+
+
 def test_larger_stack_wins_over_the_first(tmp_path: Path) -> None:
     whole = voxels((9, 8, 8))
     paths = make_series(tmp_path / "a", voxels((4, 8, 8)) + 1, change=put("AcquisitionNumber", 1))
