@@ -230,7 +230,8 @@ def _by_key(frames: Sequence[Frame], key: str) -> list[tuple[float | str | None,
 
 
 _LESS_WANTED = frozenset(
-    ["P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "T1 MAP", "T2 MAP", "F", "FAT", "FAT_FRACTION", "FF", "OPP_PHASE", "OUT_PHASE", "OPPOSED"]
+    {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "T1 MAP", "T2 MAP"}
+    | {"F", "FAT", "FAT_FRACTION", "FF", "OPP_PHASE", "OUT_PHASE", "OPPOSED"}
 )
 """Values of Image Type that are judged only where there is nothing else: no magnitude, or Dixon's by-products."""
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from pydicom import dcmread
 
 from qc_node.domain import QcNodeError, Stage
-from qc_node.series.routing import route
+from qc_node.series.routing import Route, route
 from qc_node.series.sources import find_series
 from qc_node.series.volume import open_series
 
@@ -60,6 +61,28 @@ def test_same_values_at_the_same_place_as_simpleitk(unpacked: Path, name: str) -
         assert (volume.affine @ (*index, 1))[:3] == pytest.approx(there, abs=0.02)
     # GDCM sorts some series the other way round, and its affine with it
     assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["siemens_prisma_decubitus_s3", "hitachi_lumbar_s7"])
+def test_a_silent_header_is_judged(unpacked: Path, tmp_path: Path, name: str) -> None:
+    paths = []
+    for path in sorted((unpacked / name).iterdir()):
+        ds = dcmread(path)
+        for keyword in (
+            "MRAcquisitionType",
+            "BodyPartExamined",
+            "SeriesDescription",
+            "ProtocolName",
+            "ScanningSequence",
+        ):
+            if keyword in ds:
+                delattr(ds, keyword)
+        ds.StudyDescription = ""
+        paths.append(tmp_path / path.name)
+        ds.save_as(paths[-1])
+    opened = open_series(paths)
+    assert route(opened) == Route(Stage.BRAIN_MRI)
+    assert opened.volume().shape[0] == len(paths)
 
 
 def test_the_missing_slice_of_the_trio_series_is_said(unpacked: Path) -> None:
