@@ -250,7 +250,9 @@ def regions_seen(alignment: Alignment) -> tuple[Region, ...]:
     low, high = sorted(alignment.best)
     cover = coverage_mm(np.array(low), np.array(high))
     return tuple(
-        r for r, mm in cover.items() if mm >= min(0.35 * (REGIONS[r][1] - REGIONS[r][0]), 0.5 * max(high - low, 4.0))
+        r
+        for r, mm in cover.items()
+        if mm >= min(0.35 * (REGIONS[r][1] - REGIONS[r][0]), 0.5 * max(high - low, 4.0))
     )
 
 

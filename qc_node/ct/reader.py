@@ -19,6 +19,7 @@ import torch
 
 from qc_node import weights
 from qc_node.ct import anatomy
+from qc_node.ct.head import vessel_excess
 from qc_node.ct.networks import SliceNet, contrast_channels, position_channels
 from qc_node.ct.projections import GRID, Projections, project, thumbnails
 from qc_node.ct.voting import pooled_logit
@@ -37,6 +38,10 @@ from qc_node.domain import (
 
 MAX_INPUT_BYTES = 10_000_000
 _BATCH = 64
+_HEAD = 4
+"""Sections of the body axis above the skull base and the slices at it."""
+_MOST_LOGIT = 5.0
+"""No single kind of evidence may count for more than 150 to 1."""
 _MAX_SLICES = MAX_INPUT_BYTES // (GRID * GRID * 2)
 
 
@@ -76,7 +81,10 @@ class Rules:
     position_temperature
         Slice logits are divided by it before the softmax.
     contrast_scale, contrast_bias
-        ``P(yes) = sigmoid(scale * pooled logit + bias)``, fitted on persons that the network never saw.
+        Logit of "enhanced" below the skull base = scale * pooled logit of the slices + bias, fitted on persons
+        that the network never saw.
+    head_excess, head_slope
+        Logit of "enhanced" inside the skull = (vessel excess - head_excess) / head_slope, both in HU.
     contrast_correlation
         Slices that count as one observation.
     least_part
@@ -90,6 +98,8 @@ class Rules:
     position_temperature: float = 1.0
     contrast_scale: float = 1.0
     contrast_bias: float = 0.0
+    head_excess: float = 19.0
+    head_slope: float = 2.5
     contrast_correlation: float = 8.0
     least_part: float = 0.5
     least_contrast: float = 0.8
@@ -105,6 +115,8 @@ class Reading:
     contrast: npt.NDArray[np.float64]
     """``(Z,)`` logits."""
     used: npt.NDArray[np.bool_]
+    excess: float | None = None
+    """Vessel excess inside the skull in HU, None where there is not enough of a skull."""
 
 
 @dataclass
@@ -145,7 +157,7 @@ class CtReader:
                 logits = self.position(position_channels(hu)) / self.rules.position_temperature
                 sections[index[part]] = torch.softmax(logits.double(), 1).cpu().numpy()
                 contrast[index[part]] = self.contrast(contrast_channels(hu))[:, 0].double().cpu().numpy()
-        return Reading(sections, contrast, used)
+        return Reading(sections, contrast, used, vessel_excess(coarse, sections[:, :_HEAD].sum(1) > 0.5))
 
     def _verdict(self, prepared: Prepared) -> Verdict:
         if prepared.problem is not None:
@@ -187,14 +199,28 @@ def part_finding(alignment: anatomy.Alignment, rules: Rules) -> Finding:
     return Finding(Question.BODY_PART, best, probabilities)
 
 
+def contrast_evidence(reading: Reading, rules: Rules) -> dict[str, float]:
+    """Logits of "enhanced": ``"body"`` from the slices below the skull base, ``"head"`` from inside the skull.
+
+    A kind of evidence that the scan does not offer is absent.
+    """
+    evidence = {}
+    body = reading.sections[:, _HEAD - 1 : anatomy.SECTIONS].sum(1) * reading.used
+    if float(body.sum()) >= 5 or (reading.excess is None and float(body.sum()) >= 2):
+        logit = pooled_logit(reading.contrast, body, rules.contrast_correlation)
+        evidence["body"] = rules.contrast_scale * logit + rules.contrast_bias
+    if reading.excess is not None:
+        evidence["head"] = (reading.excess - rules.head_excess) / rules.head_slope
+    return {name: float(np.clip(value, -_MOST_LOGIT, _MOST_LOGIT)) for name, value in evidence.items()}
+
+
 def contrast_finding(reading: Reading, alignment: anatomy.Alignment, rules: Rules) -> Finding:
     """Whether the slices that show a body are enhanced, or why that cannot be said."""
     question = Question.CONTRAST_ENHANCED
-    body = reading.sections[:, : anatomy.SECTIONS].sum(1) * reading.used
-    if alignment.anatomy < 0.5 or float(body.sum()) < 2:
+    evidence = contrast_evidence(reading, rules)
+    if alignment.anatomy < 0.5 or not evidence:
         return Finding(question, None, abstained="No region with large vessels was recognised.")
-    logit = pooled_logit(reading.contrast, body, rules.contrast_correlation)
-    yes = float(1.0 / (1.0 + np.exp(-(rules.contrast_scale * logit + rules.contrast_bias))))
+    yes = float(1.0 / (1.0 + np.exp(-sum(evidence.values()))))
     probabilities = {"yes": yes, "no": 1 - yes}
     if max(yes, 1 - yes) < rules.least_contrast:
         return Finding(

@@ -16,8 +16,7 @@ from scipy import optimize
 
 from qc_node.ct import anatomy
 from qc_node.ct.networks import SliceNet
-from qc_node.ct.reader import CtReader, Reading, Rules
-from qc_node.ct.voting import pooled_logit
+from qc_node.ct.reader import CtReader, Reading, Rules, contrast_evidence, contrast_finding, part_finding
 from qc_node.domain import BodyPart, ModelIdentity, QcNodeError, Question
 from qc_node.learning import scores
 from qc_node.learning.ct_cases import Case, cases_of, composed
@@ -72,11 +71,11 @@ def collect(items: Sequence[Item], runs: Path, width: int, crops: int, log: Call
     return answers
 
 
-def evidence(answer: Answer, correlation: float) -> float:
-    """Pooled contrast logit before calibration."""
-    reading = answer.reading
-    body = reading.sections[:, : anatomy.SECTIONS].sum(1) * reading.used
-    return pooled_logit(reading.contrast, body, correlation)
+def evidence(answer: Answer, correlation: float) -> float | None:
+    """Pooled contrast logit of the slices below the skull base before calibration, None where there are none."""
+    rules = Rules(contrast_scale=0.2, contrast_bias=0.0, contrast_correlation=correlation)
+    value = contrast_evidence(answer.reading, rules).get("body")
+    return None if value is None else value / rules.contrast_scale
 
 
 def fit_rules(answers: Sequence[Answer], base: Rules = Rules()) -> Rules:  # noqa: B008
@@ -137,8 +136,6 @@ def tempered(reading: Reading, temperature: float) -> Reading:
 
 def part_probabilities(answer: Answer, rules: Rules) -> dict[BodyPart, float]:
     """Probabilities of the body parts under `rules`."""
-    from qc_node.ct.reader import part_finding
-
     reading = tempered(answer.reading, rules.position_temperature)
     finding = part_finding(anatomy.align(reading.sections, reading.used), rules)
     return {BodyPart(k): v for k, v in finding.probabilities.items()}
@@ -163,8 +160,6 @@ class Row:
 
 def judge(answers: Sequence[Answer], rules_of_fold: Callable[[int], Rules]) -> list[Row]:
     """Apply the rules to every answer."""
-    from qc_node.ct.reader import contrast_finding, part_finding
-
     rows = []
     for a in answers:
         rules = rules_of_fold(a.fold)

@@ -76,9 +76,9 @@ def make_pictures(items: Sequence[Item], crops: int, log: Callable[[str], None])
             part = -1 if case.part is None else PARTS.index(case.part)
             rows.append((nine, part, case.enhanced, folds[item.person], case.group, case.person))
     log(f"{len(rows)} cases as pictures")
-    images, part, enhanced, fold, group, person = zip(*rows, strict=True)
-    numbers = [np.array(column, np.int64) for column in (part, enhanced, fold)]
-    return Pictures(np.stack(images), numbers[0], numbers[1], numbers[2], np.array(group), np.array(person))
+    images, parts, enhanced, fold_numbers, groups, persons = zip(*rows, strict=True)
+    numbers = [np.array(column, np.int64) for column in (parts, enhanced, fold_numbers)]
+    return Pictures(np.stack(images), numbers[0], numbers[1], numbers[2], np.array(groups), np.array(persons))
 
 
 def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:

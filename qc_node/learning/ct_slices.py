@@ -308,7 +308,7 @@ def _fit(
     device: str,
 ) -> tuple[SliceNet, FitState]:
     # A third faster on a CPU.
-    model = model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = fit(
         model,
         batches,

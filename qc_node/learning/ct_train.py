@@ -34,7 +34,8 @@ def fold_of(items: Sequence[Item]) -> dict[str, int]:
             label = item.label.split(":")[0]
             strata.setdefault(item.person, ("real", label, str(item.enhanced)))
     folds: dict[str, int] = {}
-    for offset, stratum in enumerate(sorted(set(strata.values()))):
+    # The made strata always take part in the numbering, also where a pack without them is judged.
+    for offset, stratum in enumerate(sorted({("body",), ("head",), *strata.values()})):
         members = [p for p, s in strata.items() if s == stratum]
         members.sort(key=lambda p: p if stratum[0] != "real" else hashlib.sha256(p.encode()).hexdigest())
         for n, person in enumerate(members):

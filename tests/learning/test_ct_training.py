@@ -135,6 +135,12 @@ def test_folds_never_split_a_person(bodies: list[Item]) -> None:
     assert set(folds) == {b.person for b in bodies} and set(folds.values()) == set(range(ct_train.FOLDS))
 
 
+def test_folds_of_real_people_do_not_depend_on_made_ones(bodies: list[Item]) -> None:
+    real = [Item(**{**vars(b), "person": f"p{n}", "kind": "real"}) for n, b in enumerate(bodies)]
+    alone, together = ct_train.fold_of(real), ct_train.fold_of([*real, *bodies])
+    assert {p: together[p] for p in alone} == alone
+
+
 def test_train_evaluate_and_ship(bodies: list[Item], tmp_path: Path) -> None:
     for item in bodies:
         item.save(tmp_path / "pack")
