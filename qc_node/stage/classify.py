@@ -66,11 +66,8 @@ def judge(source: SourceSeries, registry: Registry, rules: Sequence[Rule]) -> Ou
     """Judge one series; a series that cannot be judged is an outcome with a sentence."""
     clock = time.perf_counter
     start = clock()
-    try:
-        route = source.route()
-        blank = _blank(source)
-    except QcNodeError as refusal:
-        return replace(_blank(source), skipped=str(refusal))
+    route = source.route()
+    blank = _blank(source)
     blank = replace(blank, timings_s={"read": clock() - start})
     result = prepare(blank, route, source.volume, registry.reader, clock)
     if isinstance(result, Pending):
@@ -85,8 +82,7 @@ def _blank(source: SourceSeries) -> Outcome:
         header = source.opened.header
         uids = [str(header.get(name) or "").strip() for name in ("StudyInstanceUID", "SeriesInstanceUID")]
         series = SeriesKey(*uids) if uids[1] else None
-    modality = source.opened.modality if source.opened else source.stated_modality
-    return Outcome(source.source, series, modality or "", source.instances, source.claims)
+    return Outcome(source.source, series, source.modality, source.instances, source.claims)
 
 
 def row_of(outcome: Outcome) -> tuple[str, str, str, str]:
