@@ -358,7 +358,8 @@ def results_json(verdict: Verdict) -> dict[str, Any]:
 def _finding_json(f: Finding) -> dict[str, Any]:
     rounded = {k: round(float(p), 4) for k, p in f.probabilities.items()}
     if f.question in BINARY:
-        out: dict[str, Any] = {"value": f.value, "probability": rounded.get("yes")}
+        certain = None if f.value is None else float(f.value)  # a rule answered, not a network
+        out: dict[str, Any] = {"value": f.value, "probability": rounded.get("yes", certain)}
         if f.question is Question.STRAIGHT_REJECT:
             out["reason"] = f.reason.value if f.reason else None
     elif f.question in GRADED:

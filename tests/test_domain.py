@@ -122,3 +122,10 @@ def test_spacing_is_the_length_of_the_affine_columns() -> None:
     volume = Volume(np.zeros((2, 3, 4), np.int16), affine)
     assert volume.spacing_mm == pytest.approx((0.5, 0.7, (9 + 0.16) ** 0.5))
     assert volume.shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize(("value", "probability"), [(True, 1.0), (False, 0.0), (None, None)])
+def test_an_answer_by_rule_is_certain_in_json(value: bool | None, probability: float | None) -> None:
+    finding = Finding(Question.STRAIGHT_REJECT, value, abstained=None if value is not None else "It is unclear.")
+    results = results_json(Verdict(Stage.BRAIN_MRI, MODEL, (finding,)))
+    assert results["straight_reject"]["probability"] == probability
