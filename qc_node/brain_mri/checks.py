@@ -34,6 +34,10 @@ MIN_NCC = 0.30
 """Below: nothing like a head."""
 SURE_NCC = 0.45
 """Below: the networks are not asked (no real or simulated head that a rater would grade lies below)."""
+LOOK_TURNED_NCC = 0.72
+"""Below: see whether the head fits better turned by 90 or 180 degrees."""
+TURNED_GAIN = 0.12
+"""So much better it must fit to be called wrongly oriented."""
 MAX_LOST_BRAIN = 0.05
 """Share of the average brain that may lie outside the image or in blanked voxels."""
 MIN_SHELL = 0.3

@@ -146,6 +146,10 @@ class BrainMriReader:
         alignment = preprocess.align(grid, self.head.targets)
         if reason is None:
             measures, reason = checks.after_registration(measures, reg.shrink(grid, 4.0), alignment, self.head)
+            if alignment.ncc < checks.LOOK_TURNED_NCC and reason in (None, Reason.NOT_BRAIN, Reason.COVERAGE):
+                turned = preprocess.align(grid, self.head.targets, upside_down=True)
+                if turned.ncc > alignment.ncc + checks.TURNED_GAIN:
+                    reason = Reason.ORIENTATION
         slices = preprocess.network_slices(grid, alignment.matrix, self.head)
         return Prepared(slices, preprocess.thumbnails(slices), measures, reason, None, tuple(warnings))
 

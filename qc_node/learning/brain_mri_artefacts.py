@@ -198,7 +198,6 @@ def ghost(volume: FloatArray, axis: int, period: int, strength: float) -> FloatA
     lines = fft.fft(volume, axis=axis)
     gain = np.ones(volume.shape[axis], dtype=np.float32)
     gain[::period] = 1 - strength
-    gain[0] = 1.0
     shape = [1, 1, 1]
     shape[axis] = -1
     return np.abs(fft.ifft(lines * gain.reshape(shape), axis=axis)).astype(np.float32)

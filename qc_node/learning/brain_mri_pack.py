@@ -55,7 +55,7 @@ class Row:
 class Acquisition:
     """An image on an acquisition grid and how it lies to the average head and to its source."""
 
-    images: tuple[FloatArray, ...]
+    image: FloatArray
     affine: Matrix
     matrix: Matrix
     """Average head -> this image."""
@@ -63,9 +63,7 @@ class Acquisition:
     """This image -> the person's own grid, mm."""
 
 
-def acquire(
-    anatomy: anatomy_module.Anatomy, images: tuple[FloatArray, ...], rng: np.random.Generator
-) -> Acquisition:
+def acquire(anatomy: anatomy_module.Anatomy, image: FloatArray, rng: np.random.Generator) -> Acquisition:
     """Scan a person on a new grid: orientation, resolution, field of view, pose, size of the head."""
     source_spacing = np.linalg.norm(anatomy.affine[:3, :3], axis=0)
     low = max(0.95, 0.85 * float(source_spacing.min()))
@@ -105,7 +103,7 @@ def acquire(
     to_source = anatomy.matrix @ np.linalg.inv(matrix)
     index_to_index = np.linalg.inv(anatomy.affine) @ to_source @ affine
     size_kji = tuple(int(n) for n in shape[::-1])
-    resampled = tuple(artefacts.resample(image, index_to_index, size_kji) for image in images)
+    resampled = artefacts.resample(image, index_to_index, size_kji)
     return Acquisition(resampled, affine, matrix, to_source)
 
 
@@ -114,6 +112,30 @@ def _brain_mask(head: preprocess.AverageHead, points: torch.Tensor) -> npt.NDArr
     channels = torch.from_numpy(np.ascontiguousarray(head.channels[[1, 4]]))
     values, _ = reg.sample(channels, head.affine, points.reshape(-1, 3))
     return np.asarray(((values[0] > 0.97) & (values[1] < 0.1)).reshape(points.shape[:3]).numpy())
+
+
+def lighter(anatomy: anatomy_module.Anatomy, limit: int = 6_200_000) -> anatomy_module.Anatomy:
+    """The same person on a coarser grid where the own one has more voxels than `limit`."""
+    shape = np.array(anatomy.labels.shape)
+    if shape.prod() <= limit:
+        return anatomy
+    factor = float((shape.prod() / 5e6) ** (1 / 3))
+    size = tuple(int(n) for n in shape / factor)
+    step = np.diag([*(np.array(shape, dtype=float) / size)[::-1], 1.0])
+    step[:3, 3] = (np.diag(step)[:3] - 1) / 2
+    nearest = np.ix_(*(np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1)
+                       for m, n in zip(size, shape, strict=True)))  # fmt: skip
+    image = anatomy.image
+    return anatomy_module.Anatomy(
+        anatomy.person,
+        anatomy.kind,
+        None if image is None else artefacts.resample(image, step, size),
+        np.ascontiguousarray(anatomy.labels[nearest]),
+        artefacts.resample(anatomy.white.astype(np.float32), step, size).astype(np.float16),
+        artefacts.resample(anatomy.grey.astype(np.float32), step, size).astype(np.float16),
+        anatomy.affine @ step,
+        anatomy.matrix,
+    )
 
 
 def registration_error(rng: np.random.Generator) -> Matrix:
@@ -134,7 +156,7 @@ class Simulator:
     """
 
     def __init__(self, paths: list[Path], priors: synthesis.Priors, head: preprocess.AverageHead) -> None:
-        self.people = [anatomy_module.load(p) for p in paths]
+        self.people = [lighter(anatomy_module.load(p)) for p in paths]
         # Half of the images from real heads, a tenth from real brains in painted heads, the rest painted.
         share = {"head": 0.5, "hybrid": 0.12, "map": 0.38}
         kinds = [a.kind for a in self.people]
@@ -151,8 +173,8 @@ class Simulator:
         rng = np.random.default_rng(seed)
         index = int(rng.choice(len(self.people), p=self.weights)) if person is None else person
         anatomy = self.people[index]
-        # A base of quality gives nine images, one of rejects two: six in ten bases, a quarter of the images.
-        return self._rejects(anatomy, rng, seed) if rng.random() < 0.6 else self._quality(anatomy, rng, seed)
+        # A base of quality gives eleven images, one of rejects three; a quarter of the images are rejects.
+        return self._rejects(anatomy, rng, seed) if rng.random() < 0.57 else self._quality(anatomy, rng, seed)
 
     def _rejects(
         self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int
@@ -161,7 +183,7 @@ class Simulator:
         matrix = preprocess.align(grid, self.head.targets).matrix
         row = Row(anatomy.person, anatomy.kind, seed, reason, None, None, None, None, False)
         out = []
-        for _ in range(2):
+        for _ in range(3):
             slices, inside = preprocess.sample_slices(grid, matrix @ registration_error(rng))
             level, floor = _levels(slices, inside, self.brain_mask)
             spoilt, _ = self.scanner.spoil(slices, inside, level, rng.uniform(0.0, 0.06), grid.affine, matrix, rng)
@@ -171,35 +193,28 @@ class Simulator:
     def _quality(
         self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int
     ) -> list[tuple[Row, Slices]]:
-        """Still images with and without gadolinium, in many contrasts; then the same person moving."""
-        dose = float(rng.uniform(1.15, 2.3))
-        plain = compose_module.compose(anatomy, compose_module.Look(False), self.priors, rng)
-        agent = compose_module.compose(anatomy, compose_module.Look(True, dose=dose), self.priors, rng)
+        """Still images of one look in many contrasts; then the same person moving."""
+        look = compose_module.Look(bool(rng.random() < 0.5), dose=float(rng.uniform(1.15, 2.3)))
+        image = compose_module.compose(anatomy, look, self.priors, rng)
         native = anatomy.kind != "map" and rng.random() < 0.5
         if native:
-            scan = Acquisition((plain, agent), anatomy.affine, anatomy.matrix, np.eye(4))
+            scan = Acquisition(image, anatomy.affine, anatomy.matrix, np.eye(4))
         else:
-            scan = acquire(anatomy, (plain, agent), rng)
+            scan = acquire(anatomy, image, rng)
         axis = int(rng.integers(0, 3))
-        images = (
-            tuple(_confound(image, axis, rng) for image in scan.images) if rng.random() < 0.15 else scan.images
-        )
+        still = _confound(scan.image, axis, rng) if rng.random() < 0.15 else scan.image
         out: list[tuple[Row, Slices]] = []
-        for _ in range(5):
+        for _ in range(6):
             error = registration_error(rng)
-            if rng.random() < 0.15:
-                error = np.linalg.inv(scan.matrix) @ self._registered(images[0], scan)
-            with_agent = int(rng.integers(0, 2))
+            if rng.random() < 0.05:
+                error = np.linalg.inv(scan.matrix) @ self._registered(still, scan)
             tissues = self._tissues(anatomy, scan, error)
-            slices, inside = preprocess.sample_slices(
-                reg.Grid(images[with_agent], scan.affine), scan.matrix @ error
-            )
+            slices, inside = preprocess.sample_slices(reg.Grid(still, scan.affine), scan.matrix @ error)
             looked = _relook(slices, tissues, _draw_share(rng), rng)
-            out += self._expose(anatomy, scan, looked, inside, tissues, bool(with_agent), 0.0, seed, native, rng)
+            out += self._expose(anatomy, scan, looked, inside, tissues, look.gadolinium, 0.0, seed, native, rng)
         # One motion for one look; small motions too, so that grade 0 is not only "untouched".
-        with_agent = int(rng.integers(0, 2))
         white, grey = self._native_tissues(anatomy, scan)
-        looked = _pull(images[with_agent], white, grey, _draw_share(rng), rng)
+        looked = _pull(still, white, grey, _draw_share(rng), rng)
         severity = float(rng.choice([rng.uniform(0.01, 0.1), rng.uniform(0.12, 0.5), rng.uniform(0.4, 1.0)],
                                     p=[0.16, 0.42, 0.42]))  # fmt: skip
         spacing = np.linalg.norm(scan.affine[:3, :3], axis=0)[::-1]
@@ -213,13 +228,13 @@ class Simulator:
         moved_slices, _ = preprocess.sample_slices(moved_grid, matrix)
         damage = damage_module.motion_damage(moved_slices, still_slices, *tissues)
         contrast = damage_module.contrast_left(still_slices, tissues[0], tissues[1])
-        for _ in range(4):
+        for _ in range(5):
             error = registration_error(rng)
-            if rng.random() < 0.15:
+            if rng.random() < 0.05:
                 error = np.linalg.inv(matrix) @ self._registered(moved, scan)
             slices, inside = preprocess.sample_slices(moved_grid, matrix @ error)
             tissues = self._tissues(anatomy, scan, error)
-            out += self._expose(anatomy, scan, slices, inside, tissues, bool(with_agent), damage, seed, native, rng,
+            out += self._expose(anatomy, scan, slices, inside, tissues, look.gadolinium, damage, seed, native, rng,
                                 contrast)  # fmt: skip
         return out
 
@@ -261,10 +276,10 @@ class Simulator:
 
     def _native_tissues(self, anatomy: anatomy_module.Anatomy, scan: Acquisition) -> tuple[FloatArray, FloatArray]:
         white, grey = anatomy.white.astype(np.float32), anatomy.grey.astype(np.float32)
-        if scan.images[0].shape == white.shape and np.array_equal(scan.affine, anatomy.affine):
+        if scan.image.shape == white.shape and np.array_equal(scan.affine, anatomy.affine):
             return white, grey
         index = np.linalg.inv(anatomy.affine) @ scan.to_source @ scan.affine
-        shape = scan.images[0].shape
+        shape = scan.image.shape
         return artefacts.resample(white, index, shape), artefacts.resample(grey, index, shape)
 
 
@@ -389,7 +404,7 @@ class Scanner:
 
 def build(
     out: Path, paths: list[Path], priors: synthesis.Priors, head: preprocess.AverageHead, seeds: range,
-    bases_per_shard: int = 20, log: Any = print,
+    bases_per_shard: int = 8, log: Any = print,
 ) -> None:  # fmt: skip
     """Write shards of `bases_per_shard` bases until `seeds` are used up; finished shards are kept."""
     import time

@@ -124,6 +124,7 @@ def batches(
     from qc_node.brain_mri import preprocess
 
     planes = preprocess.slice_planes().numpy()
+    quiet = np.nan_to_num(pack.raw[:, 2], nan=1.0) < 0.02
 
     def draw(epoch: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         order = rng.permutation(rows)
@@ -131,6 +132,7 @@ def batches(
             chosen = order[first : first + batch]
             pictures = np.empty((len(chosen), n_slices, *pack.slices.shape[2:]), dtype=np.float32)
             plane = np.empty((len(chosen), n_slices), dtype=np.int64)
+            targets = {k: v[chosen].copy() for k, v in pack.targets.items()}
             for n, row in enumerate(chosen):
                 # At least one slice of each plane, the rest at random.
                 must = [rng.choice(np.flatnonzero(planes == p)) for p in range(3)]
@@ -141,15 +143,37 @@ def batches(
                     sideways = planes[picked] != 2
                     x[sideways] = x[sideways][..., ::-1]
                 x = np.roll(x, rng.integers(-6, 7, 2), (1, 2))
+                if quiet[row] and rng.random() < 0.5:
+                    sigma = float(np.exp(rng.uniform(np.log(0.004), np.log(0.25))))
+                    x = add_noise(x, sigma, rng)
+                    level = float(np.hypot(sigma, pack.raw[row, 2]))
+                    grade = grading.grade_of(domain.Question.NOISE, level)
+                    targets["noise"][n] = IGNORE if grade is None else grade
+                    raw = np.array([[*pack.raw[row, :2], level]], dtype=np.float32)
+                    targets["damage"][n] = damage_targets(raw)[0]
                 pictures[n] = x * np.exp(rng.normal(0, 0.08)) + rng.normal(0, 0.01)
                 plane[n] = planes[picked]
             yield {
                 "slices": torch.from_numpy(pictures),
                 "planes": torch.from_numpy(plane),
-                "targets": {k: torch.from_numpy(v[chosen]) for k, v in pack.targets.items()},
+                "targets": {k: torch.from_numpy(v) for k, v in targets.items()},
             }
 
     return draw
+
+
+def add_noise(x: npt.NDArray[np.float32], sigma: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Rician noise on normalised slices, as smooth as trilinear sampling leaves it; `sigma` as measured."""
+    noise = rng.standard_normal((2, *x.shape), dtype=np.float32)
+    part = np.float32(rng.uniform(0.0, 0.5))
+    # Neighbours share noise, more or less, depending on the voxels the slice was sampled from.
+    noise = (
+        noise
+        + part * (np.roll(noise, 1, -1) + np.roll(noise, 1, -2))
+        + part * part * np.roll(noise, (1, 1), (-1, -2))
+    )
+    noise *= np.float32(sigma) / (1 + part * part)
+    return np.asarray(np.where(x == 0, 0, np.hypot(x + noise[0], noise[1])), dtype=np.float32)
 
 
 def loss_of(
