@@ -199,7 +199,7 @@ def project(volume: Volume) -> Projections:
     nearest_i = np.minimum((np.arange(I) + 0.5) / I * weights_i.shape[0], weights_i.shape[0] - 1).astype(int)
 
     top = np.full((J, I), AIR, np.int16)
-    total, seen = np.zeros((J, I), np.int32), np.zeros((J, I), np.int32)
+    total, seen, visited = (np.zeros((J, I), np.int32) for _ in range(3))
     mid_kj = np.full((K, J), AIR, np.int16)
     mid_ki = np.full((K, I), AIR, np.int16)
     mid_ji = np.full((J, I), AIR, np.int16)
@@ -214,22 +214,34 @@ def project(volume: Volume) -> Projections:
         slabs.append(np.where(mask, small, AIR).astype(np.int16))
         areas.append(mask.sum() * COARSE_MM**2)
         edges.append(_edge_fraction(mask, small))
-        fine = mask[nearest_j][:, nearest_i]
-        rows, columns = np.maximum(fine.sum(1), 1), np.maximum(fine.sum(0), 1)
-        any_row, any_column = fine.any(1), fine.any(0)
-        seen += fine * np.int32(len(stack))
+        rows = np.flatnonzero(np.any(mask, axis=1, keepdims=True)[nearest_j, 0])
+        columns = np.flatnonzero(np.any(mask, axis=0, keepdims=True)[0, nearest_i])
+        if not rows.size:
+            continue
+        # Work only where there is body: half of a usual field of view is air.
+        js, iz = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        fine = mask[nearest_j[js]][:, nearest_i[iz]]
+        per_row, per_column = fine.sum(1), fine.sum(0)
+        air_row, air_column = (fine.shape[1] - per_row) * AIR, (fine.shape[0] - per_column) * AIR
+        seen[js, iz] += fine * np.int32(len(stack))
+        visited[js, iz] += len(stack)
         for offset, raw in enumerate(stack):
             k = first + offset
-            inside = np.where(fine, raw, np.int16(0))
-            total += inside
-            mean_kj[k] = np.where(any_row, inside.sum(1, dtype=np.int32) / rows, AIR)
-            mean_ki[k] = np.where(any_column, inside.sum(0, dtype=np.int32) / columns, AIR)
-            inside = np.where(fine, raw, np.int16(AIR))
-            np.maximum(top, inside, out=top)
-            max_kj[k], max_ki[k] = inside.max(1), inside.max(0)
-            mid_kj[k], mid_ki[k] = inside[:, I // 2], inside[J // 2]
+            inside = np.where(fine, raw[js, iz], np.int16(AIR))
+            total[js, iz] += inside
+            # The air outside the body took part in the sums: take it out again.
+            row_sum, column_sum = inside.sum(1, dtype=np.int32), inside.sum(0, dtype=np.int32)
+            mean_kj[k, js] = np.where(per_row > 0, (row_sum - air_row) / np.maximum(per_row, 1), AIR)
+            mean_ki[k, iz] = np.where(per_column > 0, (column_sum - air_column) / np.maximum(per_column, 1), AIR)
+            np.maximum(top[js, iz], inside, out=top[js, iz])
+            max_kj[k, js], max_ki[k, iz] = inside.max(1), inside.max(0)
+            if iz.start <= I // 2 < iz.stop:
+                mid_kj[k, js] = inside[:, I // 2 - iz.start]
+            if js.start <= J // 2 < js.stop:
+                mid_ki[k, iz] = inside[J // 2 - js.start]
             if k == K // 2:
-                mid_ji[:] = inside
+                mid_ji[js, iz] = inside
+    total -= (visited - seen) * AIR
     mean_ji = np.where(seen > 0, total / np.maximum(seen, 1), AIR).astype(np.float32)
 
     # Array plane (axes that stay) -> pictures; the axis that was summed over names the anatomical plane.

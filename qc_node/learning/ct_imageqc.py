@@ -31,7 +31,7 @@ from qc_node.learning.loop import fit, save_json
 
 PARTS = list(BodyPart)
 SIZE = 128
-"""Pictures are kept at this size; the paper's 512 is reduced to 299 before its network anyway."""
+"""Pictures are kept at this size unless told otherwise; the paper's 512 is reduced to 299 by its network."""
 PAPER = {
     "mip_axial": 98.66, "mip_coronal": 98.66, "mip_sagittal": 99.33,
     "aip_axial": 94.86, "aip_coronal": 93.75, "aip_sagittal": 97.09,
@@ -47,7 +47,7 @@ class Pictures:
     Attributes
     ----------
     images
-        ``(N, 9, SIZE, SIZE)`` uint8 in the order of ``CONVERSIONS``.
+        ``(N, 9, size, size)`` uint8 in the order of ``CONVERSIONS``.
     part, enhanced, fold
         ``(N,)`` int64; part -1 and enhanced -1 where unknown.
     group, person
@@ -62,7 +62,7 @@ class Pictures:
     person: npt.NDArray[np.str_]
 
 
-def make_pictures(items: Sequence[Item], crops: int, log: Callable[[str], None]) -> Pictures:
+def make_pictures(items: Sequence[Item], crops: int, log: Callable[[str], None], size: int = SIZE) -> Pictures:
     """Nine pictures of every case, projected from the 4 mm coarse volume of the pack."""
     folds = fold_of(items)
     affine = np.diag([COARSE_MM, COARSE_MM, -COARSE_MM, 1.0])
@@ -72,7 +72,7 @@ def make_pictures(items: Sequence[Item], crops: int, log: Callable[[str], None])
         many = {"real": crops, "virtual": 4, "head": 1, "body": 2}[item.kind]
         for case in cases_of(item, many, rng):
             p = project(Volume(case.coarse, affine, modality="CT"))
-            nine = np.stack([(network_image(p, c, SIZE) * 255).astype(np.uint8) for c in CONVERSIONS])
+            nine = np.stack([(network_image(p, c, size) * 255).astype(np.uint8) for c in CONVERSIONS])
             part = -1 if case.part is None else PARTS.index(case.part)
             rows.append((nine, part, case.enhanced, folds[item.person], case.group, case.person))
     log(f"{len(rows)} cases as pictures")
@@ -250,6 +250,9 @@ def measure(pictures: Pictures, logits: Mapping[str, Mapping[int, npt.NDArray[np
 @click.option("--fold", "folds", type=click.IntRange(0, FOLDS - 1), multiple=True, help="Default: all five.")
 @click.option("--init", type=click.Path(path_type=Path), help="ImageNet weights as safetensors with timm's names.")
 @click.option("--crops", default=8, show_default=True, help="Sub-range crops of each real series.")
+@click.option(
+    "--size", default=SIZE, show_default=True, help="Rows and columns of the pictures; 299 for the paper."
+)
 @click.option("--epochs", default=6, show_default=True)
 @click.option("--steps", default=40, show_default=True)
 @click.option("--batch", default=32, show_default=True)
@@ -263,6 +266,7 @@ def command(
     folds: tuple[int, ...],
     init: Path | None,
     crops: int,
+    size: int,
     epochs: int,
     steps: int,
     batch: int,
@@ -273,7 +277,7 @@ def command(
     torch.set_num_threads(threads)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise QcNodeError(f"--device {device}: this machine has no CUDA device.")
-    pictures = make_pictures(load_pack(pack), crops, click.echo)
+    pictures = make_pictures(load_pack(pack), crops, click.echo, size)
     logits: dict[str, dict[int, npt.NDArray[np.float64]]] = {}
     for fold in folds or range(FOLDS):
         for conversion in conversions or CONVERSIONS:
