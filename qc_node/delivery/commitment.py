@@ -111,7 +111,8 @@ def ask(
     request = Dataset()
     request.TransactionUID = transaction_uid
     request.ReferencedSOPSequence = DicomSequence(references)
-    status, _ = line.association.send_n_action(
-        request, REQUEST, PUSH_MODEL, PUSH_MODEL_INSTANCE, msg_id=line.next_message_id()
-    )
+    with line.bounded():
+        status, _ = line.association.send_n_action(
+            request, REQUEST, PUSH_MODEL, PUSH_MODEL_INSTANCE, msg_id=line.next_message_id()
+        )
     return "Status" in status and int(status.Status) == 0

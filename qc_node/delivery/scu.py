@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +25,12 @@ MAX_CONTEXTS = 128
 
 MAX_PDU = 131072
 """Largest PDU that we take, in bytes."""
+
+SPARE_S = 2.0
+"""How much longer than its timeouts an exchange may take, in seconds."""
+
+SLOWEST = 50_000.0
+"""Bytes a second below which a transfer counts as stalled."""
 
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
 IMPLICIT_LE = "1.2.840.10008.1.2"
@@ -96,9 +103,10 @@ class PeerError(QcNodeError):
 class Call:
     """An open association with `peer`; made by :func:`call`."""
 
-    def __init__(self, peer: Peer, association: Any) -> None:
+    def __init__(self, peer: Peer, association: Any, sockets: list[socket.socket]) -> None:
         self.peer = peer
         self.association = association
+        self._sockets = sockets
         self._message_id = 0
 
     def accepts(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
@@ -112,6 +120,10 @@ class Call:
         """A message id that is not in use."""
         self._message_id = self._message_id % 65535 + 1
         return self._message_id
+
+    def bounded(self, extra_s: float = 0.0) -> AbstractContextManager[None]:
+        """Cut the connection when what follows takes longer than any patience (a peer that trickles bytes)."""
+        return _cut_off_after(self.peer.timeouts.response + SPARE_S + extra_s, self._sockets)
 
     def store(self, obj: StoredObject) -> int:
         """C-STORE one object as it lies on the disk.
@@ -141,7 +153,8 @@ class Call:
 
             data = dcmread(obj.path)
         try:
-            status = self.association.send_c_store(data, msg_id=self.next_message_id())
+            with self.bounded(obj.path.stat().st_size / SLOWEST):
+                status = self.association.send_c_store(data, msg_id=self.next_message_id())
         except (RuntimeError, OSError) as error:
             raise PeerError(Trouble.ABORTED, f"Peer {self.peer} ended the association: {error}.") from error
         return self._checked(status)
@@ -188,24 +201,28 @@ def call(peer: Peer, contexts: Sequence[Context], handlers: Sequence[Any] = ()) 
     ae.dimse_timeout = peer.timeouts.response
     ae.network_timeout = peer.timeouts.network
     proposed = [build_context(abstract, transfer) for abstract, transfer in dict.fromkeys(contexts)]
-    connected: list[bool] = []
+    connected: list[socket.socket] = []
     opened = (evt.EVT_CONN_OPEN, _tune_socket, [peer.timeouts.network, connected])
+    limit = peer.timeouts.connect + peer.timeouts.association + SPARE_S
     try:
-        association = ae.associate(
-            peer.host, peer.port, contexts=proposed, ae_title=peer.ae_title, max_pdu=MAX_PDU,
-            evt_handlers=[opened, *handlers],
-        )  # fmt: skip
+        with _cut_off_after(limit, connected):
+            association = ae.associate(
+                peer.host, peer.port, contexts=proposed, ae_title=peer.ae_title, max_pdu=MAX_PDU,
+                evt_handlers=[opened, *handlers],
+            )  # fmt: skip
     except (OSError, ValueError, TypeError) as error:
         raise PeerError(Trouble.UNREACHABLE, f"Peer {peer} cannot be reached: {error}.") from error
     if not association.is_established:
         raise _no_association(peer, association, contexts, bool(connected))
     try:
-        yield Call(peer, association)
+        yield Call(peer, association, connected)
     except BaseException:
-        association.abort()
+        with _cut_off_after(limit, connected):
+            association.abort()
         raise
     if association.is_established:
-        association.release()
+        with _cut_off_after(limit, connected):
+            association.release()
 
 
 def _hush() -> None:
@@ -215,10 +232,31 @@ def _hush() -> None:
         logger.setLevel(logging.CRITICAL)
 
 
-def _tune_socket(event: Any, timeout: float, connected: list[bool]) -> None:
+@contextmanager
+def _cut_off_after(seconds: float, sockets: list[socket.socket]) -> Iterator[None]:
+    """Shut the connection down when the block is not done in time.
+
+    pynetdicom's own timeouts start anew with each byte that arrives; this one does not.
+    """
+
+    def cut() -> None:
+        for sock in sockets:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _tune_socket(event: Any, timeout: float, connected: list[socket.socket]) -> None:
     """No Nagle delay for our small PDUs, and a bound on how long a peer that reads nothing can hold us."""
-    connected.append(True)
     sock = event.assoc.dul.socket.socket
+    connected.append(sock)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.settimeout(timeout)
 
@@ -257,7 +295,9 @@ def echo(peer: Peer) -> float:
     """
     start = time.perf_counter()
     with call(peer, [(VERIFICATION, EXPLICIT_LE), (VERIFICATION, IMPLICIT_LE)]) as line:
-        line._checked(line.association.send_c_echo(line.next_message_id()))
+        with line.bounded():
+            status = line.association.send_c_echo(line.next_message_id())
+        line._checked(status)
     return time.perf_counter() - start
 
 

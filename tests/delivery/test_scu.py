@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,15 @@ def raw_tcp(behave):
             thread.join()
 
 
+def trickle(connection: socket.socket) -> None:
+    """An endless answer, a byte at a time: every timeout that starts anew with each byte is deceived."""
+    with suppress(OSError):
+        connection.sendall(b"\x02\x00\x00\x00\x10\x00")
+        for _ in range(600):
+            connection.sendall(b"x")
+            time.sleep(0.1)
+
+
 def report_file(tmp_path: Path, number: int = 0) -> Path:
     path = tmp_path / f"report-{number}.dcm"
     path.write_bytes(as_bytes(report(rules_digest=str(number))))
@@ -118,8 +127,9 @@ def test_wrong_ae_title_is_said_with_the_reason_of_the_peer(peer_at):
         lambda s: s.sendall(b"\x02\x00\x00\x00\x00\xff"),
         lambda s: s.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
         lambda s: s.close(),
+        lambda s: threading.Thread(target=trickle, args=(s,)).start(),
     ],
-    ids=["silent", "stalls in the middle of a PDU", "speaks something else", "hangs up"],
+    ids=["silent", "stalls in the middle of a PDU", "speaks something else", "hangs up", "trickles"],
 )
 def test_peer_that_makes_no_association_is_left_within_bounded_time(peer_at, behave):
     with raw_tcp(behave) as port:
