@@ -259,7 +259,7 @@ class RetentionSettings(_Section):
     keep_images_h: Positive = 72.0
     """Hours that received images stay after the report was delivered."""
     keep_training_days: Positive = 90.0
-    """Days that the de-identified network input and the thumbnails of a judged series stay."""
+    """Days that the de-identified network input and the thumbnails of a judged series stay, and quarantine."""
 
 
 class RuleSettings(_Section):

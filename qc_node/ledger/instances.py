@@ -108,19 +108,6 @@ class Instances:
         with self._db.transaction() as conn:
             conn.execute("UPDATE instances SET handled = 1 WHERE sop_instance_uid = ?", (sop_instance_uid,))
 
-    def objects_to_remove(self, older_than: float, limit: int = 1000) -> list[dict[str, Any]]:
-        """Non-image objects (``handled`` or not) received before `older_than` whose file is still there."""
-        sql = (
-            "SELECT * FROM instances WHERE opens_series = 0 AND handled IN (0, 1) AND received_at < ?"
-            " ORDER BY rowid LIMIT ?"
-        )
-        return self._db.rows(sql, (older_than, limit))
-
-    def mark_removed(self, sop_instance_uid: str) -> None:
-        """Note that the file of a non-image object is gone (``handled`` = 2)."""
-        with self._db.transaction() as conn:
-            conn.execute("UPDATE instances SET handled = 2 WHERE sop_instance_uid = ?", (sop_instance_uid,))
-
     def path_of(self, sop_instance_uid: str) -> str | None:
         """Spool name of one instance, or None when it is not in the ledger."""
         value = self._db.value("SELECT path FROM instances WHERE sop_instance_uid = ?", (sop_instance_uid,))

@@ -1,8 +1,7 @@
 """What is kept for how long: images until the report is out, network inputs as long as votes may come.
 
-Rows of the ledger are never deleted, nor reports, nor what is in quarantine.  In each case the row is changed
-first: a file without a row would be taken in again at the next start, and a row without a file is found and
-finished by nobody, which is harmless.
+Rows of the ledger are never deleted, nor are reports.  In each case the row is changed first: a file without a row
+would be taken in again at the next start.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ DAY_S = 24 * HOUR_S
 def remove_old(
     ledger: Ledger, spool: Spool, now: float, keep_images_h: float, keep_training_days: float
 ) -> tuple[int, int]:
-    """Delete images, other received objects and network inputs that are past their time.
+    """Delete images, other received objects, quarantine and network inputs that are past their time.
 
     Returns
     -------
@@ -31,9 +30,6 @@ def remove_old(
         for name in ledger.instances.paths_of_series(row["series_uid"]):
             spool.remove(name)
         series += 1
-    for row in ledger.instances.objects_to_remove(now - keep_images_h * HOUR_S):
-        ledger.instances.mark_removed(row["sop_instance_uid"])
-        spool.remove(row["path"])
     for row in ledger.instances.objects_to_remove(now - keep_images_h * HOUR_S):
         ledger.instances.mark_removed(row["sop_instance_uid"])
         spool.remove(row["path"])
