@@ -108,6 +108,8 @@ class Alignment:
     limb: float
     fit: float
     upside_down: bool
+    slices: int = 0
+    """Slices that were read."""
 
     @property
     def best(self) -> tuple[float, float]:
@@ -175,6 +177,7 @@ def align(probabilities: Array, used: npt.NDArray[np.bool_]) -> Alignment:
         float(limb / total),
         float(mean[best] - uniform),
         bool(top[best] > bottom[best]),
+        len(index),
     )
 
 

@@ -21,7 +21,7 @@ from qc_node import weights
 from qc_node.ct import anatomy
 from qc_node.ct.head import vessel_excess
 from qc_node.ct.networks import SliceNet, contrast_channels, position_channels
-from qc_node.ct.projections import GRID, Projections, project, thumbnails
+from qc_node.ct.projections import COARSE_MM, GRID, Projections, project, thumbnails
 from qc_node.ct.voting import pooled_logit
 from qc_node.domain import (
     BodyPart,
@@ -38,6 +38,8 @@ from qc_node.domain import (
 
 MAX_INPUT_BYTES = 10_000_000
 _BATCH = 64
+_LEAST_SLICES = 3
+"""Coarse slices without which no coverage can be stated: 12 mm; a localizer or a single slice has fewer."""
 _HEAD = 4
 """Sections of the body axis above the skull base and the slices at it."""
 _MOST_LOGIT = 5.0
@@ -191,6 +193,9 @@ def part_finding(alignment: anatomy.Alignment, rules: Rules) -> Finding:
         shares = {p: v * (1 - doubt) for p, v in shares.items()}
         shares[BodyPart.OTHER] += doubt
     probabilities = {part.value: value for part, value in shares.items()}
+    if 0 < alignment.slices < _LEAST_SLICES:
+        sentence = f"The series shows only {alignment.slices * COARSE_MM:.0f} mm of the body."
+        return Finding(Question.BODY_PART, None, probabilities, abstained=sentence)
     best, second = sorted(probabilities, key=lambda p: -probabilities[p])[:2]
     if probabilities[best] < rules.least_part:
         names = " or ".join(p.replace("_", " and ") for p in (best, second))

@@ -77,6 +77,12 @@ def test_blank_has_its_reason(reader: CtReader) -> None:
     assert part is not None and part.reason is Reason.BLANK and part.abstained
 
 
+def test_a_single_slice_is_too_little_to_name_a_body_part(reader: CtReader) -> None:
+    (verdict,) = reader.judge([reader.prepare(absurd()["one slice"])])
+    part = verdict.finding(Question.BODY_PART)
+    assert part is not None and part.abstained == "The series shows only 4 mm of the body."
+
+
 def test_probabilities_cover_every_answer(untrained: CtReader) -> None:
     prepared = [untrained.prepare(volume(with_markers(body()))) for _ in range(2)]
     first, second = untrained.judge(prepared)
