@@ -12,7 +12,7 @@ from typing import Any
 
 from qc_node.domain import QcNodeError, tier_from_grades
 from qc_node.feedback.exchange import harmless, parse_time, to_iso
-from qc_node.feedback.statistics import Agreement, weighted_kappa
+from qc_node.feedback.statistics import Agreement, agreement
 
 CHARACTERISTICS = ("straight_reject", "gadolinium", "motion", "contrast", "noise")
 RATERS = 2
@@ -139,13 +139,9 @@ def kappas(state: Board) -> dict[str, Agreement]:
             x, y = getattr(a, name), getattr(b, name)
             if x is not None and y is not None:
                 found.append((int(x), int(y)))
-    out = {}
-    for name, found in pairs.items():
-        both = [*found, *((y, x) for x, y in found)]
-        levels = 4 if name == "tier" else 3
-        linear, quadratic = (weighted_kappa(both, levels, power) for power in (1, 2))
-        out[name] = Agreement(len(found), sum(x == y for x, y in found), linear, quadratic)
-    return out
+    return {
+        name: agreement(found, levels=4 if name == "tier" else 3, symmetric=True) for name, found in pairs.items()
+    }
 
 
 def tiers(state: Board) -> dict[str, int]:

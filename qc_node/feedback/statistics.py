@@ -14,6 +14,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 DAY_S = 86_400.0
+WEEK_S = 7 * DAY_S
 LEVELS = {"good": 0, "acceptable": 1, "poor": 2}
 
 
@@ -45,49 +46,44 @@ class Shown(NamedTuple):
     at: float
 
 
-def standing_ids(rows: Iterable[tuple[int, str, str, str, str, float, int | None]]) -> set[int]:
-    """Ids of the votes that stand.
+def standing(log: Iterable[VoteFact]) -> list[VoteFact]:
+    """The votes of a log that stand, in the order of the log.
 
-    Parameters
-    ----------
-    rows
-        ``(id, reader, subject, series, vote, voted_at, replaces)`` of the whole log.
-
-    Notes
-    -----
     Of each reader on each subject the last one not taken back stands.  The order is that of the votes, not
     of their receipt: a vote that waited in a browser without network does not overrule one cast after it.
     A withdrawn change lets the vote before it stand again.
     """
-    rows = list(rows)
-    gone = {row[6] for row in rows if row[4] == "withdrawn"}
-    last: dict[tuple[str, str, str], tuple[float, int]] = {}
-    for number, reader, subject, series, vote, at, _ in rows:
-        if vote == "withdrawn" or number in gone:
+    log = list(log)
+    gone = {f.replaces for f in log if f.vote == "withdrawn"}
+    last: dict[tuple[str, str, str], VoteFact] = {}
+    for f in log:
+        if f.vote == "withdrawn" or f.id in gone:
             continue
-        key, rank = (reader, subject, series), (at, number)
-        if key not in last or rank > last[key]:
-            last[key] = rank
-    return {number for _, number in last.values()}
+        key = f[1:4]
+        before = last.get(key)
+        if before is None or f.voted_at > before.voted_at or (f.voted_at == before.voted_at and f.id > before.id):
+            last[key] = f
+    return sorted(last.values())
 
 
-def standing(facts: Sequence[VoteFact]) -> list[VoteFact]:
-    """The votes of a log that stand, in the order of the log."""
-    ids = standing_ids((f.id, f.reader, f.subject, f.series, f.vote, f.voted_at, f.replaces) for f in facts)
-    return [f for f in facts if f.id in ids]
-
-
-def weighted_kappa(pairs: Sequence[tuple[int, int]], levels: int = 3, power: int = 2) -> float | None:
+def weighted_kappa(pairs: Iterable[tuple[int, int]], levels: int = 3, power: int = 2) -> float | None:
     """Cohen's kappa with weights ``|i - j| ** power`` (1 linear, 2 quadratic).
 
     Source: J. Cohen, Psychological Bulletin 70 (1968) 213-220.  None for no pairs, or when chance alone
     explains everything (both raters always gave the same one answer).
     """
-    if not pairs:
+    return _kappa(Counter(pairs), levels, power)
+
+
+def _kappa(both: Mapping[tuple[int, int], int], levels: int, power: int) -> float | None:
+    """Kappa of a table of counts."""
+    n = sum(both.values())
+    if n == 0:
         return None
-    n = len(pairs)
-    both = Counter(pairs)
-    first, second = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    first, second = [0] * levels, [0] * levels
+    for (a, b), count in both.items():
+        first[a] += count
+        second[b] += count
     observed = sum(abs(a - b) ** power * count for (a, b), count in both.items()) / n
     chance = sum(
         abs(a - b) ** power * first[a] * second[b] for a in range(levels) for b in range(levels)
@@ -120,10 +116,17 @@ class Agreement:
     kappa_quadratic: float | None
 
 
-def agreement(pairs: Sequence[tuple[int, int]]) -> Agreement:
-    """Agreement of pairs of levels 0-2."""
-    same = sum(a == b for a, b in pairs)
-    return Agreement(len(pairs), same, weighted_kappa(pairs, power=1), weighted_kappa(pairs, power=2))
+def agreement(pairs: Iterable[tuple[int, int]], *, levels: int = 3, symmetric: bool = False) -> Agreement:
+    """Agreement of pairs of levels.
+
+    With `symmetric` pairs count in both orders, so that kappa does not depend on who is called the first
+    rater.
+    """
+    table = Counter(pairs)
+    count, same = sum(table.values()), sum(n for (a, b), n in table.items() if a == b)
+    if symmetric:
+        table = table + Counter({(b, a): n for (a, b), n in table.items()})
+    return Agreement(count, same, _kappa(table, levels, 1), _kappa(table, levels, 2))
 
 
 @dataclass(frozen=True)
@@ -191,19 +194,18 @@ def compute(
         Level 0-2 of the machine's opinion by subject, where it has one on this scale.
     """
     facts = standing(log)
-    pairs_shown, weeks, acceptance = _acceptance(facts, shown)
-    first = min((f.voted_at for f in facts), default=None)
-    vote_by_modality: dict[str, Counter[str]] = defaultdict(Counter)
+    presented, weeks, acceptance = _acceptance(facts, shown)
+    times = [f.voted_at for f in facts]
+    vote_by_modality: dict[str, dict[str, int]] = {}
+    for (modality, vote), count in sorted(Counter((f.modality, f.vote) for f in facts).items()):
+        vote_by_modality.setdefault(modality, {})[vote] = count
     reasons: Counter[str] = Counter()
-    cached: dict[str, list[str]] = {}
-    for f in facts:
-        vote_by_modality[f.modality][f.vote] += 1
-        if f.reasons != "[]":
-            reasons.update(cached.setdefault(f.reasons, json.loads(f.reasons)))
+    for text, count in Counter(f.reasons for f in facts).items():
+        reasons.update(dict.fromkeys(json.loads(text), count))
     withdrawn = sum(f.vote == "withdrawn" for f in log)
     return Statistics(
-        start=first,
-        end=max((f.voted_at for f in facts), default=None),
+        start=min(times, default=None),
+        end=max(times, default=None),
         rows=len(log),
         votes=len(facts),
         changed=sum(f.replaces is not None for f in log) - withdrawn,
@@ -214,11 +216,11 @@ def compute(
         by_reader=_sorted(Counter(f.reader for f in facts)),
         by_site=_sorted(Counter(f.site for f in facts)),
         by_source=_sorted(Counter(f.source for f in facts)),
-        vote_by_modality={name: _sorted(count) for name, count in sorted(vote_by_modality.items())},
+        vote_by_modality=vote_by_modality,
         reasons=_sorted(reasons),
-        cumulative=cumulative([f.voted_at for f in facts]),
-        presented=len(pairs_shown),
-        voted=len({(f.reader, f.subject) for f in facts}),
+        cumulative=cumulative(times),
+        presented=presented,
+        voted=int(sum(row["voted"] for row in acceptance.values())),
         acceptance=acceptance,
         acceptance_weeks=weeks,
         seconds_to_vote=quartiles([f.ms_to_vote / 1000 for f in facts if f.ms_to_vote is not None]),
@@ -243,48 +245,35 @@ def cumulative(times: Sequence[float]) -> list[tuple[int, int]]:
 
 def _acceptance(
     facts: Sequence[VoteFact], shown: Sequence[Shown]
-) -> tuple[
-    dict[tuple[str, str], float], dict[str, list[tuple[int, int, int]]], dict[str, dict[str, float]]
-]:  # fmt: skip
-    pairs = {(s.reader, s.subject): s.at for s in reversed(shown)}
-    voted: set[tuple[str, str]] = set()
-    for f in facts:
-        voted.add((f.reader, f.subject))
-        pairs.setdefault((f.reader, f.subject), f.voted_at)
+) -> tuple[int, dict[str, list[tuple[int, int, int]]], dict[str, dict[str, float]]]:
+    """Number of (reader, study) pairs presented, and presented against voted by reader and week."""
+    voted = {(f.reader, f.subject): f.voted_at for f in facts}
+    pairs = voted | {(s.reader, s.subject): s.at for s in reversed(shown)}
     if not pairs:
-        return pairs, {}, {}
+        return 0, {}, {}
     start = min(pairs.values()) // DAY_S * DAY_S
-    presented_in: dict[str, Counter[int]] = defaultdict(Counter)
-    voted_in: dict[str, Counter[int]] = defaultdict(Counter)
-    for key, at in pairs.items():
-        week = int((at - start) // (7 * DAY_S))
-        presented_in[key[0]][week] += 1
-        if key in voted:
-            voted_in[key[0]][week] += 1
-    weeks = {
-        reader: [(week, count[week], voted_in[reader][week]) for week in sorted(count)]
-        for reader, count in sorted(presented_in.items())
-    }
+    presented_in = Counter((key[0], int((at - start) // WEEK_S)) for key, at in pairs.items())
+    voted_in = Counter((key[0], int((pairs[key] - start) // WEEK_S)) for key in voted)
+    weeks: dict[str, list[tuple[int, int, int]]] = {}
+    for (reader, week), count in sorted(presented_in.items()):
+        weeks.setdefault(reader, []).append((week, count, voted_in[reader, week]))
     rates = {}
     for reader, rows in weeks.items():
         presented, got = sum(r[1] for r in rows), sum(r[2] for r in rows)
         rates[reader] = {"presented": presented, "voted": got, "rate": got / presented}
-    return pairs, weeks, rates
+    return len(pairs), weeks, rates
 
 
 def _between_readers(facts: Sequence[VoteFact]) -> Agreement | None:
-    """Pooled agreement of every two readers who voted on the same subject.
-
-    Pairs enter in both orders, so that kappa does not depend on who is called the first reader.
-    """
+    """Pooled agreement of every two readers who voted on the same subject."""
+    several = {subject for subject, count in Counter(f.subject for f in facts).items() if count > 1}
     by_subject: dict[str, dict[str, int]] = defaultdict(dict)
     for f in facts:
-        by_subject[f.subject][f.reader] = LEVELS[f.vote]
-    pairs = [pair for votes in by_subject.values() if len(votes) > 1 for pair in combinations(votes.values(), 2)]
-    if not pairs:
-        return None
-    found = agreement([*pairs, *((b, a) for a, b in pairs)])
-    return Agreement(len(pairs), found.same // 2, found.kappa_linear, found.kappa_quadratic)
+        if f.subject in several:
+            by_subject[f.subject][f.reader] = LEVELS[f.vote]
+    pairs = (pair for votes in by_subject.values() for pair in combinations(votes.values(), 2))
+    found = agreement(pairs, symmetric=True)
+    return found if found.studies else None
 
 
 def _with_model(facts: Sequence[VoteFact], model: Mapping[str, int]) -> Agreement | None:

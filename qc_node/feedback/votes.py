@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from qc_node.feedback import statistics
 from qc_node.feedback.readers import Reader
 from qc_node.feedback.settings import CounterDeps
-from qc_node.feedback.statistics import standing_ids
+from qc_node.feedback.statistics import VoteFact
 from qc_node.ledger import NewVote
 
 MAX_AGE_S = 45 * 86_400.0
@@ -48,15 +49,17 @@ class Refused(Exception):
 
 
 def effective(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of votes that stand (:func:`statistics.standing_ids` says which)."""
+    """The rows of votes that stand (:func:`qc_node.feedback.statistics.standing` says which)."""
     rows = list(rows)
-    ids = standing_ids(
-        (
+    facts = (
+        VoteFact(
             row["id"], row["reader_id"], row["study_uid"] or f"#{row['accession_number']}",
-            row["series_uid"] or "", row["vote"], row["voted_at"], row["replaces"],
+            row["series_uid"] or "", row["site"], row["modality"], row["vote"], "[]", row["voted_at"], None,
+            row["source"], 0, row["replaces"],
         )
         for row in rows
     )  # fmt: skip
+    ids = {fact.id for fact in statistics.standing(facts)}
     return [row for row in rows if row["id"] in ids]
 
 

@@ -30,8 +30,8 @@ class Expected:
     rows: int = 0
 
 
-def make_log(seed: int = 1) -> tuple[str, Expected]:
-    """The log as CSV, and what it holds."""
+def make_log(seed: int = 1, start: datetime = START) -> tuple[str, Expected]:
+    """The log as CSV, and what it holds; `start` is in the morning, UTC."""
     rng = random.Random(seed)
     rows, expected, number = [], Expected(), 0
     for reader, presented in PRESENTED.items():
@@ -40,7 +40,7 @@ def make_log(seed: int = 1) -> tuple[str, Expected]:
         for n in range(presented):
             number += 1
             day = 0 if n == 0 else 69 if n == presented - 1 else rng.randrange(70)
-            shown = START + timedelta(days=day, minutes=rng.randrange(600), seconds=rng.randrange(60))
+            shown = start + timedelta(days=day, minutes=rng.randrange(600), seconds=rng.randrange(60))
             modality = rng.choices(["MR", "CT", "DX"], [0.62, 0.23, 0.15])[0]
             row = {
                 "reader": reader,
@@ -62,7 +62,7 @@ def make_log(seed: int = 1) -> tuple[str, Expected]:
                 expected.by_modality[modality] += 1
                 expected.by_site[READERS[reader]] += 1
                 expected.by_vote[vote] += 1
-                expected.by_day[(at - START.replace(hour=0)).days] += 1
+                expected.by_day[(at - start.replace(hour=0)).days] += 1
                 if reason:
                     expected.reasons[reason] += 1
             rows.append(row)

@@ -7,7 +7,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import FileMetaDataset
@@ -35,6 +35,7 @@ def test_a_grading_is_whole_or_a_reject():
             Grading(*bad)
 
 
+@settings(deadline=None)
 @given(GRADINGS, GRADINGS)
 def test_consensus_is_that_of_the_paper(a, b):
     found = consensus([a, b])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -9,12 +10,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from qc_node.feedback import cases
+from qc_node.feedback import cases, exchange
 from qc_node.feedback.app import create_app
 from qc_node.feedback.server import ServerHandle, serve
 from tests.feedback.browser import Chromium
 from tests.feedback.conftest import House, brain, ct, rejected
 from tests.feedback.hub import TOPIC, Hub, open_event
+from tests.feedback.phantom_series import store_series
+from tests.feedback.seventy_days import make_log
 from tests.peers import require, wait_for
 
 pytestmark = pytest.mark.peer
@@ -290,3 +293,103 @@ def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(chr
         chromium.open("about:blank")
         server.stop()
         hub.close()
+
+
+def test_review_by_keyboard_alone(chromium, counter):
+    house = counter.house
+    house.receive("1.2.9", "1.2.9.1", scanner="CT_1", modality="CT")
+    house.judge("1.2.9.1", ct("chest"), warnings=("Ordered: abdomen with contrast; found: chest without.",))
+    chromium.open(counter.link)
+    chromium.until("return location.pathname === '/panel'")
+    chromium.resize(1600, 1000)
+    chromium.open(f"{counter.server.url}/review")
+    chromium.until("return document.querySelectorAll('.row').length === 3")
+    assert "Ordered: abdomen with contrast" in chromium.text(".row.current")
+    assert chromium.script("return document.querySelectorAll('.row.current img').length") == 6
+    chromium.press("e")
+    chromium.until("return document.activeElement.name === 'body_part'")
+    chromium.script(
+        "const s = document.activeElement; s.value = 'abdomen';"
+        "s.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    chromium.press("Enter")
+    chromium.until_text(".row.current .answers", "✎ abdomen")
+    labels = [(x["question"], x["found"], x["label"]) for x in house.ledger.labels.all()]
+    assert labels == [("body_part", "chest", "abdomen"), ("contrast_enhanced", "no", "no")]
+    chromium.press("j")
+    chromium.press("y")
+    wait_for(lambda: len(house.ledger.labels.all()) == 7)
+    chromium.press("/", *"mismatch", "Escape")
+    chromium.until("return document.querySelectorAll('.row').length === 0")
+    chromium.script("document.getElementById('filter').value = ''")
+    chromium.click("[data-only=open]")
+    chromium.until("return document.querySelectorAll('.row').length === 1")
+
+
+def test_expert_grading_by_the_papers_keys(chromium, counter):
+    house = counter.house
+    store_series(house, "1.2.9", "1.2.9.1", scanner="MR_EAST", slices=6)
+    house.judge("1.2.9.1", brain())
+    chromium.open(counter.link)
+    chromium.until("return location.pathname === '/panel'")
+    chromium.resize(1600, 1000)
+    chromium.open(f"{counter.server.url}/annotate")
+    chromium.until_text("#tier", "Tier 1")
+    chromium.press("a", "z", "z", "k")
+    chromium.until_text("#tier", "Tier 3")
+    chromium.press(" ")
+    wait_for(lambda: len(house.ledger.gradings.current()) == 1)
+    chromium.until_text("#tier", "Tier 1")
+    chromium.press("r")
+    chromium.until_text("#tier", "Straight reject")
+    assert chromium.script("return document.querySelector('[data-name=motion] .level').disabled")
+    chromium.press(" ")
+    wait_for(lambda: len(house.ledger.gradings.current()) == 2)
+    chromium.until("return !document.getElementById('scroll').hidden")
+    chromium.until_text("#slice-says", "4 of 6")
+    chromium.press("Right")
+    chromium.until_text("#slice-says", "5 of 6")
+    chromium.until("return document.getElementById('slice').naturalWidth === 192")
+    chromium.press("b")
+    chromium.until_text("#tier", "Straight reject")
+    chromium.press("r", "d", " ")
+    chromium.until_text("#progress", "2 graded by you, 1 to do")
+    first, second = house.ledger.gradings.current()
+    assert (first["motion"], first["contrast"], first["noise"], first["gadolinium"]) == (1, 2, 0, 1)
+    assert (second["straight_reject"], second["noise"]) == (0, 1)
+    assert house.ledger.db.value("SELECT count(*) FROM gradings") == 3
+
+
+def test_statistics_page_and_plots(chromium, counter):
+    text, _ = make_log()
+    exchange.import_rows(
+        counter.house.ledger, exchange.read_rows(io.StringIO(text), "log.csv"), now=time.time(), add_readers=True
+    )
+    chromium.open(counter.link)
+    chromium.until("return location.pathname === '/panel'")
+    for width in (320, 800, 1600):
+        chromium.resize(width, 900)
+        chromium.open(f"{counter.server.url}/stats")
+        chromium.until_text(".facts", "1,527")
+        assert chromium.script("return document.documentElement.scrollWidth <= innerWidth"), width
+        assert chromium.script("return document.querySelectorAll('.plot svg').length") == 6
+
+
+def test_a_page_is_ready_within_the_blink_of_an_eye(chromium, counter):
+    open_panel(chromium, counter)
+    loaded = chromium.script(
+        "const n = performance.getEntriesByType('navigation')[0]; return n.loadEventEnd - n.startTime"
+    )
+    assert loaded > 0
+    print(f"panel loaded in {loaded:.0f} ms on loopback")
+
+
+def test_no_page_overflows_sideways(chromium, counter):
+    chromium.open(counter.link)
+    chromium.until("return location.pathname === '/panel'")
+    for page in ("panel", "live", "review", "annotate", "stats", "docs"):
+        for width in (320, 800, 1600):
+            chromium.resize(width, 900)
+            chromium.open(f"{counter.server.url}/{page}")
+            chromium.until("return document.readyState === 'complete'")
+            assert chromium.script("return document.documentElement.scrollWidth <= innerWidth"), (page, width)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qc_node.domain import QcNodeError
@@ -60,6 +60,7 @@ def test_the_published_timestamps_order_even_though_their_hours_have_three_digit
     )
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.text() | st.integers() | st.booleans(),

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qc_node.domain import Finding, Question, Stage, Verdict
@@ -17,6 +17,7 @@ from qc_node.feedback.settings import PromptPolicy
 from tests.feedback.conftest import MODEL, brain, ct
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 1.0), st.integers(1, 300), st.integers(0, 1000))
 def test_every_stratum_gets_its_share_to_within_one(share, n, seed):
     take = Stratified(share, random.Random(seed))
@@ -79,13 +80,13 @@ def test_double_reads_reach_their_share(house, browse):
     house.reader("r1", name="R 1")
     browser = browse(votes_per_minute=1000)
     browser.sign_in(token)
-    asked = prompter(house, double_share=0.1, conflicts=False)
-    for n in range(200):
+    asked = prompter(house, double_share=0.25, conflicts=False)
+    for n in range(60):
         body = {"key": f"key-{n:08}", "vote": "good", "study_instance_uid": f"1.2.{n}"}
         assert browser.post("/api/votes", json=body).status_code == 201
         asked.after_vote(house.ledger.votes.by_key(reader.reader_id, body["key"]))
     doubles = [p for p in house.ledger.prompts.all() if p["reason"] == Why.DOUBLE]
-    assert 19 <= len(doubles) <= 21
+    assert 14 <= len(doubles) <= 16
     assert {p["reader_id"] for p in doubles} != {reader.reader_id}
 
 

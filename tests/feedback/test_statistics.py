@@ -8,14 +8,14 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qc_node.domain import QcNodeError
 from qc_node.feedback import cases, exchange
 from qc_node.feedback.overview import machine_level, overview, plots_of
 from qc_node.feedback.plots import bars, lines, ticks
-from qc_node.feedback.statistics import VoteFact, compute, quartiles, standing_ids, weighted_kappa
+from qc_node.feedback.statistics import VoteFact, compute, quartiles, standing, weighted_kappa
 from tests.feedback.conftest import brain, rejected
 from tests.feedback.seventy_days import PRESENTED, VOTES, make_log
 
@@ -117,6 +117,7 @@ def test_a_spreadsheet_runs_nothing():
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=60), st.sampled_from([1, 2]))
 def test_kappa_is_that_of_scikit_learn(pairs, power):
     metrics = pytest.importorskip("sklearn.metrics")
@@ -129,6 +130,7 @@ def test_kappa_is_that_of_scikit_learn(pairs, power):
     assert ours == pytest.approx(theirs, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
 def test_quartiles_are_those_of_numpy(values):
     assert quartiles(values) == pytest.approx(tuple(np.percentile(values, [25, 50, 75])), rel=1e-9, abs=1e-9)
@@ -159,14 +161,17 @@ def test_agreement_between_readers_and_with_the_machine(house, browse):
 
 
 def test_a_withdrawn_change_lets_the_vote_before_it_stand():
+    def fact(number, reader, vote, at, replaces=None):
+        return VoteFact(number, reader, "s", "", "x", "MR", vote, "[]", at, None, "panel", 0, replaces)
+
     log = [
-        (1, "r", "s", "", "good", 10.0, None),
-        (2, "r", "s", "", "poor", 20.0, 1),
-        (3, "r", "s", "", "withdrawn", 21.0, 2),
-        (4, "q", "s", "", "poor", 5.0, None),
+        fact(1, "r", "good", 10.0),
+        fact(2, "r", "poor", 20.0, 1),
+        fact(3, "r", "withdrawn", 21.0, 2),
+        fact(4, "q", "poor", 5.0),
     ]
-    assert standing_ids(log) == {1, 4}
-    assert standing_ids([*log, (5, "r", "s", "", "withdrawn", 22.0, 1)]) == {4}
+    assert [f.id for f in standing(log)] == [1, 4]
+    assert [f.id for f in standing([*log, fact(5, "r", "withdrawn", 22.0, 1)])] == [4]
 
 
 def test_no_votes_no_figures(house, browse):
