@@ -1,6 +1,6 @@
 """Durable reception side by side: qc-node, Orthanc and DCMTK's storescp take the same objects in the same run.
 
-    python benchmarks/reception.py [--runs 5] [--kind mr,ct] [--associations 1,8] [--processes 2]
+    python benchmarks/reception.py [--runs 5] [--kind mr,ct] [--associations 1,8] [--processes 1]
 
 The objects are made here (1,000 MR of 135 KB, 400 CT of 0.5 MB).  The sender is always DCMTK's storescu with
 128 KB PDUs; TCP_NODELAY=1 for every DCMTK-based process, without which each looks twenty times slower.  Runs
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--kind", default="mr,ct")
     parser.add_argument("--associations", default="1,8")
-    parser.add_argument("--processes", type=int, default=2, help="receiving processes of qc-node")
+    parser.add_argument("--processes", type=int, default=1, help="receiving processes of qc-node")
     parser.add_argument("--receivers", default="qc-node,orthanc,storescp")
     parser.add_argument("--folder", type=Path, help="where the stores are made (default: the temporary folder)")
     options = parser.parse_args()

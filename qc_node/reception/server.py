@@ -17,8 +17,9 @@ from qc_node.reception.association import Association, ReceptionEvent
 from qc_node.reception.store import Store
 from qc_node.reception.wire import Gone, Wire
 
-MAX_PDU = 131072
-"""The longest PDU we ask for: what DCMTK can send at most."""
+MAX_PDU = 32768
+"""The longest PDU we ask for.  With longer ones a sender fills its buffers and then waits, while we wait for it:
+measured on loopback, 1,000 objects of 135 KB over one association took 0.9 s at 32 KB and 1.6 s at 128 KB."""
 
 
 LINGER_BYTES = 1 << 20
@@ -40,7 +41,8 @@ class ReceptionSettings:
     low_watermark_bytes
         Below this much free space associations are rejected as transient and objects answered 0xA700.
     processes
-        Receiving processes; 0 serves in threads of the calling process.
+        Receiving processes; 0 serves in threads of the calling process.  One takes some 1,000 objects a second and
+        commits for all its associations at once; more help only where cores are idle and syncs are cheap.
     max_associations
         Associations at a time, over all processes.
     associate_s, stall_s, idle_s
@@ -54,7 +56,7 @@ class ReceptionSettings:
     peers: Mapping[str, str | None] = field(default_factory=dict)
     accept_unknown: bool = False
     low_watermark_bytes: int = 2 << 30
-    processes: int = 2
+    processes: int = 1
     max_associations: int = 64
     associate_s: float = 10.0
     stall_s: float = 30.0

@@ -123,15 +123,16 @@ class Store:
             self._queue.append(mine)
         with self._turn:
             if not mine.done:
-                with self._queue_lock:
-                    batch, self._queue = self._queue, []
-                self._write(batch)
+                self._write_waiting()
         if mine.error is not None:
             raise mine.error
         return mine.fresh
 
-    def _write(self, batch: list[_Waiting]) -> None:
-        fcntl.flock(self._between_processes, fcntl.LOCK_EX)  # SQLite would poll for its lock; this waits
+    def _write_waiting(self) -> None:
+        # SQLite would poll for its lock; this waits, and meanwhile more rows come to the same transaction
+        fcntl.flock(self._between_processes, fcntl.LOCK_EX)
+        with self._queue_lock:
+            batch, self._queue = self._queue, []
         try:
             fresh = self.ledger.instances.add([item.row for item in batch])
             for item, new in zip(batch, fresh, strict=True):
