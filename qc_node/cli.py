@@ -23,6 +23,7 @@ from qc_node.domain import QcNodeError
 
 if TYPE_CHECKING:
     from qc_node.config import Settings
+    from qc_node.ledger import Ledger
 
 CONFIG_PLACES = (Path("qc-node.toml"), Path("/etc/qc-node/qc-node.toml"))
 """Where the configuration is looked for when ``--config`` is not given."""
@@ -260,6 +261,74 @@ def models_verify(config: Path | None) -> None:
 
     for stage, identity in Registry(load_settings(config).classify.models_dir).verify().items():
         click.echo(f"ok  {stage.value}: {identity.name} {identity.version}, SHA-256 {identity.sha256}")
+
+
+@main_group.group()
+def outbox() -> None:
+    """Look at what was not delivered, and send it again."""
+
+
+@outbox.command("list")
+@config_option
+def outbox_list(config: Path | None) -> None:
+    """Everything that waits for a destination or was refused for good."""
+    rows = [
+        (
+            str(row["id"]),
+            row["destination"],
+            row["kind"],
+            row["state"],
+            str(row["attempts"]),
+            row["last_error"] or "",
+        )
+        for row in _ledger(config).deliveries.unfinished()
+    ]
+    if rows:
+        _table(("id", "destination", "kind", "state", "attempts", "last error"), rows)
+    else:
+        click.echo("Everything has been delivered.")
+
+
+@outbox.command("again")
+@click.argument("ids", nargs=-1, type=int)
+@click.option("--all", "every", is_flag=True, help="Everything that was refused for good.")
+@config_option
+def outbox_again(ids: tuple[int, ...], every: bool, config: Path | None) -> None:
+    """Put refused objects back into the line; a running node sends them at once."""
+    if bool(ids) == every:
+        raise click.UsageError("Give the ids that `qc-node outbox list` shows, or --all.")
+    ledger = _ledger(config)
+    known = {row["id"]: row["state"] for row in ledger.deliveries.unfinished()}
+    for number in ids:
+        if number not in known:
+            raise QcNodeError(f"There is no unfinished delivery with the id {number}.")
+    chosen = [n for n, state in known.items() if n in ids or (every and state == "failed")]
+    for number in chosen:
+        ledger.deliveries.again(number, time.time())
+    click.echo(f"{len(chosen)} objects are in the line again.")
+
+
+@main_group.command("judge-again")
+@click.argument("series_uids", nargs=-1, required=True)
+@config_option
+def judge_again(series_uids: tuple[str, ...], config: Path | None) -> None:
+    """Judge series once more, with the models and rules now in force; the new report names the old one."""
+    ledger = _ledger(config)
+    for uid in series_uids:
+        if ledger.series.get(uid) is None:
+            raise QcNodeError(f"There is no series {uid} in the ledger.")
+        if not ledger.series.judge_again(uid, time.time()):
+            raise QcNodeError(f"The series {uid} is not finished, or its images were removed by retention.")
+    click.echo(f"{len(series_uids)} series are in the queue.")
+
+
+def _ledger(config: Path | None) -> Ledger:
+    from qc_node.ledger import Ledger
+
+    path = load_settings(config).node.data_dir / "ledger.sqlite"
+    if not path.is_file():
+        raise QcNodeError(f"There is no ledger {path}; has the node run with this configuration?")
+    return Ledger(path)
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

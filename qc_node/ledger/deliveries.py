@@ -158,6 +158,13 @@ class Deliveries:
         value = self._db.value("SELECT min(created_at) FROM deliveries WHERE state = 'pending'")
         return None if value is None else float(value)
 
+    def unfinished(self) -> list[Row]:
+        """Everything that waits or has failed, in the order of sending."""
+        return self._db.rows(
+            "SELECT deliveries.*, reports.series_uid, reports.kind FROM deliveries"
+            " JOIN reports USING (sop_instance_uid) WHERE state IN ('pending', 'failed') ORDER BY deliveries.id"
+        )
+
     def counts(self) -> dict[str, int]:
         """How many deliveries stand in each state."""
         rows = self._db.rows("SELECT state, count(*) AS n FROM deliveries GROUP BY state")

@@ -300,7 +300,9 @@ def _group(
         text_item(codes.ALGORITHM_PARAMETERS, f"rules:{rules_digest}", HAS_CONCEPT_MOD),
         *_answers(verdict, finding),
     ]
-    if finding.question in (Question.GADOLINIUM, Question.CONTRAST_ENHANCED) and claims.contrast_agent:
+    about_contrast = finding.question in (Question.GADOLINIUM, Question.CONTRAST_ENHANCED)
+    # without contrast words the element says "off" or "none", which is no agent
+    if about_contrast and claims.contrast_agent and claims.contrast_words:
         content.append(text_item(codes.CONTRAST_AGENT, claims.contrast_agent))
     content += _probabilities(finding)
     content.append(text_item(codes.COMMENT, DISCLAIMER))
