@@ -48,7 +48,25 @@ class Board:
         if card is not None:
             self._broadcaster.publish(CHANNEL, "card", card)
         if raised is not None and self._deps.web.webhook_url is not None:
-            self._call_webhook(self._deps.web.webhook_url, row["calling_ae"], raised)
+            body = {"event": "attention", "scanner": row["calling_ae"], "words": raised.as_dict()}
+            self._call_webhook(self._deps.web.webhook_url, body)
+
+    def study_closed(self, study_uid: str) -> None:
+        """Tell the boards of the study's scanners what it lacks, and the webhook (any thread).
+
+        Call it once, after the study was checked against its order.
+        """
+        missing = self._deps.ledger.studies.missing(study_uid)
+        if not missing:
+            return
+        scanners = dict.fromkeys(row["calling_ae"] for row in self._deps.ledger.series.of_study(study_uid))
+        for scanner in scanners:
+            card = self.card(scanner)
+            if card is not None:
+                self._broadcaster.publish(CHANNEL, "card", card)
+        if self._deps.web.webhook_url is not None:
+            body = {"event": "missing", "scanner": next(iter(scanners), ""), "missing": list(missing)}
+            self._call_webhook(self._deps.web.webhook_url, body)
 
     def catch_up(self) -> int:
         """Raise alarms for verdicts given while no counter was running; returns how many."""
@@ -126,17 +144,17 @@ class Board:
             "at": at,
             "words": said.as_dict(),
             "picture": pictures[0]["src"] if pictures else None,
-            "warnings": verdict["warnings"] if verdict is not None and judged else [],
+            "missing": list(self._deps.ledger.studies.missing(row["study_uid"])),
         }
 
-    def _call_webhook(self, url: str, scanner: str, said: words.Words) -> None:
-        body = {"event": "attention", "scanner": scanner, "words": said.as_dict(), "at": self._deps.clock()}
+    def _call_webhook(self, url: str, body: dict[str, Any]) -> None:
+        body = {**body, "at": self._deps.clock()}
 
         def call() -> None:
             try:
                 self._send(url, body)
             except OSError as error:
-                log.warning("The webhook could not be told about scanner %s: %s.", scanner, error)
+                log.warning("The webhook could not be told about scanner %s: %s.", body["scanner"], error)
 
         threading.Thread(target=call, name="board-webhook", daemon=True).start()
 

@@ -24,6 +24,7 @@ from qc_node.domain import QcNodeError
 from qc_node.feedback import exchange, statistics
 from qc_node.feedback import readers as roll
 from qc_node.feedback.annotate import export_ratings, import_ratings
+from qc_node.feedback.folder import Judged, shelve
 from qc_node.feedback.overview import overview, plots_of
 from qc_node.feedback.settings import CounterDeps, WebSettings, load_or_make_secret
 from qc_node.ledger import Ledger
@@ -38,13 +39,12 @@ class Hooks:
     """What only the composition root knows.
 
     ``load_settings(config)`` gives the settings of the node (``.node.data_dir``, ``.web.host``, ``.web.port``,
-    ``.web.public_base`` are read); ``judge_folder(folder, ledger, spool, said)`` judges every series below a
-    folder into a ledger and calls ``said(series_uid)`` after each; ``soft_labels`` are the rater tools of the
-    school.
+    ``.web.public_base`` are read); ``classify(folder, on_problem)`` judges every series below a folder, one after
+    the other; ``soft_labels`` are the rater tools of the school.
     """
 
     load_settings: Callable[[Path | None], Any]
-    judge_folder: Callable[[Path, Ledger, Spool, Callable[[str], None]], None] | None = None
+    classify: Callable[[Path, Callable[[str], None]], Iterable[Judged]] | None = None
     soft_labels: exchange.SoftLabels = exchange.share_of_votes
 
 
@@ -78,7 +78,10 @@ def readers_group() -> None:
 @click.argument("login")
 @click.option("--name", required=True, help='How the pages greet: "Dr. M. Bode".')
 @click.option("--site", required=True, help="Centre, as statistics name it.")
-@click.option("--role", type=click.Choice([r.value for r in roll.Role]), default="radiologist", show_default=True)
+@click.option(
+    "--role", type=click.Choice([r.value for r in roll.Role]), default="radiologist", show_default=True,
+    help="Experts also grade by the protocol.",
+)  # fmt: skip
 @click.option("--pin", is_flag=True, help="Ask for a PIN (6 to 12 digits) besides the personal link.")
 @click.option("--dicom-name", help="How key objects spell the person: Bode^Mechthild.")
 @config_option
@@ -301,7 +304,7 @@ def review(ctx: click.Context, folder: Path, port: int) -> None:
     from qc_node.feedback.server import serve
 
     hooks = _hooks(ctx)
-    if hooks.judge_folder is None:
+    if hooks.classify is None:
         raise QcNodeError("This command was started without a classifier.")
     with tempfile.TemporaryDirectory(prefix="qc-node-review-") as temporary:
         root = Path(temporary)
@@ -314,7 +317,12 @@ def review(ctx: click.Context, folder: Path, port: int) -> None:
                 ledger, "analyst", name="Analyst", site="here", at=time.time(), role=roll.Role.EXPERT
             )
             click.echo(f"{server.url}/sign-in?next=/review#{token}")
-            hooks.judge_folder(folder, ledger, spool, app.state.board.publish)
+            for judged in hooks.classify(folder, lambda sentence: click.echo(sentence, err=True)):
+                uid = shelve(ledger, spool, judged, time.time())
+                if uid is not None:
+                    app.state.board.publish(uid)
+                elif judged.skipped:
+                    click.echo(f"{judged.source}: {judged.skipped}", err=True)
             if sys.stdout.isatty():
                 click.echo("All series are judged. Ctrl-C ends.")
             threading.Event().wait()

@@ -29,7 +29,7 @@ NAMES = {
 }  # fmt: skip
 COLUMNS = (
     "judged_at", "scanner", "modality", "stage", "series_instance_uid", "claimed", "ordered", "verdict", "detail",
-    "question", "found", "probability", "label", "labelled_by", "warnings",
+    "question", "found", "probability", "label", "labelled_by", "warnings", "missing",
 )  # fmt: skip
 
 
@@ -92,6 +92,7 @@ def rows(deps: CounterDeps, limit: int = LIMIT) -> list[dict[str, Any]]:
             "words": said.as_dict(),
             "answers": answers,
             "warnings": list(dict.fromkeys(verdict["warnings"])),
+            "missing": list(deps.ledger.studies.missing(series["study_uid"])),
             "mip": [p for p in pictures if "mip" in p["view"]],
             "mid": [p for p in pictures if "mip" not in p["view"]],
             "reviewed": all(a["label"] is not None for a in answers if a["found"] is not None),
@@ -160,6 +161,7 @@ def review_csv(request: Request, reader: Anyone) -> Response:
                 "ordered": row["ordered"], "verdict": row["words"]["headline"], "detail": row["words"]["detail"],
                 "question": said["question"], "found": said["found"], "probability": said["probability"],
                 "label": said["label"], "labelled_by": said["labelled_by"], "warnings": " ".join(row["warnings"]),
+                "missing": " ".join(row["missing"]),
             })  # fmt: skip
     text = exchange.csv_text(flat, COLUMNS)
     return Response(

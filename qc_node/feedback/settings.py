@@ -66,8 +66,9 @@ class WebSettings:
     undo_s
         How long a vote can be taken back with one key.
     webhook_url
-        Where the board posts ``{"event", "scanner", "words", "at"}`` when a series calls for attention;
-        no patient data.
+        Where the board posts ``{"event": "attention", "scanner", "words", "at"}`` when a series calls for
+        attention, and ``{"event": "missing", "scanner", "missing", "at"}`` when a closed study lacks
+        something that was ordered; no patient data.
     vote_sr
         Whether each vote becomes an SR of its own in the PACS.
     fhircast_hubs

@@ -98,6 +98,24 @@ def test_webhook_is_told_once_and_learns_nothing_of_the_patient(house):
     assert "1.1.1" not in json.dumps(body) and "A-1" not in json.dumps(body)
 
 
+def test_what_a_closed_study_lacks_is_on_the_pages_and_in_the_webhook(house, browse):
+    told, done = [], threading.Event()
+    deps = house.deps(webhook_url="http://127.0.0.1:1/hook")
+    board = Board(deps, Broadcaster(), send=lambda url, body: (told.append(body), done.set()))
+    house.receive("1.1", "1.1.1", scanner="CT_1", modality="CT", accession="A-1")
+    house.judge("1.1.1", ct("chest"))
+    board.study_closed("1.1")
+    assert not done.is_set(), "nothing is missing"
+    house.ledger.studies.note_missing("1.1", ["Ordered: neck; no series of the neck came."])
+    board.study_closed("1.1")
+    assert done.wait(5)
+    assert told[0]["event"] == "missing" and told[0]["missing"] == ["Ordered: neck; no series of the neck came."]
+    assert "1.1.1" not in json.dumps(told) and "A-1" not in json.dumps(told)
+    browser = browse()
+    assert browser.get("/api/board").json()["cards"][0]["newest"]["missing"] == told[0]["missing"]
+    assert browser.get("/api/review").json()["rows"][0]["missing"] == told[0]["missing"]
+
+
 def test_a_webhook_that_is_down_holds_up_nothing(house):
     board = Board(house.deps(webhook_url="http://127.0.0.1:1/hook"), Broadcaster())
     house.receive("1.1", "1.1.1")

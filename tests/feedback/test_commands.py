@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from qc_node.domain import QcNodeError
+from qc_node.domain import HeaderClaims, QcNodeError, SeriesKey, Verdict
 from qc_node.feedback import commands
+from qc_node.feedback.folder import shelve
 from qc_node.ledger import Ledger
+from tests.feedback.conftest import brain
 from tests.feedback.seventy_days import make_log
 
 
@@ -66,6 +71,59 @@ def test_import_stats_export(run, tmp_path):
     assert run(commands.votes, "export", "-o", str(out)).exit_code == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(lines) == 1527 and {"p_good", "reader", "vote"} <= set(lines[0])
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """What the classifier says of one series on disk."""
+
+    source: str
+    series: SeriesKey | None
+    verdict: Verdict | None
+    skipped: str | None = None
+    modality: str = "MR"
+    instances: int = 3
+    claims: HeaderClaims = field(default_factory=lambda: HeaderClaims(series_description="t1"))
+    warnings: tuple[str, ...] = ("a warning",)
+    timings_s: dict = field(default_factory=dict)
+    thumbnails: dict = field(default_factory=lambda: {"axial": np.zeros((4, 4), np.uint8)})
+
+
+def test_a_folder_is_put_where_the_review_page_looks(house, browse):
+    for item in (
+        OnDisk("a/t1", SeriesKey("1.2", "1.2.1"), brain()),
+        OnDisk("b/head.nii.gz", None, brain(motion=2)),
+        OnDisk("c", SeriesKey("1.3", "1.3.1"), None, "A scout."),
+    ):
+        uid = shelve(house.ledger, house.spool, item, house.clock.now)
+        assert (uid is None) == (item.verdict is None)
+        assert shelve(house.ledger, house.spool, item, house.clock.now) is None, "once"
+    rows = browse().get("/api/review").json()["rows"]
+    assert [(r["scanner"], r["words"]["headline"], r["images"]) for r in rows] == [
+        ("head.nii.gz", "Poor quality", 3),
+        ("t1", "Good quality", 3),
+    ]
+    assert browse().get(rows[0]["mid"][0]["src"]).headers["content-type"] == "image/png"
+
+
+def test_review_serves_what_it_judges_and_says_what_it_skips(tmp_path, monkeypatch):
+    seen = {}
+
+    def classify(folder, on_problem):
+        yield OnDisk("a/t1", SeriesKey("1.2", "1.2.1"), brain())
+        yield OnDisk("c", SeriesKey("1.3", "1.3.1"), None, "A scout.")
+
+    class Interrupted(threading.Event):
+        def wait(self, timeout=None):
+            if timeout is None:
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    monkeypatch.setattr(commands, "threading", SimpleNamespace(Event=Interrupted))
+    hooks = commands.Hooks(load_settings=lambda config: seen, classify=classify)
+    result = CliRunner().invoke(commands.review, [str(tmp_path)], obj=hooks)
+    assert result.exit_code == 0, result.output
+    assert "/sign-in?next=/review#" in result.output and "c: A scout." in result.output
 
 
 def test_without_the_nodes_settings_it_says_so():
