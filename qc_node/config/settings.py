@@ -104,8 +104,9 @@ class NodeSettings(_Section):
     """Least severity that is logged."""
     accept_unknown_callers: bool = False
     """Take associations from AE titles that no ``[[peer]]`` with role ``accept`` names."""
-    receive_processes: Annotated[int, Field(ge=1, le=32)] = 2
-    """Processes that share the DICOM port; more of them pay off with many senders at once."""
+    receive_processes: Annotated[int, Field(ge=1, le=32)] = 1
+    """Processes that share the DICOM port.  One commits for all its associations at once; more help only where
+    cores are idle and the disk syncs quickly."""
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 50
     """Associations at a time, over all receiving processes; the next one is refused as transient."""
 
