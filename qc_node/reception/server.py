@@ -70,10 +70,12 @@ class _Connection:
         self.sock = sock
         self.host = host
         self.established = False
+        self.is_cut = False
         self.thread: threading.Thread | None = None
 
     def cut(self) -> None:
         """Wake the thread that reads from the socket; it closes it."""
+        self.is_cut = True
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
@@ -169,7 +171,7 @@ class Server:
 
     def _admit(self, connection: _Connection) -> None:
         with self._lock:
-            half_open = [c for c in self._connections if not c.established]
+            half_open = [c for c in self._connections if not c.established and not c.is_cut]
             self._connections.append(connection)
         if len(half_open) >= max(self._limit, 8):
             half_open[0].cut()

@@ -326,11 +326,21 @@ def test_an_endless_command_set_is_not_collected(open_door: Callable[..., Door])
     door = open_door()
     with WirePeer(door.port) as peer:
         peer.associate(MR)
-        with pytest.raises(OSError):
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
             for _ in range(2000):
                 peer.send(p_data(pdv(1, 1, bytes(16000))))
-            assert peer.hung_up()
-            raise ConnectionError
+
+
+def test_half_open_peers_beyond_the_limit_push_the_oldest_out(open_door: Callable[..., Door]) -> None:
+    door = open_door(max_associations=10, associate_s=60.0)
+    peers = [WirePeer(door.port) for _ in range(40)]
+    try:
+        assert all(peer.hung_up() for peer in peers[:25])
+        peers[-1].associate(ECHO)
+        assert peers[-1].echo() == 0
+    finally:
+        for peer in peers:
+            peer.close()
 
 
 # -- full disks ----------------------------------------------------------------------------------------

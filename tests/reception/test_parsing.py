@@ -208,6 +208,13 @@ def test_sequences_without_end_are_refused() -> None:
         header.facts(memoryview(deep), ExplicitVRLittleEndian)
 
 
+def test_a_walk_over_countless_elements_is_given_up() -> None:
+    for explicit in (False, True):
+        element = struct.pack("<HH", 8, 1) + (b"LO\0\0" if explicit else bytes(4))
+        with pytest.raises(header.ScanError):
+            header.scan(memoryview(element * 100_000), header.WANTED, 0x00540101, explicit=explicit)
+
+
 def test_a_deflate_bomb_is_inflated_only_as_far_as_a_header_may_reach() -> None:
     compressor = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     bomb = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(300)) + compressor.flush()
