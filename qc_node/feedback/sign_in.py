@@ -27,9 +27,12 @@ def safe_next(target: str) -> str:
 def set_session(request: Request, response: Response, reader: Reader) -> None:
     """Sign `reader` in for this browser."""
     deps = deps_of(request)
+    # In a frame of another site a browser sends only cookies that say None, and those only over https; what such
+    # a cookie could be abused for is stopped by the check of the origin.
+    framed = bool(deps.web.frame_ancestors) and deps.web.secure_cookies
     value = security.session_cookie(deps.web.secret, reader.reader_id, reader.epoch, deps.clock())
     response.set_cookie(
-        security.COOKIE, value, max_age=int(deps.web.session_days * 86_400), httponly=True, samesite="lax",
+        security.COOKIE, value, max_age=int(deps.web.session_days * 86_400), httponly=True, samesite="none" if framed else "lax",
         secure=deps.web.secure_cookies, path="/",
     )  # fmt: skip
 

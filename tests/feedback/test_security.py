@@ -255,6 +255,20 @@ def test_opening_to_the_network_needs_readers_and_a_secret():
         WebSettings(secret="short")
 
 
+@pytest.mark.parametrize(
+    ("frames", "wanted"), [((), "samesite=lax"), (("https://pacs.example",), "samesite=none")]
+)
+def test_cookies_are_as_strict_as_the_place_of_the_panel_allows(house, browse, frames, wanted):
+    _, token = house.reader()
+    browser = browse(public_base="https://qc.example", frame_ancestors=frames)
+    answer = browser.post("/api/sign-in", json={"token": token}, headers={"origin": "https://qc.example"})
+    cookie = answer.headers["set-cookie"].lower()
+    assert wanted in cookie and "httponly" in cookie and "secure" in cookie
+    policy = answer.headers["content-security-policy"]
+    assert policy.endswith(" ".join(["frame-ancestors 'self'", *frames]))
+    assert ("x-frame-options" in answer.headers) is not bool(frames)
+
+
 def test_secret_is_made_once_and_is_private(tmp_path):
     path = tmp_path / "web.secret"
     assert load_or_make_secret(path) == load_or_make_secret(path)
