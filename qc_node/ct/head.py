@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from qc_node.ct.projections import COARSE_MM
+from qc_node.ct.projections import COARSE_MM, TISSUE
 
 BONE = 220
 """HU above which a 4 mm voxel counts as skull."""
 LEAST_ML = 90.0
 """Below this volume inside the skull nothing is said."""
+LEAST_SOFT = 0.2
+"""Share of soft tissue below which a head is taken for a skull without a brain."""
 LUMP_ML = 1.5
 """From this volume on a thick bright piece is taken for a haemorrhage and left out."""
 QUANTILE = 99.7
@@ -41,6 +43,23 @@ def intracranial(coarse: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
     sizes[0] = 0
     largest: npt.NDArray[np.bool_] = labels == sizes.argmax()
     return largest
+
+
+def hollow(coarse: npt.NDArray[np.int16], head: npt.NDArray[np.bool_]) -> bool:
+    """Is there hardly any soft tissue in these slices of a head, as in a plastic skull on a stand?
+
+    Of everything denser than fat, a real head is brain and muscle (0 to 90 HU) to at least a quarter, the
+    face included; a skull with a test insert stays below an eighth.
+
+    Parameters
+    ----------
+    coarse, head
+        As in :func:`vessel_excess`.
+    """
+    part = coarse[head]
+    if len(part) < 5:
+        return False
+    return bool(((part > 0) & (part < 90)).sum() < LEAST_SOFT * (part > TISSUE).sum())
 
 
 def vessel_excess(coarse: npt.NDArray[np.int16], head: npt.NDArray[np.bool_]) -> float | None:

@@ -19,7 +19,7 @@ import torch
 
 from qc_node import weights
 from qc_node.ct import anatomy
-from qc_node.ct.head import vessel_excess
+from qc_node.ct.head import hollow, vessel_excess
 from qc_node.ct.networks import SliceNet, contrast_channels, position_channels
 from qc_node.ct.projections import COARSE_MM, GRID, Projections, project, thumbnails
 from qc_node.ct.voting import pooled_logit
@@ -159,7 +159,12 @@ class CtReader:
                 logits = self.position(position_channels(hu)) / self.rules.position_temperature
                 sections[index[part]] = torch.softmax(logits.double(), 1).cpu().numpy()
                 contrast[index[part]] = self.contrast(contrast_channels(hu))[:, 0].double().cpu().numpy()
-        return Reading(sections, contrast, used, vessel_excess(coarse, sections[:, :_HEAD].sum(1) > 0.5))
+        head = sections[:, :_HEAD].sum(1) > 0.5
+        if hollow(coarse, head):  # a plastic skull looks like a head in every respect but one
+            sections[head] = 0.0
+            sections[head, anatomy.NOTHING] = 1.0
+            head[:] = False
+        return Reading(sections, contrast, used, vessel_excess(coarse, head))
 
     def _verdict(self, prepared: Prepared) -> Verdict:
         if prepared.problem is not None:

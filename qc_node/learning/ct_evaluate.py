@@ -51,11 +51,18 @@ def fold_reader(run: Path, width: int) -> CtReader:
     return CtReader(ModelIdentity("fold", "0", "0" * 64), nets[0], nets[1])
 
 
-def collect(items: Sequence[Item], runs: Path, width: int, crops: int, log: Callable[[str], None]) -> list[Answer]:
-    """Every case read by the networks that never saw its person."""
+def collect(
+    items: Sequence[Item],
+    runs: Path,
+    width: int,
+    crops: int,
+    log: Callable[[str], None],
+    only: Iterable[int] = range(FOLDS),
+) -> list[Answer]:
+    """Every case of the folds `only`, read by the networks that never saw its person."""
     folds = fold_of(items)
     answers = []
-    for fold in range(FOLDS):
+    for fold in only:
         reader = fold_reader(runs / f"fold_{fold}", width)
         mine = [i for i in items if folds[i.person] == fold]
         for item in mine:
@@ -92,15 +99,18 @@ def fit_rules(answers: Sequence[Answer], base: Rules = Rules()) -> Rules:  # noq
             loss -= w * np.log(max(1e-3, p[a.case.part]))  # type: ignore[index]
         if loss < best_loss:
             best_loss, best_temperature = loss, temperature
-    known = [a for a in answers if a.case.enhanced >= 0 and _on_axis(a)]
-    weight = _person_weights(known) * np.array(
-        [0.3 if a.case.group.startswith("simulated") else 1.0 for a in known]
-    )
-    x = np.array([evidence(a, base.contrast_correlation) for a in known])
+    known, x = [], []
+    for a in answers:
+        value = evidence(a, base.contrast_correlation)
+        if a.case.enhanced >= 0 and _on_axis(a) and value is not None:
+            known.append(a)
+            x.append(value)
+    made = np.array([a.case.group.startswith("simulated") for a in known])
+    weight = _person_weights(known) * np.where(made, 0.3, 1.0)
     y = np.array([a.case.enhanced for a in known], float)
 
     def loss_of(theta: npt.NDArray[np.float64]) -> float:
-        z = np.exp(theta[0]) * x + theta[1]
+        z = np.exp(theta[0]) * np.array(x) + theta[1]
         nll = np.logaddexp(0, z) - y * z
         return float((weight * nll).sum() + 0.02 * theta[1] ** 2 + 0.02 * theta[0] ** 2)
 

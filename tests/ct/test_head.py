@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qc_node.ct.head import intracranial, vessel_excess
+from qc_node.ct.head import hollow, intracranial, vessel_excess
 
 SHAPE = (30, 96, 96)
 
@@ -64,3 +64,12 @@ def test_too_little_of_a_skull_says_nothing() -> None:
     half = hu.copy()
     half[:, 48:] = -1024  # an open ring is no skull
     assert vessel_excess(half, ALL) is None
+
+
+def test_a_skull_on_a_stand_is_hollow_and_a_head_is_not() -> None:
+    empty = skull()
+    empty[(empty == 33) | (empty == 8)] = -1000
+    assert hollow(empty, ALL) and not hollow(skull(), ALL)
+    sinus = skull()
+    sinus[:, 30:36, 40:56] = np.where(sinus[:, 30:36, 40:56] == 33, -1000, sinus[:, 30:36, 40:56])
+    assert not hollow(sinus, ALL)
