@@ -68,7 +68,7 @@ def test_too_little_of_a_skull_says_nothing() -> None:
 
 def test_a_skull_on_a_stand_is_hollow_and_a_head_is_not() -> None:
     empty = skull()
-    empty[(empty == 33) | (empty == 8)] = -1000
+    empty[empty < 100] = -1000  # no scalp, no brain
     assert hollow(empty, ALL) and not hollow(skull(), ALL)
     sinus = skull()
     sinus[:, 30:36, 40:56] = np.where(sinus[:, 30:36, 40:56] == 33, -1000, sinus[:, 30:36, 40:56])
