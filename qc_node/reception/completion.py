@@ -7,6 +7,7 @@ a quiet time, a hard cap.  :func:`decide` is a pure function of a ledger row and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,9 @@ AskPacsFor = Callable[[str, str], int | None]
 
 PACS_INTERVAL_S = 3.0
 """A PACS that is still receiving agrees with a partial count; two queries this far apart must say the same."""
+
+ARRIVING_S = 0.5
+"""A series that got an instance so recently is still arriving."""
 
 CLOCK_BACK_S = 5.0
 """A clock that went back by more than this would keep a quiet series open: it is closed instead."""
@@ -179,19 +183,35 @@ class Completion:
         self._ask = ask_pacs
         self._on_closed = on_closed
         self._pacs_rests_until = 0.0
+        self._unsaved = math.inf
 
     def step(self, now: float) -> float | None:
         """Close what is due at `now`; returns when the next timer runs out, None when nothing is open.
 
         Safe to repeat, and to be killed at any point.
         """
+        self._unsaved = math.inf
         to_ask = [row for row in self._ledger.series.due(now) if not self._settle(row, now, None)]
         for row in to_ask:
             self._question(row, now)
         for study in self._ledger.studies.due(now):
             self._settle_study(study, now)
         timers = [t for t in (self._ledger.series.next_due(), self._ledger.studies.next_due()) if t is not None]
+        if timers and min(timers) <= now:  # rows that something still arrives for
+            return min(self._unsaved, now + ARRIVING_S / 2)
         return min(timers, default=None)
+
+    def _set_timer(
+        self, save: Callable[[str, float, float], None], uid: str, last: float, until: float, now: float
+    ) -> None:
+        """Persist a timer, but not between two images: each write costs a sync that reception needs.
+
+        The row then stays due, so the next step, or the next process, decides anew.
+        """
+        if 0 <= now - last < ARRIVING_S:
+            self._unsaved = min(self._unsaved, until)
+        else:
+            save(uid, last, until)
 
     def _settle(self, row: Row, now: float, answer: PacsAnswer | None) -> bool:
         """Close the series or set its timer; False when the PACS must be asked first."""
@@ -202,7 +222,7 @@ class Completion:
         if isinstance(decision, AskPacs):
             return False
         if isinstance(decision, Wait):
-            self._ledger.series.set_due(series_uid, last, decision.until)
+            self._set_timer(self._ledger.series.set_due, series_uid, last, decision.until, now)
         elif self._ledger.series.close(series_uid, last, decision.rule, now):
             self._on_closed("series", series_uid)
         return True
@@ -238,9 +258,10 @@ class Completion:
         if last - CLOCK_BACK_S > now:
             due = now
         if open_timers:
-            self._ledger.studies.set_due(study_uid, last, max(due, now + 1.0, min(open_timers)))
+            until = max(due, now + 1.0, min(open_timers))
+            self._set_timer(self._ledger.studies.set_due, study_uid, last, until, now)
         elif now < due:
-            self._ledger.studies.set_due(study_uid, last, due)
+            self._set_timer(self._ledger.studies.set_due, study_uid, last, due, now)
         elif self._ledger.studies.close(
             study_uid, last, f"{ClosedBy.QUIET}: nothing new for {self._settings.study_quiet_s:g} s", now
         ):

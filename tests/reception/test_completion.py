@@ -157,6 +157,17 @@ def test_a_timer_survives_a_restart(house: Callable[..., House]) -> None:
     assert h.closings() == [(1, T0 + 5, "quiet: nothing new for 5 s")]
 
 
+def test_no_timer_is_written_between_two_images(house: Callable[..., House]) -> None:
+    h = house()
+    for n in range(20):
+        h.arrive(T0 + n / 10)
+        changes = h.ledger.db.conn.total_changes
+        due = h.completion.step(T0 + n / 10 + 0.05)
+        assert h.ledger.db.conn.total_changes == changes
+        assert due is not None and T0 + n / 10 + 0.05 < due <= T0 + n / 10 + 0.5
+    assert h.completion.step(T0 + 3) == h.ledger.series.next_due() == T0 + 1.9 + 5
+
+
 def test_a_late_instance_opens_the_series_again_with_a_cap_of_its_own(house: Callable[..., House]) -> None:
     h = house()
     h.arrive(T0)
