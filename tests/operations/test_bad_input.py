@@ -1,4 +1,7 @@
-"""`qc-node run` with something wrong: one sentence, exit code 1, no traceback, and nothing left behind."""
+"""A listener that cannot be opened, or must not: one sentence, exit code 1, no traceback.
+
+Other bad input: tests/end_to_end/test_bad_input.py.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-from qc_node import weights
-from qc_node.stage.registry import FOLDERS
 
 
 @pytest.fixture
@@ -44,41 +44,11 @@ def taken() -> Iterator[str]:
         yield str(s.getsockname()[1])
 
 
-def test_a_misspelt_key(run: Callable[..., str], tmp_path: Path) -> None:
-    config = tmp_path / "qc-node.toml"
-    config.write_text("[node]\nprot = 104\n")
-    assert "line 2: unknown key [node] prot (did you mean port?)" in run("run", "--config", str(config))
-
-
-def test_a_configuration_that_is_not_there(run: Callable[..., str], tmp_path: Path) -> None:
-    assert "nowhere.toml cannot be read" in run("run", "--config", str(tmp_path / "nowhere.toml"))
-
-
 @pytest.mark.parametrize("section", ["WEB", "METRICS"])
 def test_a_port_in_use(run: Callable[..., str], section: str) -> None:
     with taken() as port:
         last = run(**{f"QC_NODE_{section}__PORT": port})
     assert port in last and "in use" in last
-
-
-def test_the_data_folder_cannot_be_made(run: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert "data folder" in run(QC_NODE_NODE__DATA_DIR=str(tmp_path / "file" / "data"))
-
-
-def test_no_models(run: Callable[..., str], tmp_path: Path) -> None:
-    assert "There is no model card" in run(QC_NODE_CLASSIFY__MODELS_DIR=str(tmp_path))
-
-
-def test_a_model_that_was_altered(run: Callable[..., str], tmp_path: Path) -> None:
-    for stage, folder in FOLDERS.items():
-        directory = tmp_path / "models" / folder
-        directory.mkdir(parents=True)
-        (directory / "net.safetensors").write_bytes(b"weights")
-        weights.write_card(directory, "net", "1.0", stage.value, ["net.safetensors"], {})
-        (directory / "net.safetensors").write_bytes(b"other weights")
-    last = run("models", "verify", QC_NODE_CLASSIFY__MODELS_DIR=str(tmp_path / "models"))
-    assert "is not the one its card describes" in last
 
 
 def test_pages_open_to_the_network_without_a_secret(run: Callable[..., str]) -> None:
