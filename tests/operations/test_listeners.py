@@ -20,11 +20,11 @@ import pytest
 def run(tmp_path: Path, free_port: Callable[[], int]) -> Callable[..., str]:
     """A function that runs the node with `environ` on top, expects it to refuse, and returns its last line."""
 
-    def call(*arguments: str, **environ: str) -> str:
+    def call(**environ: str) -> str:
         defaults = {f"QC_NODE_{section}__PORT": str(free_port()) for section in ("NODE", "WEB", "METRICS")}
         defaults |= {"QC_NODE_NODE__DATA_DIR": str(tmp_path / "data"), "QC_NODE_DISK__LOW_WATERMARK_GB": "0"}
         result = subprocess.run(
-            [sys.executable, "-m", "qc_node", *(arguments or ("run",))],
+            [sys.executable, "-m", "qc_node", "run"],
             env=os.environ | defaults | environ, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert result.returncode == 1, result.stderr
