@@ -31,13 +31,11 @@ class Code(StrEnum):
     RECEPTION_DOWN = "reception_down"
     """Nobody listens on the DICOM port."""
     WORKER_DOWN = "worker_down"
-    """The classifier process is not there, or its models are not loaded yet."""
+    """The classifier process is not there, or has not verified and loaded its models yet."""
     WORKER_STUCK = "worker_stuck"
     """Series wait, and none has been taken for too long."""
     OUTBOX_STUCK = "outbox_stuck"
     """The oldest report has waited for too long: the destination does not take it."""
-    MODELS_NOT_VERIFIED = "models_not_verified"
-    """A model file is missing or its hash is not the one on its card."""
     CHECK_FAILED = "check_failed"
     """The check itself could not be carried out."""
 
@@ -173,7 +171,10 @@ def worker_probe(alive: Callable[[], bool], ledger: Ledger, clock: Callable[[], 
 
     def ask() -> tuple[Code, str] | None:
         if not alive():
-            return Code.WORKER_DOWN, "The classifier process is not running or still loads its models."
+            return (
+                Code.WORKER_DOWN,
+                "The classifier process is not running, or has not verified and loaded its models.",
+            )
         judging = ledger.series.waiting_since().get("judging")
         if judging is not None and clock() - judging > stuck_s:
             return Code.WORKER_STUCK, f"One series has been judged for more than {stuck_s:g} s."
@@ -196,13 +197,3 @@ def outbox_probe(ledger: Ledger, clock: Callable[[], float], stuck_s: float) -> 
         )
 
     return _named("outbox", ask)
-
-
-def models_probe(fault: Callable[[], str | None]) -> Probe:
-    """``models``: every weights file has the hash of its card; `fault` gives the sentence when not."""
-
-    def ask() -> tuple[Code, str] | None:
-        sentence = fault()
-        return None if sentence is None else (Code.MODELS_NOT_VERIFIED, sentence)
-
-    return _named("models", ask)

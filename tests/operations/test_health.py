@@ -12,12 +12,10 @@ import pytest
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.operations.health import (
-    Check,
     Code,
     Health,
     disk_probe,
     ledger_probe,
-    models_probe,
     outbox_probe,
     reception_probe,
     worker_probe,
@@ -109,21 +107,15 @@ def test_outbox(ledger: Ledger) -> None:
     assert check.code is Code.OUTBOX_STUCK and check.sentence.startswith("1 reports")
 
 
-def test_models() -> None:
-    assert models_probe(lambda: None)().passed
-    assert models_probe(lambda: "The model file x is missing.")() == Check(
-        "models", Code.MODELS_NOT_VERIFIED, "The model file x is missing."
-    )
-
-
-def test_alive_asks_only_what_a_restart_mends() -> None:
-    health = Health([reception_probe(lambda: True)], [models_probe(lambda: "Wrong hash.")])
+def test_alive_asks_only_what_a_restart_mends(ledger: Ledger) -> None:
+    worker = worker_probe(lambda: False, ledger, lambda: 0.0, 180.0)
+    health = Health([reception_probe(lambda: True)], [worker])
     assert health.alive().http_status == 200
     ready = health.ready()
     assert ready.http_status == 503
     said = json.loads(ready.as_json())
     assert said["status"] == "failing"
-    assert [c["code"] for c in said["checks"]] == ["ok", "models_not_verified"]
+    assert [c["code"] for c in said["checks"]] == ["ok", "worker_down"]
 
 
 def test_a_check_that_breaks_is_a_failed_check() -> None:
