@@ -226,6 +226,8 @@ class Follower:
     def _ask(self, method: str, url: str, form: dict[str, str] | None = None) -> dict[str, Any]:
         data = None if form is None else urlencode(form).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if data else {}
+        if self._deps.web.fhircast_token is not None:
+            headers["Authorization"] = f"Bearer {self._deps.web.fhircast_token}"
         request = urllib.request.Request(url, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:

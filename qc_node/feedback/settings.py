@@ -73,6 +73,8 @@ class WebSettings:
         Whether each vote becomes an SR of its own in the PACS.
     fhircast_hubs
         Hub URLs that a launch may name; any other is refused.
+    fhircast_token
+        Bearer token (OAuth 2.0) that these hubs want; sent to them only.
     """
 
     secret: str
@@ -93,6 +95,7 @@ class WebSettings:
     vote_sr: bool = False
     fhircast_hubs: tuple[str, ...] = ()
     fhircast_lease_s: int = 7200
+    fhircast_token: str | None = None
     prompts: PromptPolicy = field(default_factory=PromptPolicy)
 
     def __post_init__(self) -> None:

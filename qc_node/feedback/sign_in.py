@@ -32,7 +32,8 @@ def set_session(request: Request, response: Response, reader: Reader) -> None:
     framed = bool(deps.web.frame_ancestors) and deps.web.secure_cookies
     value = security.session_cookie(deps.web.secret, reader.reader_id, reader.epoch, deps.clock())
     response.set_cookie(
-        security.COOKIE, value, max_age=int(deps.web.session_days * 86_400), httponly=True, samesite="none" if framed else "lax",
+        security.COOKIE, value, max_age=int(deps.web.session_days * 86_400), httponly=True,
+        samesite="none" if framed else "lax",
         secure=deps.web.secure_cookies, path="/",
     )  # fmt: skip
 

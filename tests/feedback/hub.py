@@ -201,6 +201,7 @@ class Hub:
         self.context = context
         self.open_event: dict[str, Any] | None = None
         self.requests: list[dict[str, str]] = []
+        self.tokens: list[str | None] = []
         self.replies: queue.Queue[dict[str, Any]] = queue.Queue()
         self.sockets: list[Any] = []
         self._endpoints: dict[str, dict[str, str]] = {}
@@ -213,6 +214,7 @@ class Hub:
                 body = self.rfile.read(int(self.headers["content-length"])).decode()
                 form = {k: v[0] for k, v in parse_qs(body).items()}
                 hub.requests.append(form)
+                hub.tokens.append(self.headers["authorization"])
                 endpoint = form.get("hub.channel.endpoint") or hub.new_endpoint(form)
                 self.answer(202, {"hub.channel.endpoint": endpoint})
 

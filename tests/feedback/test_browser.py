@@ -353,11 +353,11 @@ def test_expert_grading_by_the_papers_keys(chromium, counter):
     chromium.press("b")
     chromium.until_text("#tier", "Straight reject")
     chromium.press("r", "d", " ")
+    wait_for(lambda: house.ledger.db.value("SELECT count(*) FROM gradings") == 3)
     chromium.until_text("#progress", "2 graded by you, 1 to do")
     first, second = house.ledger.gradings.current()
     assert (first["motion"], first["contrast"], first["noise"], first["gadolinium"]) == (1, 2, 0, 1)
     assert (second["straight_reject"], second["noise"]) == (0, 1)
-    assert house.ledger.db.value("SELECT count(*) FROM gradings") == 3
 
 
 def test_statistics_page_and_plots(chromium, counter):

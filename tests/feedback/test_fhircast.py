@@ -253,3 +253,12 @@ def test_only_listed_hubs_are_spoken_to(house, hub, follower, browse):
     assert browser.get(path).status_code == 422
     assert browser.get(f"/launch?hub.url={hub.url}&hub.topic={TOPIC}").headers["location"] == "/panel"
     wait_for(lambda: hub.sockets)
+
+
+def test_a_hub_that_wants_a_token_gets_it(house, hub):
+    reader, _ = house.reader()
+    with_token = Follower(house.deps(fhircast_hubs=(hub.url,), fhircast_token="t0ken"), Broadcaster())
+    with_token.follow(reader.reader_id, hub.url, TOPIC)
+    wait_for(lambda: hub.sockets)
+    with_token.stop()
+    assert hub.tokens == ["Bearer t0ken"] * 2
