@@ -36,6 +36,10 @@ class _Server6(_Server):
     address_family = AF_INET6
 
 
+def _nothing() -> None:
+    """Nothing to tidy up."""
+
+
 class Listener:
     """Answers GET requests from `answer` (path without query, ``Accept`` header) until :meth:`stop`.
 
@@ -45,6 +49,8 @@ class Listener:
         Section of the configuration to blame when the port cannot be had.
     port
         0 lets the operating system choose; see :attr:`port`.
+    after
+        Called in the thread of each request when it is answered, for example to close what the thread opened.
 
     Raises
     ------
@@ -52,8 +58,11 @@ class Listener:
         The port is taken or the address is not ours.
     """
 
-    def __init__(self, section: str, host: str, port: int, answer: Callable[[str, str], Answer]) -> None:
-        handler = _handler(answer)
+    def __init__(
+        self, section: str, host: str, port: int, answer: Callable[[str, str], Answer],
+        after: Callable[[], None] = _nothing,
+    ) -> None:  # fmt: skip
+        handler = _handler(answer, after)
         try:
             self._server = (_Server6 if ":" in host else _Server)((host, port), handler)
         except OSError as error:
@@ -86,7 +95,7 @@ def port_sentence(section: str, host: str, port: int, error: OSError) -> str:
     return f"[{section}] {host} port {port} cannot be listened on: {error.strerror or error}."
 
 
-def _handler(answer: Callable[[str, str], Answer]) -> type[BaseHTTPRequestHandler]:
+def _handler(answer: Callable[[str, str], Answer], after: Callable[[], None]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = SLOWEST_CLIENT_S
         server_version = "qc-node"
@@ -98,6 +107,8 @@ def _handler(answer: Callable[[str, str], Answer]) -> type[BaseHTTPRequestHandle
             except Exception:
                 log.exception("a request for operators could not be answered")
                 status, content_type, body = 500, "text/plain; charset=utf-8", b"This failed; see the log.\n"
+            finally:
+                after()
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))

@@ -76,6 +76,7 @@ class Metrics:
         self._sites: set[str] = set()
         self._health: Health | None = None
         self._update: Callable[[], None] | None = None
+        self._ledger: Ledger | None = None
 
         self._instances = self._counter(
             "instances_received", "Instances received by C-STORE", "calling_ae", "status"
@@ -185,6 +186,7 @@ class Metrics:
 
     def observe_ledger(self, ledger: Ledger, spool: Spool, now: float) -> None:
         """Set the gauges that the ledger and the disk answer for (`now` in seconds since the epoch)."""
+        self._ledger = ledger
         states = ledger.series.counts()
         since = ledger.series.waiting_since()
         for state in ("receiving", "queued", "judging", "judged"):
@@ -229,7 +231,12 @@ class Metrics:
             The port is taken or the address is not ours; the sentence names ``[metrics]``.
         """
         self._health, self._update = health, update
-        return Listener("metrics", host, port, self._answer)
+        return Listener("metrics", host, port, self._answer, self._tidy)
+
+    def _tidy(self) -> None:
+        """Close the ledger's connection of this thread, which ends with the request: it would stay open."""
+        if self._ledger is not None:
+            self._ledger.close()
 
     def _answer(self, path: str, accept: str) -> Answer:
         if path == "/metrics":

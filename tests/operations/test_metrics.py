@@ -24,7 +24,7 @@ from qc_node.domain import (
 )
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.deliveries import WrittenObject
-from qc_node.operations.health import Check, Code, Health
+from qc_node.operations.health import Check, Code, Health, ledger_probe, outbox_probe
 from qc_node.operations.metrics import MOST_SITES, Metrics, status_label
 from qc_node.spool import Spool
 from tests.peers.process import require
@@ -254,6 +254,21 @@ def test_a_port_in_use_is_one_sentence() -> None:
 def test_a_foreign_address_is_one_sentence() -> None:
     with pytest.raises(QcNodeError, match="is not an address of this machine"):
         Metrics().serve("192.0.2.1", 9108)
+
+
+def test_scrapes_leave_nothing_open(tmp_path: Path) -> None:
+    ledger, spool, metrics = Ledger(tmp_path / "ledger.sqlite"), Spool(tmp_path), Metrics()
+    health = Health([ledger_probe(ledger)], [outbox_probe(ledger, lambda: 0.0, 60.0)])
+    listener = metrics.serve("127.0.0.1", 0, health, lambda: metrics.observe_ledger(ledger, spool, 0.0))
+    open_files = Path("/proc/self/fd")
+    try:
+        get(listener.port, "/metrics")
+        before = len(list(open_files.iterdir()))
+        for _ in range(30):
+            assert get(listener.port, "/metrics")[0] == get(listener.port, "/readyz")[0] == 200
+        assert len(list(open_files.iterdir())) < before + 15
+    finally:
+        listener.stop()
 
 
 def test_a_silent_client_does_not_block_a_scrape() -> None:
