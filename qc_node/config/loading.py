@@ -142,8 +142,12 @@ def _key(loc: Loc) -> str:
     return " ".join([brackets, *(str(part) for part in loc[1:] if isinstance(part, str))])
 
 
+SECRETS = ("secret", "fhircast_token")
+"""Keys whose value is never repeated in a sentence."""
+
+
 def _shown(loc: Loc, data: Mapping[str, Any]) -> str:
-    if loc[-1] == "secret":
+    if loc[-1] in SECRETS:
         return "what is there"
     value: Any = data
     for part in loc:

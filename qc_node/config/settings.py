@@ -212,6 +212,8 @@ class WebSettings(_Section):
     """Also send each vote to ``[pacs] destination`` as a Structured Report with its human observer."""
     fhircast_hubs: tuple[Url, ...] = ()
     """FHIRcast hubs that a launch may name; any other is refused."""
+    fhircast_token: Annotated[str, Field(min_length=1)] | None = None
+    """Bearer token that these hubs want; better given as ``QC_NODE_WEB__FHIRCAST_TOKEN``."""
 
 
 class WebhookSettings(_Section):
