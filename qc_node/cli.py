@@ -77,6 +77,10 @@ class LazyGroup(click.Group):
             from importlib import import_module
 
             module, attribute, _ = self.lazy[cmd_name]
+            if module.startswith("qc_node.feedback"):
+                from qc_node.wiring import counter_hooks
+
+                ctx.find_root().obj = counter_hooks(load_settings)
             command: click.Command = getattr(import_module(module), attribute)
             return command
         return super().get_command(ctx, cmd_name)

@@ -198,6 +198,8 @@ class Node:
             self.corridor.wake()
             return
         check_study(self.ledger, self._rules, uid)
+        if self.app is not None:
+            self.app.state.board.study_closed(uid)
 
     def _on_worker(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "ready":
@@ -322,6 +324,7 @@ def web_settings(settings: Settings) -> WebSettings:
         webhook_url=settings.webhook.url,
         vote_sr=web.vote_sr,
         fhircast_hubs=web.fhircast_hubs,
+        fhircast_token=web.fhircast_token,
         prompts=PromptPolicy(**settings.prompt.model_dump()),
     )
 
