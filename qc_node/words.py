@@ -5,23 +5,14 @@ from __future__ import annotations
 from qc_node.domain import GRADED, BodyPart, Finding, Question, Reason, Stage, Tier, Verdict
 
 REASONS: dict[Reason, str] = {
-    Reason.MOTION: "motion",
-    Reason.NOISE: "noise",
-    Reason.POOR_CONTRAST: "poor contrast",
-    Reason.COVERAGE: "anatomy not covered",
-    Reason.FIELD_OF_VIEW: "field of view cut",
-    Reason.SEGMENTED: "segmented tissue, not an image",
-    Reason.SKULL_STRIPPED: "skull stripped",
-    Reason.NOT_T1W: "not T1-weighted",
-    Reason.NOT_BRAIN: "not a brain",
-    Reason.PHANTOM: "phantom",
-    Reason.BLANK: "blank or unreadable",
-    Reason.TOO_FEW_SLICES: "too few slices",
-    Reason.THICK_SLICES: "thick slices",
-    Reason.ORIENTATION: "head turned or mirrored",
-    Reason.ARTIFACT: "image artifact",
-    Reason.GEOMETRY: "slices do not form a volume",
-}
+    Reason.MOTION: "motion", Reason.NOISE: "noise", Reason.POOR_CONTRAST: "poor grey/white contrast",
+    Reason.COVERAGE: "part of the anatomy is missing", Reason.FIELD_OF_VIEW: "field of view cut off",
+    Reason.SEGMENTED: "a segmentation, not an image", Reason.SKULL_STRIPPED: "skull removed",
+    Reason.NOT_T1W: "not T1-weighted", Reason.NOT_BRAIN: "not a brain", Reason.PHANTOM: "a phantom",
+    Reason.BLANK: "blank or unreadable", Reason.TOO_FEW_SLICES: "too few slices",
+    Reason.THICK_SLICES: "slices too thick", Reason.ORIENTATION: "turned or mirrored",
+    Reason.ARTIFACT: "image artefact", Reason.GEOMETRY: "slices do not form a regular volume",
+}  # fmt: skip
 """Every reason in words for people."""
 
 TIERS = {Tier.GOOD: "good", Tier.USABLE: "usable", Tier.POOR: "poor"}

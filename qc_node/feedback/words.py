@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from qc_node.domain import GRADED, Finding, Grade, Question, Reason, Stage, Tier, Verdict
+from qc_node.domain import GRADED, Finding, Grade, Question, Stage, Tier, Verdict
+from qc_node.words import REASONS
 
 
 class Tone(StrEnum):
@@ -21,16 +22,6 @@ class Tone(StrEnum):
 
 
 SHAPES = {Tone.GOOD: "●", Tone.USABLE: "▲", Tone.POOR: "■", Tone.OPEN: "○"}
-
-REASONS = {
-    Reason.MOTION: "motion", Reason.NOISE: "noise", Reason.POOR_CONTRAST: "poor grey/white contrast",
-    Reason.COVERAGE: "part of the anatomy is missing", Reason.FIELD_OF_VIEW: "field of view cut off",
-    Reason.SEGMENTED: "a segmentation, not an image", Reason.SKULL_STRIPPED: "skull removed",
-    Reason.NOT_T1W: "not T1-weighted", Reason.NOT_BRAIN: "not a brain", Reason.PHANTOM: "a phantom",
-    Reason.BLANK: "blank or unreadable", Reason.TOO_FEW_SLICES: "too few slices",
-    Reason.THICK_SLICES: "slices too thick", Reason.ORIENTATION: "turned or mirrored",
-    Reason.ARTIFACT: "image artefact", Reason.GEOMETRY: "slices do not form a regular volume",
-}  # fmt: skip
 
 GRADES = {
     Question.MOTION: {Grade.MODERATE: "some motion", Grade.SEVERE: "severe motion"},
