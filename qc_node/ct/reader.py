@@ -19,8 +19,9 @@ import torch
 
 from qc_node import weights
 from qc_node.ct import anatomy
-from qc_node.ct.head import hollow, vessel_excess
+from qc_node.ct.head import hollow, intracranial, vessel_excess
 from qc_node.ct.networks import SliceNet, contrast_channels, position_channels
+from qc_node.ct.plausibility import air_share, believable
 from qc_node.ct.projections import COARSE_MM, GRID, Projections, project, thumbnails
 from qc_node.ct.voting import pooled_logit
 from qc_node.domain import (
@@ -31,6 +32,7 @@ from qc_node.domain import (
     QcNodeError,
     Question,
     Reason,
+    Region,
     Stage,
     Verdict,
     Volume,
@@ -91,8 +93,9 @@ class Rules:
         Slices that count as one observation.
     least_part
         Below this probability of the best body part the answer is withheld.
-    least_contrast
-        Below this probability of the better contrast answer it is withheld.
+    least_contrast, least_contrast_neck
+        Below this probability of the better contrast answer it is withheld.  Necks need more: their vessels
+        are a voxel or two wide.
     least_fit
         Mean log-likelihood per slice, against a uniform guess, that a body must reach.
     """
@@ -104,7 +107,8 @@ class Rules:
     head_slope: float = 2.5
     contrast_correlation: float = 8.0
     least_part: float = 0.5
-    least_contrast: float = 0.8
+    least_contrast: float = 0.7
+    least_contrast_neck: float = 0.85
     least_fit: float = 0.25
 
 
@@ -119,6 +123,10 @@ class Reading:
     used: npt.NDArray[np.bool_]
     excess: float | None = None
     """Vessel excess inside the skull in HU, None where there is not enough of a skull."""
+    air: float = 1.0
+    """Share of slices that enclose air."""
+    skull_ml: float = 0.0
+    """Volume inside closed bone."""
 
 
 @dataclass
@@ -164,7 +172,8 @@ class CtReader:
             sections[head] = 0.0
             sections[head, anatomy.NOTHING] = 1.0
             head[:] = False
-        return Reading(sections, contrast, used, vessel_excess(coarse, head))
+        skull_ml = float(intracranial(coarse[head]).sum()) * COARSE_MM**3 / 1000.0 if head.sum() >= 3 else 0.0
+        return Reading(sections, contrast, used, vessel_excess(coarse, head), air_share(coarse), skull_ml)
 
     def _verdict(self, prepared: Prepared) -> Verdict:
         if prepared.problem is not None:
@@ -176,7 +185,7 @@ class CtReader:
             return Verdict(Stage.CT, self.identity, findings, Coverage((), None, None, False), prepared.warnings)
         reading = self.read(prepared)
         alignment = anatomy.align(reading.sections, reading.used)
-        part = part_finding(alignment, self.rules)
+        part = part_finding(reading, alignment, self.rules)
         contrast = contrast_finding(reading, alignment, self.rules)
         top, bottom = anatomy.outermost(alignment)
         cut = prepared.edge_fraction[reading.used]
@@ -189,9 +198,10 @@ class CtReader:
         return Verdict(Stage.CT, self.identity, (part, contrast), coverage, tuple(warnings))
 
 
-def part_finding(alignment: anatomy.Alignment, rules: Rules) -> Finding:
+def part_finding(reading: Reading, alignment: anatomy.Alignment, rules: Rules) -> Finding:
     """The body part that the posterior of `alignment` speaks for, or why there is none."""
     shares = anatomy.part_probabilities(alignment)
+    shares = believable(shares, reading.air, reading.skull_ml, alignment.slices)
     if alignment.anatomy >= 0.5 and alignment.fit < rules.least_fit:
         # Slices that look like a body but do not follow each other like one: no part is believable.
         doubt = min(1.0, max(0.0, (rules.least_fit - alignment.fit) / rules.least_fit))
@@ -232,7 +242,10 @@ def contrast_finding(reading: Reading, alignment: anatomy.Alignment, rules: Rule
         return Finding(question, None, abstained="No region with large vessels was recognised.")
     yes = float(1.0 / (1.0 + np.exp(-sum(evidence.values()))))
     probabilities = {"yes": yes, "no": 1 - yes}
-    if max(yes, 1 - yes) < rules.least_contrast:
+    low, high = sorted(alignment.best)
+    cover = {region: float(mm) for region, mm in anatomy.coverage_mm(np.array(low), np.array(high)).items()}
+    neck = max(cover, key=cover.__getitem__) is Region.NECK
+    if max(yes, 1 - yes) < (rules.least_contrast_neck if neck else rules.least_contrast):
         return Finding(
             question, None, probabilities, abstained="The evidence for enhancement is not clear enough."
         )

@@ -162,6 +162,8 @@ def _ship(run: Path, folder: Path, items: Sequence[Item], figures: Path | None, 
         try:
             measured = json.loads(figures.read_text(encoding="utf-8"))
             rules = Rules(**measured.pop("rules"))
+            # The card lists the errors on series; those on crops stay with the figures.
+            measured["errors"] = [e for e in measured["errors"] if e["group"] != "crop"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise QcNodeError(f"{figures}: these are not the figures of evaluate ct ({error}).") from error
     card = ship(run, folder, items, rules, measured, release, width)
