@@ -8,7 +8,8 @@ neither can answer is said in a sentence instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ class CtReader:
         contrast = np.zeros(len(coarse))
         index = np.flatnonzero(used)
         stack = anatomy.neighbours(coarse)[index]
-        with torch.inference_mode():
+        with _one_thread(), torch.inference_mode():
             for part in np.array_split(np.arange(len(index)), max(1, -(-len(index) // _BATCH))):
                 if not part.size:
                     continue
@@ -196,6 +197,17 @@ class CtReader:
             warnings.append("The slices run from feet to head although the header says head to feet.")
         coverage = Coverage(regions, top, bottom, truncated)
         return Verdict(Stage.CT, self.identity, (part, contrast), coverage, tuple(warnings))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # The networks are so small that two threads spend their time waiting for each other.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def part_finding(reading: Reading, alignment: anatomy.Alignment, rules: Rules) -> Finding:
