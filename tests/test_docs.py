@@ -30,10 +30,7 @@ def commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple
         return
     with click.Context(group) as context:
         for name in group.list_commands(context):
-            try:
-                command = group.get_command(context, name)
-            except ModuleNotFoundError:  # until every room is built
-                continue
+            command = group.get_command(context, name)
             assert command is not None, name
             yield from commands(command, (*path, name))
 
