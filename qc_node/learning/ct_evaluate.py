@@ -16,8 +16,9 @@ from scipy import optimize
 
 from qc_node.ct import anatomy
 from qc_node.ct.networks import SliceNet
+from qc_node.ct.projections import COARSE_MM, project, thumbnails
 from qc_node.ct.reader import CtReader, Reading, Rules, contrast_evidence, contrast_finding, part_finding
-from qc_node.domain import BodyPart, ModelIdentity, QcNodeError, Question
+from qc_node.domain import BodyPart, ModelIdentity, QcNodeError, Question, Volume
 from qc_node.learning import scores
 from qc_node.learning.ct_cases import Case, cases_of, composed
 from qc_node.learning.ct_pack import Item, load_pack
@@ -361,8 +362,11 @@ def reference_errors(rows: Sequence[Row]) -> list[dict[str, Any]]:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where figures.json goes.")
 @click.option("--crops", default=12, show_default=True, help="Sub-range crops of each real series.")
 @click.option("--width", default=16, show_default=True)
+@click.option(
+    "--pictures", is_flag=True, help="Also write a picture of every wrong case below --out (patient data)."
+)
 @click.option("--threads", default=2, show_default=True)
-def command(pack: Path, runs: Path, out: Path, crops: int, width: int, threads: int) -> None:
+def command(pack: Path, runs: Path, out: Path, crops: int, width: int, pictures: bool, threads: int) -> None:
     """Judge every person by networks that never saw them, and print the tables."""
     torch.set_num_threads(threads)
     items = load_pack(pack)
@@ -370,6 +374,11 @@ def command(pack: Path, runs: Path, out: Path, crops: int, width: int, threads: 
     figures = evaluate(answers)
     out.mkdir(parents=True, exist_ok=True)
     save_json(out / "figures.json", plain(figures))
+    if pictures:
+        wrong = {error["case"] for error in figures["errors"]}
+        for answer in answers:
+            if answer.case.name in wrong and not answer.case.group.startswith("simulated"):
+                picture(answer.case, out / "errors")
     click.echo(table(figures))
 
 
@@ -385,6 +394,18 @@ def evaluate(answers: Sequence[Answer]) -> dict[str, Any]:
     figures["errors"] = reference_errors(rows)
     figures["whole series"] = sorted(r.name for r in rows if r.group == "whole")
     return figures
+
+
+def picture(case: Case, folder: Path) -> Path:
+    """Write mid-planes and MIPs of `case` side by side as PNG; they show a patient and stay out of git."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([COARSE_MM, COARSE_MM, -COARSE_MM, 1.0])
+    tiles = thumbnails(project(Volume(case.coarse, affine, modality="CT")))
+    path = folder / (case.name.replace("[", "_").replace(":", "-").replace("]", "") + ".png")
+    Image.fromarray(np.hstack(list(tiles.values()))).save(path)
+    return path
 
 
 def plain(value: Any) -> Any:

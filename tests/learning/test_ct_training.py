@@ -168,6 +168,7 @@ def test_train_evaluate_and_ship(bodies: list[Item], tmp_path: Path) -> None:
     json.dumps(figures, allow_nan=False)
     assert figures["whole"]["body_part"]["cases"] > 0 and "rules" in figures and real
     assert "| whole | body_part |" in ct_evaluate.table(figures)
+    assert ct_evaluate.picture(answers[0].case, tmp_path / "errors").stat().st_size > 1000
     (tmp_path / "figures.json").write_text(json.dumps(figures))
     again = run.invoke(
         ct_train.command,
