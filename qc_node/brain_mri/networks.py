@@ -1,7 +1,7 @@
 """Networks for 3D T1w quality: the three of Bottani et al. 2022, and the light one that is shipped.
 
 `Conv5FC3`, `Inception3D` and `ResNet3D` follow their published sources layer by layer; parameter counts
-are asserted in the tests.  `TriplanarNet` is ours.
+are asserted in the tests.  `MeasuredNet`, which is shipped, and `TriplanarNet` are ours.
 
 Every network maps a batch to logits; none applies a softmax.
 """
@@ -220,7 +220,7 @@ class _ResBlock2d(nn.Module):
 
 
 class TriplanarNet(nn.Module):
-    """The shipped network: one 2D trunk over central slices of three planes at 1 mm, several questions.
+    """For sites with a GPU: one 2D trunk over central slices of three planes at 1 mm, several questions.
 
     Raters of the paper decided on three central slices; so does this network, on nine of them.  A fixed
     Haar transform turns each slice into four planes of half the size without losing anything: the mean,
@@ -286,6 +286,39 @@ def _plane_mean(x: Tensor) -> Tensor:
 
 def _plane_spread(x: Tensor) -> Tensor:
     return (x.var((2, 3), unbiased=False) + 1e-5).sqrt()
+
+
+class MeasuredNet(nn.Module):
+    """The shipped network: a linear answer and a small hidden layer on measured features.
+
+    Features (:mod:`qc_node.brain_mri.features`) are standardised with the training people's mean and SD,
+    which travel with the weights, and clipped at four SD, so that one absurd number cannot decide alone.
+
+    Parameters
+    ----------
+    n_features
+        Length of the feature vector.
+    heads
+        Outputs per question.
+    """
+
+    def __init__(self, n_features: int, heads: dict[str, int], hidden: int = 48) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.keep = nn.Dropout(0.15)
+        self.hidden = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Dropout(0.3))
+        self.heads = nn.ModuleDict({name: nn.Linear(n_features + hidden, n) for name, n in heads.items()})
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Features in SDs of the training people, within -4 .. 4."""
+        return ((features - self.mean) / self.scale).clamp(-4, 4)
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """``(B, n_features)`` -> logits per question."""
+        x = self.keep(self.standardise(features))
+        both = torch.cat([x, self.hidden(x)], 1)
+        return {name: head(both) for name, head in self.heads.items()}
 
 
 def n_parameters(network: nn.Module) -> int:

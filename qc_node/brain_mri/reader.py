@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from qc_node import weights
-from qc_node.brain_mri import checks, networks, preprocess
+from qc_node.brain_mri import checks, features, networks, preprocess
 from qc_node.brain_mri import registration as reg
 from qc_node.domain import (
     GRADED,
@@ -35,7 +35,7 @@ from qc_node.domain import (
     tier_finding,
 )
 
-WEIGHTS = "triplanar-{}.safetensors"
+WEIGHTS = "measured-{}.safetensors"
 """Weights of one fold; the networks of all folds in a model folder are averaged."""
 REJECT_HEAD = "reject"
 SLICE_SHAPE = (sum(len(p) for _, p in preprocess.SLICES_RAS), preprocess.CANVAS, preprocess.CANVAS)
@@ -82,11 +82,14 @@ class Prepared:
     Attributes
     ----------
     network_input
-        ``(9, 208, 208)`` float16: normalised slices in the frame of the average head.  Carries no header.
+        ``(9, 208, 208)`` float16: normalised slices in the frame of the average head, kept for later
+        training.  Carries no header.
     thumbnails
         Mid-plane slices ``axial``, ``coronal``, ``sagittal``, uint8, 208 x 208.
     measures
         What the checks measured.
+    features
+        Numbers measured on the slices: what the shipped network looks at.
     certain
         Reason of a certain reject, or None.
     failed
@@ -96,6 +99,7 @@ class Prepared:
     network_input: npt.NDArray[np.float16]
     thumbnails: dict[str, npt.NDArray[np.uint8]]
     measures: checks.Measures
+    features: npt.NDArray[np.float32]
     certain: Reason | None = None
     failed: str | None = None
     warnings: tuple[str, ...] = ()
@@ -111,7 +115,7 @@ class BrainMriReader:
         self,
         identity: ModelIdentity,
         head: preprocess.AverageHead,
-        members: Sequence[networks.TriplanarNet],
+        members: Sequence[networks.MeasuredNet],
         decision: Decision,
         device: str = "cpu",
     ) -> None:
@@ -120,7 +124,7 @@ class BrainMriReader:
         self.members = [m.to(device).eval() for m in members]
         self.decision = decision
         self.device = device
-        self._planes = preprocess.slice_planes().to(device)
+        self.measure = features.FeatureMaker(head)
 
     def prepare(self, volume: Volume) -> Prepared:
         """Everything before the network: checks, registration, slices.  Never raises on a bad image."""
@@ -151,7 +155,8 @@ class BrainMriReader:
                 if turned.ncc > alignment.ncc + checks.TURNED_GAIN:
                     reason = Reason.ORIENTATION
         slices = preprocess.network_slices(grid, alignment.matrix, self.head)
-        return Prepared(slices, preprocess.thumbnails(slices), measures, reason, None, tuple(warnings))
+        numbers = self.measure(slices)
+        return Prepared(slices, preprocess.thumbnails(slices), measures, numbers, reason, None, tuple(warnings))
 
     def logits(self, prepared: Sequence[Prepared]) -> dict[str, npt.NDArray[np.float64]]:
         """The network's raw answers ``(n, n_answers)`` per head, whatever the checks said.
@@ -163,9 +168,9 @@ class BrainMriReader:
         """
         if not self.members:
             raise QcNodeError("The model folder of brain_mri holds no network.")
-        batch = torch.from_numpy(np.stack([p.network_input for p in prepared])).to(self.device).float()
+        batch = torch.from_numpy(np.stack([p.features for p in prepared])).to(self.device)
         with torch.inference_mode():
-            outputs: list[dict[str, Tensor]] = [m(batch, self._planes) for m in self.members]
+            outputs: list[dict[str, Tensor]] = [m(batch) for m in self.members]
             mean = {k: torch.stack([o[k].double() for o in outputs]).mean(0) for k in outputs[0]}
         return {k: v.cpu().numpy() for k, v in mean.items()}
 
@@ -298,7 +303,7 @@ def load(model_dir: Path, device: str = "cpu") -> BrainMriReader:
     for file in card.files:
         if not fnmatch.fnmatch(file.name, WEIGHTS.format("*")):
             continue
-        network = networks.TriplanarNet(HEADS)
+        network = networks.MeasuredNet(features.N_FEATURES, HEADS)
         try:
             network.load_state_dict(weights.load_tensors(model_dir, file.name))
         except RuntimeError:
@@ -319,7 +324,8 @@ def decision_of(content: Mapping[str, Any]) -> Decision:
 def _nothing(measures: checks.Measures, certain: Reason | None = None, failed: str | None = None) -> Prepared:
     """A prepared volume without slices."""
     empty = np.zeros(SLICE_SHAPE, dtype=np.float16)
-    return Prepared(empty, preprocess.thumbnails(empty), measures, certain, failed)
+    numbers = np.zeros(features.N_FEATURES, dtype=np.float32)
+    return Prepared(empty, preprocess.thumbnails(empty), measures, numbers, certain, failed)
 
 
 @contextmanager

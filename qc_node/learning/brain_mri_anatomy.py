@@ -59,7 +59,7 @@ class Anatomy:
 
     def save(self, path: Path) -> None:
         """Write to a cache folder."""
-        extra = {} if self.image is None else {"image": self.image.astype(np.float16)}
+        extra: dict[str, Any] = {} if self.image is None else {"image": self.image.astype(np.float16)}
         np.savez(path, labels=self.labels, white=self.white, grey=self.grey, affine=self.affine,
                  matrix=self.matrix, person=self.person, kind=self.kind, **extra)  # fmt: skip
 
@@ -183,8 +183,9 @@ def bend(
     size = [int(np.ceil(n * s / 2.5)) for n, s in zip(target.GetSize(), target.GetSpacing(), strict=True)]
     spacing = [n * s / m for n, s, m in zip(target.GetSize(), target.GetSpacing(), size, strict=True)]
     smooth = SimpleITK.SmoothingRecursiveGaussian(target, 1.2)
-    coarse = SimpleITK.Resample(smooth, size, SimpleITK.Transform(), SimpleITK.sitkLinear, target.GetOrigin(), spacing,
-                           target.GetDirection())  # fmt: skip
+    still = SimpleITK.Transform()
+    origin, direction = target.GetOrigin(), target.GetDirection()
+    coarse = SimpleITK.Resample(smooth, size, still, SimpleITK.sitkLinear, origin, spacing, direction)
     moved = SimpleITK.Resample(
         SimpleITK.SmoothingRecursiveGaussian(moving, 1.2), coarse, affine, SimpleITK.sitkLinear
     )

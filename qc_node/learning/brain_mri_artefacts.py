@@ -149,7 +149,7 @@ def move(volume: FloatArray, spacing: Sequence[float], axis: int, trajectory: Tr
         )
         lines = fft.fft(seen, axis=axis)
         total += lines * (trajectory.line_pose == pose).reshape(shape)
-    return np.abs(fft.ifft(total, axis=axis, overwrite_x=True)).astype(np.float32)
+    return np.asarray(np.abs(fft.ifft(total, axis=axis, overwrite_x=True)), dtype=np.float32)
 
 
 def line_energy(volume: FloatArray, axis: int) -> npt.NDArray[np.float64]:
@@ -180,7 +180,7 @@ def add_noise(
     scale = np.float32(sigma) if g_factor is None else np.float32(sigma) * g_factor
     real = volume + scale * rng.standard_normal(volume.shape, dtype=np.float32)
     imaginary = scale * rng.standard_normal(volume.shape, dtype=np.float32)
-    return np.sqrt(real * real + imaginary * imaginary)
+    return np.asarray(np.sqrt(real * real + imaginary * imaginary), dtype=np.float32)
 
 
 def denoise(volume: FloatArray, strength: float) -> FloatArray:
@@ -200,7 +200,7 @@ def ghost(volume: FloatArray, axis: int, period: int, strength: float) -> FloatA
     gain[::period] = 1 - strength
     shape = [1, 1, 1]
     shape[axis] = -1
-    return np.abs(fft.ifft(lines * gain.reshape(shape), axis=axis)).astype(np.float32)
+    return np.asarray(np.abs(fft.ifft(lines * gain.reshape(shape), axis=axis)), dtype=np.float32)
 
 
 def wrap(volume: FloatArray, axis: int, voxels: int) -> FloatArray:
@@ -225,7 +225,7 @@ def spike(volume: FloatArray, rng: np.random.Generator, strength: float) -> Floa
         for f, n in zip(frequency, volume.shape, strict=True)
     )
     height = np.float32(strength * float(volume.mean()))
-    return np.abs(volume + height * z[:, None, None] * y[None, :, None] * x).astype(np.float32)
+    return np.asarray(np.abs(volume + height * z[:, None, None] * y[None, :, None] * x), dtype=np.float32)
 
 
 def truncate_k_space(volume: FloatArray, axis: int, keep: float) -> FloatArray:
@@ -234,9 +234,8 @@ def truncate_k_space(volume: FloatArray, axis: int, keep: float) -> FloatArray:
     frequency = np.abs(fft.fftfreq(n))
     shape = [1, 1, 1]
     shape[axis] = -1
-    return np.abs(fft.ifft(fft.fft(volume, axis=axis) * (frequency <= keep / 2).reshape(shape), axis=axis)).astype(
-        np.float32
-    )
+    kept = fft.fft(volume, axis=axis) * (frequency <= keep / 2).reshape(shape)
+    return np.asarray(np.abs(fft.ifft(kept, axis=axis)), dtype=np.float32)
 
 
 def thick_slices(volume: FloatArray, axis: int, factor: int) -> FloatArray:

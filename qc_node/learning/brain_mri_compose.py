@@ -68,12 +68,13 @@ def compose(anatomy: Anatomy, look: Look, priors: synthesis.Priors, rng: np.rand
     if anatomy.kind == "head" and rng.random() < 0.5:
         # Other coils and fat suppressions: scalp and face brighter or darker than in this scanner.
         outside = ndimage.gaussian_filter(synthesis.is_in(labels, (511, 507, 516, 508)).astype(np.float32), 1.0)
-        image = image * (1 + outside * (np.exp(rng.uniform(-0.7, 0.6)) - 1))
+        image = image * (1 + outside * np.float32(np.exp(rng.uniform(-0.7, 0.6)) - 1))
     if look.contrast_share != 1.0:
         w_level, g_level = np.median(image[white > 0.9]), np.median(image[grey > 0.9])
         middle = g_level + rng.uniform(0.2, 0.9) * (w_level - g_level)
         pull = np.float32(1 - look.contrast_share)
-        image = image + pull * (white * (middle - w_level) + grey * (middle - g_level))
+        pulled = image + pull * (white * (middle - w_level) + grey * (middle - g_level))
+        image = np.asarray(pulled, dtype=np.float32)
     if look.gamma != 1.0:
         image = np.clip(image, 0, None) ** np.float32(look.gamma)
     if rng.random() < 0.2:
@@ -93,7 +94,8 @@ def _dress(
 
 
 def _soft(mask: npt.NDArray[np.bool_], sigma: float) -> FloatArray:
-    return np.clip(1.6 * ndimage.gaussian_filter(mask.astype(np.float32), sigma), 0, 1)
+    soft = 1.6 * ndimage.gaussian_filter(mask.astype(np.float32), sigma)
+    return np.asarray(np.clip(soft, 0, 1), dtype=np.float32)
 
 
 def _vessels(anatomy: Anatomy, image: FloatArray, look: Look, rng: np.random.Generator) -> FloatArray:

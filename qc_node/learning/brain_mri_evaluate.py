@@ -32,7 +32,9 @@ def answers_of(
     from qc_node.brain_mri import checks
 
     prepared = [
-        reader.Prepared(s, {}, checks.Measures(s.shape), domain.Reason(c.certain) if c.certain else None)
+        reader.Prepared(
+            s, {}, checks.Measures(s.shape), room.measure(s), domain.Reason(c.certain) if c.certain else None
+        )
         for s, c in zip(slices, cases, strict=True)
     ]
     parts = [room.probabilities(prepared[i : i + 16]) for i in range(0, len(prepared), 16)]
@@ -144,10 +146,11 @@ def evaluate(
         result["real"] = rows_real
         text += ["## real images", ""]
         for r in rows_real:
+            known, alone = r["gadolinium_known"][:7], r["network_alone_p_gadolinium"]
             text.append(
                 f"{'ok ' if r['right'] else 'BAD'} {r['kind']:15s} {r['person']:22s} reject {r['reject']!s:5s} "
-                f"{r['reason'] or r['abstained'] or '':30s} gd {r['gadolinium']!s:5s} ({r['gadolinium_known'][:7]}; network alone "
-                f"{r['network_alone_p_gadolinium']}) {r['grades']} tier {r['tier']}"
+                f"{r['reason'] or r['abstained'] or '':30s} gd {r['gadolinium']!s:5s} "
+                f"({known}; network alone {alone}) {r['grades']} tier {r['tier']}"
             )
     (out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (out / "evaluation.txt").write_text("\n".join(text) + "\n", encoding="utf-8")

@@ -19,7 +19,6 @@ import numpy.typing as npt
 from qc_node import domain
 from qc_node.brain_mri import preprocess, reader
 from qc_node.brain_mri import registration as reg
-from qc_node.learning import brain_mri_anatomy as anatomy_module
 from qc_node.learning import brain_mri_artefacts as artefacts
 from qc_node.learning import brain_mri_compose as compose_module
 from qc_node.learning import brain_mri_damage as damage_module
@@ -59,7 +58,7 @@ def simulate(simulator: pack_module.Simulator, person: int, seed: int) -> tuple[
     motion_grade, contrast_grade, noise_grade = (
         (0, 0, 0) if clean else (int(g) for g in rng.choice(3, 3, p=[0.5, 0.25, 0.25]))
     )
-    share = float(rng.uniform(*((0.9, 1.1), (0.28, 0.62), (-0.12, 0.25))[contrast_grade]))
+    share = float(rng.uniform(*((0.9, 1.1), (0.08, 0.4), (-0.35, 0.1))[contrast_grade]))
     look = compose_module.Look(gadolinium, share, 1.0, float(rng.uniform(1.2, 2.2)))
     image = compose_module.compose(anatomy, look, simulator.priors, rng)
     scan = pack_module.Acquisition(image, anatomy.affine, anatomy.matrix, np.eye(4))
@@ -76,7 +75,7 @@ def simulate(simulator: pack_module.Simulator, person: int, seed: int) -> tuple[
     moved, matrix, motion = still, scan.matrix, 0.0
     if motion_grade or (not clean and rng.random() < 0.2):
         axis = int(rng.integers(0, 3))
-        severity = float(rng.uniform(*((0.01, 0.1), (0.12, 0.5), (0.4, 1.0))[motion_grade]))
+        severity = float(rng.uniform(*((0.01, 0.1), (0.3, 0.9), (0.8, 1.8))[motion_grade]))
         spacing = np.linalg.norm(scan.affine[:3, :3], axis=0)[::-1]
         trajectory = artefacts.draw_trajectory(
             still.shape[axis], severity, rng, artefacts.line_energy(still, axis)
@@ -94,8 +93,8 @@ def simulate(simulator: pack_module.Simulator, person: int, seed: int) -> tuple[
     noisy = artefacts.add_noise(moved, sigma, rng, spread)
     noisy_slices, _ = preprocess.sample_slices(reg.Grid(noisy, scan.affine), matrix)
     noise = damage_module.noise_level(noisy_slices, moved_slices, tissues[2], level)
-    case = Case(anatomy.person, anatomy.kind, seed, "ok", int(gadolinium), float(motion), float(contrast), noise, None,
-                None)  # fmt: skip
+    measured = (float(motion), float(contrast), noise)
+    case = Case(anatomy.person, anatomy.kind, seed, "ok", int(gadolinium), *measured, None, None)
     return case, reg.Grid(noisy, scan.affine)
 
 

@@ -119,7 +119,7 @@ def lighter(anatomy: anatomy_module.Anatomy, limit: int = 6_200_000) -> anatomy_
     shape = np.array(anatomy.labels.shape)
     if shape.prod() <= limit:
         return anatomy
-    factor = float((shape.prod() / 5e6) ** (1 / 3))
+    factor = float((shape.prod() / (0.8 * limit)) ** (1 / 3))
     size = tuple(int(n) for n in shape / factor)
     step = np.diag([*(np.array(shape, dtype=float) / size)[::-1], 1.0])
     step[:3, 3] = (np.diag(step)[:3] - 1) / 2
@@ -155,8 +155,11 @@ class Simulator:
         Anatomies (cached files are loaded once and kept).
     """
 
-    def __init__(self, paths: list[Path], priors: synthesis.Priors, head: preprocess.AverageHead) -> None:
-        self.people = [lighter(anatomy_module.load(p)) for p in paths]
+    def __init__(
+        self, paths: list[Path], priors: synthesis.Priors, head: preprocess.AverageHead, voxels: int = 6_200_000
+    ) -> None:
+        self.people = [lighter(anatomy_module.load(p), voxels) for p in paths]
+        self.reject_share = 0.57
         # Half of the images from real heads, a tenth from real brains in painted heads, the rest painted.
         share = {"head": 0.5, "hybrid": 0.12, "map": 0.38}
         kinds = [a.kind for a in self.people]
@@ -174,7 +177,11 @@ class Simulator:
         index = int(rng.choice(len(self.people), p=self.weights)) if person is None else person
         anatomy = self.people[index]
         # A base of quality gives eleven images, one of rejects three; a quarter of the images are rejects.
-        return self._rejects(anatomy, rng, seed) if rng.random() < 0.57 else self._quality(anatomy, rng, seed)
+        return (
+            self._rejects(anatomy, rng, seed)
+            if rng.random() < self.reject_share
+            else self._quality(anatomy, rng, seed)
+        )
 
     def _rejects(
         self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int
@@ -201,10 +208,11 @@ class Simulator:
             scan = Acquisition(image, anatomy.affine, anatomy.matrix, np.eye(4))
         else:
             scan = acquire(anatomy, image, rng)
-        axis = int(rng.integers(0, 3))
-        still = _confound(scan.image, axis, rng) if rng.random() < 0.15 else scan.image
+        still = scan.image
+        if rng.random() < 0.15:
+            still = _confound(still, int(rng.integers(0, 3)), rng)
         out: list[tuple[Row, Slices]] = []
-        for _ in range(6):
+        for _ in range(5):
             error = registration_error(rng)
             if rng.random() < 0.05:
                 error = np.linalg.inv(scan.matrix) @ self._registered(still, scan)
@@ -212,11 +220,19 @@ class Simulator:
             slices, inside = preprocess.sample_slices(reg.Grid(still, scan.affine), scan.matrix @ error)
             looked = _relook(slices, tissues, _draw_share(rng), rng)
             out += self._expose(anatomy, scan, looked, inside, tissues, look.gadolinium, 0.0, seed, native, rng)
-        # One motion for one look; small motions too, so that grade 0 is not only "untouched".
+        for aim in range(3):
+            out += self._moving(anatomy, scan, still, look, aim, seed, native, rng)
+        return out
+
+    def _moving(
+        self, anatomy: anatomy_module.Anatomy, scan: Acquisition, still: FloatArray, look: compose_module.Look,
+        aim: int, seed: int, native: bool, rng: np.random.Generator,
+    ) -> list[tuple[Row, Slices]]:  # fmt: skip
+        """One motion, two exposures; small motions (`aim` 0) too, so that grade 0 is not only "untouched"."""
         white, grey = self._native_tissues(anatomy, scan)
         looked = _pull(still, white, grey, _draw_share(rng), rng)
-        severity = float(rng.choice([rng.uniform(0.01, 0.1), rng.uniform(0.12, 0.5), rng.uniform(0.4, 1.0)],
-                                    p=[0.16, 0.42, 0.42]))  # fmt: skip
+        axis = int(rng.integers(0, 3))
+        severity = float(rng.uniform(*((0.02, 0.5), (0.3, 0.9), (0.8, 1.8))[aim]))
         spacing = np.linalg.norm(scan.affine[:3, :3], axis=0)[::-1]
         energy = artefacts.line_energy(looked, axis)
         trajectory = artefacts.draw_trajectory(looked.shape[axis], severity, rng, energy)
@@ -228,7 +244,8 @@ class Simulator:
         moved_slices, _ = preprocess.sample_slices(moved_grid, matrix)
         damage = damage_module.motion_damage(moved_slices, still_slices, *tissues)
         contrast = damage_module.contrast_left(still_slices, tissues[0], tissues[1])
-        for _ in range(5):
+        out: list[tuple[Row, Slices]] = []
+        for _ in range(2):
             error = registration_error(rng)
             if rng.random() < 0.05:
                 error = np.linalg.inv(matrix) @ self._registered(moved, scan)
@@ -285,7 +302,7 @@ class Simulator:
 
 def _draw_share(rng: np.random.Generator) -> float:
     """Share of the white-grey difference that is left: three levels aimed at, the measure decides."""
-    low, high = ((0.85, 1.15), (0.28, 0.62), (-0.12, 0.25))[int(rng.choice(3, p=[0.45, 0.29, 0.26]))]
+    low, high = ((0.7, 1.15), (0.08, 0.4), (-0.35, 0.1))[int(rng.choice(3, p=[0.4, 0.3, 0.3]))]
     return float(rng.uniform(low, high))
 
 
@@ -381,7 +398,7 @@ class Scanner:
         noise = functional.grid_sample(
             self.bank, unit[None, None, None], "bilinear", "reflection", align_corners=False
         )[0, :, 0, 0].numpy()
-        scale = np.float32(sigma * level / 0.55)
+        scale: Any = np.float32(sigma * level / 0.55)
         if rng.random() < 0.4:
             scale = scale * np.exp(self._field(rng, 0.25))
         real = before + scale * noise[0].reshape(self.shape)
@@ -428,8 +445,8 @@ def build(
         log(f"{path.name}: {len(rows)} images, {(time.monotonic() - started) / (number + 1):.0f} s per shard")
 
 
-def shards(folder: Path) -> Iterator[tuple[npt.NDArray[np.float16], list[Row]]]:
-    """Slices and rows of every finished shard, in order."""
+def shards(folder: Path) -> Iterator[tuple[Path, npt.NDArray[np.float16], list[Row]]]:
+    """Path, slices and rows of every finished shard, in order."""
     for path in sorted(folder.glob("shard-??????.npz")):
         with np.load(path, allow_pickle=False) as f:
-            yield f["slices"], [Row(**r) for r in json.loads(str(f["rows"]))]
+            yield path, f["slices"], [Row(**r) for r in json.loads(str(f["rows"]))]

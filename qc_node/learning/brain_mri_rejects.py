@@ -109,7 +109,8 @@ def other_sequence(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Ge
         table = np.zeros(1024, np.float32)
         for group, value in (
             (synthesis.WHITE, w), (synthesis.GREY, g), (synthesis.FLUID, f), ((516, 511, 507), fat),
-            ((508, 509, 512, 530), muscle), ((515,), bone), (synthesis.EYES, f), ((502, 514), 0.3), (synthesis.LESION, 1.3 * g),
+            ((508, 509, 512, 530), muscle), ((515,), bone), (synthesis.EYES, f), ((502, 514), 0.3),
+            (synthesis.LESION, 1.3 * g),
         ):  # fmt: skip
             table[list(group)] = value
         image = ndimage.gaussian_filter(table[labels], rng.uniform(0.5, 1.0))

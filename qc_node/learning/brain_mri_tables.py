@@ -75,8 +75,8 @@ def true_grades(damage: FloatArray, with_zone: bool) -> npt.NDArray[np.int64]:
 
 
 def binary_row(
-    name: str, truth: npt.NDArray[Any], probability: FloatArray, people: npt.NDArray[Any], rng: np.random.Generator,
-    predicted: npt.NDArray[Any] | None = None,
+    name: str, truth: npt.NDArray[Any], probability: FloatArray, people: npt.NDArray[Any],
+    rng: np.random.Generator, predicted: npt.NDArray[Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One line of Tables 3, 5, 6 with its bootstrap interval by person and calibration."""
     said = (probability >= 0.5).astype(int) if predicted is None else predicted.astype(int)

@@ -49,7 +49,8 @@ class Pack:
     people: npt.NDArray[np.str_]
     kinds: npt.NDArray[np.str_]
     raw: npt.NDArray[np.float32]
-    reasons: npt.NDArray[np.str_]
+    features: npt.NDArray[np.float32]
+    """``(n, n_features)``: what :mod:`qc_node.brain_mri.features` measures on the slices."""
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -62,21 +63,27 @@ def damage_targets(raw: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.stack(columns, 1).astype(np.float32)
 
 
-def load_pack(folder: Path) -> Pack:
-    """Every finished shard of a pack.
+def load_pack(folder: Path, models: Path = Path("models/brain-mri")) -> Pack:
+    """Every finished shard of a pack, with its features (measured once, cached beside the shard).
 
     Raises
     ------
     domain.QcNodeError
         There is none.
     """
+    from qc_node.brain_mri import features, preprocess
     from qc_node.brain_mri.reader import REJECT_REASONS
     from qc_node.learning import brain_mri_pack
 
-    parts, rows = [], []
-    for slices, shard_rows in brain_mri_pack.shards(folder):
+    maker = features.FeatureMaker(preprocess.load_average_head(models))
+    parts, rows, numbers = [], [], []
+    for path, slices, shard_rows in brain_mri_pack.shards(folder):
         parts.append(slices)
         rows += shard_rows
+        cache = path.with_suffix(f".features-{features.VERSION}.npy")
+        if not cache.exists():
+            np.save(cache, np.stack([maker(s) for s in slices]))
+        numbers.append(np.load(cache, allow_pickle=False))
     if not rows:
         raise domain.QcNodeError(f"There are no shards in {folder}; build the pack first.")
     raw = np.array(
@@ -96,7 +103,7 @@ def load_pack(folder: Path) -> Pack:
         np.array([r.person for r in rows]),
         np.array([r.kind for r in rows]),
         raw,
-        np.array([r.reject for r in rows]),
+        np.concatenate(numbers),
     )
 
 
@@ -176,6 +183,25 @@ def add_noise(x: npt.NDArray[np.float32], sigma: float, rng: np.random.Generator
     return np.asarray(np.where(x == 0, 0, np.hypot(x + noise[0], noise[1])), dtype=np.float32)
 
 
+def feature_batches(
+    pack: Pack, rows: npt.NDArray[np.int64], batch: int, scale: npt.NDArray[np.float32]
+) -> Callable[[int, np.random.Generator], Iterator[dict[str, Any]]]:
+    """Shuffled batches of features with a little Gaussian jitter (in SDs)."""
+    import torch
+
+    def draw(epoch: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+        order = rng.permutation(rows)
+        for first in range(0, len(order), batch):
+            chosen = order[first : first + batch]
+            jitter = 0.1 * scale * rng.standard_normal((len(chosen), len(scale)), dtype=np.float32)
+            yield {
+                "features": torch.from_numpy(pack.features[chosen] + jitter),
+                "targets": {k: torch.from_numpy(v[chosen]) for k, v in pack.targets.items()},
+            }
+
+    return draw
+
+
 def loss_of(
     outputs: dict[str, Any], targets: dict[str, Any], weights: dict[str, Any], smoothing: float = 0.03
 ) -> Any:
@@ -198,16 +224,21 @@ def loss_of(
     return total
 
 
-def predict(network: Any, slices: npt.NDArray[np.float16], batch: int = 24) -> dict[str, npt.NDArray[np.float64]]:
-    """Logits ``(n, n_outputs)`` per head over all slices of every image."""
+def predict(
+    network: Any, slices: npt.NDArray[np.float16], numbers: npt.NDArray[np.float32], batch: int = 24
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Logits ``(n, n_outputs)`` per head over all slices (or the features) of every image."""
     import torch
 
-    from qc_node.brain_mri import preprocess
+    from qc_node.brain_mri import networks, preprocess
 
     planes = preprocess.slice_planes()
     parts: list[dict[str, Any]] = []
     network.eval()
     with torch.inference_mode():
+        if isinstance(network, networks.MeasuredNet):
+            answers = network(torch.from_numpy(numbers))
+            return {k: v.double().numpy() for k, v in answers.items()}
         for first in range(0, len(slices), batch):
             x = torch.from_numpy(slices[first : first + batch].astype(np.float32))
             parts.append(network(x, planes))
@@ -223,10 +254,10 @@ def validation(
     real = rows[pack.kinds[rows] == "head"]
     if real.size == 0:
         real = rows
-    slices = pack.slices[real]
+    slices, numbers = pack.slices[real], pack.features[real]
 
     def validate(network: Any) -> dict[str, float]:
-        logits = predict(network, slices)
+        logits = predict(network, slices, numbers)
         targets = {k: torch.from_numpy(v[real]) for k, v in pack.targets.items()}
         loss = loss_of({k: torch.from_numpy(v).float() for k, v in logits.items()}, targets, weights, 0.0)
         out = {"loss": float(loss)}
@@ -245,7 +276,7 @@ def validation(
 
 def train_fold(
     pack: Pack, fold: int, out: Path, epochs: int, lr: float, batch: int, patience: int, seed: int,
-    device: str = "cpu", log: Callable[[str], None] = print,
+    network: str = "measured", n_slices: int = 3, device: str = "cpu", log: Callable[[str], None] = print,
 ) -> dict[str, Any]:  # fmt: skip
     """Train one fold; writes checkpoints, ``best.safetensors`` and out-of-fold logits into ``out/fold-N``."""
     import torch
@@ -257,13 +288,26 @@ def train_fold(
     weights = {k: torch.from_numpy(class_weights(pack.targets[k][rows], n)).to(device)
                for k, n in reader.HEADS.items() if k != "damage"}  # fmt: skip
     torch.manual_seed(seed + fold)
-    network = networks.TriplanarNet(reader.HEADS)
     folder = out / f"fold-{fold}"
-    steps = max(1, len(rows) // batch)
+    model: Any
+    if network == "measured":
+        scale = (pack.features[rows].std(0) + 1e-3).astype(np.float32)
+        model = networks.MeasuredNet(pack.features.shape[1], reader.HEADS)
+        model.mean.copy_(torch.from_numpy(pack.features[rows].mean(0)))
+        model.scale.copy_(torch.from_numpy(scale))
+        draw = feature_batches(pack, rows, batch, scale)
+    else:
+        model = networks.TriplanarNet(reader.HEADS)
+        draw = batches(pack, rows, batch, n_slices)
+
+    def loss(m: Any, b: dict[str, Any]) -> Any:
+        answers = m(b["features"]) if "features" in b else m(b["slices"], b["planes"])
+        return loss_of(answers, b["targets"], weights)
+
     state = loop.fit(
-        network,
-        batches(pack, rows, batch, 5),
-        lambda model, b: loss_of(model(b["slices"], b["planes"]), b["targets"], weights),
+        model,
+        draw,
+        loss,
         validation(pack, held, weights),
         folder,
         epochs=epochs,
@@ -272,14 +316,15 @@ def train_fold(
         seed=seed + fold,
         device=device,
         log=log,
-        weight_decay=1e-5,
+        weight_decay=1e-3 if network == "measured" else 1e-5,
         clip_norm=5.0,
-        steps_per_epoch=steps,
+        steps_per_epoch=max(1, len(rows) // batch),
         lr_scale=lambda epoch: 0.5 * (1 + float(np.cos(np.pi * epoch / max(epochs, 1)))) + 0.02,
     )
-    network.to("cpu")
-    logits = predict(network, pack.slices[held])
-    np.savez(folder / "held.npz", rows=held, **{f"logits_{k}": v for k, v in logits.items()})
+    model.to("cpu")
+    logits = predict(model, pack.slices[held], pack.features[held])
+    named: dict[str, Any] = {f"logits_{k}": v for k, v in logits.items()}
+    np.savez(folder / "held.npz", rows=held, **named)
     return {"fold": fold, "best_epoch": state.best_epoch, "best_loss": state.best_loss, "history": state.history}
 
 
@@ -301,21 +346,26 @@ def fit_decision(pack: Pack, out: Path, folds: list[int]) -> dict[str, Any]:
 
 
 def main(
-    pack: Path, out: Path, folds: tuple[int, ...] = (0,), epochs: int = 15, lr: float = 1e-3, batch: int = 16,
-    patience: int = 5, seed: int = 20261120, device: str = "cpu", ship: Path | None = None,
+    pack: Path, out: Path, folds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    network: str = "measured", epochs: int = 60, lr: float = 1e-3, batch: int = 32,
+    patience: int = 20, seed: int = 20261120, device: str = "cpu", ship: Path | None = None,
+    models: Path = Path("models/brain-mri"),
     version: str = "0.1.0", log: Callable[[str], None] = print,
 ) -> dict[str, Any]:  # fmt: skip
     """Train the folds, fit the decision, and with `ship` write weights and card into a model folder."""
     import torch
 
-    loaded = load_pack(pack)
+    loaded = load_pack(pack, models)
     log(f"{len(loaded)} images of {len(set(loaded.people.tolist()))} people")
     if device == "cpu":
         torch.set_num_threads(1)
-    runs = [train_fold(loaded, f, out, epochs, lr, batch, patience, seed, device, log) for f in folds]
+    runs = [
+        train_fold(loaded, f, out, epochs, lr, batch, patience, seed, network, device=device, log=log)
+        for f in folds
+    ]
     decision = fit_decision(loaded, out, list(folds))
     summary = {
-        "network": "TriplanarNet",
+        "network": {"measured": "MeasuredNet", "triplanar": "TriplanarNet"}[network],
         "images": len(loaded),
         "people": len(set(loaded.people.tolist())),
         "seed": seed,
@@ -328,6 +378,8 @@ def main(
     (out / "decision.json").write_text(json.dumps(decision, indent=1) + "\n", encoding="utf-8")
     (out / "training.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     if ship is not None:
+        if network != "measured":
+            raise domain.QcNodeError("Only the measured network can be shipped; the reader loads no other.")
         ship_model(out, list(folds), ship, version, decision, summary)
     return {"decision": decision, "training": summary}
 
@@ -353,10 +405,11 @@ def ship_model(
 @click.option("--pack", type=click.Path(path_type=Path), required=True, help="Folder of the simulated pack.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of checkpoints and logs.")
 @click.option("--fold", "folds", type=click.IntRange(0, 4), multiple=True, default=(0, 1, 2, 3, 4))
-@click.option("--epochs", type=int, default=15, show_default=True)
+@click.option("--network", type=click.Choice(["measured", "triplanar"]), default="measured", show_default=True)
+@click.option("--epochs", type=int, default=60, show_default=True)
 @click.option("--lr", type=float, default=1e-3, show_default=True)
-@click.option("--batch", type=int, default=16, show_default=True)
-@click.option("--patience", type=int, default=5, show_default=True)
+@click.option("--batch", type=int, default=32, show_default=True)
+@click.option("--patience", type=int, default=20, show_default=True)
 @click.option("--seed", type=int, default=20261120, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--ship", type=click.Path(path_type=Path), default=None, help="Model folder to write into.")
@@ -372,7 +425,7 @@ def command(build_pack: int, shared: Path | None, models: Path, pack: Path, **op
         if shared is None:
             raise click.UsageError("--build-pack needs --shared.")
         make_pack(pack, shared, models, range(build_pack))
-    main(pack=pack, log=click.echo, **options)
+    main(pack=pack, models=models, log=click.echo, **options)
 
 
 def make_pack(pack: Path, shared: Path, models: Path, seeds: range, log: Callable[[str], None] = print) -> None:

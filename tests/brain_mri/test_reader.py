@@ -98,7 +98,7 @@ def test_a_verdict_is_never_half_given(room: reader.BrainMriReader):
     """Whatever the probabilities: rejects carry one finding, others six, and the tier follows the grades."""
     rng = np.random.default_rng(1)
     measures = checks.Measures((1, 1, 1), ncc=0.9)
-    empty = reader.Prepared(np.zeros((1,), np.float16), {}, measures)
+    empty = reader.Prepared(np.zeros((1,), np.float16), {}, measures, np.zeros(1, np.float32))
     for _ in range(200):
         answers = {name: rng.dirichlet(np.full(n, 0.4)) for name, n in reader.HEADS.items()}
         findings = room._findings(empty, answers)
