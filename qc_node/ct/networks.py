@@ -246,7 +246,7 @@ class Residual(nn.Module):
 
 
 class LightNet(nn.Module):
-    """A residual network of 0.2 million parameters for one projection: ImageQC-net's backbone on a CPU.
+    """A residual network of 0.13 million parameters for one projection: ImageQC-net's backbone on a CPU.
 
     Parameters
     ----------

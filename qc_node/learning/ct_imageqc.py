@@ -2,7 +2,7 @@
 
 The nine conversions (MIP, AIP, mid-plane x axial, coronal, sagittal) of each series and of each sub-range
 crop are made by the same code that serves the reading room.  One network answers both questions (body part
-and, for pictures of a body, enhancement), because 53 people cannot teach one per body part as in the paper.
+and, for pictures of a body, enhancement), because 57 people cannot teach one per body part as in the paper.
 ``--backbone inception`` is the paper's InceptionResNetV2, to be started from an ImageNet file (``--init``).
 """
 

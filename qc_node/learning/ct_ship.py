@@ -91,7 +91,7 @@ def ship(
         "contrast-enhanced and what it covers, to be compared with order and header. "
         "Automated, unverified; not for diagnosis.",
         "limits": [
-            "Trained on 53 people, 32 of them head-and-neck radiotherapy scans with masked background.",
+            "Trained on 57 people, 29 of them head-and-neck radiotherapy scans with masked background.",
             "Pelvis: one real person and procedural trunks. Enhanced heads: simulated only.",
             "Chest with abdomen, pelvis alone, spine and limbs are 'other'; see coverage for the regions.",
             "A phase of enhancement is not told; very late or very weak enhancement may be missed or withheld.",
