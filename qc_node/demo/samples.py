@@ -2,8 +2,8 @@
 
 The tissue shares of the average head are folded along a random smooth field, so that cortex and ventricles
 get individual edges, and painted with the intensities of T1w or with Hounsfield units.  The bad series is the
-same kind of head after simulated motion in k-space.  What the models make of them is their business: nothing
-here tells them.
+same kind of head after simulated motion in k-space, with much noise.  What the models make of them is their
+business: nothing here tells them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ CT_SPACING_MM = (2.5, 0.9, 0.9)
 """Of the grids, along (inferior-superior, anterior-posterior, right-left)."""
 FOLDING_MM = 6.0
 """How far the individual head departs from the average one."""
+GOOD_NOISE, BAD_NOISE = 0.02, 0.25
+"""Standard deviation of the noise in each channel; white matter is 1."""
 PHASE_AXIS = 1
 """Anterior-posterior: the slow phase axis of the sample that moved."""
 FOLD_MM = 22.0
@@ -127,7 +129,7 @@ def samples(models_dir: Path, seed: int = 1) -> Iterator[Sample]:
     bad = Head(models_dir, MR_SPACING_MM, rng)
     still = bad.t1w()
     moved = move(still, bad.spacing_mm, PHASE_AXIS, nodding(still.shape[PHASE_AXIS]))
-    yield _t1w("brain MRI, patient moved", "2", bad, moved, rng)
+    yield _t1w("brain MRI, patient restless and a coil element broken", "2", bad, moved, rng, BAD_NOISE)
     head = Head(models_dir, CT_SPACING_MM, rng)
     noisy = head.hounsfield() + rng.normal(0, 5, head.texture.shape)
     yield Sample(
@@ -145,7 +147,7 @@ def samples(models_dir: Path, seed: int = 1) -> Iterator[Sample]:
     )
 
 
-def nodding(lines: int, nods: int = 7, degrees: float = 5.0, slip_mm: float = 3.0) -> Trajectory:
+def nodding(lines: int, nods: int = 15, degrees: float = 8.0, slip_mm: float = 6.0) -> Trajectory:
     """A head that goes up and down while the lines of k-space are acquired in order."""
     phase = np.where(np.arange(nods) % 2, 0.5, -0.5)
     rotations, translations = np.zeros((nods, 3)), np.zeros((nods, 3))
@@ -155,9 +157,11 @@ def nodding(lines: int, nods: int = 7, degrees: float = 5.0, slip_mm: float = 3.
     return Trajectory(rotations, translations, (order * nods) // lines)
 
 
-def _t1w(title: str, number: str, head: Head, values: FloatArray, rng: np.random.Generator) -> Sample:
+def _t1w(
+    title: str, number: str, head: Head, values: FloatArray, rng: np.random.Generator, noise: float = GOOD_NOISE
+) -> Sample:
     """Sagittal slices as an MPRAGE is acquired, 12 bit."""
-    noisy = add_noise(values, 0.02, rng)
+    noisy = add_noise(values, noise, rng)
     affine = head.affine()
     sagittal = np.ascontiguousarray(noisy[::-1].transpose(2, 0, 1))  # (right-left, superior-inferior, AP)
     turned = np.eye(4)
