@@ -1,10 +1,11 @@
 # Each command does its own set-up, once: a virtual environment in .venv with everything in it.
 #   make demo | test | run | lint | bench | train-brain-mri | train-ct | peers | clean
 # Variables: PYTHON (3.11 or newer), VENV, ARGS (more arguments for the command), ONCE=1 (demo), CONFIG (run),
-#            TORCH_INDEX (an index with the build of torch that you want).
+#            TORCH_INDEX (an index with the build of torch that you want), DATA (images to train on).
 
 PYTHON ?= python3
 VENV ?= .venv
+DATA ?= ../shared/data
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
@@ -37,11 +38,13 @@ bench: $(READY)
 	@set -e; for name in $(BENCHMARKS); do \
 	  echo "== python -m benchmarks.$$name $(ARGS)"; $(BIN)/python -m "benchmarks.$$name" $(ARGS); done
 
+# Both simulate their training images first (hours on two cores, once), and go on where they were stopped.
 train-brain-mri: $(READY)
-	$(BIN)/qc-node train brain-mri $(ARGS)
+	$(BIN)/qc-node train brain-mri --shared $(DATA) --build-pack 1200 --pack .cache/brain-mri/pack \
+	  --out .cache/brain-mri/runs $(ARGS)
 
 train-ct: $(READY)
-	$(BIN)/qc-node train ct $(ARGS)
+	$(BIN)/qc-node train ct --data $(DATA) --pack .cache/ct/pack --out .cache/ct/runs $(ARGS)
 
 # The real peers that the tests talk to (Debian, Ubuntu); without them those tests are skipped.
 peers:

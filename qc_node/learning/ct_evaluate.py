@@ -361,11 +361,11 @@ def reference_errors(rows: Sequence[Row]) -> list[dict[str, Any]]:
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where figures.json goes.")
 @click.option("--crops", default=12, show_default=True, help="Sub-range crops of each real series.")
-@click.option("--width", default=16, show_default=True)
+@click.option("--width", default=16, show_default=True, help="Channels of the first block, as trained.")
 @click.option(
     "--pictures", is_flag=True, help="Also write a picture of every wrong case below --out (patient data)."
 )
-@click.option("--threads", default=2, show_default=True)
+@click.option("--threads", default=2, show_default=True, help="Torch threads.")
 def command(pack: Path, runs: Path, out: Path, crops: int, width: int, pictures: bool, threads: int) -> None:
     """Judge every person by networks that never saw them, and print the tables."""
     torch.set_num_threads(threads)

@@ -106,14 +106,22 @@ def train_slices(
     multiple=True,
     help="Fold to leave out; -1 leaves out nobody. Default: all folds, then -1.",
 )
-@click.option("--only", type=click.Choice(["position", "contrast", "both"]), default="both", show_default=True)
+@click.option(
+    "--only",
+    type=click.Choice(["position", "contrast", "both"]),
+    default="both",
+    show_default=True,
+    help="Which network.",
+)
 @click.option("--heads", default=6, show_default=True, help="Heads made from each label map.")
 @click.option("--bodies", default=160, show_default=True, help="Procedural trunks.")
-@click.option("--epochs", default=Settings.epochs, show_default=True)
+@click.option(
+    "--epochs", default=Settings.epochs, show_default=True, help="Most epochs; training may stop earlier."
+)
 @click.option("--steps", default=Settings.steps, show_default=True, help="Batches per epoch.")
 @click.option("--width", default=Settings.width, show_default=True, help="Channels of the first block.")
-@click.option("--seed", default=Settings.seed, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--seed", default=Settings.seed, show_default=True, help="Of weights, order and augmentation.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
 @click.option(
     "--ship", type=click.Path(path_type=Path), help="Write the networks of fold -1 as a model folder here."
 )
