@@ -212,7 +212,9 @@ def _erode(x: FloatArray, size: int = 7) -> FloatArray:
 def _haar(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Mean and three differences (normalised like the mean of four voxels' noise: SD kept) at half size."""
     a, b, c, d = x[:, 0::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 0::2], x[:, 1::2, 1::2]
-    return (a + b + c + d) / 4, (a - b + c - d) / 2, (a + b - c - d) / 2, (a - b - c + d) / 2
+    parts = ((a + b + c + d) / 4, (a - b + c - d) / 2, (a + b - c - d) / 2, (a - b - c + d) / 2)
+    mean, rows, columns, both = (np.asarray(p, dtype=np.float32) for p in parts)
+    return mean, rows, columns, both
 
 
 def _taper(mask: Mask) -> FloatArray:

@@ -302,6 +302,9 @@ class MeasuredNet(nn.Module):
         Outputs per question.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, n_features: int, heads: dict[str, int], hidden: int = 48) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_features))

@@ -1,6 +1,6 @@
 """From a volume to what the networks look at.
 
-Two recipes stand behind :func:`prepare_slices` and :func:`prepare_linear`:
+Two recipes:
 
 ``fast`` (the default)
     average down to 4 mm, register to the average head (:mod:`qc_node.brain_mri.registration`), then
@@ -9,7 +9,7 @@ Two recipes stand behind :func:`prepare_slices` and :func:`prepare_linear`:
     the white-matter level, not by the maximum, so that one hot voxel rescales nothing.
 ``linear``
     the paper's (Clinica t1-linear as described in Bottani et al. 2022, section 2.2): N4, affine, 169x208x179
-    at 1 mm, min-max.  In SimpleITK, for comparison and for the paper's networks.
+    at 1 mm, min-max.  In :mod:`qc_node.brain_mri.linear`, for comparison and for the paper's networks.
 
 Points are LPS millimetres in the frame of the average head, which coincides with MNI space.
 """

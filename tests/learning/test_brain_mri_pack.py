@@ -43,14 +43,14 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> pack.Simulator:
 
 
 def test_the_same_seed_gives_the_same_images(simulator: pack.Simulator):
-    for seed in (3, 5):
+    for seed in (3,):
         first, second = simulator.base(seed), simulator.base(seed)
         assert [r for r, _ in first] == [r for r, _ in second]
         assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(first, second, strict=True))
 
 
 def test_rows_say_what_is_defined(simulator: pack.Simulator):
-    rows = [row for seed in range(6) for row, _ in simulator.base(seed)]
+    rows = [row for seed in range(4) for row, _ in simulator.base(seed)]
     assert {r.reject == "ok" for r in rows} == {True, False}
     for r in rows:
         defined = r.reject == "ok"
@@ -85,7 +85,7 @@ def test_held_out_people_are_nowhere_in_training():
 @pytest.mark.slow
 def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, simulator: pack.Simulator):
     rows, pictures = [], []
-    for seed in range(8):
+    for seed in range(5):
         for row, picture in simulator.base(seed):
             rows.append(row)
             pictures.append(picture)
