@@ -67,7 +67,7 @@ def ct_verdicts(draw) -> Verdict:
     return Verdict(Stage.CT, draw(MODELS), asked, coverage)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     verdict=mri_verdicts() | ct_verdicts(),
     warnings=st.lists(SENTENCE, max_size=4, unique=True),
@@ -77,7 +77,7 @@ def ct_verdicts(draw) -> Verdict:
 )
 def test_reading_gives_back_what_was_written(verdict, warnings, agent, sr_class, count):
     header = source("CT" if verdict.stage is Stage.CT else "MR")
-    claims = HeaderClaims(modality=header.Modality, contrast_agent=agent)
+    claims = HeaderClaims(modality=header.Modality, contrast_agent=agent, contrast_words=True)
     ds = report(verdict, header, warnings=warnings, claims=claims, sr_class=sr_class, evidence=evidence(count))
     said = read_report(written(ds))
     assert said.verdict == verdict

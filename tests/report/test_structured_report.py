@@ -114,7 +114,7 @@ def test_undecided_reject_has_no_quality_finding():
 
 
 def test_agent_is_quoted_only_where_the_header_states_one():
-    claims = HeaderClaims(modality="MR", contrast_agent="Gadovist 1.0")
+    claims = HeaderClaims(modality="MR", contrast_agent="Gadovist 1.0", contrast_words=True)
     quoted = groups(written(report(claims=claims)))["brain_mri/gadolinium"]
     assert texts_named(quoted, codes.CONTRAST_AGENT) == ["Gadovist 1.0"]
     silent = written(report(mri_verdict(gadolinium=True)))
@@ -393,3 +393,9 @@ def test_path_like_uids_are_only_words():
     refs = [InstanceRef("1.2.840.10008.5.1.4.1.1.4", "../../../etc/evil")]
     ds = report(evidence=refs)
     assert ds.SOPInstanceUID.startswith("2.25.")
+
+
+@pytest.mark.parametrize("said", ["off", "NONE"])
+def test_a_header_that_denies_an_agent_names_none(said):
+    ds = written(report(claims=HeaderClaims(modality="MR", contrast_agent=said, contrast_words=False)))
+    assert texts_named(groups(ds)["brain_mri/gadolinium"], codes.CONTRAST_AGENT) == []

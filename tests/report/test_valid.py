@@ -40,7 +40,7 @@ ANSWERS = (None, False, True)
 def every_kind() -> dict[str, Dataset]:
     """One object of each kind, by a name that says which."""
     ct = source("CT")
-    claims = HeaderClaims(modality="MR", contrast_agent="Gadovist \\ 1.0")
+    claims = HeaderClaims(modality="MR", contrast_agent="Gadovist \\ 1.0", contrast_words=True)
     kinds = {f"reject-{r}": report(rejected(r)) for r in Reason}
     kinds["reject-undecided"] = report(undecided_reject())
     kinds |= {f"grades-{m}{c}{n}": report(mri_verdict(m, c, n)) for m, c, n in product((None, 0, 1, 2), repeat=3)}
