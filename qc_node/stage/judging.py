@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from qc_node.domain import HeaderClaims, QcNodeError, SeriesKey, Stage, Verdict, Volume, results_json
 from qc_node.series.routing import Route
-from qc_node.stage import expectations
+from qc_node.stage.expectations import Rule, check
 from qc_node.stage.registry import Reader
 
 Clock = Callable[[], float]
@@ -102,7 +102,7 @@ def prepare(
 def decide(
     pending: Sequence[Pending],
     reader: Reader,
-    rules: Sequence[expectations.Rule],
+    rules: Sequence[Rule],
     clock: Clock,
 ) -> list[Outcome]:
     """Ask one reading room about a batch, then compare with what was claimed and ordered.
@@ -114,7 +114,7 @@ def decide(
     share = (clock() - start) / max(len(pending), 1)
     outcomes = []
     for p, verdict in zip(pending, verdicts, strict=True):
-        found = expectations.check(p.outcome.claims, verdict, p.spacing_mm, rules)
+        found = check(p.outcome.claims, verdict, p.spacing_mm, rules)
         timings = {**p.outcome.timings_s, "infer": share}
         timings["total"] = sum(timings.values())
         warnings = tuple(dict.fromkeys((*p.outcome.warnings, *verdict.warnings, *found)))
