@@ -159,9 +159,7 @@ def write_card(
             raise domain.QcNodeError(f"The model file {path} is missing.")
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise domain.QcNodeError(
-                f"The model file {path} has {size} bytes; the limit is {MAX_FILE_BYTES}."
-            )
+            raise domain.QcNodeError(f"The model file {path} has {size} bytes; the limit is {MAX_FILE_BYTES}.")
         listed.append({"name": file_name, "sha256": sha256_of(path), "bytes": size})
     card = {"name": name, "version": version, "stage": stage, "files": listed, **content}
     text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False)

@@ -128,9 +128,7 @@ def macro_f1(truth: npt.ArrayLike, predicted: npt.ArrayLike, n_classes: int) -> 
     return float(np.mean(2 * np.diag(table)[seen] / total[seen])) if seen.any() else float("nan")
 
 
-def per_class(
-    truth: npt.ArrayLike, predicted: npt.ArrayLike, names: Sequence[str]
-) -> dict[str, BinaryScores]:
+def per_class(truth: npt.ArrayLike, predicted: npt.ArrayLike, names: Sequence[str]) -> dict[str, BinaryScores]:
     """One-against-rest scores of every class, by name."""
     t, p = np.asarray(truth), np.asarray(predicted)
     return {name: binary_scores(t == i, p == i) for i, name in enumerate(names)}
@@ -271,9 +269,7 @@ def mann_whitney_bonferroni(
     return rows
 
 
-def weighted_kappa(
-    a: npt.ArrayLike, b: npt.ArrayLike, n_classes: int, weights: str | None = "quadratic"
-) -> float:
+def weighted_kappa(a: npt.ArrayLike, b: npt.ArrayLike, n_classes: int, weights: str | None = "quadratic") -> float:
     """Cohen's kappa of two raters; `weights` is ``"quadratic"``, ``"linear"`` or None.
 
     Bottani et al. 2022 say "weighted" without saying which, so tables give both.  Two raters who both use
@@ -307,9 +303,7 @@ def negative_log_likelihood(probabilities: npt.ArrayLike, truth: npt.ArrayLike) 
     return float(-np.log(np.clip(p[np.arange(t.size), t], 1e-12, 1.0)).mean())
 
 
-def fit_temperature(
-    logits: npt.ArrayLike, truth: npt.ArrayLike, low: float = 0.25, high: float = 10.0
-) -> float:
+def fit_temperature(logits: npt.ArrayLike, truth: npt.ArrayLike, low: float = 0.25, high: float = 10.0) -> float:
     """Temperature in [low, high] that minimises the log loss (Guo et al. 2017, section 4.2).
 
     Fit it on people that took no part in training.  ``logits`` is ``(n, n_classes)``.
@@ -343,9 +337,7 @@ def reliability(probabilities: npt.ArrayLike, truth: npt.ArrayLike, bins: int = 
     confidence, right = p.max(1), p.argmax(1) == t
     index = np.clip((confidence * bins).astype(int), 0, bins - 1)
     return [
-        Reliability(
-            b / bins, (b + 1) / bins, int(m.sum()), float(confidence[m].mean()), float(right[m].mean())
-        )
+        Reliability(b / bins, (b + 1) / bins, int(m.sum()), float(confidence[m].mean()), float(right[m].mean()))
         for b in range(bins)
         if (m := index == b).any()
     ]
