@@ -217,7 +217,7 @@ class BrainMriReader:
         return (*findings, *grades, tier_finding(grades))
 
     def _reject(self, p: npt.NDArray[np.float64]) -> Finding:
-        probability = float(1 - p[0])
+        probability = float(reject_probability(p[None])[0])
         probabilities = {"yes": probability, "no": 1 - probability}
         margin = self.decision.unsure.get(REJECT_HEAD, 0.0)
         if abs(probability - self.decision.reject_at) < margin:
@@ -228,7 +228,7 @@ class BrainMriReader:
                 abstained="The network is not sure whether this is a proper whole-brain T1w image.",
             )
         if probability >= self.decision.reject_at:
-            reason = Reason(REJECT_REASONS[1 + int(np.argmax(p[1:]))])
+            reason = Reason(REJECT_REASONS[1 + int(np.argmax(p[1:THICK]))])
             return Finding(Question.STRAIGHT_REJECT, True, probabilities, reason)
         return Finding(Question.STRAIGHT_REJECT, False, probabilities)
 
@@ -269,6 +269,18 @@ REJECT_REASONS = (
     "thick_slices",
 )
 """Answers of the reject head; the first means "a proper whole-brain T1w"."""
+
+THICK = REJECT_REASONS.index("thick_slices")
+
+
+def reject_probability(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Probability of a straight reject from answers ``(n, 8)`` of the reject head.
+
+    "Thick slices" does not count: slice thickness is known from the geometry, and to a network every blurred
+    or resampled head looks thick (it rejected the one real head with gadolinium on that ground).
+    """
+    return np.asarray(1 - p[:, 0] - p[:, THICK], dtype=np.float64)
+
 
 HEADS: dict[str, int] = {
     REJECT_HEAD: len(REJECT_REASONS),

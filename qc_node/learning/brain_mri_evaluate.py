@@ -46,7 +46,7 @@ def answers_of(
         reject=np.array([int(c.reject != "ok") for c in cases]),
         gadolinium=np.array([-1 if c.gadolinium is None else c.gadolinium for c in cases]),
         damage=np.array([[nan if v is None else v for v in (c.motion, c.contrast, c.noise)] for c in cases]),
-        p_reject=np.where(certain, 1.0, 1 - p["reject"][:, 0]),
+        p_reject=np.where(certain, 1.0, reader.reject_probability(p["reject"])),
         p_gadolinium=p["gadolinium"][:, 1],
         p_grades={q.value: p[q.value] for q in domain.GRADED},
     )
