@@ -26,16 +26,18 @@ SEED = 20261120
 
 
 def answers_of(
-    room: reader.BrainMriReader, slices: npt.NDArray[np.float16], cases: Sequence[heldout.Case]
+    room: reader.BrainMriReader, numbers: npt.NDArray[np.float32], cases: Sequence[heldout.Case]
 ) -> tables.Answers:
-    """What the reader says about a held-out set: its checks where they are certain, else its network."""
+    """What the reader says about a held-out set: its checks where they are certain, else its network.
+
+    `numbers` are the measured features, ``(n, n_features)``.
+    """
     from qc_node.brain_mri import checks
 
+    empty = np.zeros(0, dtype=np.float16)
     prepared = [
-        reader.Prepared(
-            s, {}, checks.Measures(s.shape), room.measure(s), domain.Reason(c.certain) if c.certain else None
-        )
-        for s, c in zip(slices, cases, strict=True)
+        reader.Prepared(empty, {}, checks.Measures(()), x, domain.Reason(c.certain) if c.certain else None)
+        for x, c in zip(numbers, cases, strict=True)
     ]
     parts = [room.probabilities(prepared[i : i + 16]) for i in range(0, len(prepared), 16)]
     p = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
@@ -88,14 +90,14 @@ def real_items(room: reader.BrainMriReader, shared: Path, extra: Sequence[data.I
 
 
 def per_member(
-    room: reader.BrainMriReader, slices: npt.NDArray[np.float16], cases: Sequence[heldout.Case]
+    room: reader.BrainMriReader, numbers: npt.NDArray[np.float32], cases: Sequence[heldout.Case]
 ) -> dict[str, Any]:
     """Balanced accuracy of each fold's network alone: mean and SD, and McNemar of neighbours."""
     results: dict[str, list[float]] = {}
     right: list[npt.NDArray[np.bool_]] = []
     for member in room.members:
         single = reader.BrainMriReader(room.identity, room.head, [member], room.decision, room.device)
-        a = answers_of(single, slices, cases)
+        a = answers_of(single, numbers, cases)
         content = tables.tables(a, np.random.default_rng(SEED), with_zone=False)
         for row in content["binary"]:
             results.setdefault(row["question"], []).append(row["balanced_accuracy"])
@@ -122,7 +124,8 @@ def evaluate(
     if held is not None and room.members:
         slices, cases = heldout.load(held)
         kinds = np.array([c.kind for c in cases])
-        everything = answers_of(room, slices, cases)
+        numbers = np.stack([room.measure(s) for s in slices])
+        everything = answers_of(room, numbers, cases)
         for rung, use in (
             ("R1 simulated on held-out real heads", kinds == "head"),
             ("R0 simulated on held-out label maps", kinds == "map"),
@@ -137,7 +140,7 @@ def evaluate(
                 result[name] = content
                 text.append(tables.as_text(name, content))
             chosen = [cases[i] for i in rows]
-            result[f"{rung}, single folds"] = per_member(room, slices[rows], chosen)
+            result[f"{rung}, single folds"] = per_member(room, numbers[rows], chosen)
             result[f"{rung}, by scanner"] = by_scanner(part)
             if plots:
                 plot(part, out / f"reliability-{rung[:2].lower()}.png", rung)
