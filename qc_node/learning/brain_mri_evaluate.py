@@ -223,7 +223,13 @@ def main(
 
 
 @click.command("brain-mri")
-@click.option("--models", type=click.Path(path_type=Path), default=Path("models/brain-mri"), show_default=True)
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    default=Path("models/brain-mri"),
+    show_default=True,
+    help="Model folder with the average head.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for tables and plots.")
 @click.option(
     "--held-out", "held", type=click.Path(path_type=Path), default=None, help="Folder of the held-out set."

@@ -404,21 +404,46 @@ def ship_model(
 @click.command("brain-mri")
 @click.option("--pack", type=click.Path(path_type=Path), required=True, help="Folder of the simulated pack.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of checkpoints and logs.")
-@click.option("--fold", "folds", type=click.IntRange(0, 4), multiple=True, default=(0, 1, 2, 3, 4))
-@click.option("--network", type=click.Choice(["measured", "triplanar"]), default="measured", show_default=True)
-@click.option("--epochs", type=int, default=60, show_default=True)
-@click.option("--lr", type=float, default=1e-3, show_default=True)
-@click.option("--batch", type=int, default=32, show_default=True)
-@click.option("--patience", type=int, default=20, show_default=True)
-@click.option("--seed", type=int, default=20261120, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--fold",
+    "folds",
+    type=click.IntRange(0, 4),
+    multiple=True,
+    default=(0, 1, 2, 3, 4),
+    help="Fold to leave out; may be given several times.",
+)
+@click.option(
+    "--network",
+    type=click.Choice(["measured", "triplanar"]),
+    default="measured",
+    show_default=True,
+    help="measured is what ships; triplanar wants a GPU.",
+)
+@click.option("--epochs", type=int, default=60, show_default=True, help="Most epochs; training may stop earlier.")
+@click.option("--lr", type=float, default=1e-3, show_default=True, help="Learning rate of Adam.")
+@click.option("--batch", type=int, default=32, show_default=True, help="Images per step.")
+@click.option(
+    "--patience",
+    type=int,
+    default=20,
+    show_default=True,
+    help="Epochs without a lower validation loss before stopping.",
+)
+@click.option("--seed", type=int, default=20261120, show_default=True, help="Of weights, order and folds.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
 @click.option("--ship", type=click.Path(path_type=Path), default=None, help="Model folder to write into.")
 @click.option("--version", default="0.1.0", show_default=True, help="Version in the model card.")
 @click.option(
     "--build-pack", type=int, default=0, help="First simulate this many bases into --pack (about 5 images each)."
 )
 @click.option("--shared", type=click.Path(path_type=Path), default=None, help="Shared data, for --build-pack.")
-@click.option("--models", type=click.Path(path_type=Path), default=Path("models/brain-mri"), show_default=True)
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    default=Path("models/brain-mri"),
+    show_default=True,
+    help="Model folder with the average head.",
+)
 def command(build_pack: int, shared: Path | None, models: Path, pack: Path, **options: Any) -> None:
     """Train the brain MRI network on simulated artefacts; resumes where a killed run stopped."""
     if build_pack:
