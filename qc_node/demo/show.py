@@ -98,9 +98,9 @@ def demo_settings(folder: Path, pacs_port: int, free_ports: bool) -> Settings:
 
 def _walk(pacs: DemoPacs, node: Node, folder: Path, seed: int) -> None:
     settings = node.settings
-    peer = Peer("node", settings.node.ae_title, "127.0.0.1", node.reception.port, "DEMO-SCANNER")
     for number, sample in enumerate(samples(settings.classify.models_dir, seed), start=1):
         paths, series_uid = _write(sample, folder / f"series-{number}")
+        peer = Peer("node", settings.node.ae_title, "127.0.0.1", node.reception.port, sample.station)
         with _step(f"Sending series {number}: {sample.title} ({len(paths)} images)"):
             send_files(paths, peer)
             sent = time.monotonic()
