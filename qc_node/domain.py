@@ -345,14 +345,17 @@ def results_json(verdict: Verdict) -> dict[str, Any]:
         order = (Question.BODY_PART, Question.CONTRAST_ENHANCED)
     results = {q.value: _finding_json(f) if (f := verdict.finding(q)) else None for q in order}
     if verdict.coverage is not None:
-        cov = verdict.coverage
-        results["coverage"] = {
-            "regions": [r.value for r in cov.regions],
-            "top": cov.top,
-            "bottom": cov.bottom,
-            "truncated": cov.truncated,
-        }
+        results["coverage"] = _coverage_json(verdict.coverage)
     return results
+
+
+def _coverage_json(coverage: Coverage) -> dict[str, Any]:
+    return {
+        "regions": [r.value for r in coverage.regions],
+        "top": coverage.top,
+        "bottom": coverage.bottom,
+        "truncated": coverage.truncated,
+    }
 
 
 def _finding_json(f: Finding) -> dict[str, Any]:
@@ -374,7 +377,6 @@ def _finding_json(f: Finding) -> dict[str, Any]:
 
 def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
     """A JSON-ready copy of `verdict`; :func:`verdict_from_json` is its inverse."""
-    cov = verdict.coverage
     return {
         "stage": verdict.stage.value,
         "model": {"name": verdict.model.name, "version": verdict.model.version, "sha256": verdict.model.sha256},
@@ -388,14 +390,7 @@ def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
             }
             for f in verdict.findings
         ],
-        "coverage": None
-        if cov is None
-        else {
-            "regions": [r.value for r in cov.regions],
-            "top": cov.top,
-            "bottom": cov.bottom,
-            "truncated": cov.truncated,
-        },
+        "coverage": None if verdict.coverage is None else _coverage_json(verdict.coverage),
         "warnings": list(verdict.warnings),
     }
 

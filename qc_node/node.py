@@ -50,7 +50,6 @@ from qc_node.stage.worker import WorkerSettings
 
 log = logging.getLogger("qc_node")
 
-HOUSEKEEPING_S = 5.0
 RETENTION_S = 300.0
 GB = 1e9
 
@@ -81,7 +80,6 @@ class Node:
         self.metrics = Metrics(accepted, destinations)
         self._rules = rules_of(settings)
         self._stop = threading.Event()
-        self._retention_due = 0.0
         self.corridor = Corridor(worker_settings(settings), self.ledger, self._on_worker)
         writing = WritingSettings(
             software_version=__version__,
@@ -106,7 +104,7 @@ class Node:
         )
         self._writing = Loop("writing", writer.step, after=self.ledger.close)
         self._closing = Loop("completion", self._close_due, 0.5, after=self.ledger.close)
-        self._housekeeping = Loop("housekeeping", self._keep_house, HOUSEKEEPING_S, after=self.ledger.close)
+        self._retention = Loop("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
         self.reception = Reception(reception_settings(settings), root, self._on_received, log)
         self._health = self._checks()
         self.app: Any = None
@@ -131,7 +129,7 @@ class Node:
             )
             self._web = self._open_counter()
             self.corridor.start()
-            for loop in (self._writing, self._closing, self._housekeeping):
+            for loop in (self._writing, self._closing, self._retention):
                 loop.start()
             self._outbox.start()
             self.reception.start()
@@ -149,7 +147,7 @@ class Node:
         deadline = time.monotonic() + grace_s
         self.reception.stop(grace_s)
         self.corridor.stop(max(1.0, deadline - time.monotonic()))
-        for loop in (self._closing, self._writing, self._housekeeping):
+        for loop in (self._closing, self._writing, self._retention):
             loop.stop(max(1.0, deadline - time.monotonic()))
         self._outbox.stop()
         if self._web is not None:
@@ -174,14 +172,9 @@ class Node:
     def _close_due(self) -> float | None:
         return self._completion.step(time.time())
 
-    def _keep_house(self) -> float | None:
-        now = time.time()
-        self.metrics.observe_ledger(self.ledger, self.spool, now)
-        if now >= self._retention_due:
-            keep = self.settings.retention
-            remove_old(self.ledger, self.spool, now, keep.keep_images_h, keep.keep_training_days)
-            self._retention_due = now + RETENTION_S
-        return None
+    def _remove_old(self) -> None:
+        keep = self.settings.retention
+        remove_old(self.ledger, self.spool, time.time(), keep.keep_images_h, keep.keep_training_days)
 
     def _observe(self) -> None:
         self.metrics.observe_ledger(self.ledger, self.spool, time.time())
@@ -220,7 +213,7 @@ class Node:
         self._outbox.wake()
 
     def _on_delivery(self, delivery: Mapping[str, Any], destination: str, outcome: str) -> None:
-        self.metrics.delivery(destination, "retry" if outcome == "retried" else outcome)
+        self.metrics.delivery(destination, outcome)
         if outcome == "sent" and delivery["kind"] == "sr":
             self.metrics.report_acknowledged(self.ledger, delivery, time.time())
             self._publish(delivery["series_uid"])
