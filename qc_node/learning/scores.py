@@ -231,10 +231,13 @@ def mann_whitney_bonferroni(
 ) -> list[dict[str, Any]]:
     """Does a factor (scanner, field, sex, age group) shift the values?  As in Bottani et al. 2022, 3.3.
 
+    The test takes the values as independent: several images of one person are to be averaged first, or p is too
+    small.  Factors are looked at one by one, so one that goes along with another is found with it.
+
     Parameters
     ----------
     values
-        ``(n,)`` per-image score, for example 1 where the prediction was right.
+        ``(n,)`` score per image or person, for example 1 where the prediction was right.
     factors
         Level of each factor per image; None where unknown (left out).
     min_group

@@ -81,6 +81,55 @@ def test_mann_whitney_finds_a_planted_effect_and_no_other():
     assert rows["field"]["p_corrected"] == pytest.approx(2 * rows["field"]["p"])
 
 
+FACTORS = {
+    "scanner": ["A", "B", "C"],
+    "field": ["1.5 T", "3 T"],
+    "sex": ["F", "M"],
+    "age": ["18-40", "41-65", "66-"],
+}
+
+
+def _planted(rng: np.random.Generator, runs: int, harmed: str | None) -> tuple[dict[str, float], float]:
+    """Share of `runs` in which each factor is found, and in which any is found without correction.
+
+    120 images are judged right with probability 0.85, and 0.45 at the first level of the `harmed` factor.
+    """
+    found, uncorrected = dict.fromkeys(FACTORS, 0), 0
+    for _ in range(runs):
+        levels = {name: rng.choice(several, 120) for name, several in FACTORS.items()}
+        chance = np.full(120, 0.85)
+        if harmed is not None:
+            chance[levels[harmed] == FACTORS[harmed][0]] = 0.45
+        rows = scores.mann_whitney_bonferroni(rng.random(120) < chance, levels)
+        assert len(rows) == 8  # 3 + 1 + 1 + 3 pairs of levels
+        for name in {r["factor"] for r in rows if r["p_corrected"] < 0.05}:
+            found[name] += 1
+        uncorrected += any(r["p"] < 0.05 for r in rows)
+    return {name: n / runs for name, n in found.items()}, uncorrected / runs
+
+
+def test_mann_whitney_keeps_its_error_rate_where_nothing_is_planted():
+    runs = 150
+    found, uncorrected = _planted(np.random.default_rng(5), runs, None)
+    most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
+    assert sum(found.values()) <= most, "the chance of any false find in a table is to stay at 5 %"
+    assert uncorrected > 2 * most, "without correction a quarter of all tables would show something"
+
+
+@pytest.mark.parametrize("harmed", ["scanner", "field", "sex", "age"])
+def test_mann_whitney_finds_the_planted_factor_and_leaves_the_others_alone(harmed: str):
+    found, _ = _planted(np.random.default_rng(6), 25, harmed)
+    assert found.pop(harmed) >= 0.8
+    assert sum(found.values()) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 25)
+
+
+def test_mann_whitney_leaves_out_what_is_unknown_or_rare():
+    values = np.r_[np.zeros(20), np.ones(20), np.ones(3), np.zeros(7)]
+    sex = ["F"] * 20 + ["M"] * 20 + ["O"] * 3 + [None] * 7
+    (row,) = scores.mann_whitney_bonferroni(values, {"sex": sex})
+    assert (row["levels"], row["n"], row["means"]) == (["F", "M"], [20, 20], [0.0, 1.0])
+
+
 def test_temperature_undoes_a_planted_overconfidence():
     rng = np.random.default_rng(3)
     logits = rng.normal(0, 2, (4000, 3))
