@@ -1,6 +1,6 @@
 """Quality votes from image-quality metrics alone, judged on scanners that took no part: a baseline.
 
-``qc-node evaluate raters`` measures how far a table of MRIQC image-quality metrics predicts what people voted
+``python -m qc_node.learning.raters_baseline`` measures how far a table of MRIQC image-quality metrics predicts what people voted
 on the same scans.  That is the floor for anything that looks at pixels, and it stands next to what the raters
 make of each other, which is the ceiling that can be asked for.
 
@@ -614,3 +614,7 @@ def command(shared: Path, out: Path) -> None:
     text = as_text(report)
     (out / "raters.txt").write_text(text, encoding="utf-8")
     click.echo(text)
+
+
+if __name__ == "__main__":
+    command()
