@@ -1,7 +1,7 @@
 """Quality votes from image-quality metrics alone, judged on scanners that took no part: a baseline.
 
-``python -m qc_node.learning.raters_baseline`` measures how far a table of MRIQC image-quality metrics predicts what people voted
-on the same scans.  That is the floor for anything that looks at pixels, and it stands next to what the raters
+The command at the end measures how far a table of MRIQC image-quality metrics predicts what people voted on
+the same scans.  That is the floor for anything that looks at pixels, and it stands next to what the raters
 make of each other, which is the ceiling that can be asked for.
 
 The model is an ordinal logistic regression with one weight per metric for all thresholds (proportional odds,
