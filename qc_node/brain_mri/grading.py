@@ -9,8 +9,11 @@ leaves the zone out; every evaluation reports with and without it.
 Damage is measured on the central slices at 1 mm, inside the brain, against the clean twin:
 
 motion
-    RMS difference to the clean twin after rigid realignment, in units of the clean twin's difference
-    between white and grey matter.
+    RMS difference to the clean twin after rigid realignment, over a quarter of the white-matter level: the
+    difference between white and grey matter of an image in which they are well told apart.  Until version
+    0.2 it was taken over the clean twin's own difference; pictures of the training people showed that sharp
+    images without tissue contrast then counted as severe motion.  The cut-offs stayed, and the change was
+    committed (2026-11-21, 15:30 UTC) before anything was trained or evaluated with it.
 noise
     SD of the added noise over the white-matter level on slices at 1 mm.  Sampling between voxels averages
     noise, so the number is about half of what the voxels of a 1 mm image have: 0.115 is an SNR of 4-5 there.

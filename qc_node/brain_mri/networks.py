@@ -1,7 +1,7 @@
-"""Networks for 3D T1w quality: the three of Bottani et al. 2022, and the light one that is shipped.
+"""Networks for 3D T1w quality: the three of Bottani et al. 2022, and the light ones that are shipped.
 
 `Conv5FC3`, `Inception3D` and `ResNet3D` follow their published sources layer by layer; parameter counts
-are asserted in the tests.  `MeasuredNet`, which is shipped, and `TriplanarNet` are ours.
+are asserted in the tests.  `MeasuredNet` and `PixelNet`, which are shipped, are ours.
 
 Every network maps a batch to logits; none applies a softmax.
 """
@@ -203,69 +203,92 @@ class Inception3D(nn.Module):
         return main
 
 
-class _ResBlock2d(nn.Module):
-    """Two 3x3 convolutions with batch norm; the first halves the plane."""
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(c_out)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(c_out)
-        self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.norm2(self.conv2(functional.relu(self.norm1(self.conv1(x)))))
-        return functional.relu(y + self.shortcut(functional.avg_pool2d(x, 2, ceil_mode=True)))
+def _conv2d(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)
+    )
 
 
-class TriplanarNet(nn.Module):
-    """For sites with a GPU: one 2D trunk over central slices of three planes at 1 mm, several questions.
+class PixelNet(nn.Module):
+    """Central slices of three planes at 1 mm: what is wrong where, and from that the answers.
 
     Raters of the paper decided on three central slices; so does this network, on nine of them.  A fixed
     Haar transform turns each slice into four planes of half the size without losing anything: the mean,
     where anatomy lives, and three differences of neighbours, where noise and ringing live.  Then the same
-    small residual trunk sees every slice; mean and spread over the plane, early and late in the trunk,
-    summarise it, and each plane has a learnt offset.  Mean and maximum over the slices feed one linear
-    head per question.  The number of slices is free, so training sees random subsets.
-
-    Related: DARQ (three slices, shared ResNet-18), Loizillon et al. 2024 (one head per artefact).
+    small trunk sees every slice and says for every square of 8 mm how far the image is from its still twin
+    (``local``, natural logarithm of the RMS difference over the white-matter level).  Learning that from
+    hundreds of squares per image is what lets so few people teach it motion.  The answers come from what
+    the trunk saw in brain and head, and from the local differences summed up over the brain.
 
     Parameters
     ----------
     heads
-        Outputs per question, for example ``{"gadolinium": 2, "motion": 3}``.
-    width
-        Channels of the stem and of three residual stages.
+        Outputs per question.
     """
 
-    def __init__(
-        self, heads: dict[str, int], width: Sequence[int] = (24, 40, 64, 96), embedding: int = 96
-    ) -> None:
+    STRIDE = 8
+    """Pixels (mm) per square."""
+
+    def __init__(self, heads: dict[str, int], width: int = 16, embedding: int = 48) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(4, width[0], 3, 2, 1, bias=False), nn.BatchNorm2d(width[0]), nn.ReLU())
-        self.trunk = nn.Sequential(*(_ResBlock2d(a, b) for a, b in pairwise(width)))
-        self.project = nn.Linear(2 * (width[0] + width[1] + width[-1]), embedding)
+        self.stem = _conv2d(4, width)
+        self.trunk = nn.Sequential(
+            _conv2d(width, 2 * width, 2),
+            _conv2d(2 * width, 2 * width),
+            _conv2d(2 * width, 3 * width, 2),
+            _conv2d(3 * width, 3 * width),
+            _conv2d(3 * width, 3 * width),
+        )
+        self.local = nn.Conv2d(3 * width, 1, 1)
+        self.project = nn.Linear(2 * width + 4 * 3 * width, embedding)
         self.plane = nn.Embedding(3, embedding)
         self.dropout = nn.Dropout(0.2)
-        self.heads = nn.ModuleDict({name: nn.Linear(2 * embedding, n) for name, n in heads.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(2 * embedding + 2, n) for name, n in heads.items()})
 
-    def embed(self, slices: Tensor, planes: Tensor) -> Tensor:
-        """Slices ``(B, S, H, W)`` with plane numbers ``(S,)`` or ``(B, S)`` -> ``(B, 2 * embedding)``."""
+    def forward(self, slices: Tensor, planes: Tensor, regions: Tensor) -> dict[str, Tensor]:
+        """Logits per question, and the map of local differences.
+
+        Parameters
+        ----------
+        slices
+            ``(B, S, H, W)`` normalised slices, sides divisible by 8.
+        planes
+            ``(S,)`` or ``(B, S)`` plane numbers.
+        regions
+            ``(S, 2, H / 8, W / 8)``, or with a leading B: share of brain and of head in every square, from
+            :func:`regions_of`.
+
+        Returns
+        -------
+        dict
+            One entry per head ``(B, n_outputs)``, and ``local`` ``(B, S, H / 8, W / 8)``.
+        """
         b, s, h, w = slices.shape
         fine = self.stem(haar(slices.reshape(b * s, h, w)))
-        middle = self.trunk[0](fine)
-        coarse = self.trunk[2](self.trunk[1](middle))
-        # Mean says what is there; spread over the plane says how unevenly, which is what noise floors,
-        # ghosts and enhancing vessels differ in.
-        parts = [f(t) for t in (fine, middle, coarse) for f in (_plane_mean, _plane_spread)]
+        seen = self.trunk(fine)
+        weights = regions.expand(b, s, *regions.shape[-3:]).reshape(b * s, *regions.shape[-3:])
+        brain, head = weights[:, :1], weights[:, 1:]
+        local = self.local(seen)
+        parts = [fine.mean((2, 3)), (fine.var((2, 3), unbiased=False) + 1e-5).sqrt()]
+        for region in (brain, head):
+            total = region.sum((2, 3)).clamp_min(1.0)
+            mean = (seen * region).sum((2, 3)) / total
+            spread = ((seen - mean[:, :, None, None]).square() * region).sum((2, 3)) / total
+            parts += [mean, (spread + 1e-5).sqrt()]
         e = functional.relu(self.project(torch.cat(parts, 1)).reshape(b, s, -1) + self.plane(planes))
-        return torch.cat([e.mean(1), e.amax(1)], 1)
+        amount = brain.reshape(b, -1).sum(1).clamp_min(1.0)
+        power = ((2 * local).clamp(-12, 4).exp() * brain).reshape(b, -1).sum(1) / amount
+        log_mean = (local * brain).reshape(b, -1).sum(1) / amount
+        summed = torch.stack([0.5 * torch.log(power + 1e-5) + 2.0, log_mean + 2.0], 1)
+        both = torch.cat([self.dropout(torch.cat([e.mean(1), e.amax(1)], 1)), summed], 1)
+        out = {name: layer(both) for name, layer in self.heads.items()}
+        return {**out, "local": local.reshape(b, s, *local.shape[-2:])}
 
-    def forward(self, slices: Tensor, planes: Tensor) -> dict[str, Tensor]:
-        """Logits per question; see :meth:`embed` for the input."""
-        e = self.dropout(self.embed(slices, planes))
-        return {name: head(e) for name, head in self.heads.items()}
+
+def regions_of(brain: Tensor, head: Tensor) -> Tensor:
+    """Masks of brain and head ``(S, H, W)`` -> shares in squares, ``(S, 2, H / 8, W / 8)``."""
+    stack = torch.stack([brain.float(), head.float()], 1)
+    return functional.avg_pool2d(stack, PixelNet.STRIDE)
 
 
 def haar(x: Tensor) -> Tensor:
@@ -280,16 +303,8 @@ def haar(x: Tensor) -> Tensor:
     return torch.stack([mean, 2 * (a - b + c - d), 2 * (a + b - c - d), 2 * (a - b - c + d)], 1)
 
 
-def _plane_mean(x: Tensor) -> Tensor:
-    return x.mean((2, 3))
-
-
-def _plane_spread(x: Tensor) -> Tensor:
-    return (x.var((2, 3), unbiased=False) + 1e-5).sqrt()
-
-
 class MeasuredNet(nn.Module):
-    """The shipped network: a linear answer and a small hidden layer on measured features.
+    """A linear answer and a small hidden layer on measured features.
 
     Features (:mod:`qc_node.brain_mri.features`) are standardised with the training people's mean and SD,
     which travel with the weights, and clipped at four SD, so that one absurd number cannot decide alone.

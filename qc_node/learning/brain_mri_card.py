@@ -43,7 +43,10 @@ def write(
     training: Mapping[str, Any],
 ) -> weights.Card:  # fmt: skip
     """Write ``card.json`` for the files that are in `model_dir`."""
-    files = [preprocess.AVERAGE_HEAD, *sorted(p.name for p in model_dir.glob(reader.WEIGHTS.format("*")))]
+    files = [
+        preprocess.AVERAGE_HEAD,
+        *sorted(p.name for w in (reader.MEASURED, reader.PIXELS) for p in model_dir.glob(w.format("*"))),
+    ]
     content = {
         "intended_use": INTENDED_USE,
         "limits": LIMITS,

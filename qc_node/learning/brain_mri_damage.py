@@ -68,16 +68,21 @@ def realign(
     return shift @ matrix
 
 
-def motion_damage(
-    moved: FloatArray, clean: FloatArray, white: FloatArray, grey: FloatArray, brain: FloatArray
-) -> float:
-    """RMS difference in the brain over the clean white-grey difference, after the best gain."""
+GOOD_CONTRAST = 0.25
+"""(white - grey) / white of an image in which both are well told apart: the yardstick of motion."""
+
+
+def motion_damage(moved: FloatArray, clean: FloatArray, white: FloatArray, brain: FloatArray) -> float:
+    """RMS difference in the brain, after the best gain, over the white-grey difference of a good image.
+
+    Not over the image's own difference: where grey and white look the same, ghosts that nobody sees would
+    count as severe motion, and the two grades are separate questions.
+    """
     inside = brain > 0.9
-    w, g = tissue_levels(clean, white, grey)
-    if inside.sum() < 500 or not np.isfinite(w - g):
+    w = clean[white > 0.9]
+    if inside.sum() < 500 or w.size <= 200 or not float(np.median(w)) > 0:
         return float("nan")
     a, b = moved[inside], clean[inside]
     gain = float((a * b).sum() / max(float((b * b).sum()), 1e-9))
     rms = float(np.sqrt(np.mean((a / max(gain, 1e-6) - b) ** 2)))
-    # A head with faded tissue contrast must not read as moved: at least 15 % of the white level.
-    return rms / max(w - g, 0.15 * w)
+    return rms / (GOOD_CONTRAST * float(np.median(w)))

@@ -7,6 +7,8 @@ Held-out people take part in nothing: no training, no validation, no temperature
 from __future__ import annotations
 
 import csv
+import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +23,12 @@ HELD_OUT_HEADS = (
     "ds000011-sub-10",
     "ds002608-sub-001",
     "T1_head-B",
+    "siemens_trio_adi",
 )
-"""Real heads never trained on; with the DICOM series ``siemens_trio_adi`` four protocols, six people."""
+"""Real heads never trained on: four protocols, six people; the last comes as DICOM."""
+
+DICOM_HEADS = ("siemens_trio_adi_s5",)
+"""Series of the shared DICOM data that are whole T1w heads."""
 
 HELD_OUT_MAPS = ("synthseg-17", "synthseg-18", "synthseg-19", "synthseg-20")
 """Label maps never trained on: rung R0 of the evaluation."""
@@ -41,6 +47,7 @@ SCANNER = {
     "seg3D": "protocol C",
     "T1_head-A": "protocol D",
     "T1_head-B": "protocol E",
+    "siemens_trio_adi": "protocol F",
     "ds002748": "Philips 3T",
 }
 """Acquisition protocol by prefix of the person; what stands for "scanner" in stratified tables."""
@@ -58,7 +65,7 @@ class Item:
 
 
 def list_items(data: Path) -> list[Item]:
-    """Rows of ``mri/INDEX.csv`` under the shared data folder `data`.
+    """Rows of ``mri/INDEX.csv`` under the shared data folder `data`, and the heads of its DICOM folder.
 
     Raises
     ------
@@ -69,10 +76,15 @@ def list_items(data: Path) -> list[Item]:
     if not index.is_file():
         raise domain.QcNodeError(f"There is no {index}; the shared images are needed for this.")
     with index.open(newline="", encoding="utf-8") as stream:
-        return [
+        items = [
             Item(data / "mri" / r["file"], r["kind"], r["label"], r["gadolinium"], r["subject"])
             for r in csv.DictReader(stream)
         ]
+    for name in DICOM_HEADS:
+        path = data / "dicom" / f"{name}.tar.xz"
+        if path.is_file():
+            items.append(Item(path, "t1w", "DICOM series", "no", name.rsplit("_", 1)[0]))
+    return items
 
 
 def training_heads(data: Path) -> list[Item]:
@@ -113,11 +125,29 @@ def scanner_of(person: str) -> str | None:
 
 
 def read_image(path: Path) -> domain.Volume:
-    """A NIfTI file as :class:`domain.Volume` (the NIfTI world is RAS; SimpleITK hands out LPS)."""
+    """A NIfTI file (the NIfTI world is RAS; SimpleITK hands out LPS) or a packed DICOM series.
+
+    Raises
+    ------
+    domain.QcNodeError
+        The packed files are not one series that forms a volume.
+    """
+    if path.name.endswith(".tar.xz"):
+        return _read_dicom(path)
     import SimpleITK
 
     image = SimpleITK.ReadImage(str(path))
     return domain.Volume(SimpleITK.GetArrayFromImage(image), affine_of(image), modality="MR")
+
+
+def _read_dicom(path: Path) -> domain.Volume:
+    """A series kept as ``.tar.xz``, read the way the node reads what it received."""
+    from qc_node.series.volume import open_series
+
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(path) as archive:
+            archive.extractall(folder, filter="data")
+        return open_series(sorted(p for p in Path(folder).rglob("*") if p.is_file())).volume()
 
 
 def affine_of(image: object) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ every real image of the shared data, judged by the whole reader.  Text, JSON and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qc_node import domain
-from qc_node.brain_mri import reader
+from qc_node.brain_mri import checks, reader
 from qc_node.learning import brain_mri_data as data
 from qc_node.learning import brain_mri_heldout as heldout
 from qc_node.learning import brain_mri_tables as tables
@@ -25,22 +25,11 @@ from qc_node.learning import scores
 SEED = 20261120
 
 
-def answers_of(
-    room: reader.BrainMriReader, numbers: npt.NDArray[np.float32], cases: Sequence[heldout.Case]
-) -> tables.Answers:
-    """What the reader says about a held-out set: its checks where they are certain, else its network.
+def answers_of(p: Mapping[str, npt.NDArray[np.float64]], cases: Sequence[heldout.Case]) -> tables.Answers:
+    """What is said about a held-out set: the checks where they are certain, else probabilities `p`.
 
-    `numbers` are the measured features, ``(n, n_features)``.
+    `p` has ``(n, n_answers)`` per question.
     """
-    from qc_node.brain_mri import checks
-
-    empty = np.zeros(0, dtype=np.float16)
-    prepared = [
-        reader.Prepared(empty, {}, checks.Measures(()), x, domain.Reason(c.certain) if c.certain else None)
-        for x, c in zip(numbers, cases, strict=True)
-    ]
-    parts = [room.probabilities(prepared[i : i + 16]) for i in range(0, len(prepared), 16)]
-    p = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
     certain = np.array([c.certain is not None for c in cases])
     nan = float("nan")
     return tables.Answers(
@@ -52,6 +41,27 @@ def answers_of(
         p_gadolinium=p["gadolinium"][:, 1],
         p_grades={q.value: p[q.value] for q in domain.GRADED},
     )
+
+
+def members_logits(
+    room: reader.BrainMriReader, held: heldout.HeldOut, log: Callable[[str], None] = print
+) -> list[dict[str, npt.NDArray[np.float64]]]:
+    """Logits of every fold's networks on every case, so that tables can mix them at will."""
+    prepared = [reader.Prepared(s, {}, checks.Measures(()), room.measure(s)) for s in held.slices]
+    out = []
+    for number, member in enumerate(room.members):
+        single = reader.BrainMriReader(room.identity, room.head, [member], room.decision, room.device)
+        parts = [single.logits(prepared[i : i + 16]) for i in range(0, len(prepared), 16)]
+        out.append({k: np.concatenate([part[k] for part in parts]) for k in parts[0] if k != "damage"})
+        log(f"networks of fold {number}: {len(prepared)} volumes judged")
+    return out
+
+
+def probabilities_of(
+    logits: Sequence[Mapping[str, npt.NDArray[np.float64]]], temperatures: Mapping[str, float]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Mean of several networks' logits, temperature-scaled, as the reader does it."""
+    return {k: scores.softmax(np.mean([z[k] for z in logits], 0), temperatures.get(k, 1.0)) for k in logits[0]}
 
 
 def real_items(room: reader.BrainMriReader, shared: Path, extra: Sequence[data.Item] = ()) -> list[dict[str, Any]]:
@@ -90,24 +100,19 @@ def real_items(room: reader.BrainMriReader, shared: Path, extra: Sequence[data.I
 
 
 def per_member(
-    room: reader.BrainMriReader, numbers: npt.NDArray[np.float32], cases: Sequence[heldout.Case]
-) -> dict[str, Any]:
-    """Balanced accuracy of each fold's network alone: mean and SD, and McNemar of neighbours."""
+    logits: Sequence[Mapping[str, npt.NDArray[np.float64]]], temperatures: Mapping[str, float],
+    cases: Sequence[heldout.Case],
+) -> dict[str, Any]:  # fmt: skip
+    """Balanced accuracy of each fold's networks alone: mean and SD."""
     results: dict[str, list[float]] = {}
-    right: list[npt.NDArray[np.bool_]] = []
-    for member in room.members:
-        single = reader.BrainMriReader(room.identity, room.head, [member], room.decision, room.device)
-        a = answers_of(single, numbers, cases)
-        content = tables.tables(a, np.random.default_rng(SEED), with_zone=False)
-        for row in content["binary"]:
+    for single in logits:
+        a = answers_of(probabilities_of([single], temperatures), cases)
+        for row in tables.tables(a, np.random.default_rng(SEED), with_zone=False)["binary"]:
             results.setdefault(row["question"], []).append(row["balanced_accuracy"])
-        right.append((a.p_reject >= 0.5) == (a.reject == 1))
     out: dict[str, Any] = {}
     for name, values in results.items():
         mean, sd = scores.mean_sd(values)
         out[name] = {"mean": mean, "sd": sd if np.isfinite(sd) else None, "folds": values}
-    if len(right) > 1:
-        out["mcnemar_first_two_folds_straight_reject"] = scores.mcnemar(right[0], right[1])
     return out
 
 
@@ -122,10 +127,11 @@ def evaluate(
                                         "sha256": room.identity.sha256}}  # fmt: skip
     text = [f"# {room.identity.name} {room.identity.version}", ""]
     if held is not None and room.members:
-        slices, cases = heldout.load(held)
+        loaded = heldout.load(held)
+        cases = loaded.cases
         kinds = np.array([c.kind for c in cases])
-        numbers = np.stack([room.measure(s) for s in slices])
-        everything = answers_of(room, numbers, cases)
+        single = members_logits(room, loaded, log)
+        everything = answers_of(probabilities_of(single, room.decision.temperatures), cases)
         for rung, use in (
             ("R1 simulated on held-out real heads", kinds == "head"),
             ("R0 simulated on held-out label maps", kinds == "map"),
@@ -140,7 +146,8 @@ def evaluate(
                 result[name] = content
                 text.append(tables.as_text(name, content))
             chosen = [cases[i] for i in rows]
-            result[f"{rung}, single folds"] = per_member(room, numbers[rows], chosen)
+            own = [{k: z[rows] for k, z in member.items()} for member in single]
+            result[f"{rung}, single folds"] = per_member(own, room.decision.temperatures, chosen)
             result[f"{rung}, by scanner"] = by_scanner(part)
             if plots:
                 plot(part, out / f"reliability-{rung[:2].lower()}.png", rung)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qc_node import domain
-from qc_node.brain_mri import preprocess, reader
+from qc_node.brain_mri import linear, preprocess, reader
 from qc_node.brain_mri import registration as reg
 from qc_node.learning import brain_mri_artefacts as artefacts
 from qc_node.learning import brain_mri_compose as compose_module
@@ -86,7 +86,7 @@ def simulate(simulator: pack_module.Simulator, person: int, seed: int) -> tuple[
         )
     moved_slices, _ = preprocess.sample_slices(reg.Grid(moved, scan.affine), matrix)
     if moved is not still:
-        motion = damage_module.motion_damage(moved_slices, still_slices, *tissues)
+        motion = damage_module.motion_damage(moved_slices, still_slices, tissues[0], tissues[2])
     low, high = ((0.002, 0.05), (0.075, 0.19), (0.2, 0.5))[noise_grade]
     sigma = float(np.exp(rng.uniform(np.log(low), np.log(high)))) * level
     spread = np.exp(artefacts.smooth_field(moved.shape, rng, 3, 0.25)) if rng.random() < 0.4 else None
@@ -112,33 +112,50 @@ def build(
             if path.exists():
                 continue
             case, grid = simulate(simulator, index, seed)
-            prepared = room.prepare(domain.Volume(grid.values, grid.affine, modality="MR"))
+            volume = domain.Volume(grid.values, grid.affine, modality="MR")
+            prepared = room.prepare(volume)
             row = asdict(case) | {
                 "certain": prepared.certain.value if prepared.certain else None,
                 "ncc": prepared.measures.ncc,
             }
+            whole = linear.volume_in_template(volume, room.head, "fast", 2.0)
             temporary = path.with_suffix(".tmp.npz")
-            np.savez(temporary, slices=prepared.network_input, row=json.dumps(row))
+            np.savez(
+                temporary,
+                slices=prepared.network_input,
+                volume=np.round(whole * 255).astype(np.uint8),
+                row=json.dumps(row),
+            )
             temporary.replace(path)
         log(f"held-out set: {n + 1} of {per_person} volumes per person")
 
 
-def load(out: Path) -> tuple[npt.NDArray[np.float16], list[Case]]:
-    """Slices and cases of a held-out set, by file name.
+@dataclass(frozen=True)
+class HeldOut:
+    """A held-out set in memory: slices ``(n, S, H, W)`` float16, volumes ``(n, 85, 104, 90)`` uint8."""
+
+    slices: npt.NDArray[np.float16]
+    volumes: npt.NDArray[np.uint8]
+    cases: list[Case]
+
+
+def load(out: Path) -> HeldOut:
+    """A held-out set, by file name.
 
     Raises
     ------
     domain.QcNodeError
         The folder holds none.
     """
-    slices, cases = [], []
+    slices, volumes, cases = [], [], []
     for path in sorted(out.glob("*.npz")):
         if path.name.endswith(".tmp.npz"):
             continue
         with np.load(path, allow_pickle=False) as f:
             slices.append(f["slices"])
+            volumes.append(f["volume"])
             row: dict[str, Any] = json.loads(str(f["row"]))
             cases.append(Case(**row))
     if not cases:
         raise domain.QcNodeError(f"There is no held-out set in {out}.")
-    return np.stack(slices), cases
+    return HeldOut(np.stack(slices), np.stack(volumes), cases)

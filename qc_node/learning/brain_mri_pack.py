@@ -3,12 +3,14 @@
 One *base* is a person, a look and a motion; each base gives a few *variants* that differ in noise, bias
 field, confounders and registration error.  Everything follows from a seed.
 
-A pack is a folder of shards ``shard-0000.npz`` (slices float16 ``(n, S, H, W)``) with ``rows`` as JSON.
-It is derived from people's images: it is kept outside the repository.
+A pack is a folder of shards ``shard-0000.npz`` (slices float16 ``(n, S, H, W)``, the local motion error
+``(n, S, H / 8, W / 8)``, whole volumes at 2 mm of some images for the paper's networks) with ``rows`` as
+JSON.  It is derived from people's images: it is kept outside the repository.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from qc_node.brain_mri import preprocess
+from qc_node.brain_mri import linear, preprocess
 from qc_node.brain_mri import registration as reg
 from qc_node.learning import brain_mri_anatomy as anatomy_module
 from qc_node.learning import brain_mri_artefacts as artefacts
@@ -49,6 +51,34 @@ class Row:
     noise: float | None
     native: bool
     """Sampled on the person's own grid (not re-acquired)."""
+
+
+BLOCK = 8
+"""Side in mm of the squares in which the local motion error is kept."""
+
+VOLUME_SHAPE = (85, 104, 90)
+"""The paper's grid at 2 mm, ``(x, y, z)``: what its networks see where 1 mm costs too much."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One simulated image as it is kept.
+
+    Attributes
+    ----------
+    slices
+        ``(S, H, W)`` float16, normalised as the reader does it.
+    error
+        ``(S, H / 8, W / 8)`` float16: RMS difference to the still twin in squares of 8 mm, in the units of
+        `slices`; nan where there is no twin (straight rejects).
+    volume
+        ``(85, 104, 90)`` uint8, white matter at 128, or None: kept for some images only.
+    """
+
+    row: Row
+    slices: Slices
+    error: Slices
+    volume: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,37 +199,50 @@ class Simulator:
         self.head = head
         self.points = preprocess.slice_points()
         self.scanner = Scanner(self.points)
+        self.volume_points = volume_points()
+        self.volume_scanner = Scanner(self.volume_points)
         self.brain_mask = _brain_mask(head, self.points)
 
-    def base(self, seed: int, person: int | None = None) -> list[tuple[Row, Slices]]:
-        """Images of one base: rows and normalised slices."""
+    def base(self, seed: int, person: int | None = None) -> list[Picture]:
+        """Images of one base."""
         rng = np.random.default_rng(seed)
         index = int(rng.choice(len(self.people), p=self.weights)) if person is None else person
         anatomy = self.people[index]
-        # A base of quality gives eleven images, one of rejects three; a quarter of the images are rejects.
+        # A base of quality gives fifteen images, one of rejects three; a fifth of the images are rejects.
         return (
             self._rejects(anatomy, rng, seed)
             if rng.random() < self.reject_share
             else self._quality(anatomy, rng, seed)
         )
 
-    def _rejects(
-        self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int
-    ) -> list[tuple[Row, Slices]]:
+    def _rejects(self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int) -> list[Picture]:
         reason, grid = rejects.draw(anatomy, self.priors, rng)
         matrix = preprocess.align(grid, self.head.targets).matrix
         row = Row(anatomy.person, anatomy.kind, seed, reason, None, None, None, None, False)
         out = []
-        for _ in range(3):
-            slices, inside = preprocess.sample_slices(grid, matrix @ registration_error(rng))
+        for n in range(3):
+            pose = matrix @ registration_error(rng)
+            slices, inside = preprocess.sample_slices(grid, pose)
             level, floor = _levels(slices, inside, self.brain_mask)
-            spoilt, _ = self.scanner.spoil(slices, inside, level, rng.uniform(0.0, 0.06), grid.affine, matrix, rng)
-            out.append((row, preprocess.normalise(spoilt, inside, level, floor)))
+            sigma = rng.uniform(0.0, 0.06)
+            spoilt, _ = self.scanner.spoil(slices, inside, level, sigma, grid.affine, matrix, rng)
+            volume = None
+            if n == 0:
+                whole, there = self._sample_volume(grid, pose)
+                whole, _ = self.volume_scanner.spoil(whole, there, level, sigma, grid.affine, matrix, rng)
+                volume = _volume_bytes(whole, level, floor)
+            picture = preprocess.normalise(spoilt, inside, level, floor)
+            out.append(Picture(row, picture, _no_error(picture, np.nan), volume))
         return out
 
-    def _quality(
-        self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int
-    ) -> list[tuple[Row, Slices]]:
+    def _sample_volume(self, grid: reg.Grid, pose: Matrix) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """The image on the 2 mm grid, 0 outside, and where it is."""
+        m = torch.from_numpy(pose).float()
+        flat = self.volume_points.reshape(-1, 3) @ m[:3, :3].T + m[:3, 3]
+        values, inside = reg.sample(torch.from_numpy(np.ascontiguousarray(grid.values))[None], grid.affine, flat)
+        return (values[0] * inside).reshape(VOLUME_SHAPE).numpy(), inside.reshape(VOLUME_SHAPE).numpy()
+
+    def _quality(self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int) -> list[Picture]:
         """Still images of one look in many contrasts; then the same person moving."""
         look = compose_module.Look(bool(rng.random() < 0.5), dose=float(rng.uniform(1.15, 2.3)))
         image = compose_module.compose(anatomy, look, self.priors, rng)
@@ -211,23 +254,32 @@ class Simulator:
         still = scan.image
         if rng.random() < 0.15:
             still = _confound(still, int(rng.integers(0, 3)), rng)
-        out: list[tuple[Row, Slices]] = []
-        for _ in range(5):
+        out: list[Picture] = []
+        for n in range(5):
             error = registration_error(rng)
             if rng.random() < 0.05:
                 error = np.linalg.inv(scan.matrix) @ self._registered(still, scan)
             tissues = self._tissues(anatomy, scan, error)
-            slices, inside = preprocess.sample_slices(reg.Grid(still, scan.affine), scan.matrix @ error)
-            looked = _relook(slices, tissues, _draw_share(rng), rng)
-            out += self._expose(anatomy, scan, looked, inside, tissues, look.gadolinium, 0.0, seed, native, rng)
-        for aim in range(3):
+            grid = reg.Grid(still, scan.affine)
+            slices, inside = preprocess.sample_slices(grid, scan.matrix @ error)
+            share = _draw_share(rng)
+            whole = None
+            if n < 2:
+                whole = self._sample_volume(grid, scan.matrix @ error)
+                shares = self._tissues(anatomy, scan, error, self.volume_points)
+                # The same draws as for the slices: one image, looked at twice.
+                whole = (_relook(whole[0], shares, share, copy.deepcopy(rng)), whole[1])
+            looked = _relook(slices, tissues, share, rng)
+            out += self._expose(anatomy, scan, looked, inside, tissues, look.gadolinium, 0.0, seed, native, rng,
+                                whole=whole)  # fmt: skip
+        for aim in AIMS:
             out += self._moving(anatomy, scan, still, look, aim, seed, native, rng)
         return out
 
     def _moving(
         self, anatomy: anatomy_module.Anatomy, scan: Acquisition, still: FloatArray, look: compose_module.Look,
         aim: int, seed: int, native: bool, rng: np.random.Generator,
-    ) -> list[tuple[Row, Slices]]:  # fmt: skip
+    ) -> list[Picture]:  # fmt: skip
         """One motion, two exposures; small motions (`aim` 0) too, so that grade 0 is not only "untouched"."""
         white, grey = self._native_tissues(anatomy, scan)
         looked = _pull(still, white, grey, _draw_share(rng), rng)
@@ -242,24 +294,27 @@ class Simulator:
         tissues = self._tissues(anatomy, scan, np.eye(4))
         still_slices, _ = preprocess.sample_slices(still_grid, scan.matrix)
         moved_slices, _ = preprocess.sample_slices(moved_grid, matrix)
-        damage = damage_module.motion_damage(moved_slices, still_slices, *tissues)
+        damage = damage_module.motion_damage(moved_slices, still_slices, tissues[0], tissues[2])
         contrast = damage_module.contrast_left(still_slices, tissues[0], tissues[1])
-        out: list[tuple[Row, Slices]] = []
-        for _ in range(2):
+        out: list[Picture] = []
+        for n in range(2):
             error = registration_error(rng)
             if rng.random() < 0.05:
                 error = np.linalg.inv(matrix) @ self._registered(moved, scan)
             slices, inside = preprocess.sample_slices(moved_grid, matrix @ error)
+            twin, _ = preprocess.sample_slices(still_grid, scan.matrix @ error)
+            whole = self._sample_volume(moved_grid, matrix @ error) if n == 0 else None
             tissues = self._tissues(anatomy, scan, error)
             out += self._expose(anatomy, scan, slices, inside, tissues, look.gadolinium, damage, seed, native, rng,
-                                contrast)  # fmt: skip
+                                contrast, twin, whole)  # fmt: skip
         return out
 
     def _expose(
         self, anatomy: anatomy_module.Anatomy, scan: Acquisition, slices: FloatArray,
         inside: npt.NDArray[np.bool_], tissues: tuple[FloatArray, FloatArray, FloatArray], gadolinium: bool,
         motion: float, seed: int, native: bool, rng: np.random.Generator, contrast: float | None = None,
-    ) -> list[tuple[Row, Slices]]:  # fmt: skip
+        twin: FloatArray | None = None, whole: tuple[FloatArray, npt.NDArray[np.bool_]] | None = None,
+    ) -> list[Picture]:  # fmt: skip
         """Noise, bias field and storage of one image; measures what was done."""
         white, grey, brain = tissues
         level, _ = damage_module.tissue_levels(slices, white, grey)
@@ -271,24 +326,32 @@ class Simulator:
         sigma = float(np.exp(rng.uniform(*np.log(ranges))))
         spoilt, before = self.scanner.spoil(slices, inside, level, sigma, scan.affine, scan.matrix, rng)
         noise = damage_module.noise_level(spoilt, before, brain, level)
+        gained, _ = _levels(spoilt, inside, self.brain_mask)
         spoilt = _store(spoilt, inside, rng)
         top, floor = _levels(spoilt, inside, self.brain_mask)
         row = Row(anatomy.person, anatomy.kind, seed, "ok", int(gadolinium), float(motion), float(contrast), noise,
                   native)  # fmt: skip
-        return [(row, preprocess.normalise(spoilt, inside, top, floor))]
+        picture = preprocess.normalise(spoilt, inside, top, floor)
+        error = _no_error(picture, 0.0) if twin is None else local_error(slices, twin, brain, gained)
+        volume = None
+        if whole is not None:
+            body, _ = self.volume_scanner.spoil(*whole, level, sigma, scan.affine, scan.matrix, rng)
+            volume = _volume_bytes(body, gained, min(0.0, float(body.min())))
+        return [Picture(row, picture, error, volume)]
 
     def _registered(self, image: FloatArray, scan: Acquisition) -> Matrix:
         return preprocess.align(reg.Grid(image, scan.affine), self.head.targets).matrix
 
     def _tissues(
-        self, anatomy: anatomy_module.Anatomy, scan: Acquisition, error: Matrix
+        self, anatomy: anatomy_module.Anatomy, scan: Acquisition, error: Matrix, points: torch.Tensor | None = None
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """White, grey and brain shares at the slice points."""
+        """White, grey and brain shares at the slice points (or at other `points`, ``(a, b, c, 3)``)."""
+        at = self.points if points is None else points
         m = torch.from_numpy(scan.to_source @ scan.matrix @ error).float()
-        flat = self.points.reshape(-1, 3) @ m[:3, :3].T + m[:3, 3]
+        flat = at.reshape(-1, 3) @ m[:3, :3].T + m[:3, 3]
         stack = torch.from_numpy(np.stack([anatomy.white, anatomy.grey]).astype(np.float32))
         values, inside = reg.sample(stack, anatomy.affine, flat)
-        shares = (values * inside).reshape(2, *self.points.shape[:3]).numpy()
+        shares = (values * inside).reshape(2, *at.shape[:3]).numpy()
         return shares[0], shares[1], shares.sum(0)
 
     def _native_tissues(self, anatomy: anatomy_module.Anatomy, scan: Acquisition) -> tuple[FloatArray, FloatArray]:
@@ -298,6 +361,37 @@ class Simulator:
         index = np.linalg.inv(anatomy.affine) @ scan.to_source @ scan.affine
         shape = scan.image.shape
         return artefacts.resample(white, index, shape), artefacts.resample(grey, index, shape)
+
+
+AIMS = (0, 1, 1, 2, 2)
+"""Motions of one base: one slight, two moderate, two severe were aimed at; the measure decides."""
+
+
+def volume_points() -> torch.Tensor:
+    """LPS mm of the 2 mm grid in the average head's frame, ``(85, 104, 90, 3)``."""
+    axes = [torch.arange(n) * 2.0 + o for n, o in zip(VOLUME_SHAPE, linear.ORIGIN_LPS, strict=True)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).float()
+
+
+def local_error(moved: FloatArray, still: FloatArray, brain: FloatArray, level: float) -> Slices:
+    """RMS difference of slices ``(S, H, W)`` in squares of :data:`BLOCK` mm, over `level`, after the best gain."""
+    inside = brain > 0.9
+    a, b = moved[inside], still[inside]
+    gain = float((a * b).sum() / max(float((b * b).sum()), 1e-9)) if a.size else 1.0
+    difference = torch.from_numpy((moved / max(gain, 1e-6) - still) ** 2)[None]
+    mean = functional.avg_pool2d(difference, BLOCK)[0]
+    return (mean.sqrt() / max(level, 1e-6)).numpy().astype(np.float16)
+
+
+def _no_error(picture: Slices, value: float) -> Slices:
+    s, h, w = picture.shape
+    return np.full((s, h // BLOCK, w // BLOCK), value, dtype=np.float16)
+
+
+def _volume_bytes(volume: FloatArray, level: float, floor: float) -> npt.NDArray[np.uint8]:
+    """White matter at 128, as the recipe ``fast`` of :mod:`qc_node.brain_mri.linear` has it at 0.5."""
+    scale = level - floor if np.isfinite(level) and level > floor else max(float(np.abs(volume).max()), 1e-6)
+    return np.clip(np.round((volume - floor) / scale * 128.0), 0, 255).astype(np.uint8)
 
 
 def _draw_share(rng: np.random.Generator) -> float:
@@ -434,19 +528,38 @@ def build(
         path = out / f"shard-{first:06d}.npz"
         if path.exists():
             continue
-        rows, slices = [], []
-        for seed in range(first, min(first + bases_per_shard, seeds.stop)):
-            for row, picture in simulator.base(seed):
-                rows.append(asdict(row))
-                slices.append(picture)
+        pictures = [
+            p for seed in range(first, min(first + bases_per_shard, seeds.stop)) for p in simulator.base(seed)
+        ]
+        whole = [n for n, p in enumerate(pictures) if p.volume is not None]
         temporary = path.with_suffix(".tmp.npz")
-        np.savez(temporary, slices=np.stack(slices), rows=json.dumps(rows))
+        np.savez(
+            temporary,
+            slices=np.stack([p.slices for p in pictures]),
+            errors=np.stack([p.error for p in pictures]),
+            volumes=np.stack([p.volume for p in pictures if p.volume is not None]),
+            volume_of=np.array(whole),
+            rows=json.dumps([asdict(p.row) for p in pictures]),
+        )
         temporary.replace(path)
-        log(f"{path.name}: {len(rows)} images, {(time.monotonic() - started) / (number + 1):.0f} s per shard")
+        log(f"{path.name}: {len(pictures)} images, {(time.monotonic() - started) / (number + 1):.0f} s per shard")
 
 
-def shards(folder: Path) -> Iterator[tuple[Path, npt.NDArray[np.float16], list[Row]]]:
-    """Path, slices and rows of every finished shard, in order."""
+@dataclass(frozen=True)
+class Shard:
+    """One finished file of a pack, as :func:`build` wrote it; arrays are read when asked for."""
+
+    path: Path
+    rows: list[Row]
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """``slices``, ``errors``, ``volumes`` or ``volume_of`` (the row of each volume)."""
+        with np.load(self.path, allow_pickle=False) as f:
+            return np.asarray(f[name])
+
+
+def shards(folder: Path) -> Iterator[Shard]:
+    """Every finished shard of a pack, in order."""
     for path in sorted(folder.glob("shard-??????.npz")):
         with np.load(path, allow_pickle=False) as f:
-            yield path, f["slices"], [Row(**r) for r in json.loads(str(f["rows"]))]
+            yield Shard(path, [Row(**r) for r in json.loads(str(f["rows"]))])
