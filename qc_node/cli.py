@@ -227,6 +227,7 @@ def train() -> None:
     lazy={
         "brain-mri": ("qc_node.learning.brain_mri_evaluate", "command", "Measure the MRI reading room."),
         "ct": ("qc_node.learning.ct_evaluate", "command", "Measure the CT reading room."),
+        "raters": ("qc_node.learning.raters_baseline", "command", "Measure what metrics alone make of votes."),
     },
 )
 def evaluate() -> None:

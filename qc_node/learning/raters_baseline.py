@@ -614,7 +614,3 @@ def command(shared: Path, out: Path) -> None:
     text = as_text(report)
     (out / "raters.txt").write_text(text, encoding="utf-8")
     click.echo(text)
-
-
-if __name__ == "__main__":
-    command()
