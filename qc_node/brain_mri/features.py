@@ -1,6 +1,6 @@
 """What can be measured on the slices, given where the tissues of the average head are.
 
-About a hundred numbers per image: grey values and their spread in known places (contrast, enhancement),
+Some two hundred numbers per image: grey values and their spread in known places (contrast, enhancement),
 differences of neighbours in brain and air (noise), spectra and their direction (motion), likeness to the
 average head (straight rejects).  A small network on them needs few people to learn from, unlike one on
 pixels; the two are averaged.  In the spirit of image quality metrics (MRIQC; Esteban et al. 2017), but
@@ -15,14 +15,20 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 
 from qc_node.brain_mri import preprocess
 from qc_node.brain_mri import registration as reg
 
-N_FEATURES = 121
+N_FEATURES = 241
 """Length of the vector."""
-VERSION = 1
+VERSION = 2
 """Goes up with every change of a number, so that cached features and old weights are told apart."""
+
+RIPPLE_MM = (1, 2, 3, 4, 6)
+"""Half wavelengths looked for."""
+AXIS_OF = {(0, 0): 1, (0, 1): 0, (1, 0): 2, (1, 1): 0, (2, 0): 2, (2, 1): 1}
+"""Plane and direction (0 down the rows, 1 along the columns) -> left-right 0, front-back 1, head-foot 2."""
 
 FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -46,6 +52,15 @@ class FeatureMaker:
         self.shell: Mask = (inside > 0.9) & (brain < 0.02)
         self.air: Mask = inside < 0.01
         self.planes = preprocess.slice_planes().numpy()
+        deep = np.stack([ndimage.binary_erosion(m, iterations=2) for m in self.white])
+        inner = np.stack([ndimage.binary_erosion(m, iterations=3) for m in self.brain])
+        regions = {"deep": deep, "inner": inner, "shell": self.shell, "air": self.air}
+        # A few thousand places per plane are enough for a median and much faster.
+        self.places = {
+            (plane, name): _thinned(mask & (self.planes == plane)[:, None, None])
+            for name, mask in regions.items()
+            for plane in range(3)
+        }
 
     @cached_property
     def names(self) -> list[str]:
@@ -63,6 +78,7 @@ class FeatureMaker:
         self._neighbours(x, out)
         self._air(x, out)
         self._spectra(x, out)
+        self._ripples(x, out)
         self._likeness(x, out)
         return out
 
@@ -164,6 +180,30 @@ class FeatureMaker:
                 direction = np.log((here[ring & along].mean() + 1e-6) / (here[ring & down].mean() + 1e-6))
                 out[f"direction {plane} {low}"] = float(direction)
 
+    def _ripples(self, x: FloatArray, out: dict[str, float]) -> None:
+        """Waves along left-right, front-back and head-foot: motion ripples along the phase axis alone.
+
+        Which axis that is differs from scan to scan, so the axes are sorted: the strongest, the weakest, and
+        how far the strongest stands out.
+        """
+        calm = [ndimage.uniform_filter1d(x, 3, -1), ndimage.uniform_filter1d(x, 3, -2)]
+        places = {key: at[x.reshape(-1)[at] != 0] for key, at in self.places.items()}
+        for step in RIPPLE_MM:
+            waves = [_wave(calm[0], step, -2).reshape(-1), _wave(calm[1], step, -1).reshape(-1)]
+            for name in ("deep", "inner", "shell", "air"):
+                common, wide = np.full(3, np.log(2e-3)), np.full(3, np.log(2e-3))
+                for (plane, direction), axis in AXIS_OF.items():
+                    values = waves[direction][places[plane, name]]
+                    if values.size > 50:
+                        # Every axis is seen in two planes.
+                        common[axis] += 0.5 * np.log1p(_mad(values) / 2e-3)
+                        wide[axis] += 0.5 * np.log1p(float(np.quantile(np.abs(values), 0.95)) / 2e-3)
+                for kind, power in (("common", common), ("wide", wide)):
+                    low, middle, top = np.sort(power)
+                    out[f"ripple {step} {name} {kind} top"] = float(top)
+                    out[f"ripple {step} {name} {kind} low"] = float(low)
+                    out[f"ripple {step} {name} {kind} alone"] = float(top - middle)
+
     def _likeness(self, x: FloatArray, out: dict[str, float]) -> None:
         scores = []
         for s, average, mask in zip(x, self.image, self.head, strict=True):
@@ -181,6 +221,18 @@ class FeatureMaker:
             out[f"edges {q}"] = float(np.log(v + 1e-3))
         flat = (np.diff(x, axis=-1)[..., :-1, :] == 0)[self.brain[..., :-1, :-1]]
         out["flat share"] = float(flat.mean())
+
+
+def _thinned(mask: Mask, most: int = 4000) -> npt.NDArray[np.int64]:
+    """Flat indices of at most about `most` places of a mask, evenly."""
+    at = np.flatnonzero(mask)
+    return at[:: max(1, len(at) // most)]
+
+
+def _wave(x: FloatArray, step: int, axis: int) -> FloatArray:
+    """Second difference over `step` pixels along `axis`: strongest for waves of twice that length."""
+    mean = x if step == 1 else ndimage.uniform_filter1d(x, step, axis)
+    return np.asarray(mean - 0.5 * (np.roll(mean, step, axis) + np.roll(mean, -step, axis)), dtype=np.float32)
 
 
 def _quantiles(values: FloatArray, percent: tuple[float, ...]) -> list[float]:

@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from qc_node import domain
-from qc_node.brain_mri import checks, reader
+from qc_node.brain_mri import checks, networks, reader
+from qc_node.learning import brain_mri_compare as compare
 from qc_node.learning import brain_mri_data as data
 from qc_node.learning import brain_mri_heldout as heldout
+from qc_node.learning import brain_mri_packed as packed
 from qc_node.learning import brain_mri_tables as tables
 from qc_node.learning import scores
 
@@ -64,11 +66,11 @@ def probabilities_of(
     return {k: scores.softmax(np.mean([z[k] for z in logits], 0), temperatures.get(k, 1.0)) for k in logits[0]}
 
 
-def real_items(room: reader.BrainMriReader, shared: Path, extra: Sequence[data.Item] = ()) -> list[dict[str, Any]]:
+def real_items(room: reader.BrainMriReader, shared: Path) -> list[dict[str, Any]]:
     """Every real image through the whole reader: what it said, and whether that is right where it is known."""
     rows = []
     items = [i for i in data.list_items(shared) if i.kind not in ("labelmaps", "template")]
-    for item in [*items, *extra]:
+    for item in items:
         prepared = room.prepare(data.read_image(item.path))
         verdict = room.judge([prepared])[0]
         reject = verdict.finding(domain.Question.STRAIGHT_REJECT)
@@ -82,7 +84,7 @@ def real_items(room: reader.BrainMriReader, shared: Path, extra: Sequence[data.I
                 "item": item.path.name,
                 "person": item.person,
                 "kind": item.kind,
-                "trained_on": item.kind == "t1w" and item.person not in (*data.HELD_OUT_HEADS, "siemens_trio_adi"),
+                "trained_on": item.kind == "t1w" and item.person not in data.HELD_OUT_HEADS,
                 "expected_reject": not proper,
                 "reject": reject.value,
                 "reason": reject.reason.value if reject.reason else None,
@@ -118,7 +120,7 @@ def per_member(
 
 def evaluate(
     models: Path, held: Path | None, shared: Path | None, out: Path, log: Callable[[str], None] = print,
-    extra: Sequence[data.Item] = (), plots: bool = True,
+    runs: Path | None = None, plots: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """Write ``evaluation.json``, ``evaluation.txt`` and plots into `out`; returns the JSON."""
     out.mkdir(parents=True, exist_ok=True)
@@ -149,10 +151,16 @@ def evaluate(
             own = [{k: z[rows] for k, z in member.items()} for member in single]
             result[f"{rung}, single folds"] = per_member(own, room.decision.temperatures, chosen)
             result[f"{rung}, by scanner"] = by_scanner(part)
+            if runs is not None and rung.startswith("R1"):
+                lines = versus(runs, loaded, rows, part, room, log)
+                result["networks on the same volumes"] = lines
+                title = "## networks on the same volumes, R1, grey zone left out"
+                text += [title, "", compare.as_text(lines["rows"]),
+                         f"McNemar against the shipped, p: {json.dumps(lines['mcnemar'])}", ""]  # fmt: skip
             if plots:
                 plot(part, out / f"reliability-{rung[:2].lower()}.png", rung)
     if shared is not None:
-        rows_real = real_items(room, shared, extra)
+        rows_real = real_items(room, shared)
         result["real"] = rows_real
         text += ["## real images", ""]
         for r in rows_real:
@@ -168,8 +176,28 @@ def evaluate(
     return result
 
 
+def versus(
+    runs: Path, held: heldout.HeldOut, rows: npt.NDArray[np.int64], shipped: tables.Answers,
+    room: reader.BrainMriReader, log: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
+    """The shipped networks and the paper's on the same volumes; McNemar of each against the shipped."""
+    cases = [held.cases[i] for i in rows]
+    size = sum(networks.n_parameters(m.measured) for m in room.members)
+    size += sum(networks.n_parameters(m.pixels) for m in room.members if m.pixels is not None)
+    lines, tests = [compare.row_of("shipped", shipped, size)], {}
+    for name, (parameters, logits) in compare.paper_networks(runs, held, log).items():
+        own = answers_of({k: scores.softmax(z[rows]) for k, z in logits.items()}, cases)
+        lines.append(compare.row_of(name, own, parameters))
+        tests[name] = compare.mcnemar(shipped, own)
+    return {"rows": lines, "mcnemar": tests}
+
+
 def by_scanner(answers: tables.Answers) -> list[dict[str, Any]]:
-    """Does the acquisition protocol shift the share of right straight-reject answers?"""
+    """Does the acquisition protocol shift the share of right straight-reject answers?
+
+    Images of one person are not independent, so the p values are too small; with two protocols of one person
+    each there is nothing better.
+    """
     right = ((answers.p_reject >= 0.5) == (answers.reject == 1)).astype(float)
     return scores.mann_whitney_bonferroni(right, {"protocol": [data.scanner_of(p) for p in answers.people]})
 
@@ -209,7 +237,8 @@ def plot(answers: tables.Answers, path: Path, title: str) -> None:
 
 def main(
     models: Path, out: Path, held: Path | None = None, shared: Path | None = None, build: int = 0,
-    anatomy: Path | None = None, log: Callable[[str], None] = print,
+    anatomy: Path | None = None, runs: Path | None = None, curve: Path | None = None,
+    log: Callable[[str], None] = print,
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate; with `build` first simulate that many volumes per held-out person into `held`."""
     import torch
@@ -226,7 +255,13 @@ def main(
         for people, seed in ((data.HELD_OUT_HEADS, 500_000), (data.HELD_OUT_MAPS, 700_000)):
             paths = [cache / f"{p}.npz" for p in people]
             heldout.build(held, paths, priors, reader.load(models), build, seed, log)
-    return evaluate(models, held, shared, out, log)
+    result = evaluate(models, held, shared, out, log, runs)
+    if curve is not None:
+        rows = compare.learning_curve(packed.load_pack(curve, models), out / "curve", log)
+        compare.plot_curve(rows, out / "learning-curve.png")
+        (out / "learning-curve.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        result["learning curve"] = rows
+    return result
 
 
 @click.command("brain-mri")
@@ -242,6 +277,12 @@ def main(
     "--held-out", "held", type=click.Path(path_type=Path), default=None, help="Folder of the held-out set."
 )
 @click.option("--shared", type=click.Path(path_type=Path), default=None, help="Folder of the shared images.")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), default=None, help="Folder of train: compare the paper's networks."
+)
+@click.option(
+    "--learning-curve", "curve", type=click.Path(path_type=Path), default=None, help="Pack to draw the curve from."
+)
 @click.option("--build", type=int, default=0, help="First simulate this many volumes per held-out person.")
 def command(**options: Any) -> None:
     """Evaluate the shipped brain MRI reader on people it was never trained on."""

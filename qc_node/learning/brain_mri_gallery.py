@@ -60,7 +60,7 @@ class Gallery:
         grid, still = reg.Grid(volume, self.affine), reg.Grid(self.image, self.affine)
         matrix = damage.realign(grid, still, self.head.brain_points, np.eye(4))
         slices, _ = preprocess.sample_slices(grid, matrix)
-        return volume, damage.motion_damage(slices, self._slices(self.image), *self.tissues)
+        return volume, damage.motion_damage(slices, self._slices(self.image), self.tissues[0], self.tissues[2])
 
     def noisy(self, sigma: float) -> tuple[FloatArray, float]:
         """Rician noise, and its measured level."""

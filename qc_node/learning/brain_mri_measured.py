@@ -56,21 +56,18 @@ def predict(network: Any, numbers: npt.NDArray[np.float32]) -> dict[str, npt.NDA
         return {k: v.double().numpy() for k, v in network(torch.from_numpy(numbers)).items()}
 
 
-def train_fold(
-    pack: packed.Pack, fold: int, folder: Path, settings: Settings, device: str = "cpu",
-    log: Callable[[str], None] = print,
-) -> loop.FitState:  # fmt: skip
-    """Train one fold into `folder`; writes checkpoints, ``best.safetensors`` and ``held.npz``."""
-    rows, held = packed.split(pack, fold)
+def train_rows(
+    pack: packed.Pack, rows: npt.NDArray[np.int64], watched: npt.NDArray[np.int64], number: int, folder: Path,
+    settings: Settings, device: str = "cpu", log: Callable[[str], None] = lambda line: None,
+) -> tuple[Any, loop.FitState]:  # fmt: skip
+    """A network trained on `rows`, stopped by the loss on the rows `watched`; checkpoints go into `folder`."""
     weights = {
         k: torch.from_numpy(packed.class_weights(pack.targets[k][rows], n)).to(device)
         for k, n in reader.HEADS.items()
         if k != "damage"
     }
-    torch.manual_seed(settings.seed + fold)
+    torch.manual_seed(settings.seed + number)
     scale = (pack.features[rows].std(0) + 1e-3).astype(np.float32)
-    watched = held[pack.kinds[held] == "head"]
-    watched = watched if watched.size else held
 
     def validate(model: Any) -> dict[str, float]:
         logits = predict(model.to("cpu"), pack.features[watched])
@@ -89,7 +86,7 @@ def train_fold(
         epochs=settings.epochs,
         lr=settings.lr,
         patience=settings.patience,
-        seed=settings.seed + fold,
+        seed=settings.seed + number,
         device=device,
         log=log,
         weight_decay=1e-3,
@@ -97,6 +94,17 @@ def train_fold(
         steps_per_epoch=max(1, len(rows) // settings.batch),
         lr_scale=lambda epoch: 0.5 * (1 + float(np.cos(np.pi * epoch / max(settings.epochs, 1)))) + 0.02,
     )
-    named: dict[str, Any] = {f"logits_{k}": v for k, v in predict(network.to("cpu"), pack.features[held]).items()}
+    return network.to("cpu"), state
+
+
+def train_fold(
+    pack: packed.Pack, fold: int, folder: Path, settings: Settings, device: str = "cpu",
+    log: Callable[[str], None] = print,
+) -> loop.FitState:  # fmt: skip
+    """Train one fold into `folder`; writes checkpoints, ``best.safetensors`` and ``held.npz``."""
+    rows, held = packed.split(pack, fold)
+    watched = held[pack.kinds[held] == "head"]
+    network, state = train_rows(pack, rows, watched if watched.size else held, fold, folder, settings, device, log)
+    named: dict[str, Any] = {f"logits_{k}": v for k, v in predict(network, pack.features[held]).items()}
     np.savez(folder / "held.npz", rows=held, **named)
     return state
