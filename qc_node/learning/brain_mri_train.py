@@ -1,8 +1,8 @@
 """Training of the brain MRI networks: ``qc-node train brain-mri``.
 
 Adam, weighted cross-entropy, early stopping on the lowest validation loss, five folds by person.  What ships
-is, for every fold, a network on measured features and one on pixels; the paper's three networks are trained
-by the same command on the same pack.
+is a network on measured features for every fold, and beside it one on pixels where somebody trained both; the
+paper's three networks are trained by the same command on the same pack.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Weights of the pixel network that are tried."""
 
 
-def train_shipped(
+def train_reader(
     loaded: packed.Pack, out: Path, folds: tuple[int, ...], parts: tuple[str, ...], models: Path,
     options: dict[str, Any], device: str, log: Callable[[str], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The networks that ship, fold by fold, into ``out/fold-N/measured`` and ``out/fold-N/pixels``."""
+    """Networks of the reader, fold by fold, into ``out/fold-N/measured`` and ``out/fold-N/pixels``."""
     from qc_node.learning import brain_mri_measured, brain_mri_pixels
 
     runs = []
@@ -60,18 +60,18 @@ def _settings(defaults: Any, options: dict[str, Any]) -> Any:
 
 
 def out_of_fold(
-    pack: packed.Pack, out: Path, folds: list[int], question: str
+    pack: packed.Pack, out: Path, folds: list[int], question: str, mixed: bool
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None, npt.NDArray[np.int64]]:
     """Answers on people whom the network never saw: logits of both networks, and the rows, real brains only.
 
-    The second is None for straight rejects, which the pixel network does not answer.
+    The second is None unless `mixed`, and for straight rejects, which the pixel network does not answer.
     """
     measured, pixels, rows = [], [], []
     for fold in folds:
         with np.load(out / f"fold-{fold}" / "measured" / "held.npz") as f:
             of_row = dict(zip(f["rows"].tolist(), f[f"logits_{question}"], strict=True))
         use = [r for r in of_row if pack.kinds[r] != "map" and pack.targets[question][r] >= 0]
-        if question != "reject":
+        if mixed and question != "reject":
             with np.load(out / f"fold-{fold}" / "pixels" / "held.npz") as f:
                 seen = dict(zip(f["rows"].tolist(), f[f"logits_{question}"], strict=True))
             pixels += [seen[r] for r in use]
@@ -80,17 +80,17 @@ def out_of_fold(
     return np.array(measured), np.array(pixels) if pixels else None, np.array(rows, dtype=np.int64)
 
 
-def fit_decision(pack: packed.Pack, out: Path, folds: list[int]) -> dict[str, Any]:
+def fit_decision(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) -> dict[str, Any]:
     """How the two networks are mixed, temperatures and abstention limits, from out-of-fold answers."""
     decision: dict[str, Any] = {"temperatures": {}, "pixel_share": {}, "reject_at": 0.5, "unsure": {"reject": 0.1}}
     for name in QUESTIONS:
-        measured, pixels, rows = out_of_fold(pack, out, folds, name)
+        measured, pixels, rows = out_of_fold(pack, out, folds, name, mixed)
         truth = pack.targets[name][rows]
         tried = []
         for share in SHARES if pixels is not None else SHARES[:1]:
-            mixed = measured if pixels is None else (1 - share) * measured + share * pixels
-            temperature = scores.fit_temperature(mixed, truth, 0.5, 5.0)
-            loss = scores.negative_log_likelihood(scores.softmax(mixed, temperature), truth)
+            logits = measured if pixels is None else (1 - share) * measured + share * pixels
+            temperature = scores.fit_temperature(logits, truth, 0.5, 5.0)
+            loss = scores.negative_log_likelihood(scores.softmax(logits, temperature), truth)
             tried.append((loss, share, temperature))
         _, share, temperature = min(tried)
         decision["temperatures"][name] = round(temperature, 3)
@@ -100,7 +100,7 @@ def fit_decision(pack: packed.Pack, out: Path, folds: list[int]) -> dict[str, An
 
 
 def main(
-    pack: Path, out: Path, folds: tuple[int, ...] = (0, 1, 2, 3, 4), network: str = "shipped",
+    pack: Path, out: Path, folds: tuple[int, ...] = (0, 1, 2, 3, 4), network: str = "measured",
     epochs: int | None = None, lr: float | None = None, batch: int | None = None, patience: int | None = None,
     images: int | None = None, seed: int | None = None, device: str = "cpu", threads: int = 1,
     ship: Path | None = None, models: Path = Path("models/brain-mri"), version: str = "0.1.0",
@@ -114,8 +114,8 @@ def main(
 
     from qc_node.learning import brain_mri_volumes
 
-    if ship is not None and (network != "shipped" or set(folds) != set(range(data.FOLDS))):
-        raise domain.QcNodeError("--ship needs all five folds of --network shipped; the reader loads no other.")
+    if ship is not None and network not in ("measured", "both"):
+        raise domain.QcNodeError("--ship needs --network measured or both; the reader loads no other.")
     loaded = packed.load_pack(pack, models)
     log(f"{len(loaded)} images of {len(set(loaded.people.tolist()))} people")
     if device == "cpu":
@@ -137,32 +137,32 @@ def main(
                                      "best_loss": round(state.best_loss, 4)})  # fmt: skip
         (out / network / "training.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         return {"training": summary}
-    parts = ("measured", "pixels") if network == "shipped" else (network,)
-    summary["folds"] = train_shipped(loaded, out, folds, parts, models, options, device, log)
+    parts = ("measured", "pixels") if network == "both" else (network,)
+    summary["folds"] = train_reader(loaded, out, folds, parts, models, options, device, log)
     (out / "training.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    if network != "shipped":
+    if network == "pixels":
         return {"training": summary}
-    decision = fit_decision(loaded, out, list(folds))
+    decision = fit_decision(loaded, out, list(folds), mixed=network == "both")
     (out / "decision.json").write_text(json.dumps(decision, indent=1) + "\n", encoding="utf-8")
     if ship is not None:
-        ship_model(out, list(folds), ship, version, decision, summary)
+        ship_model(out, list(folds), ship, version, decision, summary, parts)
     return {"decision": decision, "training": summary}
 
 
 def ship_model(
     out: Path, folds: list[int], model_dir: Path, version: str, decision: dict[str, Any], training: dict[str, Any],
-    figures: dict[str, Any] | None = None,
+    parts: tuple[str, ...] = ("measured",), figures: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Copy the folds' best weights as float16 into `model_dir` and write the card."""
     from qc_node import weights
     from qc_node.brain_mri import reader
     from qc_node.learning import brain_mri_card
 
-    for name in (reader.MEASURED, reader.PIXELS):
+    for part, name in (("measured", reader.MEASURED), ("pixels", reader.PIXELS)):
         for old in model_dir.glob(name.format("*")):
             old.unlink()
-        for fold in folds:
-            tensors = weights.load_tensors(out / f"fold-{fold}" / name.split("-")[0], "best.safetensors")
+        for fold in folds if part in parts else ():
+            tensors = weights.load_tensors(out / f"fold-{fold}" / part, "best.safetensors")
             weights.save_tensors(model_dir / name.format(fold), tensors)
     brain_mri_card.write(model_dir, version, decision, figures or {}, training)
 
@@ -180,10 +180,10 @@ def ship_model(
 )
 @click.option(
     "--network",
-    type=click.Choice(["shipped", "measured", "pixels", "conv5fc3", "inception3d", "resnet3d"]),
-    default="shipped",
+    type=click.Choice(["measured", "pixels", "both", "conv5fc3", "inception3d", "resnet3d"]),
+    default="measured",
     show_default=True,
-    help="shipped is measured and pixels together; the last three are the paper's, on volumes at 2 mm.",
+    help="measured ships; pixels wants a GPU or hours; the last three are the paper's, at 2 mm.",
 )
 @click.option("--epochs", type=int, help="Most epochs; training may stop earlier.  Default: the network's own.")
 @click.option("--lr", type=float, help="Learning rate of Adam.  Default: the network's own.")

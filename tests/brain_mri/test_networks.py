@@ -45,14 +45,17 @@ def test_haar_loses_nothing():
     assert torch.allclose((mean * 2 - rows / 2 - columns / 2 + both / 2) / 4, x[:, 1::2, 1::2], atol=1e-6)
 
 
-def test_triplanar_takes_any_number_of_slices_in_any_order():
-    network = networks.TriplanarNet(HEADS).eval()
-    slices, planes = torch.randn(2, 6, 208, 208), torch.tensor([0, 0, 1, 1, 2, 2])
+def test_pixels_of_slices_in_any_order():
+    heads = {k: n for k, n in HEADS.items() if k != "reject"}
+    network = networks.PixelNet(heads).eval()
+    slices, planes = torch.randn(2, 6, 64, 80), torch.tensor([0, 0, 1, 1, 2, 2])
+    regions = networks.regions_of(torch.rand(6, 64, 80) > 0.5, torch.rand(6, 64, 80) > 0.3)
+    assert regions.shape == (6, 2, 8, 10)
     with torch.inference_mode():
-        out = network(slices, planes)
+        out = network(slices, planes, regions)
         order = torch.tensor([3, 1, 5, 0, 2, 4])
-        again = network(slices[:, order], planes[order])
-        assert {k: v.shape[1] for k, v in out.items()} == HEADS
-        for k in out:
-            assert torch.allclose(out[k], again[k], atol=1e-5)
-        assert network(slices[:, :3], planes[:3])["motion"].shape == (2, 3)
+        again = network(slices[:, order], planes[order], regions[order])
+    assert out.pop("local").shape == (2, 6, 8, 10)
+    assert {k: v.shape[1] for k, v in out.items()} == heads
+    for k in out:
+        assert torch.allclose(out[k], again[k], atol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,13 @@ import pytest
 
 from qc_node.brain_mri import preprocess, reader
 from qc_node.learning import brain_mri_anatomy as anatomy
+from qc_node.learning import brain_mri_damage as damage
 from qc_node.learning import brain_mri_data as data
 from qc_node.learning import brain_mri_pack as pack
+from qc_node.learning import brain_mri_packed as packed
 from qc_node.learning import brain_mri_synthesis as synthesis
 from qc_node.learning import brain_mri_train as train
+from qc_node.learning import brain_mri_volumes as volumes
 
 MODELS = Path(__file__).resolve().parents[2] / "models" / "brain-mri"
 
@@ -45,12 +50,12 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> pack.Simulator:
 def test_the_same_seed_gives_the_same_images(simulator: pack.Simulator):
     for seed in (3,):
         first, second = simulator.base(seed), simulator.base(seed)
-        assert [r for r, _ in first] == [r for r, _ in second]
-        assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(first, second, strict=True))
+        assert [p.row for p in first] == [p.row for p in second]
+        assert all(np.array_equal(a.slices, b.slices) for a, b in zip(first, second, strict=True))
 
 
 def test_rows_say_what_is_defined(simulator: pack.Simulator):
-    rows = [row for seed in range(4) for row, _ in simulator.base(seed)]
+    rows = [p.row for seed in range(4) for p in simulator.base(seed)]
     assert {r.reject == "ok" for r in rows} == {True, False}
     for r in rows:
         defined = r.reject == "ok"
@@ -59,9 +64,43 @@ def test_rows_say_what_is_defined(simulator: pack.Simulator):
 
 
 def test_pictures_are_what_the_reader_takes(simulator: pack.Simulator):
-    _, picture = simulator.base(1)[0]
+    picture = simulator.base(1)[0].slices
     assert picture.shape == reader.SLICE_SHAPE and picture.dtype == np.float16
     assert np.isfinite(picture.astype(np.float32)).all()
+
+
+def test_the_local_error_sums_up_to_the_motion(simulator: pack.Simulator):
+    """What the squares of a moved image hold is what its motion was measured from; still images hold nothing."""
+    simulator.reject_share = 0.0
+    pictures = simulator.base(2)
+    simulator.reject_share = 0.57
+    brain = simulator.brain_mask.reshape(9, 26, 8, 26, 8).mean((2, 4)) > 0.9
+    moved = [p for p in pictures if p.row.motion]
+    assert moved and all(p.error.shape == (9, 26, 26) for p in pictures)
+    assert all(not p.error.any() for p in pictures if p.row.motion == 0.0)
+    amount = [float(np.sqrt(np.mean(p.error[brain].astype(float) ** 2))) for p in moved]
+    assert np.corrcoef(amount, [p.row.motion for p in moved])[0, 1] > 0.9
+
+
+def test_some_images_are_kept_whole(simulator: pack.Simulator):
+    pictures = simulator.base(1)
+    whole = [p.volume for p in pictures if p.volume is not None]
+    assert 0 < len(whole) < len(pictures)
+    assert all(v.shape == pack.VOLUME_SHAPE and v.dtype == np.uint8 and v.max() > 60 for v in whole)
+
+
+def test_motion_does_not_depend_on_tissue_contrast():
+    """The same ghost is as bad in an image whose grey and white matter look alike."""
+    rng = np.random.default_rng(3)
+    white = np.zeros((1, 64, 64), np.float32)
+    white[:, :, :32] = 1.0
+    brain = np.ones_like(white)
+    ghost = 0.05 * rng.standard_normal(white.shape).astype(np.float32)
+    found = []
+    for grey_level in (0.65, 0.95):
+        clean = np.where(white > 0, 1.0, grey_level).astype(np.float32)
+        found.append(damage.motion_damage(clean + ghost, clean, white, brain))
+    assert found[0] == pytest.approx(0.2, rel=0.1) and found[1] == pytest.approx(found[0], rel=0.05)
 
 
 def test_nobody_is_in_training_and_validation(tmp_path: Path, simulator: pack.Simulator):
@@ -69,10 +108,11 @@ def test_nobody_is_in_training_and_validation(tmp_path: Path, simulator: pack.Si
     of = {p: data.fold_of(p, people) for p in people}
     assert set(of.values()) == set(range(5))
     n = len(people)
-    made = train.Pack(np.zeros((2 * n, 1, 2, 2), np.float16), {}, np.array(people * 2), np.array(["head"] * 2 * n),
+    made = packed.Pack(np.zeros((2 * n, 1, 2, 2), np.float16), np.zeros((2 * n, 1, 1, 1), np.float16), {},
+                       np.array(people * 2), np.array(["head"] * 2 * n),
                       np.zeros((2 * n, 3), np.float32), np.zeros((2 * n, 1), np.float32))  # fmt: skip
     for fold in range(5):
-        rows, held = train.split(made, fold)
+        rows, held = packed.split(made, fold)
         assert not set(made.people[rows]) & set(made.people[held])
         assert len(rows) + len(held) == 2 * n
 
@@ -84,32 +124,61 @@ def test_held_out_people_are_nowhere_in_training():
 
 @pytest.mark.slow
 def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, simulator: pack.Simulator):
-    rows, pictures = [], []
-    for seed in range(5):
-        for row, picture in simulator.base(seed):
-            rows.append(row)
-            pictures.append(picture)
-    people = [f"ds000011-sub-0{1 + n % 5}" for n in range(len(rows))]
+    pictures = [p for seed in range(5) for p in simulator.base(seed)]
     folder = tmp_path / "pack"
     folder.mkdir()
-    import json
-    from dataclasses import asdict, replace
-
-    named = [asdict(replace(r, person=p, kind="head")) for r, p in zip(rows, people, strict=True)]
-    np.savez(folder / "shard-000000.npz", slices=np.stack(pictures), rows=json.dumps(named))
+    named = [
+        asdict(replace(p.row, person=f"ds000011-sub-0{1 + n % 5}", kind="head")) for n, p in enumerate(pictures)
+    ]
+    whole = [n for n, p in enumerate(pictures) if p.volume is not None]
+    np.savez(
+        folder / "shard-000000.npz",
+        slices=np.stack([p.slices for p in pictures]),
+        errors=np.stack([p.error for p in pictures]),
+        volumes=np.stack([p.volume for p in pictures if p.volume is not None]),
+        volume_of=np.array(whole),
+        rows=json.dumps(named),
+    )
     models = tmp_path / "brain-mri"
     models.mkdir()
     (models / preprocess.AVERAGE_HEAD).write_bytes((MODELS / preprocess.AVERAGE_HEAD).read_bytes())
     lines: list[str] = []
     result = train.main(
-        folder, tmp_path / "run", (0,), epochs=4, batch=8, ship=models, models=models, log=lines.append
-    )
-    history = json.loads((tmp_path / "run" / "fold-0" / "state.json").read_text())["history"]
-    assert len(history) == 4 and history[-1]["train_loss"] < history[0]["train_loss"]
+        folder, tmp_path / "run", (0,), "both", epochs=3, batch=8, images=24, ship=models, models=models,
+        log=lines.append,
+    )  # fmt: skip
+    for part in ("measured", "pixels"):
+        history = json.loads((tmp_path / "run" / "fold-0" / part / "state.json").read_text())["history"]
+        assert len(history) == 3 and history[-1]["train_loss"] < history[0]["train_loss"]
     assert set(result["decision"]["temperatures"]) == {"reject", "gadolinium", "motion", "contrast", "noise"}
     room = reader.load(models)
-    prepared = reader.Prepared(
-        pictures[0], {}, reader.checks.Measures((1, 1, 1), ncc=0.9), room.measure(pictures[0])
-    )
+    assert room.members[0].pixels is not None
+    first = pictures[0].slices
+    prepared = reader.Prepared(first, {}, reader.checks.Measures((1, 1, 1), ncc=0.9), room.measure(first))
     verdict = room.judge([prepared])[0]
     assert verdict.findings[0].probabilities
+
+
+@pytest.mark.slow
+def test_a_network_of_the_paper_learns_from_the_same_pack(tmp_path: Path, simulator: pack.Simulator):
+    pictures = [p for seed in range(3) for p in simulator.base(seed)]
+    people = np.array([f"ds000011-sub-0{1 + n % 5}" for n in range(len(pictures))])
+    whole = [n for n, p in enumerate(pictures) if p.volume is not None]
+    held = volumes.Volumes(np.stack([p.volume for p in pictures if p.volume is not None]), np.array(whole))
+    targets = {
+        "reject": np.array([reader.REJECT_REASONS.index(p.row.reject) for p in pictures]),
+        "gadolinium": np.array(
+            [packed.IGNORE if p.row.gadolinium is None else p.row.gadolinium for p in pictures]
+        ),
+        **{q: np.full(len(pictures), packed.IGNORE) for q in packed.GRADED},
+    }
+    n = len(pictures)
+    made = packed.Pack(np.zeros((n, 1, 2, 2), np.float16), np.zeros((n, 1, 1, 1), np.float16), targets, people,
+                       np.array(["head"] * n), np.zeros((n, 3), np.float32),
+                       np.zeros((n, 1), np.float32))  # fmt: skip
+    settings = volumes.Settings(epochs=2, batch=4, images=8)
+    state = volumes.train_fold("conv5fc3", made, held, 0, tmp_path, settings, log=lambda line: None)
+    assert state.epoch == 2 and (tmp_path / "best.safetensors").is_file()
+    network = volumes.build("conv5fc3")
+    logits = volumes.predict(network, held.values[:2])
+    assert {k: v.shape[1] for k, v in logits.items()} == volumes.OUTPUTS
