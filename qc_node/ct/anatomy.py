@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qc_node.ct.projections import COARSE_MM, TISSUE
+from qc_node.ct.body import TISSUE
+from qc_node.ct.projections import COARSE_MM
 from qc_node.domain import BodyPart, Region
 
 Array = npt.NDArray[np.float64]

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from qc_node.ct.projections import COARSE_MM, TISSUE
+from qc_node.ct.body import TISSUE
+from qc_node.ct.projections import COARSE_MM
 
 BONE = 220
 """HU above which a 4 mm voxel counts as skull."""

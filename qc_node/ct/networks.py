@@ -156,12 +156,14 @@ class InceptionResNetV2(nn.Module):
     classes
         Outputs.
     head
-        ``"pool"`` as in the original, or ``"flatten"`` as ImageQC-net describes it (8*8*1536 inputs).
+        ``"pool"`` as in the original, or ``"flatten"`` as ImageQC-net describes it (8*8*1536 inputs, at 299 only).
+    size
+        Rows and columns that pictures are resized to, at least 75; 299 is the original's.
     """
 
-    def __init__(self, classes: int = 1000, head: Literal["pool", "flatten"] = "pool") -> None:
+    def __init__(self, classes: int = 1000, head: Literal["pool", "flatten"] = "pool", size: int = 299) -> None:
         super().__init__()
-        self.head = head
+        self.head, self.size = head, size
         self.conv2d_1a = ConvBn(3, 32, 3, 2)
         self.conv2d_2a = ConvBn(32, 32, 3)
         self.conv2d_2b = ConvBn(32, 64, 3, padding=1)
@@ -190,9 +192,9 @@ class InceptionResNetV2(nn.Module):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(N, classes)`` of pictures ``(N, 1 or 3, H, W)`` in [0, 1], resized to 299x299."""
-        if x.shape[-2:] != (299, 299):
-            x = nn.functional.interpolate(x, (299, 299), mode="bilinear", antialias=True)
+        """Logits ``(N, classes)`` of pictures ``(N, 1 or 3, H, W)`` in [0, 1], resized to `size`."""
+        if x.shape[-2:] != (self.size, self.size):
+            x = nn.functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
         x = self.features(x.expand(-1, 3, -1, -1) * 2 - 1)
         x = x.flatten(1) if self.head == "flatten" else x.mean((2, 3))
         out: Tensor = self.classif(x)

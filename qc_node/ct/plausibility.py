@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from qc_node.ct.projections import TISSUE
+from qc_node.ct.body import TISSUE
+from qc_node.ct.calibration import AIR
 from qc_node.domain import BodyPart
 
 LEAST_AIR = 0.15
@@ -24,13 +25,17 @@ LEAST_TRUNK = 25
 
 
 def air_share(coarse: npt.NDArray[np.int16]) -> float:
-    """Share of the slices with tissue that enclose at least 0.5 cm2 of air (airway, lung, sinus, bowel gas)."""
+    """Share of the slices with tissue that hold at least 0.5 cm2 of air (airway, lung, sinus, bowel gas).
+
+    Air counts where tissue encloses it, and where the body mask kept it although the border of a small
+    field of view opens it: what lies outside the body is exactly :data:`AIR`.
+    """
     tissue = coarse > TISSUE
     rows = np.flatnonzero(tissue.any((1, 2)))
     if not rows.size:
         return 0.0
-    enclosed = [(ndimage.binary_fill_holes(tissue[z]) & (coarse[z] < -400)).sum() >= 3 for z in rows]
-    return float(np.mean(enclosed))
+    inside = [(ndimage.binary_fill_holes(tissue[z]) | (coarse[z] > AIR)) & (coarse[z] < -400) for z in rows]
+    return float(np.mean([air.sum() >= 3 for air in inside]))
 
 
 def believable(

@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, sparse
+from scipy import sparse
 
+from qc_node.ct.body import body_mask
 from qc_node.ct.calibration import AIR, Calibration, calibrate, hounsfield
 from qc_node.domain import Volume
 
@@ -32,8 +33,6 @@ COARSE_MM = 4.0
 """Edge of a voxel of the coarse volume in mm: openKBP's own resolution, and enough for an aorta."""
 GRID = 96
 """Rows and columns of the coarse volume: 384 mm, a trunk without arms."""
-TISSUE = -350
-"""HU above which a 4 mm voxel holds more tissue than air."""
 PLANES = ("axial", "coronal", "sagittal")
 METHODS = ("mip", "aip", "mid")
 CONVERSIONS = tuple(f"{method}_{plane}" for method in METHODS for plane in PLANES)
@@ -146,30 +145,6 @@ def area_weights(count: int, spacing: float, target: float = COARSE_MM) -> spars
             values.append(max(overlap, 1e-9))
     matrix = sparse.csr_matrix((values, (rows, columns)), shape=(cells, count), dtype=np.float32)
     return sparse.csr_matrix(sparse.diags(1.0 / np.asarray(matrix.sum(1)).ravel()) @ matrix)
-
-
-_CROSS = ndimage.generate_binary_structure(2, 1)
-
-
-def body_mask(coarse_slice: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Which 4 mm pixels of one axial, coronal or sagittal slab are patient.
-
-    Opening removes what is thinner than 12 mm (couch shell, tubes, blanket); of the pieces left, those of
-    at least 4 % of the largest stay (trunk and arms, both legs), are grown back by 24 mm within tissue
-    (so that a thin chest wall closes again) and have their holes (lung, bowel gas) filled.
-    """
-    tissue = coarse_slice > TISSUE
-    # Mirror beyond the border, so that a body cut by the field of view is not eroded there.
-    core = ndimage.binary_opening(np.pad(tissue, 2, mode="edge"), _CROSS)[2:-2, 2:-2]
-    labels, count = ndimage.label(core)
-    if not count:
-        return np.zeros_like(core)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    keep = sizes >= max(6, 0.04 * sizes.max())
-    body = ndimage.binary_dilation(keep[labels], _CROSS, iterations=6, mask=tissue)
-    filled: npt.NDArray[np.bool_] = ndimage.binary_fill_holes(body)
-    return filled
 
 
 def project(volume: Volume) -> Projections:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from qc_node import weights
-from qc_node.ct import anatomy
+from qc_node.ct import anatomy, neck
 from qc_node.ct.head import hollow, intracranial, vessel_excess
 from qc_node.ct.networks import SliceNet, contrast_channels, position_channels
 from qc_node.ct.plausibility import air_share, believable
@@ -90,6 +90,9 @@ class Rules:
         that the network never saw.
     head_excess, head_slope
         Logit of "enhanced" inside the skull = (vessel excess - head_excess) / head_slope, both in HU.
+    neck_network, neck_excess, neck_slope
+        Where vessels of the neck were measured, the logit below the skull base = neck_network * pooled logit
+        of the slices + (vessel excess - neck_excess) / neck_slope, the latter in HU; fitted as above.
     contrast_correlation
         Slices that count as one observation.
     least_part
@@ -106,6 +109,9 @@ class Rules:
     contrast_bias: float = 0.0
     head_excess: float = 19.0
     head_slope: float = 2.5
+    neck_network: float = 0.5
+    neck_excess: float = 33.0
+    neck_slope: float = 6.0
     contrast_correlation: float = 8.0
     least_part: float = 0.5
     least_contrast: float = 0.7
@@ -124,6 +130,8 @@ class Reading:
     used: npt.NDArray[np.bool_]
     excess: float | None = None
     """Vessel excess inside the skull in HU, None where there is not enough of a skull."""
+    neck: float | None = None
+    """Vessel excess in the neck in HU, None where there is not enough of a neck."""
     air: float = 1.0
     """Share of slices that enclose air."""
     skull_ml: float = 0.0
@@ -174,7 +182,8 @@ class CtReader:
             sections[head, anatomy.NOTHING] = 1.0
             head[:] = False
         skull_ml = float(intracranial(coarse[head]).sum()) * COARSE_MM**3 / 1000.0 if head.sum() >= 3 else 0.0
-        return Reading(sections, contrast, used, vessel_excess(coarse, head), air_share(coarse), skull_ml)
+        in_head, in_neck = vessel_excess(coarse, head), neck.vessel_excess(coarse, neck.slices(places(sections)))
+        return Reading(sections, contrast, used, in_head, in_neck, air_share(coarse), skull_ml)
 
     def _verdict(self, prepared: Prepared) -> Verdict:
         if prepared.problem is not None:
@@ -231,15 +240,34 @@ def part_finding(reading: Reading, alignment: anatomy.Alignment, rules: Rules) -
     return Finding(Question.BODY_PART, best, probabilities)
 
 
-def contrast_evidence(reading: Reading, rules: Rules) -> dict[str, float]:
-    """Logits of "enhanced": ``"body"`` from the slices below the skull base, ``"head"`` from inside the skull.
+def places(sections: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """``(Z,)`` mean position on the body axis in mm of ``(Z, CLASSES)`` probabilities; NaN off the body."""
+    body = sections[:, : anatomy.SECTIONS]
+    mass = body.sum(1)
+    mean: npt.NDArray[np.float64] = np.where(mass > 0.5, body @ anatomy.CENTRES / np.maximum(mass, 1e-9), np.nan)
+    return mean
 
+
+def slices_logit(reading: Reading, rules: Rules) -> float | None:
+    """Pooled logit of the slices below the skull base before calibration; None where there are too few."""
+    body = reading.sections[:, _HEAD - 1 : anatomy.SECTIONS].sum(1) * reading.used
+    if float(body.sum()) >= 5 or (reading.excess is None and float(body.sum()) >= 2):
+        return pooled_logit(reading.contrast, body, rules.contrast_correlation)
+    return None
+
+
+def contrast_evidence(reading: Reading, rules: Rules) -> dict[str, float]:
+    """Logits of "enhanced": ``"body"`` or ``"neck"`` from below the skull base, ``"head"`` from inside the skull.
+
+    ``"neck"`` joins the slices with the measured vessels, where there are any; ``"body"`` is the slices alone.
     A kind of evidence that the scan does not offer is absent.
     """
     evidence = {}
-    body = reading.sections[:, _HEAD - 1 : anatomy.SECTIONS].sum(1) * reading.used
-    if float(body.sum()) >= 5 or (reading.excess is None and float(body.sum()) >= 2):
-        logit = pooled_logit(reading.contrast, body, rules.contrast_correlation)
+    logit = slices_logit(reading, rules)
+    if reading.neck is not None:
+        vessels = (reading.neck - rules.neck_excess) / rules.neck_slope
+        evidence["neck"] = rules.neck_network * (logit or 0.0) + vessels
+    elif logit is not None:
         evidence["body"] = rules.contrast_scale * logit + rules.contrast_bias
     if reading.excess is not None:
         evidence["head"] = (reading.excess - rules.head_excess) / rules.head_slope
@@ -256,8 +284,8 @@ def contrast_finding(reading: Reading, alignment: anatomy.Alignment, rules: Rule
     probabilities = {"yes": yes, "no": 1 - yes}
     low, high = sorted(alignment.best)
     cover = {region: float(mm) for region, mm in anatomy.coverage_mm(np.array(low), np.array(high)).items()}
-    neck = max(cover, key=cover.__getitem__) is Region.NECK
-    if max(yes, 1 - yes) < (rules.least_contrast_neck if neck else rules.least_contrast):
+    least = rules.least_contrast_neck if max(cover, key=cover.__getitem__) is Region.NECK else rules.least_contrast
+    if max(yes, 1 - yes) < least:
         return Finding(
             question, None, probabilities, abstained="The evidence for enhancement is not clear enough."
         )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +11,20 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import optimize
 
 from qc_node.ct import anatomy
 from qc_node.ct.networks import SliceNet
 from qc_node.ct.projections import COARSE_MM, project, thumbnails
-from qc_node.ct.reader import CtReader, Reading, Rules, contrast_evidence, contrast_finding, part_finding
+from qc_node.ct.reader import CtReader, Rules, contrast_finding, part_finding
 from qc_node.domain import BodyPart, ModelIdentity, QcNodeError, Question, Volume
 from qc_node.learning import scores
 from qc_node.learning.ct_cases import Case, cases_of, composed
+from qc_node.learning.ct_fit import Answer, fit_rules, on_axis, tempered
 from qc_node.learning.ct_pack import Item, load_pack
 from qc_node.learning.ct_train import FOLDS, fold_of
 from qc_node.learning.loop import BEST, save_json
 
 PARTS = list(BodyPart)
-
-
-@dataclass
-class Answer:
-    """What the networks said about one case, kept so that rules can be fitted without running them again."""
-
-    case: Case
-    fold: int
-    reading: Reading
 
 
 def fold_reader(run: Path, width: int) -> CtReader:
@@ -77,80 +67,6 @@ def collect(
             answers.append(Answer(case, fold, reader.read(case.prepared())))
         log(f"fold {fold}: {sum(a.fold == fold for a in answers)} cases")
     return answers
-
-
-def evidence(answer: Answer, correlation: float) -> float | None:
-    """Pooled contrast logit of the slices below the skull base before calibration, None where there are none."""
-    rules = Rules(contrast_scale=0.2, contrast_bias=0.0, contrast_correlation=correlation)
-    value = contrast_evidence(answer.reading, rules).get("body")
-    return None if value is None else value / rules.contrast_scale
-
-
-def fit_rules(answers: Sequence[Answer], base: Rules = Rules()) -> Rules:  # noqa: B008
-    """Temperature and contrast calibration on out-of-fold answers, every person weighing the same."""
-    real = [a for a in answers if not a.case.group.startswith("simulated")]
-    # Every third case is plenty for one number, and a line fit is not free.
-    parts = [a for a in real if a.case.part is not None][::3]
-    weight = _person_weights(parts)
-    best_loss, best_temperature = np.inf, 1.0
-    for temperature in (0.7, 1.0, 1.4, 2.0):
-        rules = replace(base, position_temperature=temperature)
-        loss = 0.0
-        for a, w in zip(parts, weight, strict=True):
-            p = part_probabilities(a, rules)
-            loss -= w * np.log(max(1e-3, p[a.case.part]))  # type: ignore[index]
-        if loss < best_loss:
-            best_loss, best_temperature = loss, temperature
-    known, x = [], []
-    for a in answers:
-        value = evidence(a, base.contrast_correlation)
-        if a.case.enhanced >= 0 and _on_axis(a) and value is not None:
-            known.append(a)
-            x.append(value)
-    made = np.array([a.case.group.startswith("simulated") for a in known])
-    weight = _person_weights(known) * np.where(made, 0.3, 1.0)
-    y = np.array([a.case.enhanced for a in known], float)
-
-    def loss_of(theta: npt.NDArray[np.float64]) -> float:
-        z = np.exp(theta[0]) * np.array(x) + theta[1]
-        nll = np.logaddexp(0, z) - y * z
-        return float((weight * nll).sum() + 0.02 * theta[1] ** 2 + 0.02 * theta[0] ** 2)
-
-    theta = optimize.minimize(loss_of, np.zeros(2), method="Nelder-Mead").x
-    return replace(
-        base,
-        position_temperature=best_temperature,
-        contrast_scale=round(float(np.exp(theta[0])), 4),
-        contrast_bias=round(float(theta[1]), 4),
-    )
-
-
-def _on_axis(answer: Answer) -> bool:
-    return answer.case.part is not BodyPart.OTHER or answer.case.name.startswith(("acrin", "openkbp", "composed"))
-
-
-def _person_weights(answers: Sequence[Answer]) -> npt.NDArray[np.float64]:
-    count: dict[str, int] = defaultdict(int)
-    for a in answers:
-        count[a.case.person] += 1
-    return np.array([1.0 / count[a.case.person] for a in answers]) if answers else np.zeros(0)
-
-
-def tempered(reading: Reading, temperature: float) -> Reading:
-    """`reading` with its slice probabilities as another temperature gives them."""
-    if temperature == 1.0:
-        return reading
-    log = np.log(np.clip(reading.sections, 1e-12, 1.0)) / temperature
-    p = np.exp(log - log.max(1, keepdims=True))
-    p = p / p.sum(1, keepdims=True) * reading.used[:, None]
-    return replace(reading, sections=p)
-
-
-def part_probabilities(answer: Answer, rules: Rules) -> dict[BodyPart, float]:
-    """Probabilities of the body parts under `rules`."""
-    reading = tempered(answer.reading, rules.position_temperature)
-    finding = part_finding(reading, anatomy.align(reading.sections, reading.used), rules)
-    return {BodyPart(k): v for k, v in finding.probabilities.items()}
 
 
 @dataclass(frozen=True)
@@ -287,7 +203,7 @@ def baselines(answers: Sequence[Answer]) -> dict[str, Any]:
     """
     real = [a for a in answers if not a.case.group.startswith("simulated")]
     result: dict[str, Any] = {}
-    known = [a for a in real if a.case.enhanced >= 0 and _on_axis(a)]
+    known = [a for a in real if a.case.enhanced >= 0 and on_axis(a)]
     share = np.array([_bright_share(a.case.coarse) for a in known])
     y, fold = np.array([a.case.enhanced for a in known]), np.array([a.fold for a in known])
     said = np.zeros(len(y), int)

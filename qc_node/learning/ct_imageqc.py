@@ -125,10 +125,14 @@ def train_conversion(
     images = torch.from_numpy(pictures.images[:, channel]).float()[:, None] / 255.0
     inside = (pictures.fold != fold) & ((pictures.part >= 0) | (pictures.enhanced >= 0))
     sampler = _balanced(pictures, np.flatnonzero(inside))
-    model: nn.Module = LightNet(len(PARTS) + 1) if backbone == "light" else InceptionResNetV2(len(PARTS) + 1)
+    outputs, size = len(PARTS) + 1, pictures.images.shape[-1]
+    model: nn.Module = LightNet(outputs) if backbone == "light" else InceptionResNetV2(outputs, size=size)
     if init is not None:
         log(f"{conversion}: {len(load_backbone(model, init))} tensors start at random")
     part, enhanced = torch.from_numpy(pictures.part), torch.from_numpy(pictures.enhanced).float()
+
+    # ImageNet weights are only to be bent; random ones have everything to learn.
+    lr = 2e-3 if backbone == "light" else 1e-3 if init is None else 1e-4
 
     def batches(epoch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for _ in range(steps):
@@ -148,7 +152,7 @@ def train_conversion(
 
     fit(
         model, batches, loss, validate, out / backbone / conversion / f"fold_{fold}",
-        epochs=epochs, lr=2e-3 if backbone == "light" else 1e-4,
+        epochs=epochs, lr=lr,
         patience=epochs, seed=fold, device=device, log=lambda s: log(f"{conversion} fold {fold} {s}"),
         weight_decay=1e-4, steps_per_epoch=steps,
         lr_scale=lambda e: 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * e / epochs)),
@@ -251,7 +255,10 @@ def measure(pictures: Pictures, logits: Mapping[str, Mapping[int, npt.NDArray[np
 @click.option("--init", type=click.Path(path_type=Path), help="ImageNet weights as safetensors with timm's names.")
 @click.option("--crops", default=8, show_default=True, help="Sub-range crops of each real series.")
 @click.option(
-    "--size", default=SIZE, show_default=True, help="Rows and columns of the pictures; 299 for the paper."
+    "--size",
+    default=SIZE,
+    show_default=True,
+    help="Rows and columns of the pictures; inception needs 75, the paper took 299.",
 )
 @click.option("--epochs", default=6, show_default=True)
 @click.option("--steps", default=40, show_default=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_node import weights
-from qc_node.ct import anatomy, calibration, projections
+from qc_node.ct import anatomy, body, calibration, projections
 from qc_node.ct.reader import Rules
 from qc_node.domain import QcNodeError
 from qc_node.learning.ct_pack import Item
@@ -21,7 +21,7 @@ NETWORKS = ("position", "contrast")
 def preprocessing_hash() -> str:
     """SHA-256 over the sources that turn a volume into the networks' input."""
     digest = hashlib.sha256()
-    for module in (calibration, projections, anatomy):
+    for module in (calibration, body, projections, anatomy):
         digest.update(Path(module.__file__ or "").read_bytes())
     return digest.hexdigest()
 
@@ -79,7 +79,8 @@ def ship(
         "rules": asdict(rules),
         "preprocessing": {
             "description": "4 mm copy of the body in HU (qc_node.ct.projections), clipped to [-1024, 3071], couch "
-            "removed, 96x96 in plane; slices with their neighbours 8 mm above and below.",
+            "removed, lung cut by the field of view kept, 96x96 in plane; slices with their neighbours 8 mm above "
+            "and below.",
             "sha256_of_sources": preprocessing_hash(),
         },
         "data": people(items),
@@ -94,6 +95,7 @@ def ship(
             "Trained on 57 people, 29 of them head-and-neck radiotherapy scans with masked background.",
             "Pelvis: one real person and procedural trunks. Enhanced heads: simulated only.",
             "Chest with abdomen, pelvis alone, spine and limbs are 'other'; see coverage for the regions.",
+            "The measure of neck vessels was designed on the 28 necks that it is judged on; its weights were not.",
             "A phase of enhancement is not told; very late or very weak enhancement may be missed or withheld.",
             "Children, prone position and large masses were hardly seen.",
         ],

@@ -1,9 +1,7 @@
 """Training the two slice networks: position on the body axis, and contrast enhancement.
 
 Sampling undoes what the data happen to be: sections of the body are drawn evenly and persons evenly within
-a section, real before made ones.  Augmentation removes what a network must not use: all necks here come
-from one collection with masked backgrounds and 4-5 mm pixels, so every other body is sometimes masked,
-coarsened and shifted by as many HU as that collection may be.
+a section, real before made ones.  What is varied on the way to the network is in ``ct_augment``.
 """
 
 from __future__ import annotations
@@ -20,13 +18,14 @@ from torch import Tensor, nn
 
 from qc_node.ct.anatomy import CLASSES, LIMB, NOTHING, SECTION_MM, SECTIONS, readable
 from qc_node.ct.networks import SliceNet, contrast_channels, position_channels
-from qc_node.ct.projections import GRID
+from qc_node.learning.ct_augment import augment, made_nothing, stripped
 from qc_node.learning.ct_pack import Item, soft_targets
 from qc_node.learning.loop import FitState, fit
 
-AIR = -1024.0
 _WEIGHT = {"real": 6.0, "head": 1.5, "body": 1.0, "virtual": 2.0}
 """How much likelier a person of each kind is drawn, within a section of the body."""
+_FACE_MM = 140.0
+"""Above this place on the body axis a slice may lose its skull."""
 
 
 @dataclass(frozen=True)
@@ -111,113 +110,6 @@ def position_target(item: Item, z: int) -> npt.NDArray[np.float32]:
     return row
 
 
-def made_nothing(items: Sequence[Item], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """A stack without readable anatomy: test objects, other contrasts, or a body cut the wrong way."""
-    kind = int(rng.integers(4))
-    if kind == 0:
-        item = items[int(rng.integers(len(items)))]
-        if len(item.coarse) >= 40:  # sagittal or coronal cuts under an axial header
-            cut = (
-                item.coarse[:, int(rng.integers(20, 76))]
-                if rng.random() < 0.5
-                else item.coarse[:, :, int(rng.integers(20, 76))]
-            )
-            out = np.full((GRID, GRID), AIR, np.float32)
-            rows = cut[:GRID]
-            start = (GRID - len(rows)) // 2
-            out[start : start + len(rows)] = rows
-            if (out > -300).mean() > 0.03:
-                return np.stack([out, out, out])
-        kind = 1
-    if kind == 3:  # the grey values of something else than CT
-        item = items[int(rng.integers(len(items)))]
-        z = int(rng.integers(len(item.coarse)))
-        picture = item.coarse[z].astype(np.float32)
-        body = picture > -500
-        if body.sum() > 100:
-            ramp = rng.uniform(-2.5, 2.5)
-            values = np.where(body, 100 + rng.uniform(-300, 900) + ramp * np.clip(picture, -200, 400), AIR)
-            if abs(ramp - 1) > 0.6:
-                picture = values.astype(np.float32)
-                return np.stack([picture, picture, picture])
-        kind = 1
-    y, x = np.mgrid[:GRID, :GRID].astype(np.float32)
-    out = np.full((GRID, GRID), AIR, np.float32)
-    radius = rng.uniform(12, 44)
-    if rng.random() < 0.6:
-        shape = ((x - 48) / radius) ** 2 + ((y - 48) / (radius * rng.uniform(0.6, 1.0))) ** 2 <= 1
-    else:
-        shape = (np.abs(x - 48) < radius) & (np.abs(y - 48) < radius * rng.uniform(0.4, 1.0))
-    out[shape] = rng.choice([0.0, 40.0, 120.0, -100.0, 900.0])
-    if rng.random() < 0.4:
-        inner = ((x - 48) / (radius - 4)) ** 2 + ((y - 48) / (radius * 0.8 - 4)) ** 2 <= 1
-        out[inner & shape] = rng.choice([0.0, -1000.0, 20.0])
-    for _ in range(int(rng.integers(0, 9))):
-        cx, cy = 48 + rng.uniform(-0.7, 0.7, 2) * radius
-        r = rng.uniform(1.5, radius / 3)
-        out[((x - cx) ** 2 + (y - cy) ** 2 <= r * r) & shape] = rng.uniform(-1000, 1200)
-    return np.stack([out, out, out])
-
-
-def augment(stack: Tensor, rng: np.random.Generator, hu_sigma: float = 12.0) -> Tensor:
-    """Vary ``(N, 3, 96, 96)`` HU as scanners, patients and post-processing do."""
-    n = len(stack)
-
-    def u(low: float, high: float) -> Tensor:
-        return torch.from_numpy(rng.uniform(low, high, n).astype(np.float32))
-
-    def chance(share: float) -> Tensor:
-        return torch.from_numpy(rng.random(n) < share)
-
-    angle = u(-0.3, 0.3) + torch.where(chance(0.05), torch.pi, 0.0)
-    size, aspect = u(0.8, 1.25), u(0.93, 1.07)
-    mirror = torch.where(chance(0.5), -1.0, 1.0)
-    cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
-    theta = torch.stack(
-        [
-            torch.stack([cos * aspect * mirror, -sin * aspect, u(-0.15, 0.15)], 1),
-            torch.stack([sin / aspect * mirror, cos / aspect, u(-0.15, 0.15)], 1),
-        ],
-        1,
-    )
-    grid = nn.functional.affine_grid(theta, list(stack.shape), align_corners=False)
-    # Shifted so that padding with zeros means air.
-    warped = nn.functional.grid_sample(stack - AIR, grid, mode="bilinear", align_corners=False) + AIR
-    crude = chance(0.3)
-    if crude.any():  # pixels of 5 mm, repeated
-        small = nn.functional.interpolate(warped[crude], scale_factor=0.8, mode="nearest")
-        warped[crude] = nn.functional.interpolate(small, size=(GRID, GRID), mode="nearest")
-    soft = chance(0.25)
-    if soft.any():
-        warped[soft] = nn.functional.avg_pool2d(warped[soft], 3, 1, 1, count_include_pad=False)
-    body = warped > -900
-    shift = torch.from_numpy(rng.normal(0, hu_sigma, n).astype(np.float32))
-    warped = torch.where(body, warped * u(0.97, 1.03)[:, None, None, None] + shift[:, None, None, None], warped)
-    sigma = u(0, 18) * torch.where(chance(0.5), 1.0, 0.0)
-    noise = torch.from_numpy(rng.standard_normal(tuple(stack.shape), dtype=np.float32))
-    warped = torch.where(body, warped + noise * sigma[:, None, None, None], warped)
-    y, x = torch.meshgrid(
-        torch.arange(GRID, dtype=torch.float32), torch.arange(GRID, dtype=torch.float32), indexing="ij"
-    )
-    cut = chance(0.3)
-    radius, cx, cy, flat = u(24, 50), u(38, 58), u(38, 58), u(0.7, 1.4)
-    outside = ((x[None] - cx[:, None, None]) / radius[:, None, None]) ** 2 + (
-        (y[None] - cy[:, None, None]) / (radius * flat)[:, None, None]
-    ) ** 2 > 1
-    warped = torch.where((outside & cut[:, None, None])[:, None], torch.tensor(AIR), warped)
-    metal = torch.nonzero(chance(0.06)).ravel().tolist()
-    for index in metal:
-        px, py = int(rng.integers(30, 66)), int(rng.integers(30, 66))
-        width = int(rng.integers(1, 3))
-        streak = torch.from_numpy(rng.normal(0, 150, GRID).astype(np.float32))
-        line = warped[index, :, py - width : py + width]
-        warped[index, :, py - width : py + width] = torch.where(line > -900, line + streak, line)
-        warped[index, :, py - width : py + width, px - width : px + width] = 2500.0
-    floor = u(AIR, -960)[:, None, None, None]
-    result = torch.where(warped < -950, floor, warped)
-    return result.contiguous(memory_format=torch.channels_last)
-
-
 def train_position(
     train: Sequence[Item],
     held: Sequence[Item],
@@ -243,7 +135,8 @@ def train_position(
                     wanted.append(soft_targets(np.zeros(1, np.float32), NOTHING)[0])
                 else:
                     stack, item, z = sampler.draw(rng)
-                    stacks.append(stack)
+                    head = item.section == -1 and item.position[z] < _FACE_MM
+                    stacks.append(stripped(stack) if head and rng.random() < 0.1 else stack)
                     wanted.append(position_target(item, z))
             yield (
                 position_channels(augment(torch.from_numpy(np.stack(stacks)), rng)),

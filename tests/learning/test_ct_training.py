@@ -15,6 +15,7 @@ from qc_node.ct.projections import AIR, project
 from qc_node.ct.reader import load
 from qc_node.domain import BodyPart, QcNodeError, Volume
 from qc_node.learning import ct_evaluate, ct_imageqc, ct_train
+from qc_node.learning.ct_augment import augment, made_nothing
 from qc_node.learning.ct_bodies import make_body
 from qc_node.learning.ct_cases import cases_of, crop_part
 from qc_node.learning.ct_heads import make_head
@@ -27,7 +28,7 @@ from qc_node.learning.ct_pack import (
     soft_targets,
     virtual_plain,
 )
-from qc_node.learning.ct_slices import augment, made_nothing, position_cell
+from qc_node.learning.ct_slices import position_cell
 
 
 @pytest.fixture(scope="module")
