@@ -20,9 +20,12 @@ LEAST_SLICES = 6
 RUN_SLICES = 5
 """Slices along which a vessel keeps its brightness: 20 mm."""
 BONE = 250
-"""HU of bone at 4 mm; a piece with a core 100 HU denser is bone, a bright vessel is not."""
+"""HU of bone at 4 mm; a piece with a core 100 HU denser is bone, unless it is as slender and long as a vessel."""
 _CORE = BONE + 100
 _LEAST_BONE = 4
+_VESSEL_SLICES = 12
+_WIDEST_VESSEL = 25
+_BRIGHTEST = 1000
 _MARGIN = 2
 """Voxels around bone (8 mm) that hold some of it."""
 _LUMEN = 12
@@ -51,15 +54,33 @@ def muscle_level(coarse: npt.NDArray[np.int16]) -> float | None:
     return float(edges[int(ndimage.gaussian_filter1d(counts.astype(np.float64), 3).argmax())] + 1)
 
 
-def slices(position: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """``(Z,)``: the longest run of slices whose `position` (mm on the body axis, NaN off it) is in the range."""
-    labels, count = ndimage.label((position > RANGE_MM[0]) & (position < RANGE_MM[1]))
+def slices(position: npt.NDArray[np.float64], range_mm: tuple[float, float] = RANGE_MM) -> npt.NDArray[np.bool_]:
+    """``(Z,)``: the longest run of slices whose `position` (mm on the body axis, NaN off it) is in `range_mm`."""
+    labels, count = ndimage.label((position > range_mm[0]) & (position < range_mm[1]))
     if not count:
         return np.zeros(len(position), bool)
     sizes = np.bincount(labels)
     sizes[0] = 0
     longest: npt.NDArray[np.bool_] = labels == sizes.argmax()
     return longest
+
+
+def bones(coarse: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    """``(Z, 96, 96)``: pieces above :data:`BONE` with a dense core, but for slender ones along the body.
+
+    In the arterial phase carotids and jugulars have 300-700 HU, as bone has; but no bone of the neck that is free
+    of the others is 48 mm long and nowhere wider than 4 cm2.
+    """
+    labels, count = ndimage.label(coarse > BONE)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    densest = np.asarray(ndimage.maximum(coarse, labels, np.arange(count + 1)))
+    bone = (sizes >= _LEAST_BONE) & (densest > _CORE)
+    bone[0] = False
+    for label, box in enumerate(ndimage.find_objects(labels), 1):
+        if bone[label] and box[0].stop - box[0].start >= _VESSEL_SLICES:
+            bone[label] = (labels[box] == label).sum((1, 2)).max() > _WIDEST_VESSEL
+    found: npt.NDArray[np.bool_] = bone[labels]
+    return found
 
 
 def vessel_excess(coarse: npt.NDArray[np.int16], neck: npt.NDArray[np.bool_]) -> float | None:
@@ -75,7 +96,7 @@ def vessel_excess(coarse: npt.NDArray[np.int16], neck: npt.NDArray[np.bool_]) ->
     Returns
     -------
     float or None
-        About 0-30 without contrast, 35-150 with it; None where there is too little of a neck.
+        About 0-30 without contrast, 35-600 with it; None where there is too little of a neck.
     """
     part = coarse[neck]
     if len(part) < LEAST_SLICES:
@@ -83,14 +104,9 @@ def vessel_excess(coarse: npt.NDArray[np.int16], neck: npt.NDArray[np.bool_]) ->
     muscle = muscle_level(part)
     if muscle is None:
         return None
-    labels, count = ndimage.label(part > BONE)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    densest = np.asarray(ndimage.maximum(part, labels, np.arange(count + 1)))
-    bone = (sizes >= _LEAST_BONE) & (densest > _CORE)
-    bone[0] = False
-    near = ndimage.binary_dilation(bone[labels], ndimage.generate_binary_structure(3, 1), iterations=_MARGIN)
-    lasting = ndimage.minimum_filter(np.clip(part, -100, 500), (RUN_SLICES, 1, 1), mode="nearest")
-    usable = (part > -50) & ~near & (lasting < 400)
+    near = ndimage.binary_dilation(bones(part), ndimage.generate_binary_structure(3, 1), iterations=_MARGIN)
+    lasting = ndimage.minimum_filter(np.clip(part, -100, _BRIGHTEST), (RUN_SLICES, 1, 1), mode="nearest")
+    usable = (part > -50) & ~near
     found = [
         float(np.sort(plane[mask])[-_LUMEN:].mean()) - muscle
         for plane, mask in zip(lasting, usable, strict=True)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from qc_node import weights
-from qc_node.ct import anatomy, neck
+from qc_node.ct import anatomy, chest, levels, neck
 from qc_node.ct.head import hollow, intracranial, vessel_excess
 from qc_node.ct.networks import SliceNet, contrast_channels, position_channels
 from qc_node.ct.plausibility import air_share, believable
@@ -93,6 +93,11 @@ class Rules:
     neck_network, neck_excess, neck_slope
         Where vessels of the neck were measured, the logit below the skull base = neck_network * pooled logit
         of the slices + (vessel excess - neck_excess) / neck_slope, the latter in HU; fitted as above.
+    chest_excess, chest_slope, most_network_chest
+        Where blood between the lungs was measured, its logit = (blood excess - chest_excess) / chest_slope, in HU,
+        is added and the slices count for at most most_network_chest.  Set beforehand, not fitted: half-way between
+        what plain (at most 0) and late portal venous blood (70) is above muscle, so that either end is worth 150
+        to 1; a network that has seen eight enhanced trunks is not worth more than 20 to 1.
     contrast_correlation
         Slices that count as one observation.
     least_part
@@ -112,6 +117,9 @@ class Rules:
     neck_network: float = 0.5
     neck_excess: float = 33.0
     neck_slope: float = 6.0
+    chest_excess: float = 35.0
+    chest_slope: float = 7.0
+    most_network_chest: float = 3.0
     contrast_correlation: float = 8.0
     least_part: float = 0.5
     least_contrast: float = 0.7
@@ -132,6 +140,8 @@ class Reading:
     """Vessel excess inside the skull in HU, None where there is not enough of a skull."""
     neck: float | None = None
     """Vessel excess in the neck in HU, None where there is not enough of a neck."""
+    chest: float | None = None
+    """Blood excess between the lungs in HU, None where there is not enough of a chest."""
     air: float = 1.0
     """Share of slices that enclose air."""
     skull_ml: float = 0.0
@@ -168,13 +178,15 @@ class CtReader:
         contrast = np.zeros(len(coarse))
         index = np.flatnonzero(used)
         stack = anatomy.neighbours(coarse)[index]
+        parts = [p for p in np.array_split(np.arange(len(index)), max(1, -(-len(index) // _BATCH))) if p.size]
         with _one_thread(), torch.inference_mode():
-            for part in np.array_split(np.arange(len(index)), max(1, -(-len(index) // _BATCH))):
-                if not part.size:
-                    continue
+            for part in parts:
                 hu = torch.from_numpy(stack[part]).to(self.device)
                 logits = self.position(position_channels(hu)) / self.rules.position_temperature
                 sections[index[part]] = torch.softmax(logits.double(), 1).cpu().numpy()
+            offset = levels.scale_offset(coarse[places(sections) > levels.TRUNK_MM])
+            for part in parts:
+                hu = torch.from_numpy(stack[part]).to(self.device) - offset
                 contrast[index[part]] = self.contrast(contrast_channels(hu))[:, 0].double().cpu().numpy()
         head = sections[:, :_HEAD].sum(1) > 0.5
         if hollow(coarse, head):  # a plastic skull looks like a head in every respect but one
@@ -182,8 +194,17 @@ class CtReader:
             sections[head, anatomy.NOTHING] = 1.0
             head[:] = False
         skull_ml = float(intracranial(coarse[head]).sum()) * COARSE_MM**3 / 1000.0 if head.sum() >= 3 else 0.0
-        in_head, in_neck = vessel_excess(coarse, head), neck.vessel_excess(coarse, neck.slices(places(sections)))
-        return Reading(sections, contrast, used, in_head, in_neck, air_share(coarse), skull_ml)
+        at = places(sections)
+        return Reading(
+            sections,
+            contrast,
+            used,
+            excess=vessel_excess(coarse, head),
+            neck=neck.vessel_excess(coarse, neck.slices(at)),
+            chest=chest.blood_excess(coarse, neck.slices(at, chest.RANGE_MM)),
+            air=air_share(coarse),
+            skull_ml=skull_ml,
+        )
 
     def _verdict(self, prepared: Prepared) -> Verdict:
         if prepared.problem is not None:
@@ -257,10 +278,11 @@ def slices_logit(reading: Reading, rules: Rules) -> float | None:
 
 
 def contrast_evidence(reading: Reading, rules: Rules) -> dict[str, float]:
-    """Logits of "enhanced": ``"body"`` or ``"neck"`` from below the skull base, ``"head"`` from inside the skull.
+    """Logits of "enhanced": ``"body"`` or ``"neck"``, ``"chest"``, and ``"head"`` from inside the skull.
 
-    ``"neck"`` joins the slices with the measured vessels, where there are any; ``"body"`` is the slices alone.
-    A kind of evidence that the scan does not offer is absent.
+    ``"neck"`` joins the slices below the skull base with the measured vessels, where there are any; ``"body"`` is
+    the slices alone, which count less where ``"chest"``, the measured blood between the lungs, has a say.  A kind
+    of evidence that the scan does not offer is absent.
     """
     evidence = {}
     logit = slices_logit(reading, rules)
@@ -268,7 +290,10 @@ def contrast_evidence(reading: Reading, rules: Rules) -> dict[str, float]:
         vessels = (reading.neck - rules.neck_excess) / rules.neck_slope
         evidence["neck"] = rules.neck_network * (logit or 0.0) + vessels
     elif logit is not None:
-        evidence["body"] = rules.contrast_scale * logit + rules.contrast_bias
+        most = _MOST_LOGIT if reading.chest is None else rules.most_network_chest
+        evidence["body"] = float(np.clip(rules.contrast_scale * logit + rules.contrast_bias, -most, most))
+    if reading.chest is not None:
+        evidence["chest"] = (reading.chest - rules.chest_excess) / rules.chest_slope
     if reading.excess is not None:
         evidence["head"] = (reading.excess - rules.head_excess) / rules.head_slope
     return {name: float(np.clip(value, -_MOST_LOGIT, _MOST_LOGIT)) for name, value in evidence.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qc_node.ct.neck import LEAST_SLICES, muscle_level, slices, vessel_excess
+from qc_node.ct.neck import LEAST_SLICES, bones, muscle_level, slices, vessel_excess
 
 SHAPE = (24, 96, 96)
 ALL = np.ones(SHAPE[0], bool)
@@ -67,3 +67,19 @@ def test_the_longest_run_in_the_range_is_read() -> None:
     position = np.array([200.0, 400.0, np.nan, 160.0, 164.0, 168.0, 300.0])
     assert slices(position).tolist() == [False, False, False, True, True, True, False]
     assert not slices(np.full(5, np.nan)).any()
+
+
+@pytest.mark.parametrize("blood", [300, 450, 600, 800])
+def test_no_angiography_is_too_bright(blood: int) -> None:
+    excess = vessel_excess(neck(blood), ALL)
+    assert excess is not None and excess > 0.8 * (blood - 60)
+
+
+def test_a_slender_column_is_a_vessel_and_a_short_or_wide_one_is_bone() -> None:
+    hu = np.full(SHAPE, 40, np.int16)
+    hu[:, 20:23, 20:23] = 600  # 96 mm long
+    hu[:10, 20:23, 60:63] = 600  # 40 mm
+    hu[:, 60:68, 60:68] = 600  # 10 cm2
+    found = bones(hu)
+    assert not found[:, 20:23, 20:23].any()
+    assert found[:10, 20:23, 60:63].all() and found[:, 60:68, 60:68].all()
