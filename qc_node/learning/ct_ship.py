@@ -80,7 +80,7 @@ def ship(
         "preprocessing": {
             "description": "4 mm copy of the body in HU (qc_node.ct.projections), clipped to [-1024, 3071], couch "
             "removed, lung cut by the field of view kept, 96x96 in plane; slices with their neighbours 8 mm above "
-            "and below. A scale that fat of the trunk shows to be over 15 HU off is mended for the contrast network.",
+            "and below. For the contrast network a scale that fat of the trunk shows to be 15 HU off is mended.",
             "sha256_of_sources": preprocessing_hash(),
         },
         "data": people(items),
