@@ -52,6 +52,7 @@ class FeatureMaker:
         self.shell: Mask = (inside > 0.9) & (brain < 0.02)
         self.air: Mask = inside < 0.01
         self.planes = preprocess.slice_planes().numpy()
+        self.window: FloatArray = _taper(self.brain)
         deep = np.stack([ndimage.binary_erosion(m, iterations=2) for m in self.white])
         inner = np.stack([ndimage.binary_erosion(m, iterations=3) for m in self.brain])
         regions = {"deep": deep, "inner": inner, "shell": self.shell, "air": self.air}
@@ -163,9 +164,8 @@ class FeatureMaker:
         f = np.fft.fftfreq(n)
         fy, fx = f[:, None], np.fft.rfftfreq(n)[None]
         radius = np.hypot(fy, fx)
-        window = _taper(self.brain)
         mean = np.array([float(s[b].mean()) for s, b in zip(x, self.brain, strict=True)])[:, None, None]
-        power = np.abs(np.fft.rfft2((x - mean) * window)) ** 2
+        power = np.abs(np.fft.rfft2((x - mean) * self.window)) ** 2
         bands = (0.02, 0.05, 0.09, 0.14, 0.2, 0.28, 0.38, 0.5)
         along = np.abs(fx) > 2 * np.abs(fy)
         down = np.abs(fy) > 2 * np.abs(fx)

@@ -269,12 +269,10 @@ class PixelNet(nn.Module):
         weights = regions.expand(b, s, *regions.shape[-3:]).reshape(b * s, *regions.shape[-3:])
         brain, head = weights[:, :1], weights[:, 1:]
         local = self.local(seen)
-        parts = [fine.mean((2, 3)), (fine.var((2, 3), unbiased=False) + 1e-5).sqrt()]
+        # Inside the head alone: the share of air in the picture is no cue, and differs between windows.
+        parts = _mean_and_spread(fine, functional.interpolate(head, scale_factor=self.STRIDE // 2))
         for region in (brain, head):
-            total = region.sum((2, 3)).clamp_min(1.0)
-            mean = (seen * region).sum((2, 3)) / total
-            spread = ((seen - mean[:, :, None, None]).square() * region).sum((2, 3)) / total
-            parts += [mean, (spread + 1e-5).sqrt()]
+            parts += _mean_and_spread(seen, region)
         e = functional.relu(self.project(torch.cat(parts, 1)).reshape(b, s, -1) + self.plane(planes))
         amount = brain.reshape(b, -1).sum(1).clamp_min(1.0)
         power = ((2 * local).clamp(-12, 4).exp() * brain).reshape(b, -1).sum(1) / amount
@@ -283,6 +281,14 @@ class PixelNet(nn.Module):
         both = torch.cat([self.dropout(torch.cat([e.mean(1), e.amax(1)], 1)), summed], 1)
         out = {name: layer(both) for name, layer in self.heads.items()}
         return {**out, "local": local.reshape(b, s, *local.shape[-2:])}
+
+
+def _mean_and_spread(x: Tensor, region: Tensor) -> list[Tensor]:
+    """Per channel of ``(N, C, h, w)``: mean and SD where the share ``(N, 1, h, w)`` is."""
+    total = region.sum((2, 3)).clamp_min(1.0)
+    mean = (x * region).sum((2, 3)) / total
+    spread = ((x - mean[:, :, None, None]).square() * region).sum((2, 3)) / total
+    return [mean, (spread + 1e-5).sqrt()]
 
 
 def regions_of(brain: Tensor, head: Tensor) -> Tensor:

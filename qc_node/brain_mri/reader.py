@@ -11,9 +11,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,16 @@ from torch import Tensor
 from qc_node import weights
 from qc_node.brain_mri import checks, features, networks, preprocess
 from qc_node.brain_mri import registration as reg
+from qc_node.brain_mri.decision import (
+    HEADS,
+    REJECT_HEAD,
+    REJECT_REASONS,
+    THICK,
+    Decision,
+    decision_of,
+    posterior,
+    reject_probability,
+)
 from qc_node.domain import (
     GRADED,
     Finding,
@@ -39,7 +48,6 @@ from qc_node.domain import (
 MEASURED = "measured-{}.safetensors"
 PIXELS = "pixels-{}.safetensors"
 """Weights of one fold; the networks of all folds in a model folder are averaged."""
-REJECT_HEAD = "reject"
 SLICE_SHAPE = (sum(len(p) for _, p in preprocess.SLICES_RAS), preprocess.CANVAS, preprocess.CANVAS)
 
 SENTENCES: Mapping[Reason, str] = {
@@ -56,28 +64,6 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.NOT_T1W: "The contrast is not that of a T1-weighted image.",
 }
 """What each reason means, for people."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """How probabilities become answers; read from the model card.
-
-    Attributes
-    ----------
-    temperatures
-        Per question; logits are divided by it.
-    pixel_share
-        Per question: weight of the network on pixels, 0 .. 1; the rest is that of the measured features.
-    reject_at
-        Straight reject when its probability reaches this.
-    unsure
-        Per question: below this probability of the winning answer there is no answer.
-    """
-
-    temperatures: Mapping[str, float] = field(default_factory=dict)
-    reject_at: float = 0.5
-    unsure: Mapping[str, float] = field(default_factory=dict)
-    pixel_share: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -207,9 +193,9 @@ class BrainMriReader:
         return out
 
     def probabilities(self, prepared: Sequence[Prepared]) -> dict[str, npt.NDArray[np.float64]]:
-        """Temperature-scaled probabilities ``(n, n_answers)`` per head, whatever the checks said."""
+        """Calibrated probabilities ``(n, n_answers)`` per head, whatever the checks said."""
         return {
-            name: _softmax(z / self.decision.temperatures.get(name, 1.0))
+            name: posterior(z, self.decision, name)
             for name, z in self.logits(prepared).items()
             if name != "damage"
         }
@@ -290,41 +276,6 @@ class BrainMriReader:
         return Finding(question, grade, probabilities, reason if grade else None)
 
 
-REJECT_REASONS = (
-    "ok",
-    "coverage",
-    "segmented",
-    "skull_stripped",
-    "not_t1w",
-    "not_brain",
-    "orientation",
-    "thick_slices",
-)
-"""Answers of the reject head; the first means "a proper whole-brain T1w"."""
-
-THICK = REJECT_REASONS.index("thick_slices")
-
-
-def reject_probability(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Probability of a straight reject from answers ``(n, 8)`` of the reject head.
-
-    "Thick slices" does not count: slice thickness is known from the geometry, and to a network every blurred
-    or resampled head looks thick (it rejected the one real head with gadolinium on that ground).
-    """
-    return np.asarray(1 - p[:, 0] - p[:, THICK], dtype=np.float64)
-
-
-HEADS: dict[str, int] = {
-    REJECT_HEAD: len(REJECT_REASONS),
-    Question.GADOLINIUM.value: 2,
-    Question.MOTION.value: 3,
-    Question.CONTRAST.value: 3,
-    Question.NOISE.value: 3,
-    "damage": 3,
-}
-"""Outputs of the shipped network; ``damage`` is a helper task of training (three regressions)."""
-
-
 def load(model_dir: Path, device: str = "cpu") -> BrainMriReader:
     """A reader from a model folder whose every file has been verified against its card.
 
@@ -366,16 +317,6 @@ def _fill(network: torch.nn.Module, model_dir: Path, name: str) -> None:
         raise QcNodeError(f"The model file {model_dir / name} does not fit the network.") from None
 
 
-def decision_of(content: Mapping[str, Any]) -> Decision:
-    """The decision rules of a card."""
-    return Decision(
-        {str(k): float(v) for k, v in content.get("temperatures", {}).items()},
-        float(content.get("reject_at", 0.5)),
-        {str(k): float(v) for k, v in content.get("unsure", {}).items()},
-        {str(k): float(v) for k, v in content.get("pixel_share", {}).items()},
-    )
-
-
 def _nothing(measures: checks.Measures, certain: Reason | None = None, failed: str | None = None) -> Prepared:
     """A prepared volume without slices."""
     empty = np.zeros(SLICE_SHAPE, dtype=np.float16)
@@ -399,8 +340,3 @@ def _undetermined(sentence: str) -> tuple[Finding, ...]:
         Finding(q, None, abstained=sentence) for q in (Question.STRAIGHT_REJECT, Question.GADOLINIUM, *GRADED)
     ]
     return (*findings, tier_finding(findings[2:]))
-
-
-def _softmax(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    e = np.exp(z - z.max(-1, keepdims=True))
-    return np.asarray(e / e.sum(-1, keepdims=True))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from qc_node import domain
 from qc_node.brain_mri import checks, networks, reader
+from qc_node.brain_mri.decision import Decision, posterior, reject_probability
 from qc_node.learning import brain_mri_compare as compare
 from qc_node.learning import brain_mri_data as data
 from qc_node.learning import brain_mri_heldout as heldout
@@ -39,7 +40,7 @@ def answers_of(p: Mapping[str, npt.NDArray[np.float64]], cases: Sequence[heldout
         reject=np.array([int(c.reject != "ok") for c in cases]),
         gadolinium=np.array([-1 if c.gadolinium is None else c.gadolinium for c in cases]),
         damage=np.array([[nan if v is None else v for v in (c.motion, c.contrast, c.noise)] for c in cases]),
-        p_reject=np.where(certain, 1.0, reader.reject_probability(p["reject"])),
+        p_reject=np.where(certain, 1.0, reject_probability(p["reject"])),
         p_gadolinium=p["gadolinium"][:, 1],
         p_grades={q.value: p[q.value] for q in domain.GRADED},
     )
@@ -60,10 +61,10 @@ def members_logits(
 
 
 def probabilities_of(
-    logits: Sequence[Mapping[str, npt.NDArray[np.float64]]], temperatures: Mapping[str, float]
+    logits: Sequence[Mapping[str, npt.NDArray[np.float64]]], decision: Decision
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Mean of several networks' logits, temperature-scaled, as the reader does it."""
-    return {k: scores.softmax(np.mean([z[k] for z in logits], 0), temperatures.get(k, 1.0)) for k in logits[0]}
+    """Mean of several networks' logits made probabilities, as the reader does it."""
+    return {k: posterior(np.mean([z[k] for z in logits], 0), decision, k) for k in logits[0]}
 
 
 def real_items(room: reader.BrainMriReader, shared: Path) -> list[dict[str, Any]]:
@@ -102,13 +103,13 @@ def real_items(room: reader.BrainMriReader, shared: Path) -> list[dict[str, Any]
 
 
 def per_member(
-    logits: Sequence[Mapping[str, npt.NDArray[np.float64]]], temperatures: Mapping[str, float],
+    logits: Sequence[Mapping[str, npt.NDArray[np.float64]]], decision: Decision,
     cases: Sequence[heldout.Case],
 ) -> dict[str, Any]:  # fmt: skip
     """Balanced accuracy of each fold's networks alone: mean and SD."""
     results: dict[str, list[float]] = {}
     for single in logits:
-        a = answers_of(probabilities_of([single], temperatures), cases)
+        a = answers_of(probabilities_of([single], decision), cases)
         for row in tables.tables(a, np.random.default_rng(SEED), with_zone=False)["binary"]:
             results.setdefault(row["question"], []).append(row["balanced_accuracy"])
     out: dict[str, Any] = {}
@@ -133,7 +134,7 @@ def evaluate(
         cases = loaded.cases
         kinds = np.array([c.kind for c in cases])
         single = members_logits(room, loaded, log)
-        everything = answers_of(probabilities_of(single, room.decision.temperatures), cases)
+        everything = answers_of(probabilities_of(single, room.decision), cases)
         for rung, use in (
             ("R1 simulated on held-out real heads", kinds == "head"),
             ("R0 simulated on held-out label maps", kinds == "map"),
@@ -149,7 +150,7 @@ def evaluate(
                 text.append(tables.as_text(name, content))
             chosen = [cases[i] for i in rows]
             own = [{k: z[rows] for k, z in member.items()} for member in single]
-            result[f"{rung}, single folds"] = per_member(own, room.decision.temperatures, chosen)
+            result[f"{rung}, single folds"] = per_member(own, room.decision, chosen)
             result[f"{rung}, by scanner"] = by_scanner(part)
             if runs is not None and rung.startswith("R1"):
                 lines = versus(runs, loaded, rows, part, room, log)

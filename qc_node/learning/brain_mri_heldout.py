@@ -24,6 +24,7 @@ from qc_node.learning import brain_mri_compose as compose_module
 from qc_node.learning import brain_mri_damage as damage_module
 from qc_node.learning import brain_mri_pack as pack_module
 from qc_node.learning import brain_mri_rejects as rejects
+from qc_node.learning import brain_mri_scanner as scanner
 from qc_node.learning import brain_mri_synthesis as synthesis
 
 FloatArray = npt.NDArray[np.float32]
@@ -61,9 +62,9 @@ def simulate(simulator: pack_module.Simulator, person: int, seed: int) -> tuple[
     share = float(rng.uniform(*((0.9, 1.1), (0.08, 0.4), (-0.35, 0.1))[contrast_grade]))
     look = compose_module.Look(gadolinium, share, 1.0, float(rng.uniform(1.2, 2.2)))
     image = compose_module.compose(anatomy, look, simulator.priors, rng)
-    scan = pack_module.Acquisition(image, anatomy.affine, anatomy.matrix, np.eye(4))
+    scan = scanner.Acquisition(image, anatomy.affine, anatomy.matrix, np.eye(4))
     if anatomy.kind == "map":
-        scan = pack_module.acquire(anatomy, image, rng)
+        scan = scanner.acquire(anatomy, image, rng)
     still = scan.image
     if rng.random() < 0.5:
         still = artefacts.bias(still, rng, rng.uniform(0.03, 0.2))

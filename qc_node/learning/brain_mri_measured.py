@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qc_node.brain_mri import networks, reader
+from qc_node.brain_mri import networks
+from qc_node.brain_mri.decision import HEADS
 from qc_node.learning import brain_mri_packed as packed
 from qc_node.learning import loop
 
@@ -63,7 +64,7 @@ def train_rows(
     """A network trained on `rows`, stopped by the loss on the rows `watched`; checkpoints go into `folder`."""
     weights = {
         k: torch.from_numpy(packed.class_weights(pack.targets[k][rows], n)).to(device)
-        for k, n in reader.HEADS.items()
+        for k, n in HEADS.items()
         if k != "damage"
     }
     torch.manual_seed(settings.seed + number)
@@ -74,7 +75,7 @@ def train_rows(
         model.to(device)
         return packed.watch(logits, {k: v[watched] for k, v in pack.targets.items()}, weights)
 
-    network = networks.MeasuredNet(pack.features.shape[1], reader.HEADS)
+    network = networks.MeasuredNet(pack.features.shape[1], HEADS)
     network.mean.copy_(torch.from_numpy(pack.features[rows].mean(0)))
     network.scale.copy_(torch.from_numpy(scale))
     state = loop.fit(

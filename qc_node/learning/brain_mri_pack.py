@@ -29,6 +29,7 @@ from qc_node.learning import brain_mri_artefacts as artefacts
 from qc_node.learning import brain_mri_compose as compose_module
 from qc_node.learning import brain_mri_damage as damage_module
 from qc_node.learning import brain_mri_rejects as rejects
+from qc_node.learning import brain_mri_scanner as scanner
 from qc_node.learning import brain_mri_synthesis as synthesis
 
 FloatArray = npt.NDArray[np.float32]
@@ -81,62 +82,6 @@ class Picture:
     volume: npt.NDArray[np.uint8] | None = None
 
 
-@dataclass(frozen=True)
-class Acquisition:
-    """An image on an acquisition grid and how it lies to the average head and to its source."""
-
-    image: FloatArray
-    affine: Matrix
-    matrix: Matrix
-    """Average head -> this image."""
-    to_source: Matrix
-    """This image -> the person's own grid, mm."""
-
-
-def acquire(anatomy: anatomy_module.Anatomy, image: FloatArray, rng: np.random.Generator) -> Acquisition:
-    """Scan a person on a new grid: orientation, resolution, field of view, pose, size of the head."""
-    source_spacing = np.linalg.norm(anatomy.affine[:3, :3], axis=0)
-    low = max(0.95, 0.85 * float(source_spacing.min()))
-    in_plane = rng.uniform(low, max(1.4, low + 0.2))
-    through = rng.uniform(low, max(1.7, low + 0.3))
-    pose = np.eye(4)
-    turn = np.array([rng.normal(-15, 7), rng.normal(0, 4), rng.normal(0, 4)])
-    pose[:3, :3] = reg.rotation(np.radians(np.clip(turn, -38, 25)))
-    pose[:3, 3] = rng.normal(0, 12, 3)
-    size = np.eye(4)
-    size[:3, :3] = np.diag(rng.uniform(0.93, 1.07, 3)) @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3)))
-    # Average head -> acquisition.
-    matrix = pose @ size
-    box = np.array(
-        [[-(80 + rng.uniform(0, 25)), 80 + rng.uniform(0, 25)],
-         [-(92 + rng.uniform(0, 30)), 116 + rng.uniform(0, 25)],
-         [-(84 + rng.uniform(0, 70)), 92 + rng.uniform(0, 30)]]
-    )  # fmt: skip
-    corners = np.stack(np.meshgrid(*box, indexing="ij"), -1).reshape(-1, 3)
-    corners = corners @ matrix[:3, :3].T + matrix[:3, 3]
-    centre = corners.mean(0)
-    # A little tighter than the box of the turned corners, but never into the brain.
-    half = 0.9 * (corners.max(0) - corners.min(0)) / 2
-    orientation = rng.choice(["sagittal", "axial", "coronal"], p=[0.6, 0.28, 0.12])
-    # Columns of the affine: directions of (i, j, k) in LPS.
-    directions = {
-        "sagittal": np.array([[0, 1, 0], [0, 0, -1], [-1, 0, 0]], dtype=float),
-        "axial": np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=float),
-        "coronal": np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=float),
-    }[str(orientation)].T
-    spacing = np.array([in_plane, in_plane, through])
-    extent = np.abs(directions.T @ half)
-    shape = np.maximum((2 * extent / spacing).astype(int), 16)
-    affine = np.eye(4)
-    affine[:3, :3] = directions * spacing
-    affine[:3, 3] = centre - affine[:3, :3] @ ((shape - 1) / 2)
-    to_source = anatomy.matrix @ np.linalg.inv(matrix)
-    index_to_index = np.linalg.inv(anatomy.affine) @ to_source @ affine
-    size_kji = tuple(int(n) for n in shape[::-1])
-    resampled = artefacts.resample(image, index_to_index, size_kji)
-    return Acquisition(resampled, affine, matrix, to_source)
-
-
 def _brain_mask(head: preprocess.AverageHead, points: torch.Tensor) -> npt.NDArray[np.bool_]:
     """Which slice points lie well inside the average brain."""
     channels = torch.from_numpy(np.ascontiguousarray(head.channels[[1, 4]]))
@@ -168,14 +113,6 @@ def lighter(anatomy: anatomy_module.Anatomy, limit: int = 6_200_000) -> anatomy_
     )
 
 
-def registration_error(rng: np.random.Generator) -> Matrix:
-    """A small wrong pose, as registration leaves it."""
-    error = np.eye(4)
-    error[:3, :3] = reg.rotation(np.radians(rng.normal(0, 1.5, 3))) @ np.diag(1 + rng.normal(0, 0.015, 3))
-    error[:3, 3] = rng.normal(0, 1.8, 3)
-    return error
-
-
 class Simulator:
     """Draws images of a list of people.
 
@@ -198,9 +135,9 @@ class Simulator:
         self.priors = priors
         self.head = head
         self.points = preprocess.slice_points()
-        self.scanner = Scanner(self.points)
+        self.scanner = scanner.Scanner(self.points)
         self.volume_points = volume_points()
-        self.volume_scanner = Scanner(self.volume_points)
+        self.volume_scanner = scanner.Scanner(self.volume_points)
         self.brain_mask = _brain_mask(head, self.points)
 
     def base(self, seed: int, person: int | None = None) -> list[Picture]:
@@ -208,7 +145,7 @@ class Simulator:
         rng = np.random.default_rng(seed)
         index = int(rng.choice(len(self.people), p=self.weights)) if person is None else person
         anatomy = self.people[index]
-        # A base of quality gives fifteen images, one of rejects three; a fifth of the images are rejects.
+        # A base of quality gives seven images, one of rejects three; a third of the images are rejects.
         return (
             self._rejects(anatomy, rng, seed)
             if rng.random() < self.reject_share
@@ -221,7 +158,7 @@ class Simulator:
         row = Row(anatomy.person, anatomy.kind, seed, reason, None, None, None, None, False)
         out = []
         for n in range(3):
-            pose = matrix @ registration_error(rng)
+            pose = matrix @ scanner.registration_error(rng)
             slices, inside = preprocess.sample_slices(grid, pose)
             level, floor = _levels(slices, inside, self.brain_mask)
             sigma = rng.uniform(0.0, 0.06)
@@ -243,20 +180,20 @@ class Simulator:
         return (values[0] * inside).reshape(VOLUME_SHAPE).numpy(), inside.reshape(VOLUME_SHAPE).numpy()
 
     def _quality(self, anatomy: anatomy_module.Anatomy, rng: np.random.Generator, seed: int) -> list[Picture]:
-        """Still images of one look in many contrasts; then the same person moving."""
+        """Still images of one look in three contrasts; then the same person moving."""
         look = compose_module.Look(bool(rng.random() < 0.5), dose=float(rng.uniform(1.15, 2.3)))
         image = compose_module.compose(anatomy, look, self.priors, rng)
         native = anatomy.kind != "map" and rng.random() < 0.5
         if native:
-            scan = Acquisition(image, anatomy.affine, anatomy.matrix, np.eye(4))
+            scan = scanner.Acquisition(image, anatomy.affine, anatomy.matrix, np.eye(4))
         else:
-            scan = acquire(anatomy, image, rng)
+            scan = scanner.acquire(anatomy, image, rng)
         still = scan.image
         if rng.random() < 0.15:
-            still = _confound(still, int(rng.integers(0, 3)), rng)
+            still = scanner.confound(still, int(rng.integers(0, 3)), rng)
         out: list[Picture] = []
-        for n in range(5):
-            error = registration_error(rng)
+        for n in range(STILLS):
+            error = scanner.registration_error(rng)
             if rng.random() < 0.05:
                 error = np.linalg.inv(scan.matrix) @ self._registered(still, scan)
             tissues = self._tissues(anatomy, scan, error)
@@ -264,7 +201,7 @@ class Simulator:
             slices, inside = preprocess.sample_slices(grid, scan.matrix @ error)
             share = _draw_share(rng)
             whole = None
-            if n < 2:
+            if n == 0:
                 whole = self._sample_volume(grid, scan.matrix @ error)
                 shares = self._tissues(anatomy, scan, error, self.volume_points)
                 # The same draws as for the slices: one image, looked at twice.
@@ -272,13 +209,13 @@ class Simulator:
             looked = _relook(slices, tissues, share, rng)
             out += self._expose(anatomy, scan, looked, inside, tissues, look.gadolinium, 0.0, seed, native, rng,
                                 whole=whole)  # fmt: skip
-        for aim in AIMS:
+        for aim in AIMS[int(rng.integers(len(AIMS)))]:
             out += self._moving(anatomy, scan, still, look, aim, seed, native, rng)
         return out
 
     def _moving(
-        self, anatomy: anatomy_module.Anatomy, scan: Acquisition, still: FloatArray, look: compose_module.Look,
-        aim: int, seed: int, native: bool, rng: np.random.Generator,
+        self, anatomy: anatomy_module.Anatomy, scan: scanner.Acquisition, still: FloatArray,
+        look: compose_module.Look, aim: int, seed: int, native: bool, rng: np.random.Generator,
     ) -> list[Picture]:  # fmt: skip
         """One motion, two exposures; small motions (`aim` 0) too, so that grade 0 is not only "untouched"."""
         white, grey = self._native_tissues(anatomy, scan)
@@ -298,7 +235,7 @@ class Simulator:
         contrast = damage_module.contrast_left(still_slices, tissues[0], tissues[1])
         out: list[Picture] = []
         for n in range(2):
-            error = registration_error(rng)
+            error = scanner.registration_error(rng)
             if rng.random() < 0.05:
                 error = np.linalg.inv(matrix) @ self._registered(moved, scan)
             slices, inside = preprocess.sample_slices(moved_grid, matrix @ error)
@@ -310,7 +247,7 @@ class Simulator:
         return out
 
     def _expose(
-        self, anatomy: anatomy_module.Anatomy, scan: Acquisition, slices: FloatArray,
+        self, anatomy: anatomy_module.Anatomy, scan: scanner.Acquisition, slices: FloatArray,
         inside: npt.NDArray[np.bool_], tissues: tuple[FloatArray, FloatArray, FloatArray], gadolinium: bool,
         motion: float, seed: int, native: bool, rng: np.random.Generator, contrast: float | None = None,
         twin: FloatArray | None = None, whole: tuple[FloatArray, npt.NDArray[np.bool_]] | None = None,
@@ -327,7 +264,7 @@ class Simulator:
         spoilt, before = self.scanner.spoil(slices, inside, level, sigma, scan.affine, scan.matrix, rng)
         noise = damage_module.noise_level(spoilt, before, brain, level)
         gained, _ = _levels(spoilt, inside, self.brain_mask)
-        spoilt = _store(spoilt, inside, rng)
+        spoilt = scanner.store(spoilt, inside, rng)
         top, floor = _levels(spoilt, inside, self.brain_mask)
         row = Row(anatomy.person, anatomy.kind, seed, "ok", int(gadolinium), float(motion), float(contrast), noise,
                   native)  # fmt: skip
@@ -339,11 +276,15 @@ class Simulator:
             volume = _volume_bytes(body, gained, min(0.0, float(body.min())))
         return [Picture(row, picture, error, volume)]
 
-    def _registered(self, image: FloatArray, scan: Acquisition) -> Matrix:
+    def _registered(self, image: FloatArray, scan: scanner.Acquisition) -> Matrix:
         return preprocess.align(reg.Grid(image, scan.affine), self.head.targets).matrix
 
     def _tissues(
-        self, anatomy: anatomy_module.Anatomy, scan: Acquisition, error: Matrix, points: torch.Tensor | None = None
+        self,
+        anatomy: anatomy_module.Anatomy,
+        scan: scanner.Acquisition,
+        error: Matrix,
+        points: torch.Tensor | None = None,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """White, grey and brain shares at the slice points (or at other `points`, ``(a, b, c, 3)``)."""
         at = self.points if points is None else points
@@ -354,7 +295,9 @@ class Simulator:
         shares = (values * inside).reshape(2, *at.shape[:3]).numpy()
         return shares[0], shares[1], shares.sum(0)
 
-    def _native_tissues(self, anatomy: anatomy_module.Anatomy, scan: Acquisition) -> tuple[FloatArray, FloatArray]:
+    def _native_tissues(
+        self, anatomy: anatomy_module.Anatomy, scan: scanner.Acquisition
+    ) -> tuple[FloatArray, FloatArray]:
         white, grey = anatomy.white.astype(np.float32), anatomy.grey.astype(np.float32)
         if scan.image.shape == white.shape and np.array_equal(scan.affine, anatomy.affine):
             return white, grey
@@ -363,8 +306,12 @@ class Simulator:
         return artefacts.resample(white, index, shape), artefacts.resample(grey, index, shape)
 
 
-AIMS = (0, 1, 1, 2, 2)
-"""Motions of one base: one slight, two moderate, two severe were aimed at; the measure decides."""
+STILLS = 3
+"""Images of one look without motion."""
+AIMS = ((0, 1), (1, 2), (1, 2), (2, 2), (0, 2))
+"""Motions of one base: slight 0, moderate 1, severe 2 were aimed at; the measure decides.
+
+Few per base: half as many bases cost a tenth of the accuracy, half as many images of each cost little."""
 
 
 def volume_points() -> torch.Tensor:
@@ -431,86 +378,6 @@ def _levels(
     inner = slices[brain & inside]
     level = float(np.quantile(inner[::7], 0.75)) if inner.size > 100 else float("nan")
     return level, min(0.0, float(slices[::4, ::4, ::4].min()))
-
-
-def _confound(image: FloatArray, axis: int, rng: np.random.Generator) -> FloatArray:
-    """Artefacts outside the three questions, mild, on good and bad images alike."""
-    choice = rng.random()
-    if choice < 0.3:
-        return artefacts.ghost(image, axis, int(rng.integers(2, 5)), rng.uniform(0.02, 0.08))
-    if choice < 0.5:
-        return artefacts.spike(image, rng, rng.uniform(0.01, 0.04))
-    return artefacts.truncate_k_space(image, axis, rng.uniform(0.7, 0.95))
-
-
-def _store(slices: FloatArray, inside: npt.NDArray[np.bool_], rng: np.random.Generator) -> FloatArray:
-    """What happens to an image on its way into an archive: masked air, eight bits."""
-    from scipy import ndimage
-
-    if rng.random() < 0.2:
-        threshold = 0.12 * float(np.quantile(slices[inside][::11], 0.9))
-        small = functional.avg_pool2d(torch.from_numpy(slices)[None], 4)[0].numpy() > threshold
-        head = np.stack([ndimage.binary_fill_holes(ndimage.binary_closing(s, iterations=3)) for s in small])
-        slices = np.where(head.repeat(4, 1).repeat(4, 2), slices, 0.0).astype(np.float32)
-    if rng.random() < 0.25:
-        top = float(np.quantile(slices[inside][::11], rng.uniform(0.993, 0.9999)))
-        slices = np.round(np.clip(slices / max(top, 1e-6), 0, 1) * 255.0).astype(np.float32)
-    return slices
-
-
-class Scanner:
-    """Noise and receive field at the slice points.
-
-    Drawing noise for a whole volume to look at fifteen slices of it is waste.  The noise of the voxels
-    around each point comes from a bank of white complex noise, read with the same trilinear weights as the
-    image is (so fine voxels average it away and coarse ones keep it), at a random place and orientation.
-    """
-
-    def __init__(self, points: torch.Tensor, seed: int = 7, side: int = 176) -> None:
-        self.points = points.reshape(-1, 3)
-        self.shape = tuple(points.shape[:3])
-        bank = np.random.default_rng(seed).standard_normal((2, side, side, side), dtype=np.float32)
-        self.bank = torch.from_numpy(bank)[None]
-        self.side = side
-
-    def spoil(
-        self, slices: FloatArray, inside: npt.NDArray[np.bool_], level: float, sigma: float, affine: Matrix,
-        matrix: Matrix, rng: np.random.Generator,
-    ) -> tuple[FloatArray, FloatArray]:  # fmt: skip
-        """``(image with noise and bias, the same before the noise)``.
-
-        `sigma` is the SD of the interpolated noise over `level`; the voxels' own is about twice that.
-        """
-        before = slices
-        if rng.random() < 0.55:
-            before = before * np.exp(self._field(rng, rng.uniform(0.03, 0.2)))
-        index = np.linalg.inv(affine) @ matrix
-        turn = np.eye(3)[rng.permutation(3)] * rng.choice([-1, 1], 3)
-        m = torch.from_numpy(turn @ index[:3, :3]).float()
-        offset = torch.from_numpy(rng.uniform(0, self.side, 3)).float()
-        unit = (2 * (self.points @ m.T + offset) + 1) / self.side - 1
-        noise = functional.grid_sample(
-            self.bank, unit[None, None, None], "bilinear", "reflection", align_corners=False
-        )[0, :, 0, 0].numpy()
-        scale: Any = np.float32(sigma * level / 0.55)
-        if rng.random() < 0.4:
-            scale = scale * np.exp(self._field(rng, 0.25))
-        real = before + scale * noise[0].reshape(self.shape)
-        spoilt = np.sqrt(real**2 + (scale * noise[1].reshape(self.shape)) ** 2)
-        if rng.random() < 0.12:
-            from scipy import ndimage
-
-            width = (0.0, *([rng.uniform(0.3, 0.7)] * 2))
-            spoilt, before = ndimage.gaussian_filter(spoilt, width), ndimage.gaussian_filter(before, width)
-        return np.where(inside, spoilt, 0).astype(np.float32), np.where(inside, before, 0).astype(np.float32)
-
-    def _field(self, rng: np.random.Generator, amplitude: float) -> FloatArray:
-        """A smooth field over the head, SD about `amplitude`, at the slice points."""
-        nodes = torch.from_numpy(rng.standard_normal((1, 1, 3, 3, 3)).astype(np.float32))
-        unit = self.points / 120.0
-        values = functional.grid_sample(nodes, unit[None, None, None], "bilinear", "border", align_corners=True)
-        field = values[0, 0, 0, 0].numpy().reshape(self.shape)
-        return np.asarray(amplitude * (field - field.mean()) / max(float(field.std()), 1e-6), dtype=np.float32)
 
 
 def build(

@@ -70,7 +70,8 @@ def load_pack(folder: Path, models: Path = Path("models/brain-mri")) -> Pack:
         There is none.
     """
     from qc_node.brain_mri import features, preprocess
-    from qc_node.brain_mri.reader import REJECT_REASONS, SLICE_SHAPE
+    from qc_node.brain_mri.decision import REJECT_REASONS
+    from qc_node.brain_mri.reader import SLICE_SHAPE
     from qc_node.learning import brain_mri_pack
 
     maker = features.FeatureMaker(preprocess.load_average_head(models))

@@ -158,12 +158,12 @@ def train_fold(
     log: Callable[[str], None] = print,
 ) -> loop.FitState:  # fmt: skip
     """Train one fold into `folder`; writes checkpoints, ``best.safetensors`` and ``held.npz``."""
-    from qc_node.brain_mri import reader
+    from qc_node.brain_mri.decision import HEADS, REJECT_HEAD
 
     maker = features.FeatureMaker(preprocess.load_average_head(models))
     regions = networks.regions_of(torch.from_numpy(maker.brain), torch.from_numpy(maker.head))
     rows, held = (part[pack.targets["reject"][part] == 0] for part in packed.split(pack, fold))
-    heads = {k: n for k, n in reader.HEADS.items() if k != reader.REJECT_HEAD}
+    heads = {k: n for k, n in HEADS.items() if k != REJECT_HEAD}
     weights = {
         k: torch.from_numpy(packed.class_weights(pack.targets[k][rows], n)).to(device)
         for k, n in heads.items() if k != "damage"

@@ -25,6 +25,8 @@ from qc_node.learning import scores
 QUESTIONS = ("reject", "gadolinium", *packed.GRADED)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Weights of the pixel network that are tried."""
+PRIORS = (1.0, 0.7, 0.5, 0.35, 0.25)
+"""Shares of a moderate or severe grade, against no artefact at 1, that are tried."""
 
 
 def train_reader(
@@ -81,12 +83,14 @@ def out_of_fold(
 
 
 def fit_decision(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) -> dict[str, Any]:
-    """How the two networks are mixed, temperatures and abstention limits, from out-of-fold answers."""
-    decision: dict[str, Any] = {"temperatures": {}, "pixel_share": {}, "reject_at": 0.5, "unsure": {"reject": 0.1}}
+    """How the two networks are mixed, temperatures, priors and abstention limits, from out-of-fold answers."""
+    decision: dict[str, Any] = {
+        "temperatures": {}, "pixel_share": {}, "prior": {}, "reject_at": 0.5, "unsure": {"reject": 0.1},
+    }  # fmt: skip
     for name in QUESTIONS:
         measured, pixels, rows = out_of_fold(pack, out, folds, name, mixed)
         truth = pack.targets[name][rows]
-        tried = []
+        tried: list[tuple[float, float, float]] = []
         for share in SHARES if pixels is not None else SHARES[:1]:
             logits = measured if pixels is None else (1 - share) * measured + share * pixels
             temperature = scores.fit_temperature(logits, truth, 0.5, 5.0)
@@ -95,8 +99,28 @@ def fit_decision(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) ->
         _, share, temperature = min(tried)
         decision["temperatures"][name] = round(temperature, 3)
         decision["pixel_share"][name] = share
+        if name in packed.GRADED:
+            mixed_logits = measured if pixels is None else (1 - share) * measured + share * pixels
+            decision["prior"][name] = fit_prior(scores.softmax(mixed_logits, temperature), truth)
     decision["unsure"].update({"gadolinium": 0.65, **dict.fromkeys(packed.GRADED, 0.45)})
     return decision
+
+
+def fit_prior(p: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> list[float]:
+    """How common the three grades are to be taken to be, so that quadratic kappa is highest.
+
+    Weighted cross-entropy answers as if all grades were equally common; most images are good, and each false
+    "severe" costs kappa four times a near miss.  `p` ``(n, 3)`` are answers out of fold.
+    """
+    best = (scores.weighted_kappa(truth, p.argmax(1), 3), [1.0, 1.0, 1.0])
+    for moderate in PRIORS:
+        for severe in PRIORS:
+            prior = [1.0, moderate, severe]
+            kappa = scores.weighted_kappa(truth, (p * np.array(prior)).argmax(1), 3)
+            # A difference in the third digit is chance: the even prior stands first, the next even ones follow.
+            if kappa > best[0] + 0.002:
+                best = (kappa, prior)
+    return best[1]
 
 
 def main(

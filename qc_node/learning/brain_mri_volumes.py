@@ -17,13 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from qc_node.brain_mri import networks, reader
+from qc_node.brain_mri import networks
+from qc_node.brain_mri.decision import HEADS
 from qc_node.learning import brain_mri_pack as pack_module
 from qc_node.learning import brain_mri_packed as packed
 from qc_node.learning import loop
 
 NAMES = ("conv5fc3", "inception3d", "resnet3d")
-OUTPUTS = {k: n for k, n in reader.HEADS.items() if k != "damage"}
+OUTPUTS = {k: n for k, n in HEADS.items() if k != "damage"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def train_fold(
     """Train one fold of one network into `folder`; writes checkpoints, ``best.safetensors``, ``held.npz``."""
     rows, held = packed.split(pack, fold)
     train, watched = (np.flatnonzero(np.isin(volumes.rows, part)) for part in (rows, held))
-    watched = watched[pack.kinds[volumes.rows[watched]] == "head"]
+    heads = watched[pack.kinds[volumes.rows[watched]] == "head"]
+    watched = heads if heads.size else watched
     weights = {
         k: torch.from_numpy(packed.class_weights(pack.targets[k][volumes.rows[train]], n)).to(device)
         for k, n in OUTPUTS.items()

@@ -7,6 +7,7 @@ import pytest
 
 from qc_node import domain
 from qc_node.brain_mri import linear, reader
+from qc_node.learning import brain_mri_recipes
 
 
 @pytest.mark.parametrize("recipe", ["fast", "linear"])
@@ -27,3 +28,37 @@ def test_full_resolution_has_the_papers_shape(room: reader.BrainMriReader, avera
 def test_an_unknown_recipe_is_named(room: reader.BrainMriReader, average: domain.Volume):
     with pytest.raises(domain.QcNodeError, match="slow"):
         linear.volume_in_template(average, room.head, "slow")
+
+
+def shaded(average: domain.Volume) -> np.ndarray:
+    """The average head, twice as bright on one side as on the other."""
+    return (average.voxels * np.exp(ramp(average))).astype(np.float32)
+
+
+def ramp(average: domain.Volume) -> np.ndarray:
+    return np.broadcast_to(
+        np.linspace(-0.35, 0.35, average.voxels.shape[2], dtype=np.float32), average.voxels.shape
+    )
+
+
+def test_n4_takes_part_of_a_planted_field_out_and_adds_none(average: domain.Volume):
+    inside = average.voxels > 250
+
+    def slope(image: np.ndarray) -> float:
+        """How much of the planted field is in an image: 1 all of it, 0 nothing."""
+        ratio = np.log(image[inside] / average.voxels[inside])
+        return float(np.polyfit(ramp(average)[inside], ratio, 1)[0])
+
+    image = shaded(average)
+    assert slope(image) == pytest.approx(1.0, abs=0.01)
+    assert slope(linear.bias_corrected(image, average.affine)) < 0.75
+    clean = average.voxels.astype(np.float32)
+    assert abs(slope(linear.bias_corrected(clean, average.affine))) < 0.05
+
+
+def test_both_recipes_say_the_same_of_a_good_head(room: reader.BrainMriReader, average: domain.Volume):
+    image = shaded(average)
+    way = brain_mri_recipes.both_ways(room, domain.Volume(image, average.affine, modality="MR"))
+    assert way["apart_mm"] < 2.0
+    assert way["said"][0]["straight_reject"] == way["said"][1]["straight_reject"]
+    assert all(s > 0 for s in way["seconds"])

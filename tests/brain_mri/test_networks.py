@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qc_node.brain_mri import networks
-from qc_node.brain_mri.reader import HEADS
+from qc_node.brain_mri.decision import HEADS
 
 
 def test_parameter_counts_of_the_papers():

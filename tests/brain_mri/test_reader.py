@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qc_node import domain
-from qc_node.brain_mri import checks, preprocess, reader, registration
+from qc_node.brain_mri import checks, decision, preprocess, reader, registration
 from qc_node.domain import Question, Reason
 
 
@@ -100,7 +100,7 @@ def test_a_verdict_is_never_half_given(room: reader.BrainMriReader):
     measures = checks.Measures((1, 1, 1), ncc=0.9)
     empty = reader.Prepared(np.zeros((1,), np.float16), {}, measures, np.zeros(1, np.float32))
     for _ in range(200):
-        answers = {name: rng.dirichlet(np.full(n, 0.4)) for name, n in reader.HEADS.items()}
+        answers = {name: rng.dirichlet(np.full(n, 0.4)) for name, n in decision.HEADS.items()}
         findings = room._findings(empty, answers)
         if findings[0].value is True:
             assert len(findings) == 1 and findings[0].reason is not None

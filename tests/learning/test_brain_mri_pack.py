@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qc_node.brain_mri import preprocess, reader
+from qc_node.brain_mri import decision, preprocess, reader
 from qc_node.learning import brain_mri_anatomy as anatomy
 from qc_node.learning import brain_mri_damage as damage
 from qc_node.learning import brain_mri_data as data
@@ -59,7 +59,7 @@ def test_rows_say_what_is_defined(simulator: pack.Simulator):
     assert {r.reject == "ok" for r in rows} == {True, False}
     for r in rows:
         defined = r.reject == "ok"
-        assert r.reject in reader.REJECT_REASONS
+        assert r.reject in decision.REJECT_REASONS
         assert all((x is not None) == defined for x in (r.gadolinium, r.motion, r.contrast, r.noise))
 
 
@@ -161,12 +161,12 @@ def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, simulator: 
 
 @pytest.mark.slow
 def test_a_network_of_the_paper_learns_from_the_same_pack(tmp_path: Path, simulator: pack.Simulator):
-    pictures = [p for seed in range(3) for p in simulator.base(seed)]
+    pictures = [p for seed in range(6) for p in simulator.base(seed)]
     people = np.array([f"ds000011-sub-0{1 + n % 5}" for n in range(len(pictures))])
     whole = [n for n, p in enumerate(pictures) if p.volume is not None]
     held = volumes.Volumes(np.stack([p.volume for p in pictures if p.volume is not None]), np.array(whole))
     targets = {
-        "reject": np.array([reader.REJECT_REASONS.index(p.row.reject) for p in pictures]),
+        "reject": np.array([decision.REJECT_REASONS.index(p.row.reject) for p in pictures]),
         "gadolinium": np.array(
             [packed.IGNORE if p.row.gadolinium is None else p.row.gadolinium for p in pictures]
         ),
