@@ -243,7 +243,7 @@ class PixelNet(nn.Module):
         self.project = nn.Linear(2 * width + 4 * 3 * width, embedding)
         self.plane = nn.Embedding(3, embedding)
         self.dropout = nn.Dropout(0.2)
-        self.heads = nn.ModuleDict({name: nn.Linear(2 * embedding + 2, n) for name, n in heads.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(embedding + 2, n) for name, n in heads.items()})
 
     def forward(self, slices: Tensor, planes: Tensor, regions: Tensor) -> dict[str, Tensor]:
         """Logits per question, and the map of local differences.
@@ -278,7 +278,8 @@ class PixelNet(nn.Module):
         power = ((2 * local).clamp(-12, 4).exp() * brain).reshape(b, -1).sum(1) / amount
         log_mean = (local * brain).reshape(b, -1).sum(1) / amount
         summed = torch.stack([0.5 * torch.log(power + 1e-5) + 2.0, log_mean + 2.0], 1)
-        both = torch.cat([self.dropout(torch.cat([e.mean(1), e.amax(1)], 1)), summed], 1)
+        # The mean, not the maximum: training looks at three slices of an image, the reader at nine.
+        both = torch.cat([self.dropout(e.mean(1)), summed], 1)
         out = {name: layer(both) for name, layer in self.heads.items()}
         return {**out, "local": local.reshape(b, s, *local.shape[-2:])}
 
