@@ -67,6 +67,7 @@ class Measures:
     turn_deg: float | None = None
     scales: tuple[float, float, float] | None = None
     fluid_over_white: float | None = None
+    stripes: float = 0.0
 
 
 def before_registration(volume: Volume, values: FloatArray, bad_share: float) -> tuple[Measures, Reason | None]:

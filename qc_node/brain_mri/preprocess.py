@@ -58,8 +58,9 @@ RECIPE: dict[str, Any] = {
     "origin_ras": ORIGIN_RAS,
     "slices_ras": {name: list(p) for name, p in SLICES_RAS},
     "interpolation": "trilinear from source voxels; axes finer than 0.65 mm averaged in pairs first",
+    "signed values": "magnitudes, where the background lies at zero",
     "scale": "75th percentile inside the brain of the average head = 1; clipped to [-0.5, 4]",
-    "version": 1,
+    "version": 2,
 }
 
 
@@ -296,7 +297,7 @@ def clean_values(volume: domain.Volume) -> tuple[FloatArray, float]:
     """
     raw = volume.voxels
     if raw.dtype.kind in "iub":
-        return raw.astype(np.float32), 0.0
+        return magnitude(raw.astype(np.float32)), 0.0
     values = raw.astype(np.float32)
     bad = ~np.isfinite(values)
     share = float(bad.mean()) if values.size else 1.0
@@ -306,7 +307,38 @@ def clean_values(volume: domain.Volume) -> tuple[FloatArray, float]:
     peak = float(np.abs(values).max()) if values.size else 0.0
     if peak > 1e12:
         values = values / np.float32(peak) * np.float32(1000.0)
-    return values, share
+    return magnitude(values), share
+
+
+BACKGROUND_AT_ZERO = 0.2
+"""How far from zero the commonest dark value may lie, in units of the 98th percentile (standardised: 0.4)."""
+DEEPEST_NOISE = 0.8
+"""How far below zero noise may reach, in the same units; standardised images reach 1.5."""
+
+
+def magnitude(values: FloatArray) -> FloatArray:
+    """Absolute values where negative ones can only be noise or ringing around an empty background.
+
+    MRI shows magnitudes.  Software that stores the real part, or adds signed noise, leaves a background that
+    scatters around zero; taking its lowest value for black would fade the whole image towards grey.  Images
+    with an offset (standardised ones, say) have their background elsewhere and stay as they are.
+    """
+    if values.size == 0 or float(values.min()) >= 0:
+        return values
+    thin = values[::3, ::3, ::3]
+    deepest, top = (float(q) for q in np.quantile(thin, (0.005, 0.98)))
+    if not top > 0 or -deepest > DEEPEST_NOISE * top:
+        return values
+    if -deepest > 0.1 * top and float((thin == 0).mean()) > 0.2:
+        # A background of nothing but zeros has no noise: what is negative is meant, as in a standardised brain.
+        return values
+    # Air and what else is dark: in every head more voxels than there are at any other level.
+    lower = thin[thin < 0.5 * top]
+    counts, edges = np.histogram(lower, 64)
+    at = int(np.convolve(counts, np.ones(9), "same").argmax())
+    if abs(float(edges[at] + edges[at + 1]) / 2) > BACKGROUND_AT_ZERO * top:
+        return values
+    return np.abs(values)
 
 
 def halve_fine_axes(grid: reg.Grid, limit_mm: float = 0.65) -> reg.Grid:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from qc_node import weights
-from qc_node.brain_mri import checks, features, networks, preprocess
+from qc_node.brain_mri import checks, features, networks, preprocess, stripes
 from qc_node.brain_mri import registration as reg
 from qc_node.brain_mri.decision import (
     HEADS,
@@ -64,6 +64,8 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.NOT_T1W: "The contrast is not that of a T1-weighted image.",
 }
 """What each reason means, for people."""
+
+STRIPES = "Stripes cross the image, as a spike in k-space leaves them; what they hide cannot be graded."
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ class BrainMriReader:
                     reason = Reason.ORIENTATION
         slices = preprocess.network_slices(grid, alignment.matrix, self.head)
         numbers = self.measure(slices)
+        measures = replace(measures, stripes=stripes.stripe_level(slices, self.measure.window))
         return Prepared(slices, preprocess.thumbnails(slices), measures, numbers, reason, None, tuple(warnings))
 
     def logits(self, prepared: Sequence[Prepared]) -> dict[str, npt.NDArray[np.float64]]:
@@ -231,7 +234,10 @@ class BrainMriReader:
             findings += [Finding(q, None, abstained=sentence) for q in (Question.GADOLINIUM, *GRADED)]
             return (*findings, tier_finding(findings[2:]))
         findings.append(self._gadolinium(answers[Question.GADOLINIUM.value]))
-        grades = [self._grade(q, answers[q.value]) for q in GRADED]
+        if p.measures.stripes >= stripes.VISIBLE:
+            grades = [Finding(q, None, abstained=STRIPES) for q in GRADED]
+        else:
+            grades = [self._grade(q, answers[q.value]) for q in GRADED]
         return (*findings, *grades, tier_finding(grades))
 
     def _reject(self, p: npt.NDArray[np.float64]) -> Finding:

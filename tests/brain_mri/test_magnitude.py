@@ -1,0 +1,48 @@
+"""Signed noise is folded like a magnitude image; an offset is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qc_node import domain
+from qc_node.brain_mri import reader
+from qc_node.brain_mri.preprocess import magnitude
+
+
+@pytest.fixture
+def head(average: domain.Volume) -> np.ndarray:
+    return average.voxels.astype(np.float32) / 500
+
+
+def test_what_has_no_negative_values_is_not_touched(head: np.ndarray) -> None:
+    assert magnitude(head) is head
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.1, 0.3])
+def test_signed_noise_around_an_empty_background_is_folded(head: np.ndarray, sigma: float) -> None:
+    signed = head + np.random.default_rng(1).normal(0, sigma, head.shape).astype(np.float32)
+    assert np.array_equal(magnitude(signed), np.abs(signed))
+
+
+def test_a_standardised_image_keeps_its_offset(head: np.ndarray) -> None:
+    standardised = (head - head.mean()) / head.std()
+    assert np.array_equal(magnitude(standardised), standardised)
+
+
+def test_a_standardised_brain_in_zeros_keeps_its_sign(head: np.ndarray) -> None:
+    inside = head > 0.4
+    brain = np.where(inside, (head - head[inside].mean()) / head[inside].std(), 0).astype(np.float32)
+    assert np.array_equal(magnitude(brain), brain)
+
+
+def test_signed_noise_does_not_cost_contrast(room: reader.BrainMriReader, average: domain.Volume) -> None:
+    rng = np.random.default_rng(2)
+    real, imaginary = rng.normal(0, 60, (2, *average.voxels.shape))
+    volumes = (average.voxels + real, np.hypot(average.voxels + real, imaginary))
+    levels = []
+    for voxels in volumes:
+        prepared = room.prepare(domain.Volume(voxels.astype(np.float32), average.affine, modality="MR"))
+        numbers = dict(zip(room.measure.names, prepared.features, strict=True))
+        levels.append(numbers["white minus grey"])
+    assert levels[0] == pytest.approx(levels[1], abs=0.05)
