@@ -36,6 +36,8 @@ SURE_NCC = 0.45
 """Below: the networks are not asked (no real or simulated head that a rater would grade lies below)."""
 LOOK_TURNED_NCC = 0.72
 """Below: see whether the head fits better turned by 90 or 180 degrees."""
+EVENED_NCC = 0.55
+"""Below the same: so well must it fit after evening out a receive field to be believed (heads: 0.58-0.74)."""
 TURNED_GAIN = 0.12
 """So much better it must fit to be called wrongly oriented."""
 MAX_LOST_BRAIN = 0.05
@@ -76,7 +78,7 @@ def before_registration(volume: Volume, values: FloatArray, bad_share: float) ->
     Parameters
     ----------
     values
-        Finite float32 copy of the voxels, see :func:`qc_node.brain_mri.preprocess.clean_values`.
+        Finite float32 copy of the voxels, see :func:`qc_node.brain_mri.values.clean_values`.
     """
     spacing = volume.spacing_mm
     measures = Measures(values.shape, spacing, bad_share)

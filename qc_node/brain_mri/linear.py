@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from qc_node.brain_mri import preprocess
 from qc_node.brain_mri import registration as reg
+from qc_node.brain_mri.values import clean_values
 from qc_node.domain import QcNodeError, Volume
 
 SHAPE_XYZ = (169, 208, 179)
@@ -46,7 +47,7 @@ def volume_in_template(
         raise QcNodeError(f"There is no preprocessing recipe {recipe!r}; known are 'fast' and 'linear'.")
     import SimpleITK
 
-    values, _ = preprocess.clean_values(volume)
+    values, _ = clean_values(volume)
     grid = reg.Grid(values, volume.affine)
     matrix = preprocess.align(grid, head.targets).matrix
     image = _to_itk(values, volume.affine)

@@ -30,6 +30,7 @@ from torch.nn import functional
 
 from qc_node import domain
 from qc_node.brain_mri import registration as reg
+from qc_node.brain_mri import values
 
 FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
@@ -228,7 +229,7 @@ def align(grid: reg.Grid, targets: tuple[reg.Target, reg.Target], upside_down: b
     """
     coarse_target, fine_target = targets
     fine = reg.shrink(grid, 4.0)
-    fine = reg.Grid(_squash(fine.values), fine.affine)
+    fine = reg.Grid(values.squash(fine.values), fine.affine)
     coarse = reg.shrink(fine, 8.0)
     channels = reg.gradient_channels(coarse)
     trials = []
@@ -248,13 +249,6 @@ def align(grid: reg.Grid, targets: tuple[reg.Target, reg.Target], upside_down: b
     matrix = reg.refine(fine_channels, fine.affine, fine_target, matrix, 8, rigid=False)
     ncc, inside = reg.evaluate(fine_channels, fine.affine, fine_target, matrix)
     return reg.describe(matrix, ncc, inside)
-
-
-def _squash(values: FloatArray) -> FloatArray:
-    """Scale to about [0, 1] and flatten what is much brighter than tissue (fat near a surface coil)."""
-    low, high = np.percentile(values, [1, 98])
-    x = (values - low) / max(float(high - low), 1e-9)
-    return np.asarray(np.clip(x, 0, 1.3), dtype=np.float32)
 
 
 def slice_points(jitter: Matrix | None = None) -> Tensor:
@@ -287,58 +281,6 @@ def slice_points(jitter: Matrix | None = None) -> Tensor:
 def slice_planes() -> Tensor:
     """Plane number of each slice: 0 axial, 1 coronal, 2 sagittal; ``(S,)``."""
     return torch.tensor([n for n, (_, positions) in enumerate(SLICES_RAS) for _ in positions])
-
-
-def clean_values(volume: domain.Volume) -> tuple[FloatArray, float]:
-    """Voxels as finite float32 and the share of voxels that were not finite.
-
-    The rescale of the volume is left out on purpose where it holds for all slices: every later step is
-    free of gain and offset.
-    """
-    raw = volume.voxels
-    if raw.dtype.kind in "iub":
-        return magnitude(raw.astype(np.float32)), 0.0
-    values = raw.astype(np.float32)
-    bad = ~np.isfinite(values)
-    share = float(bad.mean()) if values.size else 1.0
-    if share:
-        values[bad] = float(np.median(values[~bad])) if share < 1 else 0.0
-    # Absurd magnitudes overflow squares in float32.
-    peak = float(np.abs(values).max()) if values.size else 0.0
-    if peak > 1e12:
-        values = values / np.float32(peak) * np.float32(1000.0)
-    return magnitude(values), share
-
-
-BACKGROUND_AT_ZERO = 0.2
-"""How far from zero the commonest dark value may lie, in units of the 98th percentile (standardised: 0.4)."""
-DEEPEST_NOISE = 0.8
-"""How far below zero noise may reach, in the same units; standardised images reach 1.5."""
-
-
-def magnitude(values: FloatArray) -> FloatArray:
-    """Absolute values where negative ones can only be noise or ringing around an empty background.
-
-    MRI shows magnitudes.  Software that stores the real part, or adds signed noise, leaves a background that
-    scatters around zero; taking its lowest value for black would fade the whole image towards grey.  Images
-    with an offset (standardised ones, say) have their background elsewhere and stay as they are.
-    """
-    if values.size == 0 or float(values.min()) >= 0:
-        return values
-    thin = values[::3, ::3, ::3]
-    deepest, top = (float(q) for q in np.quantile(thin, (0.005, 0.98)))
-    if not top > 0 or -deepest > DEEPEST_NOISE * top:
-        return values
-    if -deepest > 0.1 * top and float((thin == 0).mean()) > 0.2:
-        # A background of nothing but zeros has no noise: what is negative is meant, as in a standardised brain.
-        return values
-    # Air and what else is dark: in every head more voxels than there are at any other level.
-    lower = thin[thin < 0.5 * top]
-    counts, edges = np.histogram(lower, 64)
-    at = int(np.convolve(counts, np.ones(9), "same").argmax())
-    if abs(float(edges[at] + edges[at + 1]) / 2) > BACKGROUND_AT_ZERO * top:
-        return values
-    return np.abs(values)
 
 
 def halve_fine_axes(grid: reg.Grid, limit_mm: float = 0.65) -> reg.Grid:

@@ -32,6 +32,7 @@ from qc_node.brain_mri.decision import (
     posterior,
     reject_probability,
 )
+from qc_node.brain_mri.values import clean_values, evened
 from qc_node.domain import (
     GRADED,
     Finding,
@@ -145,7 +146,7 @@ class BrainMriReader:
     def _prepare(self, volume: Volume) -> Prepared:
         if np.ndim(volume.voxels) != 3:
             return _nothing(checks.Measures(tuple(np.shape(volume.voxels))), certain=Reason.GEOMETRY)
-        values, bad_share = preprocess.clean_values(volume)
+        values, bad_share = clean_values(volume)
         measures, reason = checks.before_registration(volume, values, bad_share)
         warnings = []
         if 0 < bad_share <= checks.MAX_BAD_SHARE:
@@ -154,8 +155,15 @@ class BrainMriReader:
             return _nothing(measures, certain=reason)
         grid = reg.Grid(values, volume.affine)
         alignment = preprocess.align(grid, self.head.targets)
+        judged = reg.shrink(grid, 4.0)
+        if alignment.ncc < checks.LOOK_TURNED_NCC:
+            even = evened(grid)
+            again = preprocess.align(even, self.head.targets)
+            if again.ncc > max(alignment.ncc, checks.EVENED_NCC):
+                alignment, judged = again, even
+                warnings.append("The image is so uneven that the head was found on an evened copy.")
         if reason is None:
-            measures, reason = checks.after_registration(measures, reg.shrink(grid, 4.0), alignment, self.head)
+            measures, reason = checks.after_registration(measures, judged, alignment, self.head)
             if alignment.ncc < checks.LOOK_TURNED_NCC and reason in (None, Reason.NOT_BRAIN, Reason.COVERAGE):
                 turned = preprocess.align(grid, self.head.targets, upside_down=True)
                 if turned.ncc > alignment.ncc + checks.TURNED_GAIN:

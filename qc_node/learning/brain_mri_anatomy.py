@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from qc_node.brain_mri import preprocess
 from qc_node.brain_mri import registration as reg
+from qc_node.brain_mri.values import clean_values
 from qc_node.learning import brain_mri_data as data
 from qc_node.learning import brain_mri_synthesis as synthesis
 
@@ -89,7 +90,7 @@ def of_image(
 ) -> Anatomy:
     """Anatomy of a real head or, for ``kind == "stripped"``, a hybrid around a real brain."""
     volume = data.read_image(item.path)
-    values, _ = preprocess.clean_values(volume)
+    values, _ = clean_values(volume)
     stripped = item.kind == "stripped"
     grid = reg.Grid(values, volume.affine)
     if stripped:

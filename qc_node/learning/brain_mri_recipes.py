@@ -22,6 +22,7 @@ import numpy as np
 from qc_node import domain
 from qc_node.brain_mri import linear, preprocess, reader
 from qc_node.brain_mri import registration as reg
+from qc_node.brain_mri.values import clean_values
 from qc_node.learning import brain_mri_data as data
 from qc_node.learning import brain_mri_evaluate as evaluation
 from qc_node.learning import brain_mri_heldout as heldout
@@ -42,7 +43,7 @@ def both_ways(room: reader.BrainMriReader, volume: domain.Volume) -> dict[str, A
     started = time.perf_counter()
     plain = room.prepare(volume)
     prepared = time.perf_counter() - started
-    values, _ = preprocess.clean_values(volume)
+    values, _ = clean_values(volume)
     started = time.perf_counter()
     corrected = domain.Volume(linear.bias_corrected(values, volume.affine), volume.affine, modality="MR")
     n4 = time.perf_counter() - started

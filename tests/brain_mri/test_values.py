@@ -1,4 +1,4 @@
-"""Signed noise is folded like a magnitude image; an offset is left alone."""
+"""Signed noise is folded like a magnitude image; an offset is left alone; a steep field is evened out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from qc_node import domain
-from qc_node.brain_mri import reader
-from qc_node.brain_mri.preprocess import magnitude
+from qc_node.brain_mri import preprocess, reader
+from qc_node.brain_mri.registration import Grid
+from qc_node.brain_mri.values import evened, magnitude
 
 
 @pytest.fixture
@@ -46,3 +47,20 @@ def test_signed_noise_does_not_cost_contrast(room: reader.BrainMriReader, averag
         numbers = dict(zip(room.measure.names, prepared.features, strict=True))
         levels.append(numbers["white minus grey"])
     assert levels[0] == pytest.approx(levels[1], abs=0.05)
+
+
+def test_a_steep_receive_field_does_not_lose_the_head(room: reader.BrainMriReader, average: domain.Volume) -> None:
+    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in average.voxels.shape), indexing="ij")
+    steep = (average.voxels * np.exp(0.8 * j - 0.6 * k + 0.4 * i**2)).astype(np.float32)
+    points = room.head.brain_points.numpy()
+
+    def off_mm(grid: Grid) -> float:
+        matrix = preprocess.align(grid, room.head.targets).matrix
+        return float(np.linalg.norm(points @ (matrix[:3, :3] - np.eye(3)).T + matrix[:3, 3], axis=1).mean())
+
+    plain = Grid(steep, average.affine)
+    assert off_mm(plain) > 8.0
+    assert off_mm(evened(plain)) < 2.0
+    prepared = room.prepare(domain.Volume(steep, average.affine, modality="MR"))
+    assert prepared.certain is None
+    assert any("uneven" in w for w in prepared.warnings)
