@@ -36,8 +36,8 @@ def acquire(anatomy: anatomy_module.Anatomy, image: FloatArray, rng: np.random.G
     source_spacing = np.linalg.norm(anatomy.affine[:3, :3], axis=0)
     low = max(0.95, 0.85 * float(source_spacing.min()))
     # Half of the scans are coarse: a sharp protocol's people alone taught that blur is motion.
-    finest, coarsest = ((low, 1.4), (1.4, 2.1))[int(rng.random() < 0.5)]
-    in_plane = rng.uniform(finest, max(coarsest, finest + 0.2, low))
+    finest, coarsest = ((low, 1.4), (max(low, 1.4), 2.1))[int(rng.random() < 0.5)]
+    in_plane = rng.uniform(finest, max(coarsest, finest + 0.2))
     through = rng.uniform(max(low, 0.8 * in_plane), max(1.7, 1.2 * in_plane, low + 0.3))
     pose = np.eye(4)
     turn = np.array([rng.normal(-15, 7), rng.normal(0, 4), rng.normal(0, 4)])
