@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from qc_node import domain
 from qc_node.brain_mri import grading
@@ -21,6 +22,10 @@ IGNORE = -100
 """Target of a question that is not defined or lies in a grey zone."""
 GRADED = tuple(q.value for q in domain.GRADED)
 DAMAGE_WEIGHT = 0.3
+STRIPPED_EVERY = 4
+"""Of every fourth proper image the features are measured once more with everything but the brain blanked.
+
+Such a row teaches gadolinium alone: enhancement within the brain counts too, not only that of the sinuses."""
 
 
 @dataclass
@@ -36,7 +41,8 @@ class Pack:
     targets
         Per head ``(n,)`` int64 with :data:`IGNORE`; ``damage`` ``(n, 3)`` float32 with nan.
     people, kinds
-        Person and kind (``head``, ``hybrid``, ``map``) behind each image.
+        Person and kind (``head``, ``hybrid``, ``map``) behind each image; rows of kind ``stripped`` follow after
+        the last image and have no slices: see :data:`STRIPPED_EVERY`.
     raw
         Measured motion, contrast and noise ``(n, 3)``, nan where not defined.
     """
@@ -52,6 +58,11 @@ class Pack:
 
     def __len__(self) -> int:
         return len(self.slices)
+
+    @property
+    def real(self) -> npt.NDArray[np.bool_]:
+        """``(rows,)``: images of real brains, on which alone things are chosen."""
+        return np.isin(self.kinds, ("head", "hybrid"))
 
 
 def damage_targets(raw: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -81,7 +92,8 @@ def load_pack(folder: Path, models: Path = Path("models/brain-mri")) -> Pack:
         raise domain.QcNodeError(f"There are no shards in {folder}; build the pack first.")
     # Filled in place: the slices of a few thousand images are gigabytes.
     slices = np.empty((len(rows), *SLICE_SHAPE), dtype=np.float16)
-    errors, numbers, first = [], [], 0
+    errors, numbers, stripped, twins, first = [], [], [], [], 0
+    near = ndimage.binary_dilation(maker.brain, np.ones((1, 5, 5), bool))
     for shard in shards:
         own = slices[first : first + len(shard.rows)]
         own[:] = shard.array("slices")
@@ -91,6 +103,12 @@ def load_pack(folder: Path, models: Path = Path("models/brain-mri")) -> Pack:
         if not cache.exists():
             np.save(cache, np.stack([maker(s) for s in own]))
         numbers.append(np.load(cache, allow_pickle=False))
+        bare = shard.path.with_suffix(f".stripped-{features.VERSION}.npy")
+        chosen = [n for n, r in enumerate(shard.rows) if r.reject == "ok"][::STRIPPED_EVERY]
+        if not bare.exists():
+            np.save(bare, np.array([maker(own[n] * near) for n in chosen]).reshape(-1, features.N_FEATURES))
+        stripped.append(np.load(bare, allow_pickle=False))
+        twins += [first - len(own) + n for n in chosen]
     raw = np.array(
         [[np.nan if v is None else v for v in (r.motion, r.contrast, r.noise)] for r in rows], dtype=np.float32
     )
@@ -102,15 +120,23 @@ def load_pack(folder: Path, models: Path = Path("models/brain-mri")) -> Pack:
     for column, question in enumerate(domain.GRADED):
         grades = [grading.grade_of(question, float(x)) for x in raw[:, column]]
         targets[question.value] = np.array([IGNORE if g is None else g for g in grades])
+    people = np.array([r.person for r in rows])
+    targets = {
+        k: np.concatenate([v, v[twins] if k == "gadolinium" else _unknown(v[twins])]) for k, v in targets.items()
+    }
     return Pack(
         slices,
         np.concatenate(errors),
         targets,
-        np.array([r.person for r in rows]),
-        np.array([r.kind for r in rows]),
-        raw,
-        np.concatenate(numbers),
+        np.concatenate([people, people[twins]]),
+        np.array([r.kind for r in rows] + ["stripped"] * len(twins)),
+        np.concatenate([raw, np.full((len(twins), 3), np.nan, np.float32)]),
+        np.concatenate([*numbers, *stripped]),
     )
+
+
+def _unknown(targets: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.full_like(targets, IGNORE if targets.dtype.kind == "i" else np.nan)
 
 
 def split(pack: Pack, fold: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -72,7 +72,7 @@ def out_of_fold(
     for fold in folds:
         with np.load(out / f"fold-{fold}" / "measured" / "held.npz") as f:
             of_row = dict(zip(f["rows"].tolist(), f[f"logits_{question}"], strict=True))
-        use = [r for r in of_row if pack.kinds[r] != "map" and pack.targets[question][r] >= 0]
+        use = [r for r in of_row if pack.real[r] and pack.targets[question][r] >= 0]
         if mixed and question != "reject":
             with np.load(out / f"fold-{fold}" / "pixels" / "held.npz") as f:
                 seen = dict(zip(f["rows"].tolist(), f[f"logits_{question}"], strict=True))

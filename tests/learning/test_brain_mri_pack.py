@@ -151,6 +151,17 @@ def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, simulator: 
         history = json.loads((tmp_path / "run" / "fold-0" / part / "state.json").read_text())["history"]
         assert len(history) == 3 and history[-1]["train_loss"] < history[0]["train_loss"]
     assert set(result["decision"]["temperatures"]) == {"reject", "gadolinium", "motion", "contrast", "noise"}
+    loaded = packed.load_pack(folder, models)
+    bare = np.flatnonzero(loaded.kinds == "stripped")
+    proper = [n for n, p in enumerate(pictures) if p.row.reject == "ok"]
+    assert len(bare) == -(-len(proper) // packed.STRIPPED_EVERY) and bare.min() == len(loaded)
+    # A stripped twin keeps person and gadolinium, and teaches nothing else.
+    for row, of in zip(bare, proper[:: packed.STRIPPED_EVERY], strict=True):
+        assert loaded.people[row] == loaded.people[of]
+        assert loaded.targets["gadolinium"][row] == loaded.targets["gadolinium"][of]
+        assert loaded.targets["reject"][row] == loaded.targets["motion"][row] == packed.IGNORE
+        assert not np.array_equal(loaded.features[row], loaded.features[of])
+    assert not loaded.real[bare].any()
     room = reader.load(models)
     assert room.members[0].pixels is not None
     first = pictures[0].slices
