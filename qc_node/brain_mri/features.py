@@ -3,7 +3,7 @@
 Some two hundred numbers per image: grey values and their spread in known places (contrast, enhancement),
 differences of neighbours in brain and air (noise), spectra and their direction (motion), likeness to the
 average head (straight rejects).  A small network on them needs few people to learn from, unlike one on
-pixels; the two are averaged.  In the spirit of image quality metrics (MRIQC; Esteban et al. 2017), but
+pixels.  In the spirit of image quality metrics (MRIQC; Esteban et al. 2017), but
 without a segmentation that could fail: the masks come from the registration alone.
 """
 

@@ -184,18 +184,18 @@ class BrainMriReader:
         if not self.members:
             raise QcNodeError("The model folder of brain_mri holds no network.")
         numbers = torch.from_numpy(np.stack([p.features for p in prepared])).to(self.device)
-        slices = torch.from_numpy(np.stack([p.network_input for p in prepared])).float().to(self.device)
         with torch.inference_mode():
-            outputs = [self._member(m, numbers, slices) for m in self.members]
+            outputs = [self._member(m, numbers, prepared) for m in self.members]
             mean = {k: torch.stack([o[k].double() for o in outputs]).mean(0) for k in outputs[0]}
         return {k: v.cpu().numpy() for k, v in mean.items()}
 
-    def _member(self, member: Member, numbers: Tensor, slices: Tensor) -> dict[str, Tensor]:
+    def _member(self, member: Member, numbers: Tensor, prepared: Sequence[Prepared]) -> dict[str, Tensor]:
         """Logits of one fold: both networks, mixed as the decision says."""
         out: dict[str, Tensor] = member.measured(numbers)
         if member.pixels is None:
             return out
         # One image at a time: a batch of maps does not fit into a core's cache and takes longer.
+        slices = (torch.from_numpy(p.network_input).float().to(self.device) for p in prepared)
         parts = [member.pixels(x[None], self.planes, self.regions) for x in slices]
         for name, share in self.decision.pixel_share.items():
             if share > 0:

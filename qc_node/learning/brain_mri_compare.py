@@ -60,15 +60,16 @@ def paper_networks(
     out = {}
     for name in volumes.NAMES:
         folders = sorted(p.parent for p in (runs / name).glob("fold-*/best.safetensors"))
-        parts = []
+        parts, size = [], 0
         for folder in folders:
             network = volumes.build(name)
+            size = networks.n_parameters(network)
             network.load_state_dict(weights.load_tensors(folder, "best.safetensors"))
             parts.append(volumes.predict(network, held.volumes))
             log(f"{name} {folder.name}: {len(held.cases)} volumes judged")
         if parts:
             mean = {k: np.mean([p[k] for p in parts], 0) for k in parts[0]}
-            out[name] = (networks.n_parameters(volumes.build(name)), mean)
+            out[name] = (size, mean)
     return out
 
 
@@ -88,7 +89,7 @@ def learning_curve(
 ) -> list[dict[str, Any]]:
     """Out-of-fold scores on real heads of the measured network, trained on ever more people.
 
-    Real heads and hybrids come in before label maps would; who comes first is drawn once per fold.
+    Who comes first is drawn once per fold, heads, hybrids and label maps alike.
     """
     settings = measured.Settings(epochs=30, patience=30)
     rows: list[dict[str, Any]] = []
@@ -103,11 +104,9 @@ def learning_curve(
             for name, z in measured.predict(network, pack.features[watched]).items():
                 if name == "damage":
                     continue
-                use = pack.targets[name][watched] >= 0
-                truth, said = pack.targets[name][watched][use], z.argmax(1)[use]
-                if name == "reject":
-                    truth, said = truth > 0, said > 0
-                answers.setdefault(name, []).append(np.stack([truth, said]).astype(np.int64))
+                answers.setdefault(name, []).append(
+                    np.stack(packed.answered(name, z, pack.targets[name][watched]))
+                )
         row: dict[str, Any] = {"people": size}
         for name, parts in answers.items():
             truth, said = np.concatenate(parts, 1)

@@ -93,7 +93,7 @@ def train_rows(
         weight_decay=1e-3,
         clip_norm=5.0,
         steps_per_epoch=max(1, len(rows) // settings.batch),
-        lr_scale=lambda epoch: 0.5 * (1 + float(np.cos(np.pi * epoch / max(settings.epochs, 1)))) + 0.02,
+        lr_scale=loop.cosine(settings.epochs),
     )
     return network.to("cpu"), state
 

@@ -191,9 +191,15 @@ def watch(
     for name, z in logits.items():
         if name == "damage":
             continue
-        use = targets[name] >= 0
-        truth, said = targets[name][use], z.argmax(1)[use]
-        if name == "reject":
-            truth, said = truth > 0, said > 0
+        truth, said = answered(name, z, targets[name])
         out[name] = scores.balanced_accuracy(truth, said, 3)
     return out
+
+
+def answered(
+    name: str, logits: npt.NDArray[np.float64], targets: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Truth and likeliest answer where there is a truth; of straight rejects only yes or no counts."""
+    use = targets >= 0
+    truth, said = targets[use].astype(np.int64), logits.argmax(1)[use]
+    return ((truth > 0).astype(np.int64), (said > 0).astype(np.int64)) if name == "reject" else (truth, said)

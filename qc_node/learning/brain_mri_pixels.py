@@ -196,7 +196,7 @@ def train_fold(
         weight_decay=1e-4,
         clip_norm=5.0,
         steps_per_epoch=settings.images // settings.batch,
-        lr_scale=lambda epoch: 0.5 * (1 + float(np.cos(np.pi * epoch / max(settings.epochs, 1)))) + 0.02,
+        lr_scale=loop.cosine(settings.epochs),
     )
     network.to("cpu")
     named: dict[str, Any] = {f"logits_{k}": v for k, v in predict(network, pack.slices[held], regions).items()}

@@ -91,8 +91,9 @@ def fit_decision(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) ->
         measured, pixels, rows = out_of_fold(pack, out, folds, name, mixed)
         truth = pack.targets[name][rows]
         tried: list[tuple[float, float, float]] = []
-        for share in SHARES if pixels is not None else SHARES[:1]:
-            logits = measured if pixels is None else (1 - share) * measured + share * pixels
+        mixtures = {s: (1 - s) * measured + s * (0.0 if pixels is None else pixels)
+                    for s in (SHARES if pixels is not None else SHARES[:1])}  # fmt: skip
+        for share, logits in mixtures.items():
             temperature = scores.fit_temperature(logits, truth, 0.5, 5.0)
             loss = scores.negative_log_likelihood(scores.softmax(logits, temperature), truth)
             tried.append((loss, share, temperature))
@@ -100,8 +101,7 @@ def fit_decision(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) ->
         decision["temperatures"][name] = round(temperature, 3)
         decision["pixel_share"][name] = share
         if name in packed.GRADED:
-            mixed_logits = measured if pixels is None else (1 - share) * measured + share * pixels
-            decision["prior"][name] = fit_prior(scores.softmax(mixed_logits, temperature), truth)
+            decision["prior"][name] = fit_prior(scores.softmax(mixtures[share], temperature), truth)
     decision["unsure"].update({"gadolinium": 0.65, **dict.fromkeys(packed.GRADED, 0.45)})
     return decision
 

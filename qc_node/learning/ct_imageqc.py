@@ -27,7 +27,7 @@ from qc_node.learning import scores
 from qc_node.learning.ct_cases import cases_of
 from qc_node.learning.ct_pack import Item, load_pack
 from qc_node.learning.ct_train import FOLDS, fold_of
-from qc_node.learning.loop import fit, save_json
+from qc_node.learning.loop import cosine, fit, save_json
 
 PARTS = list(BodyPart)
 SIZE = 128
@@ -155,7 +155,7 @@ def train_conversion(
         epochs=epochs, lr=lr,
         patience=epochs, seed=fold, device=device, log=lambda s: log(f"{conversion} fold {fold} {s}"),
         weight_decay=1e-4, steps_per_epoch=steps,
-        lr_scale=lambda e: 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * e / epochs)),
+        lr_scale=cosine(epochs, 0.98),
     )  # fmt: skip
     test = torch.from_numpy(test_index(pictures, fold))
     with torch.inference_mode():

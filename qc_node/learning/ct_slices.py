@@ -20,7 +20,7 @@ from qc_node.ct.anatomy import CLASSES, LIMB, NOTHING, SECTION_MM, SECTIONS, rea
 from qc_node.ct.networks import SliceNet, contrast_channels, position_channels
 from qc_node.learning.ct_augment import augment, made_nothing, stripped
 from qc_node.learning.ct_pack import Item, soft_targets
-from qc_node.learning.loop import FitState, fit
+from qc_node.learning.loop import FitState, cosine, fit
 
 _WEIGHT = {"real": 6.0, "head": 1.5, "body": 1.0, "virtual": 2.0}
 """How much likelier a person of each kind is drawn, within a section of the body."""
@@ -216,6 +216,6 @@ def _fit(
         log=log,
         weight_decay=1e-4,
         steps_per_epoch=settings.steps,
-        lr_scale=lambda epoch: 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * epoch / settings.epochs)),
+        lr_scale=cosine(settings.epochs, 0.98),
     )
     return model, state

@@ -53,6 +53,11 @@ class FitState:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+def cosine(epochs: int, span: float = 1.0, last: float = 0.02) -> Callable[[int], float]:
+    """Learning rate by epoch as a share of the first: half a cosine from ``last + span`` down towards `last`."""
+    return lambda epoch: last + span * 0.5 * (1 + float(np.cos(np.pi * epoch / max(epochs, 1))))
+
+
 def fit(
     model: nn.Module,
     batches_fn: Callable[[int, np.random.Generator], Iterable[Any]],
