@@ -23,10 +23,10 @@ import psutil
 from pydicom.uid import generate_uid
 
 from qc_node.config import default_models_dir
-from qc_node.demo.samples import Head
+from qc_node.demo.samples import SampleHead
 from qc_node.demo.samples import samples as demo_samples
 from qc_node.demo.series import Sample, datasets
-from tests.end_to_end.house import NodeProcess
+from tests.end_to_end.node_process import NodeProcess
 from tests.peers import Orthanc, store, wait_for
 
 SENDERS = 8
@@ -41,7 +41,7 @@ def mr_175(models: Path) -> Sample:
 def ct_300(models: Path) -> Sample:
     """The demonstration's head CT on 300 slices of 512 × 512."""
     sample = list(demo_samples(models))[-1]
-    head = Head(models, (0.67, 0.5, 0.5), np.random.default_rng(5))
+    head = SampleHead(models, (0.67, 0.5, 0.5), np.random.default_rng(5))
     voxels = np.clip(np.rint(head.hounsfield()), -1024, 3071).astype(np.int16)
     return replace(sample, voxels=fit(voxels, (300, 512, 512), -1000), affine=head.affine())
 

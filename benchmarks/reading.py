@@ -26,7 +26,7 @@ READERS = ("qc-node", "SimpleITK", "dcm2niix")
 
 
 def read_qc_node(folder: Path) -> tuple[int, ...]:
-    from qc_node.series.volume import open_series
+    from qc_node.series.volume.stack import open_series
 
     return open_series(sorted(folder.iterdir())).volume().shape
 
@@ -46,7 +46,6 @@ def one(reader: str, folder: Path, repeats: int) -> dict[str, object]:
     if reader == "qc-node":
         import pydicom.pixels  # noqa: F401
 
-        import qc_node.series.volume  # noqa: F401
     else:
         import SimpleITK  # noqa: F401
     before = peak_mb(reset=True)

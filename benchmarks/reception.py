@@ -40,15 +40,15 @@ SERIES = 8
 NODE = """
 import logging, sys, threading, signal
 from pathlib import Path
-from qc_node.reception.scp import Reception, ReceptionSettings
-settings = ReceptionSettings(ae_title="BENCH", host="127.0.0.1", port=int(sys.argv[2]), accept_unknown=True,
+from qc_node.receiver.receiver import Receiver, ReceiverSettings
+settings = ReceiverSettings(ae_title="BENCH", host="127.0.0.1", port=int(sys.argv[2]), accept_unknown=True,
                              processes=int(sys.argv[3]), low_watermark_bytes=0)
 end = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: end.set())
-reception = Reception(settings, Path(sys.argv[1]), lambda event: None, logging.getLogger("bench"))
-reception.start()
+receiver = Receiver(settings, Path(sys.argv[1]), lambda event: None, logging.getLogger("bench"))
+receiver.start()
 end.wait()
-reception.stop(5)
+receiver.stop(5)
 """
 
 
@@ -98,8 +98,14 @@ def command(receiver: str, folder: Path, port: int, processes: int) -> list[str]
     if receiver == "qc-node":
         return [sys.executable, "-c", NODE, str(folder), str(port), str(processes)]
     if receiver == "orthanc":
-        config = {"StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"), "DicomPort": port,
-                  "HttpPort": free_port(), "DicomAet": "BENCH", "Plugins": []}  # fmt: skip
+        config = {
+            "StorageDirectory": str(folder / "db"),
+            "IndexDirectory": str(folder / "db"),
+            "DicomPort": port,
+            "HttpPort": free_port(),
+            "DicomAet": "BENCH",
+            "Plugins": [],
+        }
         (folder / "orthanc.json").write_text(json.dumps(config))
         return [shutil.which("Orthanc") or "/usr/sbin/Orthanc", str(folder / "orthanc.json")]
     return ["storescp", "--fork", "-pdu", "131072", "+B", "-od", str(folder), "-aet", "BENCH", str(port)]
@@ -141,10 +147,12 @@ def send(objects: Path, port: int, associations: int) -> float:
     senders = [
         subprocess.Popen(
             ["storescu", "-aec", "BENCH", "-pdu", "131072", "+sd", HOST, str(port), *group],
-            env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         for group in groups
-    ]  # fmt: skip
+    ]
     codes = [sender.wait() for sender in senders]
     if any(codes):
         raise RuntimeError(f"storescu ended with {codes}")
@@ -176,8 +184,12 @@ def main() -> None:
     receivers = options.receivers.split(",")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         root = Path(name)
-        print(f"{'objects':<18}{'assoc.':>7}" + "".join(f"{r + ' s':>12}" for r in receivers)
-              + "".join(f"{'/ ' + r:>12}" for r in receivers[1:]) + f"{'qc-node/s':>12}")  # fmt: skip
+        print(
+            f"{'objects':<18}{'assoc.':>7}"
+            + "".join(f"{r + ' s':>12}" for r in receivers)
+            + "".join(f"{'/ ' + r:>12}" for r in receivers[1:])
+            + f"{'qc-node/s':>12}"
+        )
         for kind in options.kind.split(","):
             objects = root / kind
             count = make_objects(objects, kind)
@@ -192,10 +204,13 @@ def main() -> None:
                         shutil.rmtree(place)
                 median = {r: statistics.median(s) for r, s in seconds.items()}
                 ours = median[receivers[0]]
-                print(f"{f'{count} x {size / 1000:.0f} KB {kind.upper()}':<18}{associations:>7}"
-                      + "".join(f"{median[r]:>12.2f}" for r in receivers)
-                      + "".join(f"{median[r] / ours:>11.2f}x" for r in receivers[1:])
-                      + f"{count / ours:>12.0f}", flush=True)  # fmt: skip
+                print(
+                    f"{f'{count} x {size / 1000:.0f} KB {kind.upper()}':<18}{associations:>7}"
+                    + "".join(f"{median[r]:>12.2f}" for r in receivers)
+                    + "".join(f"{median[r] / ours:>11.2f}x" for r in receivers[1:])
+                    + f"{count / ours:>12.0f}",
+                    flush=True,
+                )
         load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
         print(f"one flush of this disk: {flush_ms(root):.2f} ms; {load}")
 

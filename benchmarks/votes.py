@@ -30,14 +30,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from qc_node.feedback import cases, exchange, readers, security  # noqa: E402
-from qc_node.feedback.app import CounterDeps, WebSettings, create_app  # noqa: E402
-from qc_node.feedback.overview import overview  # noqa: E402
-from qc_node.feedback.server import serve  # noqa: E402
 from qc_node.ledger import Ledger, NewVote  # noqa: E402
 from qc_node.spool import Spool  # noqa: E402
-from tests.feedback.conftest import House, brain  # noqa: E402
-from tests.feedback.seventy_days import make_log  # noqa: E402
+from qc_node.web.access import readers, security  # noqa: E402
+from qc_node.web.app import WebDeps, WebOptions, create_app  # noqa: E402
+from qc_node.web.server import serve  # noqa: E402
+from qc_node.web.statistics.overview import overview  # noqa: E402
+from qc_node.web.votes import cases, exchange  # noqa: E402
+from tests.web.conftest import House, brain  # noqa: E402
+from tests.web.seventy_days import make_log  # noqa: E402
 
 SECRET = "only for this benchmark, thirty-two bytes"
 PANELS, PER_SECOND = 200, 20
@@ -59,8 +60,8 @@ def house_in(folder: Path) -> House:
     return House(Ledger(folder / "ledger.sqlite"), Spool(folder), Clock())  # type: ignore[arg-type]
 
 
-def deps(house: House) -> CounterDeps:
-    return CounterDeps(ledger=house.ledger, spool=house.spool, web=WebSettings(secret=SECRET))
+def deps(house: House) -> WebDeps:
+    return WebDeps(ledger=house.ledger, spool=house.spool, web=WebOptions(secret=SECRET))
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -77,12 +78,21 @@ def measure_statistics(count: int = 100_000) -> None:
         for n in range(count):
             who = people[rng.randrange(40)]
             vote = rng.choices(["good", "acceptable", "poor"], [0.75, 0.19, 0.06])[0]
-            rows.append(NewVote(
-                key=f"k{n}", reader_id=who.reader_id, site=who.site, modality=rng.choice(["MR", "CT", "DX"]),
-                vote=vote, voted_at=1.7e9 + n * 300, received_at=1.7e9 + n * 300, source="import",
-                study_uid=f"1.2.{rng.randrange(80_000)}", ms_to_vote=rng.randrange(500, 20_000),
-                reasons=("motion",) if vote == "poor" else (),
-            ))  # fmt: skip
+            rows.append(
+                NewVote(
+                    key=f"k{n}",
+                    reader_id=who.reader_id,
+                    site=who.site,
+                    modality=rng.choice(["MR", "CT", "DX"]),
+                    vote=vote,
+                    voted_at=1.7e9 + n * 300,
+                    received_at=1.7e9 + n * 300,
+                    source="import",
+                    study_uid=f"1.2.{rng.randrange(80_000)}",
+                    ms_to_vote=rng.randrange(500, 20_000),
+                    reasons=("motion",) if vote == "poor" else (),
+                )
+            )
         house.ledger.votes.add(rows)
         times = []
         for _ in range(5):
@@ -102,7 +112,10 @@ def measure_import() -> None:
         took = time.perf_counter() - start
         found = overview(house.ledger).all
         same = (found.by_modality, found.by_site, found.by_vote) == (
-            expected.by_modality, expected.by_site, expected.by_vote)  # fmt: skip
+            expected.by_modality,
+            expected.by_site,
+            expected.by_vote,
+        )
         print(
             f"import of {done.votes:,} votes and {done.presented:,} presentations: {took:.2f} s;"
             f" counts {'exact' if same else 'WRONG'}, {found.days} days"
@@ -196,9 +209,11 @@ def measure_load(seconds: float) -> None:
             if (who, case) not in shown:
                 shown[who, case] = post(cookies[who], f"/api/cases/{case}/show", None)[1]["presentation"]
             body = {
-                "key": f"load-{n:08}", "case": case, "presentation": shown[who, case],
+                "key": f"load-{n:08}",
+                "case": case,
+                "presentation": shown[who, case],
                 "vote": ("good", "acceptable", "poor")[n % 3],
-            }  # fmt: skip
+            }
             repeats = 2 if n % 10 == 0 else 1  # every tenth is sent twice, as after a lost answer
             for _ in range(repeats):
                 status, _, took = post(cookies[who], "/api/votes", body)
@@ -272,8 +287,12 @@ def main() -> None:
         return
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for what in arguments.what:
-        {"statistics": measure_statistics, "import": measure_import, "board": measure_board,
-         "load": lambda: measure_load(arguments.seconds)}[what]()  # fmt: skip
+        {
+            "statistics": measure_statistics,
+            "import": measure_import,
+            "board": measure_board,
+            "load": lambda: measure_load(arguments.seconds),
+        }[what]()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """``python -m qc_node``."""
 
-from qc_node.cli import main
+from qc_node.cli.main import main
 
 main()

@@ -18,35 +18,29 @@ from pathlib import Path
 from typing import Any
 
 from qc_node import __version__
+from qc_node.completion.closing import Completion, CompletionPolicy
+from qc_node.completion.pacs_query import series_count
 from qc_node.config import PeerSettings, Settings, rules_digest
-from qc_node.delivery.outbox import Destination, Outbox
-from qc_node.delivery.scu import Peer
-from qc_node.delivery.writing import Writer, WritingSettings
+from qc_node.dicom.association import Peer
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
-from qc_node.feedback.app import create_app
-from qc_node.feedback.server import serve as serve_web
-from qc_node.feedback.settings import (
-    CounterDeps,
-    PromptPolicy,
-    WebSettings,
-    check_bind,
-    load_or_make_secret,
-)
-from qc_node.feedback.vote_reports import poster
+from qc_node.engine.closed_studies import check_study
+from qc_node.engine.orders import Rule
+from qc_node.engine.pool import Pool
+from qc_node.engine.worker import WorkerSettings
 from qc_node.ledger import Ledger
-from qc_node.loops import Loop
 from qc_node.operations import health, logs
 from qc_node.operations.metrics import Metrics
 from qc_node.operations.retention import remove_old
-from qc_node.reception.completion import Completion, CompletionSettings
-from qc_node.reception.pacs_query import series_count
-from qc_node.reception.recovery import recover
-from qc_node.reception.scp import Reception, ReceptionEvent, ReceptionSettings
+from qc_node.outbox.sending import Destination, Outbox
+from qc_node.outbox.writer import Writer, WritingSettings
+from qc_node.periodic import Periodic
+from qc_node.receiver.receiver import ReceivedEvent, Receiver, ReceiverSettings
+from qc_node.receiver.recovery import recover
 from qc_node.spool import Spool
-from qc_node.stage.corridor import Corridor
-from qc_node.stage.expectations import Rule
-from qc_node.stage.studies import check_study
-from qc_node.stage.worker import WorkerSettings
+from qc_node.web.app import create_app
+from qc_node.web.server import serve as serve_web
+from qc_node.web.settings import PromptPolicy, WebDeps, WebOptions, check_bind, load_or_make_secret
+from qc_node.web.votes.to_pacs import poster
 
 log = logging.getLogger("qc_node")
 
@@ -80,7 +74,7 @@ class Node:
         self.metrics = Metrics(accepted, destinations)
         self._rules = rules_of(settings)
         self._stop = threading.Event()
-        self.corridor = Corridor(worker_settings(settings), self.ledger, self._on_worker)
+        self.pool = Pool(worker_settings(settings), self.ledger, self._on_worker)
         writing = WritingSettings(
             software_version=__version__,
             rules_digest=rules_digest(settings),
@@ -102,10 +96,10 @@ class Node:
             ],
             on_delivery=self._on_delivery,
         )
-        self._writing = Loop("writing", writer.step, after=self.ledger.close)
-        self._closing = Loop("completion", self._close_due, 0.5, after=self.ledger.close)
-        self._retention = Loop("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
-        self.reception = Reception(reception_settings(settings), root, self._on_received, log)
+        self._writing = Periodic("writing", writer.step, after=self.ledger.close)
+        self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
+        self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
+        self.receiver = Receiver(receiver_settings(settings), root, self._on_received, log)
         self._health = self._checks()
         self.app: Any = None
         self._web: Any = None
@@ -127,26 +121,28 @@ class Node:
             self._metrics_listener = self.metrics.serve(
                 self.settings.metrics.host, self.settings.metrics.port, self._health, self._observe
             )
-            self._web = self._open_counter()
-            self.corridor.start()
+            self._web = self._open_web()
+            self.pool.start()
             for loop in (self._writing, self._closing, self._retention):
                 loop.start()
             self._outbox.start()
-            self.reception.start()
+            self.receiver.start()
         except BaseException:
             self.stop()
             raise
         log.info(
             "%s takes images on %s port %d",
-            self.settings.node.ae_title, self.settings.node.host, self.reception.port,
-        )  # fmt: skip
+            self.settings.node.ae_title,
+            self.settings.node.host,
+            self.receiver.port,
+        )
 
     def stop(self, grace_s: float = 20.0) -> None:
         """Take nothing more, finish what is in hand, keep the rest for the next start."""
         self._stop.set()
         deadline = time.monotonic() + grace_s
-        self.reception.stop(grace_s)
-        self.corridor.stop(max(1.0, deadline - time.monotonic()))
+        self.receiver.stop(grace_s)
+        self.pool.stop(max(1.0, deadline - time.monotonic()))
         for loop in (self._closing, self._writing, self._retention):
             loop.stop(max(1.0, deadline - time.monotonic()))
         self._outbox.stop()
@@ -180,7 +176,7 @@ class Node:
         self.metrics.observe_ledger(self.ledger, self.spool, time.time())
 
     # -- what the parts tell -------------------------------------------------------------------------
-    def _on_received(self, event: ReceptionEvent) -> None:
+    def _on_received(self, event: ReceivedEvent) -> None:
         self.metrics.instance_received(event.calling_ae, event.status, event.seconds)
         if event.status == 0x0000:
             self._closing.wake()
@@ -188,7 +184,7 @@ class Node:
     def _on_closed(self, kind: str, uid: str) -> None:
         """A series or a study is complete."""
         if kind == "series":
-            self.corridor.wake()
+            self.pool.wake()
             return
         check_study(self.ledger, self._rules, uid)
         if self.app is not None:
@@ -223,7 +219,7 @@ class Node:
             self.app.state.board.publish(series_uid)
 
     # -- parts ---------------------------------------------------------------------------------------
-    def _open_counter(self) -> Any:
+    def _open_web(self) -> Any:
         settings = self.settings.web
         web = web_settings(self.settings)
         check_bind(web, self.ledger.readers.count_enabled(), secret_configured=settings.secret is not None)
@@ -236,7 +232,7 @@ class Node:
             sr_class=self.settings.pacs.sr_class,
             clock=time.time,
         )
-        deps = CounterDeps(
+        deps = WebDeps(
             ledger=self.ledger,
             spool=self.spool,
             web=web,
@@ -251,20 +247,20 @@ class Node:
     def _checks(self) -> health.Health:
         stuck_s = 600.0
         return health.Health(
-            vital=[health.reception_probe(self.reception.alive), health.ledger_probe(self.ledger)],
+            vital=[health.receiver_probe(self.receiver.alive), health.ledger_probe(self.ledger)],
             working=[
                 health.disk_probe(self.spool, self.settings.disk.low_watermark_gb * GB),
-                health.worker_probe(self.corridor.alive, self.ledger, time.time, stuck_s),
+                health.worker_probe(self.pool.alive, self.ledger, time.time, stuck_s),
                 health.outbox_probe(self.ledger, time.time, stuck_s),
             ],
         )
 
 
 # -- settings of the parts -------------------------------------------------------------------------------
-def reception_settings(settings: Settings) -> ReceptionSettings:
+def receiver_settings(settings: Settings) -> ReceiverSettings:
     """What the door needs to know."""
     node = settings.node
-    return ReceptionSettings(
+    return ReceiverSettings(
         ae_title=node.ae_title,
         host=node.host,
         port=node.port,
@@ -276,10 +272,10 @@ def reception_settings(settings: Settings) -> ReceptionSettings:
     )
 
 
-def completion_settings(settings: Settings) -> CompletionSettings:
+def completion_settings(settings: Settings) -> CompletionPolicy:
     """When series and studies count as complete."""
     c = settings.completion
-    return CompletionSettings(
+    return CompletionPolicy(
         quiet_s=c.quiet_s,
         hard_cap_s=c.hard_cap_s,
         study_quiet_s=c.study_quiet_s,
@@ -302,10 +298,10 @@ def worker_settings(settings: Settings) -> WorkerSettings:
     )
 
 
-def web_settings(settings: Settings) -> WebSettings:
+def web_settings(settings: Settings) -> WebOptions:
     """How the counter is served; without a configured secret one is made and kept in the data folder."""
     web = settings.web
-    return WebSettings(
+    return WebOptions(
         secret=web.secret or load_or_make_secret(settings.node.data_dir / "web-secret"),
         host=web.host,
         port=web.port,

@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import pytest
 
-from qc_node.cli import main_group
+from qc_node.cli.main import main_group
 from qc_node.config import LISTS, sections
 from qc_node.operations import metrics
-from qc_node.operations.health import Code
+from qc_node.operations.health import HealthCode
 from qc_node.report.codes import private_codes
 from tests.operations.test_deploy import existing_metrics
 
@@ -107,8 +107,8 @@ def test_every_label_value_is_in_the_docs(values: str) -> None:
         assert f"`{value}`" in OPERATIONS, value
 
 
-@pytest.mark.parametrize("code", [c for c in Code if c is not Code.OK])
-def test_every_health_code_is_in_the_docs(code: Code) -> None:
+@pytest.mark.parametrize("code", [c for c in HealthCode if c is not HealthCode.OK])
+def test_every_health_code_is_in_the_docs(code: HealthCode) -> None:
     assert f"`{code.value}`" in OPERATIONS
 
 

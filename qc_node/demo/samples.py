@@ -17,9 +17,9 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from qc_node.brain_mri.preprocess import load_average_head
+from qc_node.classifiers.brain_mri.preprocess import load_average_head
 from qc_node.demo.series import Sample
-from qc_node.learning.brain_mri_artefacts import Trajectory, add_noise, move, smooth_field
+from qc_node.training.brain_mri.simulation.artefacts import Trajectory, add_noise, move, smooth_field
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -36,7 +36,7 @@ FOLD_MM = 22.0
 """Distance of two independent folds."""
 
 
-class Head:
+class SampleHead:
     """One invented head on a grid of its own.
 
     Parameters
@@ -66,9 +66,11 @@ class Head:
 
     @staticmethod
     def _fold(
-        shape: tuple[int, ...], spacing: tuple[float, float, float], own: npt.NDArray[np.float64],
+        shape: tuple[int, ...],
+        spacing: tuple[float, float, float],
+        own: npt.NDArray[np.float64],
         rng: np.random.Generator,
-    ) -> FloatArray:  # fmt: skip
+    ) -> FloatArray:
         """Where each voxel lies in the average head, in its voxels ``(3, K, J, I)``."""
         where = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij"))
         nodes = max(4, int(max(n * s for n, s in zip(shape, spacing, strict=True)) / FOLD_MM))
@@ -124,13 +126,13 @@ class Head:
 def samples(models_dir: Path, seed: int = 1) -> Iterator[Sample]:
     """A good brain T1w, one spoilt by motion, and a head CT."""
     rng = np.random.default_rng(seed)
-    good = Head(models_dir, MR_SPACING_MM, rng)
+    good = SampleHead(models_dir, MR_SPACING_MM, rng)
     yield _t1w("brain MRI, patient kept still", "1", good, good.t1w(), rng)
-    bad = Head(models_dir, MR_SPACING_MM, rng)
+    bad = SampleHead(models_dir, MR_SPACING_MM, rng)
     still = bad.t1w()
     moved = move(still, bad.spacing_mm, PHASE_AXIS, nodding(still.shape[PHASE_AXIS]))
     yield _t1w("brain MRI, patient restless and a coil element broken", "2", bad, moved, rng, BAD_NOISE)
-    head = Head(models_dir, CT_SPACING_MM, rng)
+    head = SampleHead(models_dir, CT_SPACING_MM, rng)
     noisy = head.hounsfield() + rng.normal(0, 5, head.texture.shape)
     yield Sample(
         title="head CT",
@@ -158,7 +160,12 @@ def nodding(lines: int, nods: int = 15, degrees: float = 8.0, slip_mm: float = 6
 
 
 def _t1w(
-    title: str, number: str, head: Head, values: FloatArray, rng: np.random.Generator, noise: float = GOOD_NOISE
+    title: str,
+    number: str,
+    head: SampleHead,
+    values: FloatArray,
+    rng: np.random.Generator,
+    noise: float = GOOD_NOISE,
 ) -> Sample:
     """Sagittal slices as an MPRAGE is acquired, 12 bit."""
     noisy = add_noise(values, noise, rng)

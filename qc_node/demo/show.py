@@ -15,18 +15,17 @@ from pathlib import Path
 
 import click
 
-from qc_node import words
 from qc_node.config import Settings, load
-from qc_node.delivery.scu import Peer
-from qc_node.delivery.scu import send as send_files
 from qc_node.demo.pacs import DemoPacs
 from qc_node.demo.samples import samples
 from qc_node.demo.series import Sample, datasets
-from qc_node.domain import QcNodeError
-from qc_node.feedback import readers
+from qc_node.dicom.association import Peer
+from qc_node.dicom.association import send as send_files
+from qc_node.domain import QcNodeError, headline
 from qc_node.node import Node
 from qc_node.operations import logs
 from qc_node.report.tree import as_text
+from qc_node.web.access import readers
 
 REPORT_S = 120.0
 """How long to wait for one report before giving up."""
@@ -100,7 +99,7 @@ def _walk(pacs: DemoPacs, node: Node, folder: Path, seed: int) -> None:
     settings = node.settings
     for number, sample in enumerate(samples(settings.classify.models_dir, seed), start=1):
         paths, series_uid = _write(sample, folder / f"series-{number}")
-        peer = Peer("node", settings.node.ae_title, "127.0.0.1", node.reception.port, sample.station)
+        peer = Peer("node", settings.node.ae_title, "127.0.0.1", node.receiver.port, sample.station)
         with _step(f"Sending series {number}: {sample.title} ({len(paths)} images)"):
             send_files(paths, peer)
             sent = time.monotonic()
@@ -116,7 +115,7 @@ def _walk(pacs: DemoPacs, node: Node, folder: Path, seed: int) -> None:
         stored = node.ledger.verdicts.get(series_uid)
         assert stored is not None
         seconds = time.monotonic() - sent
-        click.secho(f"  {words.headline(stored['verdict'])}", bold=True)
+        click.secho(f"  {headline.headline(stored['verdict'])}", bold=True)
         click.echo(f"  report in the PACS {seconds:.1f} s after the last image")
         for warning in stored["warnings"]:
             click.echo(f"  warning: {warning}")
@@ -136,7 +135,7 @@ def _where_to_look(node: Node) -> None:
         ("board for technologists", f"{base}/live"),
         ("analyst page", f"{base}/review"),
         ("metrics", f"http://127.0.0.1:{settings.metrics.port}/metrics"),
-        ("send your own images to", f"{settings.node.ae_title} at 127.0.0.1 port {node.reception.port}"),
+        ("send your own images to", f"{settings.node.ae_title} at 127.0.0.1 port {node.receiver.port}"),
     ):
         click.echo(f"  {what:<38} {address}")
 

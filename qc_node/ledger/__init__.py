@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qc_node.ledger.counter import Board, Gradings, Labels, Prompts
+from qc_node.ledger.annotations import Alarms, Gradings, Labels, Prompts
 from qc_node.ledger.database import Database
 from qc_node.ledger.deliveries import Deliveries
 from qc_node.ledger.instances import Instances, Received
@@ -45,7 +45,7 @@ class Ledger:
         self.readers = Readers(self.db)
         self.cases = Cases(self.db)
         self.votes = Votes(self.db)
-        self.board = Board(self.db)
+        self.alarms = Alarms(self.db)
         self.labels = Labels(self.db)
         self.prompts = Prompts(self.db)
         self.gradings = Gradings(self.db)

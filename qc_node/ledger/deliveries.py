@@ -32,9 +32,13 @@ class Deliveries:
         self._db = db
 
     def post(
-        self, objects: Sequence[WrittenObject], destinations: Sequence[str], at: float, *,
+        self,
+        objects: Sequence[WrittenObject],
+        destinations: Sequence[str],
+        at: float,
+        *,
         reported: tuple[str, int] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Write report and outbox rows in one transaction; what is already there stays as it is.
 
         ``reported`` is the ``(series_uid, run)`` whose state becomes ``reported`` with it.
@@ -44,9 +48,18 @@ class Deliveries:
                 conn.execute(
                     "INSERT OR IGNORE INTO reports (sop_instance_uid, sop_class_uid, series_uid, study_uid, run,"
                     " kind, path, predecessor, created_at) VALUES (?,?,?,?,?,?,?,?,?)",
-                    (o.sop_instance_uid, o.sop_class_uid, o.series_uid, o.study_uid, o.run, o.kind, o.path,
-                     o.predecessor, at),
-                )  # fmt: skip
+                    (
+                        o.sop_instance_uid,
+                        o.sop_class_uid,
+                        o.series_uid,
+                        o.study_uid,
+                        o.run,
+                        o.kind,
+                        o.path,
+                        o.predecessor,
+                        at,
+                    ),
+                )
                 for destination in destinations:
                     conn.execute(
                         "INSERT OR IGNORE INTO deliveries (sop_instance_uid, destination, next_attempt_at,"

@@ -63,9 +63,19 @@ class Instances:
                     "INSERT OR IGNORE INTO instances (sop_instance_uid, sop_class_uid, series_uid, study_uid,"
                     " transfer_syntax_uid, calling_ae, path, bytes, received_at, opens_series)"
                     " VALUES (?,?,?,?,?,?,?,?,?,?)",
-                    (r.sop_instance_uid, r.sop_class_uid, r.series_uid, r.study_uid, r.transfer_syntax_uid,
-                     r.calling_ae, r.path, r.bytes, r.received_at, r.opens_series),
-                )  # fmt: skip
+                    (
+                        r.sop_instance_uid,
+                        r.sop_class_uid,
+                        r.series_uid,
+                        r.study_uid,
+                        r.transfer_syntax_uid,
+                        r.calling_ae,
+                        r.path,
+                        r.bytes,
+                        r.received_at,
+                        r.opens_series,
+                    ),
+                )
                 fresh.append(cursor.rowcount == 1)
                 if not fresh[-1]:
                     continue
@@ -84,9 +94,17 @@ class Instances:
                         " expected = coalesce(excluded.expected, series.expected),"
                         " expected_rule = coalesce(excluded.expected_rule, series.expected_rule),"
                         f" due_at = 0, {LATE_RUN}",
-                        (r.series_uid, r.study_uid, r.modality, r.calling_ae, r.received_at, r.received_at,
-                         r.expected, r.expected_rule),
-                    )  # fmt: skip
+                        (
+                            r.series_uid,
+                            r.study_uid,
+                            r.modality,
+                            r.calling_ae,
+                            r.received_at,
+                            r.received_at,
+                            r.expected,
+                            r.expected_rule,
+                        ),
+                    )
         return fresh
 
     def of_series(self, series_uid: str) -> list[dict[str, Any]]:

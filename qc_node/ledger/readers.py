@@ -17,9 +17,19 @@ class Readers:
         self._db = db
 
     def add(
-        self, reader_id: str, *, login: str, name: str, site: str, role: str, pseudonym: str, at: float,
-        dicom_name: str | None = None, pin_hash: str | None = None, token_hash: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        reader_id: str,
+        *,
+        login: str,
+        name: str,
+        site: str,
+        role: str,
+        pseudonym: str,
+        at: float,
+        dicom_name: str | None = None,
+        pin_hash: str | None = None,
+        token_hash: str | None = None,
+    ) -> None:
         """Write one reader.
 
         Raises
@@ -100,10 +110,17 @@ class Cases:
         self._db = db
 
     def open(
-        self, handle: str, subject: str, at: float, *, study_uid: str | None = None,
-        series_uid: str | None = None, accession_number: str | None = None, modality: str | None = None,
+        self,
+        handle: str,
+        subject: str,
+        at: float,
+        *,
+        study_uid: str | None = None,
+        series_uid: str | None = None,
+        accession_number: str | None = None,
+        modality: str | None = None,
         description: str | None = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """The handle of `subject`: an older one where there is one, else `handle`.
 
         What the caller knows fills what was empty; nothing is overwritten.
@@ -125,9 +142,17 @@ class Cases:
         return self._db.row("SELECT * FROM cases WHERE handle = ?", (handle,))
 
     def present(
-        self, presentation: str, handle: str, reader_id: str, site: str, modality: str | None, at: float,
-        how: str, prompt: str | None = None, context_id: str | None = None,
-    ) -> bool:  # fmt: skip
+        self,
+        presentation: str,
+        handle: str,
+        reader_id: str,
+        site: str,
+        modality: str | None,
+        at: float,
+        how: str,
+        prompt: str | None = None,
+        context_id: str | None = None,
+    ) -> bool:
         """Note that a case was put before a reader; False when this presentation is known."""
         with self._db.transaction() as conn:
             cursor = conn.execute(

@@ -143,9 +143,15 @@ class SeriesTable:
             return conn.execute("UPDATE series SET state = 'queued' WHERE state = 'judging'").rowcount
 
     def finish(
-        self, series_uid: str, run: int, state: str, at: float, *, stage: str | None = None,
+        self,
+        series_uid: str,
+        run: int,
+        state: str,
+        at: float,
+        *,
+        stage: str | None = None,
         sentence: str | None = None,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """End the judging of one run as ``judged``, ``skipped`` or ``failed``.
 
         False when a late instance re-opened the series meanwhile: then this run is history.

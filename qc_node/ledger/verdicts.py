@@ -47,10 +47,21 @@ class Verdicts:
                 " timings = excluded.timings, source_path = excluded.source_path,"
                 " judged_at = excluded.judged_at, report_after = excluded.report_after,"
                 " training_path = excluded.training_path, thumbnails = excluded.thumbnails",
-                (series_uid, run, verdict.stage.value, json.dumps(verdict_to_json(verdict)),
-                 json.dumps(claims), json.dumps(list(warnings)), json.dumps(dict(timings)), source_path, at,
-                 report_after, training_path, json.dumps(list(thumbnails))),
-            )  # fmt: skip
+                (
+                    series_uid,
+                    run,
+                    verdict.stage.value,
+                    json.dumps(verdict_to_json(verdict)),
+                    json.dumps(claims),
+                    json.dumps(list(warnings)),
+                    json.dumps(dict(timings)),
+                    source_path,
+                    at,
+                    report_after,
+                    training_path,
+                    json.dumps(list(thumbnails)),
+                ),
+            )
             self._note_model(verdict.stage, verdict.model, at)
 
     def _note_model(self, stage: Stage, model: ModelIdentity, at: float) -> None:

@@ -59,10 +59,26 @@ class Votes:
                     " vote, reasons, voted_at, received_at, ms_to_vote, source, verdict_visible, presentation,"
                     " replaces, sop_instance_uid) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
                     " ON CONFLICT (reader_id, key) DO NOTHING",
-                    (v.key, v.reader_id, v.study_uid, v.series_uid, v.accession_number, v.site, v.modality,
-                     v.vote, json.dumps(list(v.reasons)), v.voted_at, v.received_at, v.ms_to_vote, v.source,
-                     v.verdict_visible, v.presentation, v.replaces, v.sop_instance_uid),
-                )  # fmt: skip
+                    (
+                        v.key,
+                        v.reader_id,
+                        v.study_uid,
+                        v.series_uid,
+                        v.accession_number,
+                        v.site,
+                        v.modality,
+                        v.vote,
+                        json.dumps(list(v.reasons)),
+                        v.voted_at,
+                        v.received_at,
+                        v.ms_to_vote,
+                        v.source,
+                        v.verdict_visible,
+                        v.presentation,
+                        v.replaces,
+                        v.sop_instance_uid,
+                    ),
+                )
                 new = cursor.rowcount == 1
                 sql = "SELECT * FROM votes WHERE reader_id = ? AND key = ?"
                 out.append((decoded(dict(conn.execute(sql, (v.reader_id, v.key)).fetchone())), new))
@@ -126,9 +142,15 @@ class Votes:
 
     # -- marks without author ------------------------------------------------------------------------
     def mark(
-        self, sop_instance_uid: str, study_uid: str, series_uid: str | None, vote: str,
-        reasons: Sequence[str], why_no_vote: str, at: float,
-    ) -> None:  # fmt: skip
+        self,
+        sop_instance_uid: str,
+        study_uid: str,
+        series_uid: str | None,
+        vote: str,
+        reasons: Sequence[str],
+        why_no_vote: str,
+        at: float,
+    ) -> None:
         """Keep what a key object says whose author is no known reader; shown, never exported."""
         with self._db.transaction() as conn:
             conn.execute(

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from qc_node import weights
 from qc_node.config import PeerSettings, Settings
 from qc_node.domain import QcNodeError
+from qc_node.engine.registry import FOLDERS
 from qc_node.ledger.database import schema_of
 from qc_node.ledger.migrations import MIGRATIONS
+from qc_node.networks import weights
 from qc_node.operations.listener import port_sentence
-from qc_node.stage.registry import FOLDERS
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 """SQLite's write-ahead log needs shared memory, which these do not give (sqlite.org/wal.html)."""
@@ -29,14 +29,14 @@ Echo = Callable[[PeerSettings], object]
 """Sends a C-ECHO to a peer; raises :class:`QcNodeError` with the reason when there is no success."""
 
 
-class Check(NamedTuple):
+class Diagnosis(NamedTuple):
     """What was looked at: fine or not, and the sentence."""
 
     ok: bool
     sentence: str
 
 
-def run(settings: Settings, echo: Echo) -> list[Check]:
+def run(settings: Settings, echo: Echo) -> list[Diagnosis]:
     """Look at everything and say what was found.
 
     Parameters
@@ -56,39 +56,39 @@ def run(settings: Settings, echo: Echo) -> list[Check]:
     ]
 
 
-def _configuration(settings: Settings) -> Iterator[Check]:
+def _configuration(settings: Settings) -> Iterator[Diagnosis]:
     peers, rules = _count(len(settings.peer), "peer"), _count(len(settings.rule), "rule")
-    yield Check(True, f"The configuration is understood ({peers}, {rules}).")
+    yield Diagnosis(True, f"The configuration is understood ({peers}, {rules}).")
     if not settings.pacs.destination:
-        yield Check(True, "No [pacs] destination is set: reports stay in the data folder.")
+        yield Diagnosis(True, "No [pacs] destination is set: reports stay in the data folder.")
     if not settings.peers("accept") and not settings.node.accept_unknown_callers:
-        yield Check(
+        yield Diagnosis(
             False,
             "Nobody may send images: no [[peer]] has the role accept, and [node] accept_unknown_callers is false.",
         )
     if settings.web.host not in LOOPBACK and settings.web.secret is None:
-        yield Check(False, f"[web] host {settings.web.host} is open to the network, which needs [web] secret.")
+        yield Diagnosis(False, f"[web] host {settings.web.host} is open to the network, which needs [web] secret.")
     for peer in settings.peer:
         if peer.tls:
-            yield Check(False, f"[[peer]] {peer.name} asks for tls, which this version does not speak.")
+            yield Diagnosis(False, f"[[peer]] {peer.name} asks for tls, which this version does not speak.")
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _data_folder(settings: Settings, running: bool) -> Iterator[Check]:
+def _data_folder(settings: Settings, running: bool) -> Iterator[Diagnosis]:
     folder = settings.node.data_dir.resolve()
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     if not existing.is_dir():
-        yield Check(False, f"[node] data_dir {folder} cannot be made: {existing} is not a folder.")
+        yield Diagnosis(False, f"[node] data_dir {folder} cannot be made: {existing} is not a folder.")
         return
     if not os.access(existing, os.W_OK | os.X_OK):
-        yield Check(False, f"[node] data_dir {folder} cannot be written by this user.")
+        yield Diagnosis(False, f"[node] data_dir {folder} cannot be written by this user.")
         return
     kind = _file_system(existing)
     if kind in NETWORK_FILE_SYSTEMS:
-        yield Check(
+        yield Diagnosis(
             False, f"[node] data_dir {folder} is on a network file system ({kind}); the ledger needs a local disk."
         )
     free, low = shutil.disk_usage(existing).free / 1e9, settings.disk.low_watermark_gb
@@ -100,47 +100,47 @@ def _data_folder(settings: Settings, running: bool) -> Iterator[Check]:
         else "to be made at the first start"
     )
     if free < low:
-        yield Check(
+        yield Diagnosis(
             False, f"The data folder {folder} has {free:.1f} GB free; below {low:g} GB images are refused."
         )
     else:
-        yield Check(True, f"The data folder {folder} is {state}, with {free:.0f} GB free.")
+        yield Diagnosis(True, f"The data folder {folder} is {state}, with {free:.0f} GB free.")
     ledger = folder / "ledger.sqlite"
     if ledger.exists():
         yield _ledger(ledger)
 
 
-def _ledger(path: Path) -> Check:
+def _ledger(path: Path) -> Diagnosis:
     try:
         schema = schema_of(path)
     except QcNodeError as error:
-        return Check(False, str(error))
+        return Diagnosis(False, str(error))
     if schema > len(MIGRATIONS):
-        return Check(False, f"The ledger {path} was written by a newer qc-node (schema {schema}).")
+        return Diagnosis(False, f"The ledger {path} was written by a newer qc-node (schema {schema}).")
     older = "" if schema == len(MIGRATIONS) else f", will be brought to {len(MIGRATIONS)} at the next start"
-    return Check(True, f"The ledger {path} can be read (schema {schema}{older}).")
+    return Diagnosis(True, f"The ledger {path} can be read (schema {schema}{older}).")
 
 
-def _models(settings: Settings) -> Iterator[Check]:
+def _models(settings: Settings) -> Iterator[Diagnosis]:
     for stage, folder in FOLDERS.items():
         try:
             identity = weights.verify(settings.classify.models_dir / folder)
         except QcNodeError as error:
-            yield Check(False, str(error))
+            yield Diagnosis(False, str(error))
         else:
-            yield Check(
+            yield Diagnosis(
                 True, f"The model of {stage.value} is {identity.name} {identity.version}, as its card says."
             )
     if settings.classify.device.startswith("cuda"):
-        from qc_node.stage.registry import choose_device
+        from qc_node.engine.registry import choose_device
 
         try:
-            yield Check(True, f"[classify] device {choose_device(settings.classify.device)} is there.")
+            yield Diagnosis(True, f"[classify] device {choose_device(settings.classify.device)} is there.")
         except QcNodeError as error:
-            yield Check(False, str(error))
+            yield Diagnosis(False, str(error))
 
 
-def _ports(settings: Settings, running: bool) -> Iterator[Check]:
+def _ports(settings: Settings, running: bool) -> Iterator[Diagnosis]:
     for section, host, port in (
         ("node", settings.node.host, settings.node.port),
         ("web", settings.web.host, settings.web.port),
@@ -148,13 +148,13 @@ def _ports(settings: Settings, running: bool) -> Iterator[Check]:
     ):
         fault = _listen_fault(section, host, port)
         if fault is None:
-            yield Check(True, f"[{section}] port {port} on {host} is free.")
+            yield Diagnosis(True, f"[{section}] port {port} on {host} is free.")
         elif running and "in use" in fault:
-            yield Check(
+            yield Diagnosis(
                 True, f"[{section}] port {port} on {host} is in use, and a node is running on this data folder."
             )
         else:
-            yield Check(False, fault)
+            yield Diagnosis(False, fault)
 
 
 def _listen_fault(section: str, host: str, port: int) -> str | None:
@@ -169,7 +169,7 @@ def _listen_fault(section: str, host: str, port: int) -> str | None:
     return None
 
 
-def _peers(settings: Settings, echo: Echo) -> Iterator[Check]:
+def _peers(settings: Settings, echo: Echo) -> Iterator[Diagnosis]:
     for peer in settings.peer:
         if peer.host is None or peer.port is None:
             continue
@@ -177,9 +177,9 @@ def _peers(settings: Settings, echo: Echo) -> Iterator[Check]:
         try:
             echo(peer)
         except QcNodeError as error:
-            yield Check(False, f"[[peer]] {peer.name} does not answer C-ECHO: {error}")
+            yield Diagnosis(False, f"[[peer]] {peer.name} does not answer C-ECHO: {error}")
         else:
-            yield Check(True, f"{where} answers C-ECHO.")
+            yield Diagnosis(True, f"{where} answers C-ECHO.")
 
 
 def _is_running(data_dir: Path) -> bool:

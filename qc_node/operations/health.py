@@ -17,7 +17,7 @@ from qc_node.ledger import Ledger
 from qc_node.spool import Spool
 
 
-class Code(StrEnum):
+class HealthCode(StrEnum):
     """What a check found."""
 
     OK = "ok"
@@ -41,24 +41,24 @@ class Code(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class HealthCheck:
     """One check: a short name, what was found, and a sentence for people (empty when all is well)."""
 
     name: str
-    code: Code = Code.OK
+    code: HealthCode = HealthCode.OK
     sentence: str = ""
 
     @property
     def passed(self) -> bool:
         """Whether nothing is wrong."""
-        return self.code is Code.OK
+        return self.code is HealthCode.OK
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class HealthReport:
     """All checks of one question."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[HealthCheck, ...]
 
     @property
     def ok(self) -> bool:
@@ -76,7 +76,7 @@ class Report:
         return json.dumps({"status": "ok" if self.ok else "failing", "checks": checks})
 
 
-Probe = Callable[[], Check]
+Probe = Callable[[], HealthCheck]
 
 
 class Health:
@@ -94,38 +94,38 @@ class Health:
         self._vital = tuple(vital)
         self._working = tuple(working)
 
-    def alive(self) -> Report:
+    def alive(self) -> HealthReport:
         """What ``/healthz`` says."""
-        return Report(tuple(_ask(probe) for probe in self._vital))
+        return HealthReport(tuple(_ask(probe) for probe in self._vital))
 
-    def ready(self) -> Report:
+    def ready(self) -> HealthReport:
         """What ``/readyz`` says."""
-        return Report(tuple(_ask(probe) for probe in (*self._vital, *self._working)))
+        return HealthReport(tuple(_ask(probe) for probe in (*self._vital, *self._working)))
 
 
-def _ask(probe: Probe) -> Check:
+def _ask(probe: Probe) -> HealthCheck:
     try:
         return probe()
     except Exception as error:
         name = getattr(probe, "check_name", "check")
-        return Check(name, Code.CHECK_FAILED, f"The check could not be made ({type(error).__name__}).")
+        return HealthCheck(name, HealthCode.CHECK_FAILED, f"The check could not be made ({type(error).__name__}).")
 
 
-def _named(name: str, ask: Callable[[], tuple[Code, str] | None]) -> Probe:
-    def probe() -> Check:
+def _named(name: str, ask: Callable[[], tuple[HealthCode, str] | None]) -> Probe:
+    def probe() -> HealthCheck:
         fault = ask()
-        return Check(name) if fault is None else Check(name, *fault)
+        return HealthCheck(name) if fault is None else HealthCheck(name, *fault)
 
     probe.check_name = name  # type: ignore[attr-defined]
     return probe
 
 
 # -- the checks ------------------------------------------------------------------------------------------
-def reception_probe(listening: Callable[[], bool]) -> Probe:
+def receiver_probe(listening: Callable[[], bool]) -> Probe:
     """``reception``: the DICOM port is listened on."""
 
-    def ask() -> tuple[Code, str] | None:
-        return None if listening() else (Code.RECEPTION_DOWN, "Nobody listens on the DICOM port.")
+    def ask() -> tuple[HealthCode, str] | None:
+        return None if listening() else (HealthCode.RECEPTION_DOWN, "Nobody listens on the DICOM port.")
 
     return _named("reception", ask)
 
@@ -133,11 +133,11 @@ def reception_probe(listening: Callable[[], bool]) -> Probe:
 def ledger_probe(ledger: Ledger) -> Probe:
     """``ledger``: a write can begin."""
 
-    def ask() -> tuple[Code, str] | None:
+    def ask() -> tuple[HealthCode, str] | None:
         try:
             ledger.prove_writable()
         except QcNodeError as error:
-            return Code.LEDGER_NOT_WRITABLE, str(error)
+            return HealthCode.LEDGER_NOT_WRITABLE, str(error)
         return None
 
     return _named("ledger", ask)
@@ -146,7 +146,7 @@ def ledger_probe(ledger: Ledger) -> Probe:
 def disk_probe(spool: Spool, low_watermark_bytes: float) -> Probe:
     """``disk``: a file can be made, and more is free than the watermark."""
 
-    def ask() -> tuple[Code, str] | None:
+    def ask() -> tuple[HealthCode, str] | None:
         try:
             temp = spool.temp()
             try:
@@ -154,11 +154,11 @@ def disk_probe(spool: Spool, low_watermark_bytes: float) -> Probe:
             finally:
                 temp.discard()
         except OSError as error:
-            return Code.SPOOL_NOT_WRITABLE, f"The data folder cannot be written: {error.strerror or error}."
+            return HealthCode.SPOOL_NOT_WRITABLE, f"The data folder cannot be written: {error.strerror or error}."
         free = spool.free_bytes()
         if free < low_watermark_bytes:
             return (
-                Code.DISK_LOW,
+                HealthCode.DISK_LOW,
                 f"Only {free / 1e9:.1f} GB are free; below {low_watermark_bytes / 1e9:g} GB images are refused.",
             )
         return None
@@ -169,15 +169,15 @@ def disk_probe(spool: Spool, low_watermark_bytes: float) -> Probe:
 def worker_probe(alive: Callable[[], bool], ledger: Ledger, clock: Callable[[], float], stuck_s: float) -> Probe:
     """``worker``: the classifier is there, and no series has waited or been judged for `stuck_s`."""
 
-    def ask() -> tuple[Code, str] | None:
+    def ask() -> tuple[HealthCode, str] | None:
         if not alive():
             return (
-                Code.WORKER_DOWN,
+                HealthCode.WORKER_DOWN,
                 "The classifier process is not running, or has not verified and loaded its models.",
             )
         judging = ledger.series.waiting_since().get("judging")
         if judging is not None and clock() - judging > stuck_s:
-            return Code.WORKER_STUCK, f"One series has been judged for more than {stuck_s:g} s."
+            return HealthCode.WORKER_STUCK, f"One series has been judged for more than {stuck_s:g} s."
         return None
 
     return _named("worker", ask)
@@ -186,13 +186,13 @@ def worker_probe(alive: Callable[[], bool], ledger: Ledger, clock: Callable[[], 
 def outbox_probe(ledger: Ledger, clock: Callable[[], float], stuck_s: float) -> Probe:
     """``outbox``: no report has waited for its destination longer than `stuck_s`."""
 
-    def ask() -> tuple[Code, str] | None:
+    def ask() -> tuple[HealthCode, str] | None:
         oldest = ledger.deliveries.oldest_pending()
         if oldest is None or clock() - oldest <= stuck_s:
             return None
         waiting = ledger.deliveries.counts().get("pending", 0)
         return (
-            Code.OUTBOX_STUCK,
+            HealthCode.OUTBOX_STUCK,
             f"{waiting} reports wait for their destination, the oldest for {(clock() - oldest) / 60:.0f} min.",
         )
 

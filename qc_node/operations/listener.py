@@ -19,7 +19,7 @@ SLOWEST_CLIENT_S = 10.0
 """A client that has not sent its request by then is cut off, or its thread would stay for ever."""
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """Status, content type and body of one HTTP answer."""
 
     status: int
@@ -59,9 +59,13 @@ class Listener:
     """
 
     def __init__(
-        self, section: str, host: str, port: int, answer: Callable[[str, str], Answer],
+        self,
+        section: str,
+        host: str,
+        port: int,
+        answer: Callable[[str, str], HttpAnswer],
         after: Callable[[], None] = _nothing,
-    ) -> None:  # fmt: skip
+    ) -> None:
         handler = _handler(answer, after)
         try:
             self._server = (_Server6 if ":" in host else _Server)((host, port), handler)
@@ -95,7 +99,7 @@ def port_sentence(section: str, host: str, port: int, error: OSError) -> str:
     return f"[{section}] {host} port {port} cannot be listened on: {error.strerror or error}."
 
 
-def _handler(answer: Callable[[str, str], Answer], after: Callable[[], None]) -> type[BaseHTTPRequestHandler]:
+def _handler(answer: Callable[[str, str], HttpAnswer], after: Callable[[], None]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = SLOWEST_CLIENT_S
         server_version = "qc-node"

@@ -24,7 +24,7 @@ from qc_node import __version__
 from qc_node.domain import ModelIdentity, Stage, Verdict
 from qc_node.ledger import Ledger
 from qc_node.operations.health import Health
-from qc_node.operations.listener import Answer, Listener
+from qc_node.operations.listener import HttpAnswer, Listener
 from qc_node.spool import Spool
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody asks when a counter was made
@@ -201,7 +201,7 @@ class Metrics:
         self._disk.set(spool.free_bytes())
 
     # -- the listener --------------------------------------------------------------------------------
-    def render(self, accept: str = "") -> Answer:
+    def render(self, accept: str = "") -> HttpAnswer:
         """The metrics as a scrape with the header ``Accept:`` `accept` gets them."""
         if self._update is not None:
             self._update()
@@ -209,7 +209,7 @@ class Metrics:
             for check in self._health.ready().checks:
                 self._checks.labels(check.name).set(1 if check.passed else 0)
         encode, content_type = choose_encoder(accept)
-        return Answer(200, content_type, encode(self.registry))
+        return HttpAnswer(200, content_type, encode(self.registry))
 
     def serve(
         self, host: str, port: int, health: Health | None = None, update: Callable[[], None] | None = None
@@ -238,13 +238,13 @@ class Metrics:
         if self._ledger is not None:
             self._ledger.close()
 
-    def _answer(self, path: str, accept: str) -> Answer:
+    def _answer(self, path: str, accept: str) -> HttpAnswer:
         if path == "/metrics":
             return self.render(accept)
         if self._health is not None and path in ("/healthz", "/readyz"):
             report = self._health.alive() if path == "/healthz" else self._health.ready()
-            return Answer(report.http_status, "application/json", report.as_json().encode())
-        return Answer(404, "text/plain; charset=utf-8", b"Here are /metrics, /healthz and /readyz.\n")
+            return HttpAnswer(report.http_status, "application/json", report.as_json().encode())
+        return HttpAnswer(404, "text/plain; charset=utf-8", b"Here are /metrics, /healthz and /readyz.\n")
 
 
 def walk_seconds(

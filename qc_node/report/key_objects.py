@@ -64,14 +64,27 @@ def build_flag(
     node = NodeIdentity(node) if isinstance(node, str) else node
     model = verdict.model
     uid = derived_uid(
-        "flag", series.series_instance_uid, instances_digest(evidence), model.name, model.version, model.sha256,
+        "flag",
+        series.series_instance_uid,
+        instances_digest(evidence),
+        model.name,
+        model.version,
+        model.sha256,
         software_version,
-    )  # fmt: skip
+    )
     series_uid = derived_uid("flag-series", series.series_instance_uid, node.station_name, software_version)
     ds = new_document(
-        source, series, KEY_OBJECT_SELECTION, uid, series_uid, node, software_version, created,
-        modality="KO", description=SERIES_DESCRIPTION,
-    )  # fmt: skip
+        source,
+        series,
+        KEY_OBJECT_SELECTION,
+        uid,
+        series_uid,
+        node,
+        software_version,
+        created,
+        modality="KO",
+        description=SERIES_DESCRIPTION,
+    )
     del ds.CodingSchemeIdentificationSequence
     ds.ContributingEquipmentSequence = DicomSequence([model_equipment(node, verdict, created)])
     ds.CurrentRequestedProcedureEvidenceSequence = modules.evidence_sequence({series: evidence})

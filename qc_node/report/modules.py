@@ -30,16 +30,31 @@ IDENTITY = ("PatientName", "PatientID", "AccessionNumber")
 """Copied as they are, whatever their length."""
 
 REQUIRED = (
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
-    "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber",
-)  # fmt: skip
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
 """Type 2 in the Patient (PS3.3 C.7.1.1) and General Study (C.7.2.1) modules: always there, empty if need be."""
 
 OPTIONAL = (
-    "IssuerOfPatientID", "PatientBirthTime", "EthnicGroup", "PatientComments",
-    "StudyDescription", "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy",
-    "PatientAge", "PatientSize", "PatientWeight", "AdditionalPatientHistory",
-)  # fmt: skip
+    "IssuerOfPatientID",
+    "PatientBirthTime",
+    "EthnicGroup",
+    "PatientComments",
+    "StudyDescription",
+    "PhysiciansOfRecord",
+    "NameOfPhysiciansReadingStudy",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "AdditionalPatientHistory",
+)
 """Type 3 in the Patient, General Study and Patient Study modules: copied when they can be read."""
 
 _SEVERAL = ("PhysiciansOfRecord", "NameOfPhysiciansReadingStudy")

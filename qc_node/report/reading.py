@@ -31,7 +31,7 @@ from qc_node.report.items import (
 
 
 @dataclass(frozen=True)
-class Report:
+class ReadReport:
     """What a report of this node says.
 
     Attributes
@@ -60,7 +60,7 @@ class Report:
     predecessor: str | None
 
 
-def read_report(ds: Dataset) -> Report:
+def read_report(ds: Dataset) -> ReadReport:
     """What the report `ds` says.
 
     Raises
@@ -74,7 +74,7 @@ def read_report(ds: Dataset) -> Report:
         raise QcNodeError(f"The object is no report of a qc-node: {error}.") from error
 
 
-def _read(ds: Dataset) -> Report:
+def _read(ds: Dataset) -> ReadReport:
     if name_of(ds) != codes.MEASUREMENT_REPORT:
         raise ValueError("its title is not Imaging Measurement Report")
     groups = [
@@ -94,7 +94,7 @@ def _read(ds: Dataset) -> Report:
     series, evidence = _evidence(ds)
     agents = [text for group in groups for text in texts_named(group, codes.CONTRAST_AGENT)]
     before = ds.get("PredecessorDocumentsSequence")
-    return Report(
+    return ReadReport(
         sop_instance_uid=str(ds.SOPInstanceUID),
         series=series,
         evidence=evidence,

@@ -142,14 +142,27 @@ def build_report(
         raise ValueError("a report needs evidence, a finding and a known SR class")
     node = NodeIdentity(node) if isinstance(node, str) else node
     uid = report_uid(
-        series.series_instance_uid, evidence, verdict.model, software_version=software_version, sr_class=sr_class,
+        series.series_instance_uid,
+        evidence,
+        verdict.model,
+        software_version=software_version,
+        sr_class=sr_class,
         rules_digest=rules_digest,
-    )  # fmt: skip
+    )
     series_uid = derived_uid("report-series", series.series_instance_uid, node.station_name, software_version)
     ds = new_document(
-        source, series, SR_CLASSES[sr_class], uid, series_uid, node, software_version, created,
-        modality="SR", description=SERIES_DESCRIPTION, instance_number=instance_number,
-    )  # fmt: skip
+        source,
+        series,
+        SR_CLASSES[sr_class],
+        uid,
+        series_uid,
+        node,
+        software_version,
+        created,
+        modality="SR",
+        description=SERIES_DESCRIPTION,
+        instance_number=instance_number,
+    )
     ds.ContributingEquipmentSequence = DicomSequence([model_equipment(node, verdict, created)])
     ds.CompletionFlag = "COMPLETE"
     ds.VerificationFlag = "UNVERIFIED"
@@ -270,9 +283,14 @@ def report_root(
 
 
 def _root(
-    series: SeriesKey, verdict: Verdict, claims: HeaderClaims, warnings: Sequence[str], node: NodeIdentity,
-    rules_digest: str, modality: str,
-) -> Dataset:  # fmt: skip
+    series: SeriesKey,
+    verdict: Verdict,
+    claims: HeaderClaims,
+    warnings: Sequence[str],
+    node: NodeIdentity,
+    rules_digest: str,
+    modality: str,
+) -> Dataset:
     groups = [_group(series, verdict, finding, claims, rules_digest) for finding in verdict.findings]
     remarks = list(dict.fromkeys([*verdict.warnings, *warnings]))
     return report_root(observer(node, verdict), modality, groups, remarks)

@@ -46,9 +46,16 @@ def report_uid(
     nothing else does: neither the time nor the words of a warning.
     """
     return derived_uid(
-        "report", series_instance_uid, instances_digest(evidence), model.name, model.version, model.sha256,
-        software_version, sr_class, rules_digest,
-    )  # fmt: skip
+        "report",
+        series_instance_uid,
+        instances_digest(evidence),
+        model.name,
+        model.version,
+        model.sha256,
+        software_version,
+        sr_class,
+        rules_digest,
+    )
 
 
 def device_uid(station: str, model: ModelIdentity) -> str:

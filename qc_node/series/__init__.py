@@ -1,1 +1,1 @@
-"""The desk: files become something to look at, or a sentence says why not."""
+"""From stored objects to a volume and claims, or a sentence that says why not."""

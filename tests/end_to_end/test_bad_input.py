@@ -15,14 +15,18 @@ import pydicom
 import pytest
 
 from qc_node.config import default_models_dir
-from tests.end_to_end.house import ct_sample, write_series
+from tests.end_to_end.node_process import ct_sample, write_series
 
 
 def qc_node(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "qc_node", *map(str, arguments)],
-        capture_output=True, text=True, check=False, timeout=180, env={**os.environ, **(env or {})},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+        env={**os.environ, **(env or {})},
+    )
     assert "Traceback" not in done.stderr
     return done
 
@@ -141,7 +145,7 @@ def test_a_zip_bomb_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_help_answers_for_every_command() -> None:
-    from qc_node.cli import main_group
+    from qc_node.cli.main import main_group
 
     for name in main_group.list_commands(None):  # type: ignore[arg-type]
         done = qc_node(name, "--help")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.house import NodeProcess
+from tests.end_to_end.node_process import NodeProcess
 from tests.peers import Orthanc, validate, wait_for
-from tests.reception.test_interoperability import as_sent
-from tests.reception.wire_peer import WirePeer
+from tests.receiver.test_interoperability import as_sent
+from tests.receiver.wire_peer import WirePeer
 
 pytestmark = [pytest.mark.peer, pytest.mark.data, pytest.mark.slow]
 

@@ -16,7 +16,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from tests.end_to_end.house import NodeProcess, ct_sample, settle, write_series
+from tests.end_to_end.node_process import NodeProcess, ct_sample, settle, write_series
 from tests.peers import Orthanc, StoreScp, require, store, wait_for
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
@@ -232,9 +232,11 @@ def test_a_killed_classifier_is_replaced_and_the_series_judged(
 ) -> None:
     node = start_node((orthanc.ae_title, orthanc.port))
     children = subprocess.run(
-        ["pgrep", "-f", "qc_node.stage.worker", "-g", str(node.process.pid)], capture_output=True, text=True,
+        ["pgrep", "-f", "qc_node.engine.worker", "-g", str(node.process.pid)],
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     (pid,) = map(int, children.stdout.split())
     os.kill(pid, signal.SIGKILL)
     write_series(ct_sample(8), tmp_path / "ct")

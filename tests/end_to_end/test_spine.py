@@ -12,7 +12,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from tests.end_to_end.house import NodeProcess
+from tests.end_to_end.node_process import NodeProcess
 from tests.peers import Orthanc, store, validate, wait_for
 
 pytestmark = [pytest.mark.peer, pytest.mark.data, pytest.mark.slow]
@@ -82,8 +82,12 @@ def test_each_series_comes_back_as_a_valid_report_or_has_a_sentence_in_the_ledge
 
     found = pacs.received(modality="SR") + pacs.received(modality="KO")
     judged = [name for name, stage in SERIES.items() if stage]
-    assert {series.SeriesInstanceUID for r in found for study in r.CurrentRequestedProcedureEvidenceSequence
-            for series in study.ReferencedSeriesSequence} == {uids[name] for name in judged}  # fmt: skip
+    assert {
+        series.SeriesInstanceUID
+        for r in found
+        for study in r.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+    } == {uids[name] for name in judged}
     first_files = [next(p for p in folder.rglob("*") if p.is_file()) for folder in unpacked.values()]
     headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in first_files]
     paths = []
@@ -112,8 +116,11 @@ def test_an_operator_sees_it_all(node: NodeProcess, pacs: Orthanc, unpacked: dic
 def test_classify_says_the_same_of_the_same_folders(unpacked: dict[str, Path], node: NodeProcess) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "qc_node", "classify", "--json", *map(str, unpacked.values())],
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     by_uid = {line["series_instance_uid"]: line for line in lines}
@@ -123,9 +130,19 @@ def test_classify_says_the_same_of_the_same_folders(unpacked: dict[str, Path], n
         assert line["stage"] == stage
         assert (line["results"] == {}) == (stage is None) == bool(line["skipped"])
         assert set(line) == {
-            "source", "series_instance_uid", "study_instance_uid", "modality", "instances", "stage", "skipped",
-            "model", "results", "header", "warnings", "timings_s",
-        }  # fmt: skip
+            "source",
+            "series_instance_uid",
+            "study_instance_uid",
+            "modality",
+            "instances",
+            "stage",
+            "skipped",
+            "model",
+            "results",
+            "header",
+            "warnings",
+            "timings_s",
+        }
         stored = ledger.verdicts.get(line["series_instance_uid"])
         if stage:
             assert stored is not None

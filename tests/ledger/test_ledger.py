@@ -33,9 +33,17 @@ def close(ledger: Ledger, series: str = "S", rule: str = ClosedBy.QUIET, at: flo
 
 def judge(ledger: Ledger, run: int = 1, at: float = 6.0, report_after: float = 6.0) -> None:
     ledger.verdicts.add(
-        "S", run, VERDICT, claims={"modality": "MR"}, warnings=["w"], timings={"read": 0.1},
-        source_path="images/a", at=at, report_after=report_after, thumbnails=["t"],
-    )  # fmt: skip
+        "S",
+        run,
+        VERDICT,
+        claims={"modality": "MR"},
+        warnings=["w"],
+        timings={"read": 0.1},
+        source_path="images/a",
+        at=at,
+        report_after=report_after,
+        thumbnails=["t"],
+    )
     assert ledger.series.finish("S", run, "judged", at, stage="brain_mri")
 
 

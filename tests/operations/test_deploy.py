@@ -104,7 +104,7 @@ def test_the_unit_is_valid(tmp_path: Path) -> None:
 
 
 def test_the_unit_starts_the_commands_that_exist() -> None:
-    from qc_node.cli import main_group
+    from qc_node.cli.main import main_group
 
     text = (DEPLOY / "qc-node.service").read_text()
     lines = re.findall(r"^Exec\w+=/opt/qc-node/bin/qc-node (.+)$", text, re.MULTILINE)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from qc_node import weights
 from qc_node.config import PeerSettings, Settings, load
 from qc_node.domain import QcNodeError
+from qc_node.engine.registry import FOLDERS
 from qc_node.ledger import Ledger
+from qc_node.networks import weights
 from qc_node.operations import doctor
-from qc_node.stage.registry import FOLDERS
 
 
 def say_nothing(peer: PeerSettings) -> None:

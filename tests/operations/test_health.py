@@ -12,12 +12,12 @@ import pytest
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.operations.health import (
-    Code,
     Health,
+    HealthCode,
     disk_probe,
     ledger_probe,
     outbox_probe,
-    reception_probe,
+    receiver_probe,
     worker_probe,
 )
 from qc_node.spool import Spool
@@ -35,11 +35,11 @@ def spool(tmp_path: Path) -> Spool:
 
 def test_ledger_locked_by_another_writer(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "prove_writable", lambda: ledger.db.prove_writable(0.05))
-    assert ledger_probe(ledger)().code is Code.OK
+    assert ledger_probe(ledger)().code is HealthCode.OK
     other = sqlite3.connect(ledger.db.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     check = ledger_probe(ledger)()
-    assert check.code is Code.LEDGER_NOT_WRITABLE and "locked" in check.sentence
+    assert check.code is HealthCode.LEDGER_NOT_WRITABLE and "locked" in check.sentence
     other.execute("ROLLBACK")
     other.close()
     assert ledger_probe(ledger)().passed
@@ -48,21 +48,21 @@ def test_ledger_locked_by_another_writer(ledger: Ledger, monkeypatch: pytest.Mon
 def test_ledger_gone(ledger: Ledger) -> None:
     ledger.close()
     ledger.db.path.unlink()
-    assert ledger_probe(ledger)().code is Code.LEDGER_NOT_WRITABLE
+    assert ledger_probe(ledger)().code is HealthCode.LEDGER_NOT_WRITABLE
     assert not ledger.db.path.exists()
 
 
 def test_disk(spool: Spool) -> None:
     assert disk_probe(spool, 0)().passed
     low = disk_probe(spool, 1e18)()
-    assert low.code is Code.DISK_LOW and "GB are free" in low.sentence
+    assert low.code is HealthCode.DISK_LOW and "GB are free" in low.sentence
     (spool.root / "tmp").rmdir()
-    assert disk_probe(spool, 0)().code is Code.SPOOL_NOT_WRITABLE
+    assert disk_probe(spool, 0)().code is HealthCode.SPOOL_NOT_WRITABLE
 
 
 def test_reception() -> None:
-    assert reception_probe(lambda: True)().passed
-    assert reception_probe(lambda: False)().code is Code.RECEPTION_DOWN
+    assert receiver_probe(lambda: True)().passed
+    assert receiver_probe(lambda: False)().code is HealthCode.RECEPTION_DOWN
 
 
 def add_series(ledger: Ledger, at: float) -> None:
@@ -94,8 +94,8 @@ def test_worker_dead_or_stuck(ledger: Ledger) -> None:
     ledger.series.claim(900.0)
     assert probe().passed
     now = 1081.0
-    assert probe().code is Code.WORKER_STUCK
-    assert worker_probe(lambda: False, ledger, lambda: now, 180.0)().code is Code.WORKER_DOWN
+    assert probe().code is HealthCode.WORKER_STUCK
+    assert worker_probe(lambda: False, ledger, lambda: now, 180.0)().code is HealthCode.WORKER_DOWN
 
 
 def test_outbox(ledger: Ledger) -> None:
@@ -104,12 +104,12 @@ def test_outbox(ledger: Ledger) -> None:
     ledger.deliveries.post([WrittenObject("1.2.9", "1.2", "1.2", "1", 1, "sr", "reports/x")], ["PACS"], 800.0)
     assert outbox_probe(ledger, clock, 300.0)().passed
     check = outbox_probe(ledger, clock, 100.0)()
-    assert check.code is Code.OUTBOX_STUCK and check.sentence.startswith("1 reports")
+    assert check.code is HealthCode.OUTBOX_STUCK and check.sentence.startswith("1 reports")
 
 
 def test_alive_asks_only_what_a_restart_mends(ledger: Ledger) -> None:
     worker = worker_probe(lambda: False, ledger, lambda: 0.0, 180.0)
-    health = Health([reception_probe(lambda: True)], [worker])
+    health = Health([receiver_probe(lambda: True)], [worker])
     assert health.alive().http_status == 200
     ready = health.ready()
     assert ready.http_status == 503
@@ -122,8 +122,8 @@ def test_a_check_that_breaks_is_a_failed_check() -> None:
     def broken() -> bool:
         raise RuntimeError("1.2.3 of patient X")
 
-    report = Health([reception_probe(broken)]).alive()
+    report = Health([receiver_probe(broken)]).alive()
     assert report.http_status == 503
     check = report.checks[0]
-    assert (check.name, check.code) == ("reception", Code.CHECK_FAILED)
+    assert (check.name, check.code) == ("reception", HealthCode.CHECK_FAILED)
     assert "patient" not in check.sentence

@@ -25,8 +25,11 @@ def run(tmp_path: Path, free_port: Callable[[], int]) -> Callable[..., str]:
         defaults |= {"QC_NODE_NODE__DATA_DIR": str(tmp_path / "data"), "QC_NODE_DISK__LOW_WATERMARK_GB": "0"}
         result = subprocess.run(
             [sys.executable, "-m", "qc_node", "run"],
-            env=os.environ | defaults | environ, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            env=os.environ | defaults | environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert result.returncode == 1, result.stderr
         assert "Traceback" not in result.stderr
         last = result.stderr.strip().splitlines()[-1]

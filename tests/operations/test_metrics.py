@@ -24,7 +24,7 @@ from qc_node.domain import (
 )
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.deliveries import WrittenObject
-from qc_node.operations.health import Check, Code, Health, ledger_probe, outbox_probe
+from qc_node.operations.health import Health, HealthCheck, HealthCode, ledger_probe, outbox_probe
 from qc_node.operations.metrics import MOST_SITES, Metrics, status_label
 from qc_node.spool import Spool
 from tests.peers.process import require
@@ -195,9 +195,16 @@ def test_a_delivered_report_is_timed_step_by_step(tmp_path: Path) -> None:
     assert ledger.series.close("1.2.1", 100.0, "header", 101.0)
     ledger.series.claim(103.0)
     ledger.verdicts.add(
-        "1.2.1", 1, Verdict(Stage.CT, MODEL, (Finding(Question.CONTRAST_ENHANCED, True),)),
-        claims={}, warnings=[], timings={}, source_path="images/x", at=110.0, report_after=140.0,
-    )  # fmt: skip
+        "1.2.1",
+        1,
+        Verdict(Stage.CT, MODEL, (Finding(Question.CONTRAST_ENHANCED, True),)),
+        claims={},
+        warnings=[],
+        timings={},
+        source_path="images/x",
+        at=110.0,
+        report_after=140.0,
+    )
     ledger.series.finish("1.2.1", 1, "judged", 110.0, stage="ct")
     ledger.deliveries.post([WrittenObject("1.2.9", "1.2", "1.2.1", "1.2", 1, "sr", "reports/x")], ["PACS"], 141.5)
     row = ledger.deliveries.next_pending("PACS", 142.0)[0]
@@ -224,8 +231,8 @@ def get(port: int, path: str) -> tuple[int, str, str]:
 
 def test_the_listener_serves_and_stops() -> None:
     metrics = busy_metrics()
-    failing = Check("worker", Code.WORKER_DOWN, "The classifier process is not running.")
-    health = Health([lambda: Check("reception")], [lambda: failing])
+    failing = HealthCheck("worker", HealthCode.WORKER_DOWN, "The classifier process is not running.")
+    health = Health([lambda: HealthCheck("reception")], [lambda: failing])
     listener = metrics.serve("127.0.0.1", 0, health)
     try:
         status, kind, text = get(listener.port, "/metrics")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from qc_node.operations.health import Check, Code, Health
+from qc_node.operations.health import Health, HealthCheck, HealthCode
 from qc_node.operations.metrics import Metrics
 from tests.peers.process import HOST, OwnedProcess, find_free_port, require, wait_for
 
@@ -32,9 +32,10 @@ class Prometheus:
         config = folder / "prometheus.yml"
         config.write_text(text)
         arguments = [
-            f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}",
+            f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'tsdb'}",
             f"--web.listen-address={HOST}:{self.port}",
-        ]  # fmt: skip
+        ]
         self.process = OwnedProcess([program, *arguments], folder / "prometheus.log", self.is_ready)
 
     def is_ready(self) -> bool:
@@ -56,10 +57,10 @@ class Prometheus:
 
 @pytest.mark.peer
 def test_prometheus_sees_the_node_and_a_dead_worker(tmp_path: Path) -> None:
-    worker = Check("worker")
+    worker = HealthCheck("worker")
     metrics = Metrics(["MR1"], ["PACS"])
     metrics.instance_received("MR1", 0, 0.004)
-    listener = metrics.serve(HOST, 0, Health([lambda: Check("reception")], [lambda: worker]))
+    listener = metrics.serve(HOST, 0, Health([lambda: HealthCheck("reception")], [lambda: worker]))
     prometheus = Prometheus(tmp_path, listener.port)
     try:
         with prometheus.process:
@@ -70,7 +71,7 @@ def test_prometheus_sees_the_node_and_a_dead_worker(tmp_path: Path) -> None:
             assert {r["health"] for r in rules} <= {"ok", "unknown"}
             assert len(rules) == (DEPLOY / "alerts.yml").read_text().count("- alert:")
             assert prometheus.value('ALERTS{alertname="QcNodeWorkerDead"}') is None
-            worker = Check("worker", Code.WORKER_DOWN, "The classifier process is not running.")
+            worker = HealthCheck("worker", HealthCode.WORKER_DOWN, "The classifier process is not running.")
             wait_for(lambda: prometheus.value('ALERTS{alertname="QcNodeWorkerDead"}') == 1)
     finally:
         listener.stop()

@@ -28,9 +28,18 @@ def house(tmp_path: Path) -> tuple[Ledger, Spool]:
     for name in kept:
         spool.store(name, b"kept")
     ledger.verdicts.add(
-        "S", 1, VERDICT, claims={}, warnings=[], timings={}, source_path="x", at=2.0, report_after=2.0,
-        training_path=kept[0], thumbnails=[kept[1]],
-    )  # fmt: skip
+        "S",
+        1,
+        VERDICT,
+        claims={},
+        warnings=[],
+        timings={},
+        source_path="x",
+        at=2.0,
+        report_after=2.0,
+        training_path=kept[0],
+        thumbnails=[kept[1]],
+    )
     ledger.series.finish("S", 1, "judged", 2.0)
     report = WrittenObject("r", "1", "S", "ST", 1, "sr", spool.report_name("r"))
     spool.store(report.path, b"report")

@@ -36,9 +36,18 @@ class StoreScp(OwnedProcess):
         self.ae_title = ae_title
         self.port = port or find_free_port()
         command = [
-            program, "-v", "-pm", accept, "-aet", ae_title, "-od", str(self.received_folder), "+B", *switches,
+            program,
+            "-v",
+            "-pm",
+            accept,
+            "-aet",
+            ae_title,
+            "-od",
+            str(self.received_folder),
+            "+B",
+            *switches,
             str(self.port),
-        ]  # fmt: skip
+        ]
         super().__init__(command, folder / "storescp.log", lambda: is_listening(self.port))
 
     def received_files(self) -> list[Path]:
@@ -47,8 +56,10 @@ class StoreScp(OwnedProcess):
 
     def received_uids(self) -> list[str]:
         """SOP Instance UIDs in the order of their arrival."""
-        return [str(pydicom.dcmread(p, force=True, stop_before_pixels=True).SOPInstanceUID)
-                for p in self.received_files()]  # fmt: skip
+        return [
+            str(pydicom.dcmread(p, force=True, stop_before_pixels=True).SOPInstanceUID)
+            for p in self.received_files()
+        ]
 
 
 @dataclass(frozen=True)
@@ -69,16 +80,25 @@ EchoScu = Ran
 
 def _run(command: Sequence[str], timeout: float) -> Ran:
     done = subprocess.run(
-        command, env=environment(), timeout=timeout, check=False, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        command,
+        env=environment(),
+        timeout=timeout,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     return Ran(done.returncode, done.stdout.decode(errors="replace"))
 
 
 def store(
-    paths: Sequence[Path], port: int, *switches: str, called: str = "QCNODE", calling: str = "STORESCU",
+    paths: Sequence[Path],
+    port: int,
+    *switches: str,
+    called: str = "QCNODE",
+    calling: str = "STORESCU",
     timeout: float = 300.0,
-) -> Ran:  # fmt: skip
+) -> Ran:
     """Send files or folders with ``storescu`` as they are; folders are scanned.
 
     ``-xf`` is not used: storescu 3.6.7 proposes the uncompressed syntaxes, or what `switches` say

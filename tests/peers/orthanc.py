@@ -35,9 +35,15 @@ class Orthanc(OwnedProcess):
     """
 
     def __init__(
-        self, folder: Path, *, ae_title: str = "ORTHANC", port: int | None = None, http_port: int | None = None,
-        modalities: Mapping[str, Modality] | None = None, options: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        *,
+        ae_title: str = "ORTHANC",
+        port: int | None = None,
+        http_port: int | None = None,
+        modalities: Mapping[str, Modality] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         (program,) = require("Orthanc")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder

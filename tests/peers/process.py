@@ -97,9 +97,13 @@ class OwnedProcess:
         """Start the process and wait until it is ready."""
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment(),
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment(),
                 start_new_session=True,
-            )  # fmt: skip
+            )
         try:
             wait_for(lambda: not self.running or self._ready(), self._timeout)
         except BaseException:

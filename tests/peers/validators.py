@@ -16,8 +16,10 @@ from pathlib import Path
 from tests.peers.process import environment, require
 
 JAVA_LIMITS = (
-    "-Djdk.xml.xpathExprGrpLimit=0", "-Djdk.xml.xpathExprOpLimit=0", "-Djdk.xml.xpathTotalOpLimit=0",
-)  # fmt: skip
+    "-Djdk.xml.xpathExprGrpLimit=0",
+    "-Djdk.xml.xpathExprOpLimit=0",
+    "-Djdk.xml.xpathTotalOpLimit=0",
+)
 """Java 17's default XPath limits are too small for PixelMed's template rules."""
 
 JAVA_QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
@@ -42,9 +44,14 @@ class Verdict:
 
 def _lines(command: Sequence[str]) -> tuple[int, list[str]]:
     done = subprocess.run(
-        command, env=environment(), timeout=240, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        command,
+        env=environment(),
+        timeout=240,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    )
     return done.returncode, done.stdout.decode(errors="replace").splitlines()
 
 

@@ -20,9 +20,15 @@ from tests.report.sources import report, source, written
 from tests.report.test_key_objects import flag
 
 KEYWORDS = (
-    *REQUIRED, *OPTIONAL, "SpecificCharacterSet", "TimezoneOffsetFromUTC", "SeriesNumber", "Modality",
-    "PatientIdentityRemoved", "DeidentificationMethod",
-)  # fmt: skip
+    *REQUIRED,
+    *OPTIONAL,
+    "SpecificCharacterSet",
+    "TimezoneOffsetFromUTC",
+    "SeriesNumber",
+    "Modality",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+)
 VRS = ("DA", "TM", "PN", "LO", "SH", "LT", "DS", "IS", "CS", "UI", "US", "FD", "UN", "OB", "AS")
 CHARSETS = (b"ISO_IR 100", b"ISO_IR 192", b"GB18030", b"\\ISO 2022 IR 87", b"ISO 2022 IR 6\\ISO 2022 IR 149", b"?")
 

@@ -54,8 +54,13 @@ def test_root_is_an_imaging_measurement_report_with_language_device_and_procedur
 def test_one_measurement_group_for_each_question_in_the_order_of_the_contract():
     ds = written(report())
     assert [k.partition("/")[2] for k in groups(ds)] == [
-        "straight_reject", "gadolinium", "motion", "contrast", "noise", "tier",
-    ]  # fmt: skip
+        "straight_reject",
+        "gadolinium",
+        "motion",
+        "contrast",
+        "noise",
+        "tier",
+    ]
     for group in groups(ds).values():
         order = [name_of(c).value for c in children(group)]
         head = ["112039", "112040", "121071", "363698007", "111001", "111003", "111002", "111002"]
@@ -264,19 +269,37 @@ def test_empty_source_gives_a_report_with_empty_type_2_attributes():
     header = Dataset()
     header.StudyInstanceUID, header.SeriesInstanceUID = "1.2.3", "1.2.3.4"
     ds = written(report(header=header))
-    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
-                    "ReferringPhysicianName", "StudyID", "AccessionNumber"):  # fmt: skip
+    for keyword in (
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyDate",
+        "StudyTime",
+        "ReferringPhysicianName",
+        "StudyID",
+        "AccessionNumber",
+    ):
         assert keyword in ds and not ds[keyword].value
     assert ds.SeriesNumber == 90000
     assert codes_named(ds, codes.PROCEDURE_REPORTED) == [codes.PROCEDURE_OTHER]
 
 
 BROKEN = {
-    "PatientBirthDate": b"not a date", "PatientSex": b"female", "PatientAge": b"abc", "PatientWeight": b"80 kg",
-    "PatientSize": b"1,80", "StudyDate": b"20261399", "StudyTime": b"25:99", "SeriesNumber": b"five",
-    "StudyDescription": b"\\".join([b"x" * 90, b"\x00\x01"]), "PatientComments": b"\xff\xfe\x80",
-    "TimezoneOffsetFromUTC": b"Berlin", "EthnicGroup": b"\x1b$B", "PhysiciansOfRecord": b"A\\B",
-}  # fmt: skip
+    "PatientBirthDate": b"not a date",
+    "PatientSex": b"female",
+    "PatientAge": b"abc",
+    "PatientWeight": b"80 kg",
+    "PatientSize": b"1,80",
+    "StudyDate": b"20261399",
+    "StudyTime": b"25:99",
+    "SeriesNumber": b"five",
+    "StudyDescription": b"\\".join([b"x" * 90, b"\x00\x01"]),
+    "PatientComments": b"\xff\xfe\x80",
+    "TimezoneOffsetFromUTC": b"Berlin",
+    "EthnicGroup": b"\x1b$B",
+    "PhysiciansOfRecord": b"A\\B",
+}
 
 
 @pytest.mark.parametrize("keyword", BROKEN)

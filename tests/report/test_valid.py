@@ -29,7 +29,7 @@ from tests.report.sources import (
     undecided_reject,
 )
 from tests.report.test_key_objects import flag
-from tests.report.test_votes import vote
+from tests.report.test_vote_report import vote
 
 pytestmark = pytest.mark.peer
 
@@ -45,9 +45,7 @@ def every_kind() -> dict[str, Dataset]:
     kinds["reject-undecided"] = report(undecided_reject())
     kinds |= {f"grades-{m}{c}{n}": report(mri_verdict(m, c, n)) for m, c, n in product((None, 0, 1, 2), repeat=3)}
     kinds |= {f"gadolinium-{g}": report(mri_verdict(gadolinium=g), claims=claims) for g in ANSWERS}
-    kinds |= {
-        f"ct-{p}-{e}": report(ct_verdict(p, e), ct) for p, e in product((None, *BodyPart), ANSWERS)
-    }  # fmt: skip
+    kinds |= {f"ct-{p}-{e}": report(ct_verdict(p, e), ct) for p, e in product((None, *BodyPart), ANSWERS)}
     kinds |= {
         f"ct-{'-'.join(r)}": report(ct_verdict(regions=r, truncated=len(r) % 2 == 0), ct)
         for r in [(), *every_region_set()]
@@ -66,9 +64,15 @@ def every_kind() -> dict[str, Dataset]:
 
 
 TEMPLATES = (
-    "reject-blank", "gadolinium-True", "ct-chest-abdomen-pelvis", "comprehensive3d-warnings",
-    "comprehensive-predecessor", "comprehensive-other", "comprehensive3d-vote", "flag-reject",
-)  # fmt: skip
+    "reject-blank",
+    "gadolinium-True",
+    "ct-chest-abdomen-pelvis",
+    "comprehensive3d-warnings",
+    "comprehensive-predecessor",
+    "comprehensive-other",
+    "comprehensive3d-vote",
+    "flag-reject",
+)
 """What the template validator sees as well; it takes several seconds for each."""
 
 
@@ -113,9 +117,13 @@ def test_validators_find_what_is_wrong(tmp_path):
 
 # -- headers of real scanners ------------------------------------------------------------------------
 ARCHIVES = (
-    "siemens_trio_adi_s5", "hitachi_lumbar_s7", "siemens_prisma_decubitus_s3", "ct_crlm1004_2",
-    "ct_dcmqa_ph_201", "ct_ts_dicom_0",
-)  # fmt: skip
+    "siemens_trio_adi_s5",
+    "hitachi_lumbar_s7",
+    "siemens_prisma_decubitus_s3",
+    "ct_crlm1004_2",
+    "ct_dcmqa_ph_201",
+    "ct_ts_dicom_0",
+)
 
 
 def headers(archive: Path) -> dict[str, Dataset]:
@@ -142,9 +150,17 @@ def report_on(ds: Dataset, refs: list[InstanceRef]) -> Dataset:
     key = SeriesKey(uid(ds, "StudyInstanceUID"), uid(ds, "SeriesInstanceUID"))
     is_ct = uid(ds, "Modality") == "CT"
     return build_report(
-        ds, refs, key, ct_verdict() if is_ct else mri_verdict(1), HeaderClaims(), ["≥ 1 warning"],
-        software_version="0.1.0", node="QCNODE", rules_digest="r0", created=CREATED,
-    )  # fmt: skip
+        ds,
+        refs,
+        key,
+        ct_verdict() if is_ct else mri_verdict(1),
+        HeaderClaims(),
+        ["≥ 1 warning"],
+        software_version="0.1.0",
+        node="QCNODE",
+        rules_digest="r0",
+        created=CREATED,
+    )
 
 
 @pytest.mark.data

@@ -16,7 +16,7 @@ from qc_node.domain import Reason
 from qc_node.report import codes
 from qc_node.report.items import children, name_of, named, uid_named
 from tests.report.sources import ct_verdict, mri_verdict, rejected, report, source, written
-from tests.report.test_votes import vote
+from tests.report.test_vote_report import vote
 
 REPORTS = {
     "graded": lambda: report(mri_verdict(1, 2, 0), warnings=["Thick."]),

@@ -15,8 +15,8 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
 from qc_node.domain import QcNodeError
 from qc_node.series.elements import WANTED
-from qc_node.series.routing import route
-from qc_node.series.volume import open_series
+from qc_node.series.headers.routing import route
+from qc_node.series.volume.stack import open_series
 from tests.series.makers import make_enhanced, make_series, voxels
 
 RELAXED = settings(
@@ -83,7 +83,7 @@ VALUES = st.one_of(
     st.sampled_from([b"1\\0\\0\\0\\1\\0", b"\0\0", b"\xff\xff"]),
     st.binary(max_size=24),
     st.text("0123456789.-+eE\\ ", max_size=30).map(str.encode),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("kind", ["explicit", "implicit", "enhanced"])

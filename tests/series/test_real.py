@@ -11,9 +11,9 @@ import SimpleITK as sitk  # noqa: N813
 from pydicom import dcmread
 
 from qc_node.domain import QcNodeError, Stage
-from qc_node.series.routing import Route, route
-from qc_node.series.sources import find_series
-from qc_node.series.volume import open_series
+from qc_node.series.files.sources import find_series
+from qc_node.series.headers.routing import Route, route
+from qc_node.series.volume.stack import open_series
 
 pytestmark = pytest.mark.data
 

@@ -1,1 +1,0 @@
-"""Reading room for 3D T1-weighted brain MRI: volume in, verdict out."""

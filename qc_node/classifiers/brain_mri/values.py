@@ -1,0 +1,88 @@
+"""Grey values before anything else: finite, magnitudes, and on a scale that registration can work with."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from qc_node import domain
+from qc_node.classifiers.brain_mri import registration as reg
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def clean_values(volume: domain.Volume) -> tuple[FloatArray, float]:
+    """Voxels as finite float32 and the share of voxels that were not finite.
+
+    The rescale of the volume is left out on purpose where it holds for all slices: every later step is
+    free of gain and offset.
+    """
+    raw = volume.voxels
+    if raw.dtype.kind in "iub":
+        return magnitude(raw.astype(np.float32)), 0.0
+    values = raw.astype(np.float32)
+    bad = ~np.isfinite(values)
+    share = float(bad.mean()) if values.size else 1.0
+    if share:
+        values[bad] = float(np.median(values[~bad])) if share < 1 else 0.0
+    # Absurd magnitudes overflow squares in float32.
+    peak = float(np.abs(values).max()) if values.size else 0.0
+    if peak > 1e12:
+        values = values / np.float32(peak) * np.float32(1000.0)
+    return magnitude(values), share
+
+
+BACKGROUND_AT_ZERO = 0.2
+"""How far from zero the commonest dark value may lie, in units of the 98th percentile (standardised: 0.4)."""
+DEEPEST_NOISE = 0.8
+"""How far below zero noise may reach, in the same units; standardised images reach 1.5."""
+
+
+def magnitude(values: FloatArray) -> FloatArray:
+    """Absolute values where negative ones can only be noise or ringing around an empty background.
+
+    MRI shows magnitudes.  Software that stores the real part, or adds signed noise, leaves a background that
+    scatters around zero; taking its lowest value for black would fade the whole image towards grey.  Images
+    with an offset (standardised ones, say) have their background elsewhere and stay as they are.
+    """
+    if values.size == 0 or float(values.min()) >= 0:
+        return values
+    thin = values[::3, ::3, ::3]
+    deepest, top = (float(q) for q in np.quantile(thin, (0.005, 0.98)))
+    if not top > 0 or -deepest > DEEPEST_NOISE * top:
+        return values
+    if -deepest > 0.1 * top and float((thin == 0).mean()) > 0.2:
+        # A background of nothing but zeros has no noise: what is negative is meant, as in a standardised brain.
+        return values
+    # Air and what else is dark: in every head more voxels than there are at any other level.
+    lower = thin[thin < 0.5 * top]
+    counts, edges = np.histogram(lower, 64)
+    at = int(np.convolve(counts, np.ones(9), "same").argmax())
+    if abs(float(edges[at] + edges[at + 1]) / 2) > BACKGROUND_AT_ZERO * top:
+        return values
+    return np.abs(values)
+
+
+def squash(values: FloatArray) -> FloatArray:
+    """Scale to about [0, 1] and flatten what is much brighter than tissue (fat near a surface coil)."""
+    low, high = np.percentile(values, [1, 98])
+    x = (values - low) / max(float(high - low), 1e-9)
+    return np.asarray(np.clip(x, 0, 1.3), dtype=np.float32)
+
+
+def evened(grid: reg.Grid, width_mm: float = 15.0) -> reg.Grid:
+    """A copy at 4 mm whose tissue has been brought to one level: for finding a head under a steep receive field.
+
+    The logarithm's mean over the foreground within `width_mm` (SD of a Gaussian) is taken off; white and grey
+    matter come closer, so that an image without such a field fits worse this way than as it is.
+    """
+    coarse = reg.shrink(grid, 4.0)
+    levels = coarse.values - min(0.0, float(coarse.values.min()))
+    bright = levels[levels > np.median(levels)]
+    tissue = (levels > 0.15 * np.median(bright)) if bright.size else np.zeros(levels.shape, bool)
+    width = width_mm / np.maximum(np.linalg.norm(coarse.affine[:3, :3], axis=0)[::-1], 1e-3)
+    share = ndimage.gaussian_filter(tissue.astype(np.float32), width)
+    level = ndimage.gaussian_filter(np.where(tissue, np.log(np.maximum(levels, 1e-6)), 0.0), width)
+    field = np.exp(level / np.maximum(share, 1e-3))
+    return reg.Grid((levels / np.maximum(field, 1e-6)).astype(np.float32), coarse.affine)

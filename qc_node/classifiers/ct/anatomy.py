@@ -1,0 +1,293 @@
+"""Where along the body a series lies: slice scores, a straight line through them, and what it covers.
+
+The *body axis* runs from the vertex (0) to the thighs in the millimetres of an average adult; six
+landmarks that a person can mark on a MIP pin it down (the idea of body-part regression: Yan et al. 2018).
+A small network gives every slice of the coarse volume a distribution over sections of that axis, "limb"
+and "no anatomy".  One slice may err; but slices of a scan follow each other at a known distance, so a
+straight line (offset and stretch of this patient against the average) is fitted to all of them together.
+The posterior over lines, not a winner, is pushed through the rules that turn coverage into a body part:
+that gives probabilities, and an honest "other" where no line fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qc_node.classifiers.ct.body import TISSUE
+from qc_node.classifiers.ct.projections import COARSE_MM
+from qc_node.domain import BodyPart, Region
+
+Array = npt.NDArray[np.float64]
+
+LANDMARKS: Mapping[str, float] = {
+    "vertex": 0.0,
+    "skull_base": 135.0,
+    "apex": 268.0,
+    "dome": 458.0,
+    "crest": 683.0,
+    "hip": 800.0,
+}
+"""Position of each landmark on the body axis in mm: vertex, foramen magnum, apex of the lung, dome of the
+right diaphragm, iliac crest, top of the femoral head."""
+
+LANDMARK_NAMES: Mapping[str, str] = {
+    "vertex": "vertex",
+    "skull_base": "skull base",
+    "apex": "lung apex",
+    "dome": "dome of the diaphragm",
+    "crest": "iliac crest",
+    "hip": "hip joint",
+}
+
+SECTION_MM = 40.0
+SECTIONS = 22
+"""The axis from the vertex to 880 mm (below the ischium) in sections of 40 mm."""
+LIMB, NOTHING = SECTIONS, SECTIONS + 1
+CLASSES = SECTIONS + 2
+"""Outputs of the position network: sections, limb, no anatomy."""
+CENTRES = (np.arange(SECTIONS) + 0.5) * SECTION_MM
+
+REGIONS: Mapping[Region, tuple[float, float]] = {
+    Region.HEAD: (0.0, 135.0),
+    Region.NECK: (135.0, 268.0),
+    Region.CHEST: (268.0, 473.0),
+    Region.ABDOMEN: (473.0, 683.0),
+    Region.PELVIS: (683.0, 860.0),
+}
+"""Region to its range on the body axis.  Chest ends 15 mm below the dome, where lung still surrounds it."""
+
+_STRETCHES = np.linspace(0.8, 1.25, 10)
+_STEP_MM = 8.0
+_MARGIN_MM = 120.0
+_CORRELATION_SLICES = 6.0
+"""Neighbouring slices err alike: this many count as one observation (24 mm, a vertebra)."""
+
+
+def neighbours(coarse: npt.NDArray[np.int16], step: int = 2) -> npt.NDArray[np.float32]:
+    """Every slice with the ones `step` above and below it: ``(Z, 3, 96, 96)`` float32 in HU."""
+    index = np.arange(len(coarse))
+    above, below = np.maximum(index - step, 0), np.minimum(index + step, len(coarse) - 1)
+    return np.stack([coarse[above], coarse, coarse[below]], 1).astype(np.float32)
+
+
+def readable(coarse: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    """``(Z,)``: slices with at least 10 mL of tissue, about a wrist."""
+    result: npt.NDArray[np.bool_] = (coarse > TISSUE).sum((1, 2)) * COARSE_MM**3 / 1000.0 >= 10.0
+    return result
+
+
+@dataclass(frozen=True)
+class BodyAlignment:
+    """The posterior over where the scan lies.
+
+    Attributes
+    ----------
+    top, bottom
+        ``(L,)`` body-axis position of the first and last slice for each candidate line.
+    weight
+        ``(L,)`` posterior probability of each line; sums to 1.
+    anatomy
+        Probability that the scan shows head or trunk at all, rather than a limb or nothing.
+    limb
+        Probability that it shows a limb.
+    fit
+        Mean log-likelihood per slice of the best line, above that of a uniform guess: below 0 the slices
+        do not follow each other like a body.
+    upside_down
+        True where the best line runs from feet to head.
+    """
+
+    top: Array
+    bottom: Array
+    weight: Array
+    anatomy: float
+    limb: float
+    fit: float
+    upside_down: bool
+    slices: int = 0
+    """Slices that were read."""
+
+    @property
+    def best(self) -> tuple[float, float]:
+        """Posterior mean of (top, bottom) in mm on the body axis."""
+        return float(self.weight @ self.top), float(self.weight @ self.bottom)
+
+
+def align(probabilities: Array, used: npt.NDArray[np.bool_]) -> BodyAlignment:
+    """Fit a line through the slice distributions.
+
+    Parameters
+    ----------
+    probabilities
+        ``(Z, CLASSES)`` of the position network, cranial slice first.
+    used
+        ``(Z,)``: which slices hold enough tissue to be read.
+
+    Returns
+    -------
+    BodyAlignment
+        With `anatomy` 0 where no slice can be read.
+    """
+    index = np.flatnonzero(used)
+    if not index.size:
+        empty = np.zeros(1)
+        return BodyAlignment(empty, empty, np.ones(1), 0.0, 0.0, -1.0, False)
+    floor = 0.02
+    p = probabilities[index]
+    sections = np.log(p[:, :SECTIONS] / SECTION_MM * 1.0 + floor / (SECTIONS * SECTION_MM))
+    z = index * COARSE_MM
+    length = z[-1] - z[0]
+    effective = max(1.0, len(index) / _CORRELATION_SLICES) / len(index)
+    lines = []
+    for direction in (1.0, -1.0):
+        for stretch in _STRETCHES:
+            span = length * stretch
+            low, high = (0.0, SECTIONS * SECTION_MM) if direction > 0 else (span, SECTIONS * SECTION_MM + span)
+            starts = np.arange(low - _MARGIN_MM - (span if direction > 0 else 0), high + _MARGIN_MM, _STEP_MM)
+            at = starts[:, None] + direction * stretch * (z - z[0])[None]
+            # Off the axis only the floor remains: nothing was ever learnt there.
+            cell = at / SECTION_MM - 0.5
+            lower = np.clip(np.floor(cell).astype(int), 0, SECTIONS - 1)
+            upper = np.clip(lower + 1, 0, SECTIONS - 1)
+            part = np.clip(cell - lower, 0.0, 1.0)
+            rows = np.arange(len(index))[None]
+            value = sections[rows, lower] * (1 - part) + sections[rows, upper] * part
+            value = np.where(
+                (at < -20) | (at > SECTIONS * SECTION_MM + 40), np.log(floor / (SECTIONS * SECTION_MM)), value
+            )
+            prior = -0.5 * (np.log(stretch) / 0.10) ** 2 + (0.0 if direction > 0 else np.log(0.01))
+            lines.append((starts, starts + direction * span, value.sum(1) * effective + prior, value.mean(1)))
+    top, bottom, score, mean = (np.concatenate([line[n] for line in lines]) for n in range(4))
+    weight = np.exp(score - score.max())
+    weight /= weight.sum()
+    best = int(np.argmax(score))
+    uniform = np.log(1.0 / (SECTIONS * SECTION_MM))
+    body, limb, nothing = p[:, :SECTIONS].sum(1).mean(), p[:, LIMB].mean(), p[:, NOTHING].mean()
+    total = body + limb + nothing
+    # Slices above the first read one (air above the head) still belong to the field of view.
+    return BodyAlignment(
+        top,
+        bottom,
+        weight,
+        float(body / total),
+        float(limb / total),
+        float(mean[best] - uniform),
+        bool(top[best] > bottom[best]),
+        len(index),
+    )
+
+
+def coverage_mm(low: Array, high: Array) -> dict[Region, Array]:
+    """Covered millimetres of each region for scans from `low` to `high` on the body axis."""
+    return {
+        region: np.clip(np.minimum(high, end) - np.maximum(low, start), 0.0, None)
+        for region, (start, end) in REGIONS.items()
+    }
+
+
+def body_part(low: Array, high: Array) -> npt.NDArray[np.int64]:
+    """The body part that each scan from `low` to `high` shows, as an index into ``list(BodyPart)``.
+
+    The rules, in words (fractions are of the whole region):
+
+    - **abdomen_pelvis**: at least 40 % of the abdomen and 35 % of the pelvis, and of the chest no more than
+      the lung bases (45 %).
+    - **abdomen**: mostly abdomen, no more than 35 % of the pelvis and 45 % of the chest.
+    - **chest**: mostly chest; upper abdomen down to the kidneys (50 %) and lower neck (60 %) belong to it.
+    - **neck**: at least half of the neck, or mostly neck; face, skull base or even the whole head and the
+      upper chest (70 %) belong to it.
+    - **brain**: at least 30 % of the head and no more than 45 % of the neck.
+    - **other**: pelvis alone, chest and abdomen together, whole body, and what is not on the axis.
+    """
+    cover = coverage_mm(low, high)
+    fraction = {region: mm / (REGIONS[region][1] - REGIONS[region][0]) for region, mm in cover.items()}
+    head, neck, chest, abdomen, pelvis = (cover[r] for r in REGIONS)
+    f_head, f_neck, f_chest, f_abdomen, f_pelvis = (fraction[r] for r in REGIONS)
+    order = list(BodyPart)
+    result = np.full(np.shape(low), order.index(BodyPart.OTHER))
+    rules = {
+        BodyPart.BRAIN: (f_head >= 0.3) & (f_neck <= 0.45) & (chest <= 0) & (head > neck),
+        BodyPart.NECK: ((f_neck > 0.45) | (neck > np.maximum(head, chest)))
+        & (f_chest <= 0.7)
+        & (neck > chest * 0.85)
+        & (abdomen <= 0),
+        BodyPart.CHEST: (f_neck <= 0.6) & (chest > abdomen) & (chest > neck) & (f_abdomen <= 0.5) & (pelvis <= 0),
+        BodyPart.ABDOMEN: (abdomen >= chest) & (abdomen > pelvis) & (f_pelvis <= 0.35) & (f_chest <= 0.45),
+        BodyPart.ABDOMEN_PELVIS: (f_abdomen >= 0.4) & (f_pelvis > 0.35) & (f_chest <= 0.45),
+    }
+    for part, holds in rules.items():
+        result[holds] = order.index(part)
+    return result
+
+
+def part_probabilities(alignment: BodyAlignment, margin_mm: float = 12.0) -> dict[BodyPart, float]:
+    """Probability of every body part under the posterior of `alignment`.
+
+    Each end of the scan is moved by up to `margin_mm` both ways, so that a scan on the border between two
+    rules is told with a probability near one half.
+    """
+    low, high = np.minimum(alignment.top, alignment.bottom), np.maximum(alignment.top, alignment.bottom)
+    shifts = np.array([-1.0, 0.0, 1.0]) * margin_mm
+    grid = np.array([(a, b) for a in shifts for b in shifts])
+    parts = body_part(low[:, None] + grid[None, :, 0], high[:, None] + grid[None, :, 1])
+    order = list(BodyPart)
+    mass = np.array([(alignment.weight[:, None] * (parts == n)).sum() / len(grid) for n in range(len(order))])
+    mass *= alignment.anatomy
+    mass[order.index(BodyPart.OTHER)] += 1.0 - alignment.anatomy
+    mass /= mass.sum()
+    return {part: float(mass[n]) for n, part in enumerate(order)}
+
+
+def regions_seen(alignment: BodyAlignment) -> tuple[Region, ...]:
+    """Regions of which at least 35 % is covered, or that make up half of the scan; the limb where it dominates.
+
+    A chest scan ends in the liver and an abdominal one begins in the lung: less than a third of the
+    neighbour is not called covered.
+    """
+    if alignment.anatomy < 0.5:
+        return (Region.LIMB,) if alignment.limb > 0.5 else ()
+    low, high = sorted(alignment.best)
+    cover = coverage_mm(np.array(low), np.array(high))
+    return tuple(
+        r
+        for r, mm in cover.items()
+        if mm >= min(0.35 * (REGIONS[r][1] - REGIONS[r][0]), 0.5 * max(high - low, 4.0))
+    )
+
+
+def outermost(alignment: BodyAlignment) -> tuple[str | None, str | None]:
+    """Names of the most cranial and the most caudal landmark inside the scan."""
+    if alignment.anatomy < 0.5:
+        return None, None
+    low, high = sorted(alignment.best)
+    inside = [name for name, at in LANDMARKS.items() if low - 6 <= at <= high + 6]
+    if not inside:
+        return None, None
+    return LANDMARK_NAMES[inside[0]], LANDMARK_NAMES[inside[-1]]
+
+
+def axis_position(slices_from_top_mm: npt.NDArray[Any], landmarks_mm: Mapping[str, float]) -> Array:
+    """Body-axis position of points along a scan, from marked landmarks.
+
+    Parameters
+    ----------
+    slices_from_top_mm
+        Distance of each point from the top of the scan.
+    landmarks_mm
+        Distance of each marked landmark from the top of the scan; may lie outside.  Between landmarks the
+        axis is stretched linearly; beyond the outermost one a millimetre is a millimetre.
+    """
+    known = sorted((mm, LANDMARKS[name]) for name, mm in landmarks_mm.items())
+    at, score = np.array([k[0] for k in known]), np.array([k[1] for k in known])
+    inside = np.interp(slices_from_top_mm, at, score)
+    before = score[0] + (slices_from_top_mm - at[0])
+    after = score[-1] + (slices_from_top_mm - at[-1])
+    result: Array = np.where(
+        slices_from_top_mm < at[0], before, np.where(slices_from_top_mm > at[-1], after, inside)
+    )
+    return result

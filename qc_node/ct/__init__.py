@@ -1,1 +1,0 @@
-"""The CT reading room: which part of the body a series shows, and whether it is contrast-enhanced."""

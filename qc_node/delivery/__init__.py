@@ -1,1 +1,0 @@
-"""The post: a durable outbox, C-STORE, storage commitment, retries."""

@@ -1,0 +1,1 @@
+"""What DICOM is, written once: identifiers, headers, files, and calls to other application entities."""

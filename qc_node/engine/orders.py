@@ -1,0 +1,319 @@
+"""Claimed and ordered against seen: each mismatch is one plain sentence.
+
+Header text is a claim, never evidence (:mod:`qc_node.series.headers.words` says how unreliable it is), so what a
+reading room saw is never changed by it; and what a reading room abstained from contradicts nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from qc_node.domain import BodyPart, HeaderClaims, Question, Reason, Stage, Verdict
+from qc_node.series.headers.words import (
+    agent_stated,
+    body_part_said,
+    body_parts_said,
+    both_said,
+    contrast_said,
+    only_oral,
+)
+
+REGIONS_OF: dict[BodyPart, frozenset[str]] = {
+    BodyPart.BRAIN: frozenset({"head"}),
+    BodyPart.NECK: frozenset({"neck"}),
+    BodyPart.CHEST: frozenset({"chest"}),
+    BodyPart.ABDOMEN: frozenset({"abdomen"}),
+    BodyPart.ABDOMEN_PELVIS: frozenset({"abdomen", "pelvis"}),
+    BodyPart.OTHER: frozenset(),
+}
+"""The regions that each answer names."""
+_BODY_PART = "Body Part Examined (0018,0015)"
+_ORDER = ("head", "neck", "chest", "abdomen", "pelvis", "other")
+
+GAP_FACTOR = 1.5
+"""Slices further apart than this many thicknesses (and half a millimetre more) leave tissue unseen."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One ``[[rule]]`` of the configuration: what a department expects of series that follow an order.
+
+    Attributes
+    ----------
+    order
+        Regular expression, searched in what was ordered without regard to case.
+    modality
+        Only series of this modality; None for all.
+    body_part, contrast, max_slice_thickness_mm
+        What each judged series should show; None where nothing is expected.
+    series
+        Regular expressions; each must match the description of some series when the study closes.
+    """
+
+    order: str
+    modality: str | None = None
+    body_part: BodyPart | None = None
+    contrast: bool | None = None
+    max_slice_thickness_mm: float | None = None
+    series: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.body_part is not None:
+            object.__setattr__(self, "body_part", BodyPart(self.body_part))
+        object.__setattr__(self, "series", tuple(self.series))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(self.order, re.IGNORECASE)
+
+    def asks(self, ordered: Iterable[str], modality: str = "") -> bool:
+        """Whether the rule speaks about a series of `modality` (empty: any) of which `ordered` was ordered."""
+        if self.modality and modality and self.modality != modality:
+            return False
+        return any(self._pattern.search(text) for text in ordered)
+
+
+def ordered_texts(claims: HeaderClaims) -> tuple[str, ...]:
+    """Everything that tells what was ordered; Study Description last, because people write other things there."""
+    return (*claims.ordered, *((claims.study_description,) if claims.study_description else ()))
+
+
+def claimed_body_part(claims: HeaderClaims) -> BodyPart | None:
+    """The body part that the header claims, by the first tag that names one; None where none does."""
+    for _, text in _own_texts(claims):
+        if body_parts_said(text):
+            return body_part_said(text)
+    return next((body_part_said(t) for t in ordered_texts(claims) if body_parts_said(t)), None)
+
+
+def _own_texts(claims: HeaderClaims) -> list[tuple[str, str]]:
+    """What the series says about itself: tag and text."""
+    pairs = (
+        (_BODY_PART, claims.body_part_examined),
+        ("Series Description (0008,103E)", claims.series_description),
+        ("Protocol Name (0018,1030)", claims.protocol_name),
+    )
+    # the same words under two tags are one claim
+    texts = [text for _, text in pairs]
+    return [(tag, text) for n, (tag, text) in enumerate(pairs) if text and text not in texts[:n]]
+
+
+# -- what was seen -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Seen:
+    """What the verdict says, None where nothing."""
+
+    regions: frozenset[str] | None
+    body_part: BodyPart | None
+    enhanced: bool | None
+    agent: str
+
+    @property
+    def words(self) -> str:
+        """For sentences: "abdomen without contrast"."""
+        parts = []
+        if self.regions is not None:
+            parts.append(_named(self.regions) if self.regions else "another body part")
+        if self.enhanced is not None:
+            parts.append("with contrast" if self.enhanced else "without contrast")
+        return " ".join(parts)
+
+
+def _seen(verdict: Verdict) -> _Seen:
+    if verdict.stage is Stage.CT:
+        part, enhanced = verdict.finding(Question.BODY_PART), verdict.finding(Question.CONTRAST_ENHANCED)
+        value = BodyPart(str(part.value)) if part is not None and part.value is not None else None
+        regions = None
+        if value is not None:
+            covered = verdict.coverage.regions if verdict.coverage else ()
+            regions = REGIONS_OF[value] | {r.value for r in covered if r.value != "limb"}
+        yes = enhanced.value if enhanced is not None else None
+        return _Seen(regions, value, None if yes is None else bool(yes), "contrast enhancement")
+    reject, gadolinium = verdict.finding(Question.STRAIGHT_REJECT), verdict.finding(Question.GADOLINIUM)
+    regions, value = None, None
+    if reject is not None and reject.value is False:
+        regions, value = REGIONS_OF[BodyPart.BRAIN], BodyPart.BRAIN
+    elif reject is not None and reject.value is True and reject.reason is Reason.NOT_BRAIN:
+        regions, value = frozenset(), BodyPart.OTHER
+    yes = gadolinium.value if gadolinium is not None else None
+    return _Seen(regions, value, None if yes is None else bool(yes), "gadolinium")
+
+
+def _named(regions: Iterable[str]) -> str:
+    known = set(regions)
+    return "-".join(r for r in _ORDER if r in known)
+
+
+# -- comparing ---------------------------------------------------------------------------------------
+def check(
+    claims: HeaderClaims, verdict: Verdict, spacing_mm: tuple[float, float, float], rules: Sequence[Rule] = ()
+) -> tuple[str, ...]:
+    """Every mismatch of what was claimed, ordered or expected with what was seen.
+
+    Parameters
+    ----------
+    claims
+        What the header claims.
+    verdict
+        What was seen.  A finding that abstained, or is not defined for a straight reject, contradicts nothing.
+    spacing_mm
+        Distance of neighbours along (column, row, slice).
+    rules
+        What the department expects.
+
+    Returns
+    -------
+    tuple of str
+        Sentences, each once, in the order: claims of the series, order, rules, slice thickness.
+    """
+    seen = _seen(verdict)
+    asked = [rule for rule in rules if rule.asks(ordered_texts(claims), claims.modality)]
+    found = [
+        *_claimed_parts(claims, seen),
+        *_claimed_contrast(claims, seen, ct=verdict.stage is Stage.CT),
+        *_ordered(claims, seen, ct=verdict.stage is Stage.CT),
+        *(s for rule in asked for s in _ruled(rule, claims, seen, spacing_mm)),
+        *_gaps(claims, spacing_mm),
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _claimed_parts(claims: HeaderClaims, seen: _Seen) -> Iterable[str]:
+    if seen.regions is None:
+        return
+    told: set[frozenset[str]] = set()
+    for tag, text in _own_texts(claims):
+        said = body_parts_said(text) - {"other"}
+        if said - seen.regions and said not in told:
+            told.add(said)
+            yield f'{tag} says "{_short(text)}"; found: {_named(seen.regions) or "another body part"}.'
+
+
+def _claimed_contrast(claims: HeaderClaims, seen: _Seen, ct: bool) -> Iterable[str]:
+    if seen.enhanced is None:
+        return
+    texts = [(tag, text, contrast_said(text, ct=ct)) for tag, text in _own_texts(claims) if tag != _BODY_PART]
+    agent = claims.contrast_agent or ""
+    texts.insert(0, ("Contrast/Bolus Agent (0018,0010)", agent, agent_stated(agent)))
+    for tag, text, said in texts:
+        if said is None or said is seen.enhanced or only_oral(text) or both_said(text):
+            continue
+        yield f'{tag} says "{_short(text)}"; {"" if seen.enhanced else "no "}{seen.agent} was seen.'
+
+
+def _ordered(claims: HeaderClaims, seen: _Seen, ct: bool) -> Iterable[str]:
+    texts = ordered_texts(claims)
+    regions = next((r for t in texts if (r := body_parts_said(t) - {"other"})), frozenset())
+    contrast = _ordered_contrast(texts, ct)
+    wrong_part = False
+    if regions and seen.regions is not None:
+        one_answer = regions in REGIONS_OF.values()
+        # of an order for several regions, one series may show one and the next another
+        wrong_part = bool(regions - seen.regions) if one_answer else not regions & seen.regions
+    wrong_contrast = contrast is not None and seen.enhanced is not None and contrast is not seen.enhanced
+    if wrong_contrast and contrast and not wrong_part:
+        # an examination with contrast has plain series too: all those of MR, and a CT that calls itself plain
+        own = [contrast_said(text, ct=ct) for _, text in _own_texts(claims)]
+        wrong_contrast = ct and False not in own
+    if not (wrong_part or wrong_contrast):
+        return
+    wish = _named(regions) if regions else ""
+    if contrast is not None:
+        wish = f"{wish} {'with' if contrast else 'without'} contrast".strip()
+    yield f"Ordered: {wish}; found: {seen.words}."
+
+
+def _ordered_contrast(texts: Sequence[str], ct: bool) -> bool | None:
+    """With, without, or open: an order for both phases can be missed by no single series."""
+    if any(both_said(t) for t in texts):
+        return None
+    said = ((t, contrast_said(t, ct=ct)) for t in texts)
+    return next((c for t, c in said if c is not None and not only_oral(t)), None)
+
+
+def _ruled(rule: Rule, claims: HeaderClaims, seen: _Seen, spacing_mm: tuple[float, float, float]) -> Iterable[str]:
+    head = f'The rule for orders like "{rule.order}" expects'
+    if rule.body_part is not None and seen.regions is not None and seen.body_part is not rule.body_part:
+        wanted = REGIONS_OF[rule.body_part]
+        if not wanted or not wanted <= seen.regions:
+            name = rule.body_part.value.replace("_", "-")
+            yield f"{head} {name}; found: {_named(seen.regions) or 'another body part'}."
+    if rule.contrast is not None and seen.enhanced is not None and rule.contrast is not seen.enhanced:
+        yield (
+            f"{head} a series {'with' if rule.contrast else 'without'} contrast; "
+            f"found: {'with' if seen.enhanced else 'without'} contrast."
+        )
+    limit = rule.max_slice_thickness_mm
+    thickness = claims.slice_thickness_mm or spacing_mm[2]
+    if limit is not None and thickness > limit + 1e-3:
+        yield f"{head} slices of at most {limit:g} mm; they are {thickness:.3g} mm thick."
+
+
+def _gaps(claims: HeaderClaims, spacing_mm: tuple[float, float, float]) -> Iterable[str]:
+    thickness = claims.slice_thickness_mm
+    if thickness and spacing_mm[2] > GAP_FACTOR * thickness + 0.5:
+        yield (
+            f"Slice Thickness (0018,0050) is {thickness:g} mm, but the slices lie {spacing_mm[2]:.3g} mm apart, "
+            "so tissue between them was not imaged."
+        )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 64 else text[:63] + "…"
+
+
+# -- the closed study --------------------------------------------------------------------------------
+def missing_series(
+    rules: Sequence[Rule], ordered: Sequence[str], series: Sequence[HeaderClaims | str]
+) -> tuple[str, ...]:
+    """Series that a rule expects and that the closed study does not have.
+
+    Parameters
+    ----------
+    rules
+        What the department expects.
+    ordered
+        What was ordered (:func:`ordered_texts` of any series of the study).
+    series
+        The series of the study: claims, or descriptions.
+    """
+    texts = [(s.modality, _searchable(s)) if isinstance(s, HeaderClaims) else ("", s) for s in series]
+    found = []
+    for rule in rules:
+        if not rule.series or not rule.asks(ordered):
+            continue
+        modalities = {m for m, _ in texts if m}
+        if rule.modality and modalities and rule.modality not in modalities:
+            # a study without any series of the modality is another examination under the same order
+            continue
+        for pattern in rule.series:
+            here = (t for m, t in texts if not rule.modality or not m or m == rule.modality)
+            if not any(re.search(pattern, text, re.IGNORECASE) for text in here):
+                found.append(
+                    f'Orders like "{rule.order}" expect a series like "{pattern}", and the study has none.'
+                )
+    return tuple(dict.fromkeys(found))
+
+
+def _searchable(claims: HeaderClaims) -> str:
+    parts = (claims.series_description, claims.protocol_name, claims.body_part_examined)
+    return "\n".join(part for part in parts if part)
+
+
+def uncovered_regions(ordered: Sequence[str], verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """Ordered regions that no CT series of the closed study shows (the forgotten neck of the ImageQC-net paper).
+
+    Says nothing while any CT of the study abstained from its body part: the region may be there.
+    """
+    seen = [_seen(v) for v in verdicts if v.stage is Stage.CT]
+    if not seen or any(s.regions is None for s in seen):
+        return ()
+    wanted = next((r for t in ordered if (r := body_parts_said(t) - {"other"})), frozenset())
+    shown = frozenset().union(*(s.regions or frozenset() for s in seen))
+    missing = wanted - shown
+    if not missing:
+        return ()
+    return (f"Ordered: {_named(wanted)}; no series of the study shows the {' and the '.join(sorted(missing))}.",)

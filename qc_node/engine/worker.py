@@ -1,0 +1,330 @@
+"""The worker process: takes queued series from the ledger, judges them, writes the verdicts.
+
+Runs as ``python -m qc_node.engine.worker`` below the node, niced, so that a busy classifier never delays
+reception.  The first line on its standard input is its settings as JSON; every further line means "look at
+the queue"; end of file means that the node is gone, and the worker leaves.  It answers with one JSON
+object per line (see :class:`Worker`).
+
+A series is claimed by a row, so a killed worker loses nothing: the next one finds the row again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import logging.config
+import os
+import select
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qc_node.domain import (
+    ClosedBy,
+    QcNodeError,
+    Question,
+    Reason,
+    SeriesKey,
+    Stage,
+    Verdict,
+    verdict_to_json,
+)
+from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
+from qc_node.engine.orders import Rule
+from qc_node.engine.registry import Registry, choose_device
+from qc_node.ledger import Ledger
+from qc_node.series.headers.routing import route
+from qc_node.series.volume.stack import OpenedSeries, open_series
+from qc_node.spool import Spool, digest
+
+log = logging.getLogger("qc_node.worker")
+
+IDLE_S = 1.0
+"""How long to sleep before looking at the queue without being asked."""
+
+Emit = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What the node tells its worker.
+
+    ``batch`` is how many series are judged in one forward pass on a GPU (a CPU takes one at a time);
+    ``threads`` bounds the threads of torch and SimpleITK (0 = as many as cores); ``confirm_s`` delays the
+    report of a coverage reject after a quiet-time closing; ``logging`` is a configuration for
+    :func:`logging.config.dictConfig`.
+    """
+
+    data_dir: str
+    models_dir: str
+    device: str = "auto"
+    batch: int = 1
+    threads: int = 0
+    nice: int = 10
+    confirm_s: float = 30.0
+    rules: tuple[Mapping[str, Any], ...] = ()
+    logging: Mapping[str, Any] = field(default_factory=lambda: {"version": 1})
+
+
+class Worker:
+    """One worker.
+
+    Emits ``{"event": "ready", "models": […]}`` once, then for every series ``started`` and ``finished``
+    (with ``state`` judged, skipped or failed, the timings and the verdict), and ``fault`` with a sentence
+    when it cannot work at all.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        ledger: Ledger,
+        spool: Spool,
+        registry: Registry,
+        emit: Emit,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._spool = spool
+        self._registry = registry
+        self._emit = emit
+        self._wall = wall
+        self._clock = clock
+        self._rules = tuple(Rule(**rule) for rule in settings.rules)
+
+    def step(self) -> int:
+        """Judge up to one batch of queued series; returns how many were taken."""
+        rows = self._ledger.series.claim(self._wall(), self._settings.batch)
+        waiting: dict[Stage, list[tuple[dict[str, Any], Pending]]] = {}
+        for row in rows:
+            self._emit({"event": "started", "series_uid": row["series_uid"], "run": row["run"]})
+            try:
+                result = self._look(row)
+            except Exception as error:  # a bad series must never stop the node
+                self._fail(row, error)
+                continue
+            if isinstance(result, SeriesOutcome):
+                self._finish(row, result)
+            else:
+                assert result.outcome.stage is not None
+                waiting.setdefault(result.outcome.stage, []).append((row, result))
+        for stage, pairs in waiting.items():
+            self._judge(stage, pairs)
+        return len(rows)
+
+    def _look(self, row: Mapping[str, Any]) -> SeriesOutcome | Pending:
+        start = self._clock()
+        if row["images_removed_at"] is not None:
+            raise QcNodeError(
+                "A late image came after retention had removed the others; this series cannot be judged again."
+            )
+        names = self._ledger.instances.paths_of_series(row["series_uid"])
+        opened = open_series([self._spool.path(name) for name in names])
+        source = str(opened.header_path.relative_to(self._spool.root.resolve()))
+        blank = blank_outcome(opened, row["series_uid"], source)
+        blank = replace(blank, timings_s={"read": self._clock() - start})
+        self._ledger.series.note_claims(row["series_uid"], blank.claims.as_dict())
+        header = opened.header
+        self._ledger.studies.describe(
+            row["study_uid"], _text(header.get("AccessionNumber")), _text(header.get("StudyDescription"))
+        )
+        return prepare(blank, route(opened), opened.volume, self._registry.classifier, self._clock)
+
+    def _judge(self, stage: Stage, pairs: Sequence[tuple[dict[str, Any], Pending]]) -> None:
+        classifier = self._registry.classifier(stage)
+        try:
+            outcomes = decide([p for _, p in pairs], classifier, self._rules, self._clock)
+        except Exception as error:
+            if len(pairs) == 1:
+                self._fail(pairs[0][0], error)
+                return
+            for pair in pairs:  # one bad series must not take its batch with it
+                self._judge(stage, [pair])
+            return
+        for (row, _), outcome in zip(pairs, outcomes, strict=True):
+            self._finish(row, outcome)
+
+    def _finish(self, row: Mapping[str, Any], outcome: SeriesOutcome) -> None:
+        series_uid, run, now = row["series_uid"], row["run"], self._wall()
+        if outcome.verdict is None:
+            stage = outcome.stage.value if outcome.stage else None
+            self._ledger.series.finish(series_uid, run, "skipped", now, stage=stage, sentence=outcome.skipped)
+            self._tell(row, "skipped", outcome, outcome.skipped)
+            return
+        kept = self._keep(series_uid, run, outcome)
+        with self._ledger.db.transaction():
+            self._ledger.verdicts.add(
+                series_uid,
+                run,
+                outcome.verdict,
+                claims=outcome.claims.as_dict(),
+                warnings=outcome.warnings,
+                timings=outcome.timings_s,
+                source_path=outcome.source,
+                at=now,
+                report_after=now + self._patience(row, outcome.verdict),
+                training_path=kept[0],
+                thumbnails=kept[1],
+            )
+            self._ledger.series.finish(series_uid, run, "judged", now, stage=outcome.verdict.stage.value)
+        self._tell(row, "judged", outcome, None)
+
+    def _patience(self, row: Mapping[str, Any], verdict: Verdict) -> float:
+        """A series cut short by a slow sender looks like bad coverage: wait before saying so."""
+        finding = verdict.finding(Question.STRAIGHT_REJECT)
+        cut = finding is not None and finding.reason in (Reason.COVERAGE, Reason.TOO_FEW_SLICES)
+        cut = cut or bool(verdict.coverage and verdict.coverage.truncated)
+        by_silence = str(row["closed_by"]).startswith(ClosedBy.QUIET)
+        return self._settings.confirm_s if cut and by_silence else 0.0
+
+    def _keep(self, series_uid: str, run: int, outcome: SeriesOutcome) -> tuple[str | None, list[str]]:
+        """Store the network input and the thumbnails: votes come days after the images are gone."""
+        names = []
+        for view, picture in outcome.thumbnails.items():
+            name = self._spool.thumbnail_name(series_uid, run, view)
+            self._spool.store(name, png(picture))
+            names.append(name)
+        if outcome.network_input is None:
+            return None, names
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, input=outcome.network_input)
+        training = self._spool.training_name(series_uid, run)
+        self._spool.store(training, buffer.getbuffer())
+        return training, names
+
+    def _fail(self, row: Mapping[str, Any], error: Exception) -> None:
+        if isinstance(error, QcNodeError):
+            sentence = str(error)
+        else:
+            sentence = f"The classifier could not judge this series ({type(error).__name__})."
+            log.exception("series %s failed", digest(row["series_uid"]))
+        self._ledger.series.finish(row["series_uid"], row["run"], "failed", self._wall(), sentence=sentence)
+        self._tell(row, "failed", None, sentence)
+
+    def _tell(
+        self, row: Mapping[str, Any], state: str, outcome: SeriesOutcome | None, sentence: str | None
+    ) -> None:
+        verdict = outcome.verdict if outcome else None
+        self._emit(
+            {
+                "event": "finished",
+                "series_uid": row["series_uid"],
+                "run": row["run"],
+                "state": state,
+                "stage": outcome.stage.value if outcome and outcome.stage else None,
+                "sentence": sentence,
+                "timings": dict(outcome.timings_s) if outcome else {},
+                "verdict": verdict_to_json(verdict) if verdict else None,
+            }
+        )
+
+
+def blank_outcome(opened: OpenedSeries, series_uid: str | None = None, source: str = "") -> SeriesOutcome:
+    """The outcome of a series of which only the header was read; ``source`` defaults to its first file."""
+    header = opened.header
+    uid = series_uid or _text(header.get("SeriesInstanceUID"))
+    study = _text(header.get("StudyInstanceUID")) or ""
+    return SeriesOutcome(
+        source=source or str(opened.header_path),
+        series=SeriesKey(study, uid) if uid else None,
+        modality=opened.modality,
+        instances=len(opened.instances),
+        claims=opened.claims,
+    )
+
+
+def png(picture: npt.NDArray[np.uint8]) -> bytes:
+    """A grey 8-bit picture ``(rows, columns)`` as PNG."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture, mode="L").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _text(value: object) -> str | None:
+    text = str(value).strip() if value is not None else ""
+    return text or None
+
+
+def _wait(lines: Iterable[int], seconds: float) -> bool:
+    """Sleep until the node writes or `seconds` are over; False when the node is gone."""
+    ready, _, _ = select.select(list(lines), [], [], seconds)
+    return all(os.read(fd, 4096) for fd in ready)
+
+
+def main() -> int:
+    """Run until the node closes our standard input or asks us to stop (SIGTERM)."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints must not look like an answer
+    warnings.simplefilter("ignore")  # those of pydicom quote element values
+
+    def emit(message: Mapping[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
+
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = WorkerSettings(**json.loads(_first_line(0)))
+    logging.config.dictConfig(dict(settings.logging))
+    try:
+        os.nice(settings.nice)
+        worker = _build(settings, emit)
+    except QcNodeError as error:
+        emit({"event": "fault", "sentence": str(error)})
+        return 1
+    while not stopping:
+        if worker.step():
+            continue
+        if not _wait([0], IDLE_S):
+            break
+    return 0
+
+
+def _build(settings: WorkerSettings, emit: Emit) -> Worker:
+    import torch
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    root = Path(settings.data_dir)
+    device = choose_device(settings.device)
+    if device == "cpu":  # there a batch only makes the first series wait for the last
+        settings = replace(settings, batch=1)
+    registry = Registry(Path(settings.models_dir), device)
+    models = registry.open_all()
+    worker = Worker(settings, Ledger(root / "ledger.sqlite"), Spool(root), registry, emit)
+    names = [
+        {"stage": stage.value, "name": m.name, "version": m.version, "sha256": m.sha256}
+        for stage, m in models.items()
+    ]
+    emit({"event": "ready", "models": names, "device": registry.device})
+    return worker
+
+
+def _first_line(fd: int) -> str:
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = os.read(fd, 1)
+        if not byte:
+            break
+        line += byte
+    return line.decode("utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""THE COUNTER: what radiologists and technologists see and say."""

@@ -1,1 +1,0 @@
-"""The school: rater tools, artefact simulation, training and evaluation."""

@@ -1,0 +1,1 @@
+"""Weights and their cards, and small networks that several classifiers share."""

@@ -1,0 +1,1 @@
+"""The outbox: reports are written and delivered; retries, storage commitment."""

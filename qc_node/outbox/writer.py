@@ -1,0 +1,186 @@
+"""The writing desk: takes verdicts whose report is due, has them written, and puts them in the outbox.
+
+A step that is run twice writes the same SOP Instance UID, finds its row already there and changes nothing;
+the bytes in the spool are what is sent, now and at every retry.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from qc_node.domain import (
+    HeaderClaims,
+    InstanceRef,
+    QcNodeError,
+    Question,
+    SeriesKey,
+    Tier,
+    Verdict,
+)
+from qc_node.ledger import Ledger
+from qc_node.ledger.deliveries import WrittenObject
+from qc_node.spool import Spool, digest
+
+log = logging.getLogger("qc_node.writing")
+
+
+@dataclass(frozen=True)
+class WritingSettings:
+    """What every report of this node has in common.
+
+    ``destinations`` are peer names; ``flag_object`` also writes a key object (113010, DCM, "Quality Issue")
+    for a straight reject or tier 3.
+    """
+
+    software_version: str
+    rules_digest: str
+    sr_class: str = "comprehensive"
+    ae_title: str = "QCNODE"
+    destinations: tuple[str, ...] = ()
+    flag_object: bool = False
+
+
+class Writer:
+    """Verdict rows to objects in the spool and rows in the outbox."""
+
+    def __init__(
+        self,
+        settings: WritingSettings,
+        ledger: Ledger,
+        spool: Spool,
+        wall: Callable[[], float],
+        on_written: Callable[[str], None] = lambda series_uid: None,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._spool = spool
+        self._wall = wall
+        self._on_written = on_written
+
+    def step(self) -> float | None:
+        """Write every report that is due; returns when the next one is."""
+        for row in self._ledger.verdicts.to_report(self._wall()):
+            try:
+                self._write(row)
+            except QcNodeError as error:
+                self._give_up(row, str(error))
+            except Exception as error:
+                log.exception("no report could be written for series %s", digest(row["series_uid"]))
+                self._give_up(row, f"The report could not be written ({type(error).__name__}).")
+        return self._ledger.verdicts.next_report_at()
+
+    def _give_up(self, row: Mapping[str, Any], sentence: str) -> None:
+        self._ledger.series.fail_report(row["series_uid"], row["run"], self._wall(), sentence)
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        series = self._ledger.series.get(row["series_uid"])
+        if series is None or series["run"] != row["run"]:
+            return
+        key = SeriesKey(series["study_uid"], row["series_uid"])
+        instances = self._ledger.instances.of_series(row["series_uid"])
+        evidence = [InstanceRef(i["sop_class_uid"], i["sop_instance_uid"]) for i in instances if i["opens_series"]]
+        source = read_header(self._spool, row["source_path"])
+        before = self._ledger.deliveries.last_report(row["series_uid"], before_run=row["run"])
+        report = self._report(row, key, source, evidence, before)
+        objects = [self._store(report, key, row["run"], "sr", before)]
+        if self._settings.flag_object and calls_for_attention(row["verdict"]):
+            flag = self._flag(row, key, source, evidence)
+            objects.append(self._store(flag, key, row["run"], "kos", None))
+        self._ledger.deliveries.post(
+            objects, self._settings.destinations, self._wall(), reported=(row["series_uid"], row["run"])
+        )
+        self._on_written(row["series_uid"])
+
+    def _report(
+        self,
+        row: Mapping[str, Any],
+        key: SeriesKey,
+        source: Dataset,
+        evidence: list[InstanceRef],
+        before: Mapping[str, Any] | None,
+    ) -> Dataset:
+        from qc_node.report.structured_report import build_report
+
+        predecessor = None
+        if before is not None:
+            earlier = read_header(self._spool, before["path"])
+            predecessor = (str(earlier.SOPClassUID), str(earlier.SOPInstanceUID), str(earlier.SeriesInstanceUID))
+        return build_report(
+            source,
+            evidence,
+            key,
+            row["verdict"],
+            HeaderClaims.from_dict(row["claims"]),
+            row["warnings"],
+            software_version=self._settings.software_version,
+            node=self._settings.ae_title,
+            rules_digest=self._settings.rules_digest,
+            sr_class=self._settings.sr_class,
+            created=datetime.fromtimestamp(row["judged_at"], UTC).astimezone(),
+            predecessor=predecessor,
+            instance_number=row["run"],
+        )
+
+    def _flag(
+        self, row: Mapping[str, Any], key: SeriesKey, source: Dataset, evidence: list[InstanceRef]
+    ) -> Dataset:
+        from qc_node.report.key_objects import build_flag
+
+        return build_flag(
+            source,
+            evidence,
+            key,
+            row["verdict"],
+            software_version=self._settings.software_version,
+            node=self._settings.ae_title,
+            created=datetime.fromtimestamp(row["judged_at"], UTC).astimezone(),
+        )
+
+    def _store(
+        self, ds: Dataset, key: SeriesKey, run: int, kind: str, before: Mapping[str, Any] | None
+    ) -> WrittenObject:
+        uid = str(ds.SOPInstanceUID)
+        name = self._spool.report_name(uid)
+        if not self._spool.path(name).exists():
+            buffer = io.BytesIO()
+            ds.save_as(buffer, enforce_file_format=True)
+            self._spool.store(name, buffer.getbuffer())
+        return WrittenObject(
+            sop_instance_uid=uid,
+            sop_class_uid=str(ds.SOPClassUID),
+            series_uid=key.series_instance_uid,
+            study_uid=key.study_instance_uid,
+            run=run,
+            kind=kind,
+            path=name,
+            predecessor=before["sop_instance_uid"] if before and before["sop_instance_uid"] != uid else None,
+        )
+
+
+def calls_for_attention(verdict: Verdict) -> bool:
+    """Whether somebody should look at the image while the patient is still there."""
+    reject = verdict.finding(Question.STRAIGHT_REJECT)
+    tier = verdict.finding(Question.TIER)
+    return bool(reject and reject.value) or bool(tier and tier.value == Tier.POOR)
+
+
+def read_header(spool: Spool, name: str) -> Dataset:
+    """The header of a file in the spool, without pixels.
+
+    Raises
+    ------
+    QcNodeError
+        The file is gone.
+    """
+    try:
+        return pydicom.dcmread(spool.path(name), stop_before_pixels=True, force=True)
+    except FileNotFoundError:
+        raise QcNodeError(f"The file {name} that a report needs is no longer in the data folder.") from None

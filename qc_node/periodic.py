@@ -1,0 +1,73 @@
+"""A thread that takes one step after the other: at once when woken, else when the step itself asked for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+log = logging.getLogger("qc_node.periodic")
+
+Step = Callable[[], float | None]
+"""Does what is due; returns the wall time of the next thing to do, or None."""
+
+
+class Periodic:
+    """Runs `step` until stopped.
+
+    Parameters
+    ----------
+    name
+        Of the thread, for logs.
+    step
+        Must be safe to run again after an exception, which is logged and never ends the loop.
+    idle_s
+        Longest pause between two steps.
+    after
+        Called once in the thread when it ends, for example to close its ledger connection.
+    """
+
+    def __init__(
+        self, name: str, step: Step, idle_s: float = 1.0, after: Callable[[], None] | None = None
+    ) -> None:
+        self._name = name
+        self._step = step
+        self._idle_s = idle_s
+        self._after = after
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Take the next step now; callable from anywhere."""
+        self._wake.set()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Finish the step in hand and end."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            pause = self._idle_s
+            self._wake.clear()
+            try:
+                due = self._step()
+                if due is not None:
+                    pause = min(max(due - time.time(), 0.0), self._idle_s)
+            except Exception:
+                log.exception("the loop %s goes on after an error", self._name)
+            self._wake.wait(pause)
+        if self._after is not None:
+            self._after()

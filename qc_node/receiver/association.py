@@ -1,0 +1,157 @@
+"""One association, from the first byte to the last: a loop that a thread runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from qc_node.dicom.received_header import is_uid
+from qc_node.receiver import commitment, pdu
+from qc_node.receiver.negotiation import STORAGE_COMMITMENT, VERIFICATION, Context
+from qc_node.receiver.store import Incoming, Request, Store, StoreOutcome
+from qc_node.receiver.wire import Gone, Released, Wire
+
+UNRECOGNISED_OPERATION = 0x0211
+"""PS3.7 annex C.5.6."""
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+"""PS3.7 annex C.5.5: the request names another class than its presentation context."""
+NO_DATA_SET = 0xC213
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """One answered C-STORE request; small and picklable, for metrics.
+
+    ``seconds`` runs from the command to the answer; ``series_uid`` is None where it could not be read.
+    """
+
+    calling_ae: str
+    status: int
+    seconds: float
+    bytes: int
+    opens_series: bool
+    series_uid: str | None
+
+
+class Association:
+    """Serves one peer whose association was accepted.
+
+    Parameters
+    ----------
+    wire, contexts, calling_ae
+        The connection, its accepted presentation contexts by ID, and who calls.
+    on_event
+        Called after every answered C-STORE request.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        contexts: Mapping[int, Context],
+        calling_ae: str,
+        store: Store,
+        on_event: Callable[[ReceivedEvent], None],
+        log: logging.Logger,
+    ) -> None:
+        self._wire = wire
+        self._contexts = contexts
+        self._calling_ae = calling_ae
+        self._store = store
+        self._on_event = on_event
+        self._log = log
+
+    def converse(self) -> None:
+        """Answer requests until the peer releases.
+
+        Statuses
+        --------
+        C-ECHO: 0x0000.  C-STORE: those of :meth:`Incoming.finish`, 0x0122, 0xC213.  N-EVENT-REPORT: those of
+        :func:`commitment.take_result`.  Anything else: 0x0211.
+
+        Raises
+        ------
+        Gone, ProtocolError
+            The conversation ended otherwise.
+        """
+        while True:
+            try:
+                context_id, command = self._wire.command()
+            except Released:
+                self._wire.send(pdu.encode_release_rp())
+                return
+            context = self._contexts.get(context_id)
+            if context is None:
+                raise pdu.ProtocolError(f"presentation context {context_id} was not accepted")
+            operation = command.number(pdu.COMMAND_FIELD)
+            if operation == pdu.C_CANCEL_RQ:
+                continue
+            if operation == pdu.C_STORE_RQ:
+                self._take_object(context_id, context, command)
+                continue
+            data_set = self._small_data_set(context_id, command)
+            if operation == pdu.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
+                status, comment = 0x0000, ""
+            elif operation == pdu.N_EVENT_REPORT_RQ and context.abstract_syntax == STORAGE_COMMITMENT:
+                event_type = command.number(pdu.EVENT_TYPE_ID)
+                status, comment = commitment.take_result(
+                    self._store.ledger, event_type, data_set, context.transfer_syntax, self._store.clock()
+                )
+                self._log.info(comment)
+            else:
+                status, comment = UNRECOGNISED_OPERATION, "not a service of this node"
+            self._answer(context_id, command, status, comment if status else "")
+
+    def _answer(self, context_id: int, command: pdu.Command, status: int, comment: str) -> None:
+        self._wire.send(pdu.encode_p_data(context_id, pdu.encode_response(command, status, comment)))
+
+    def _small_data_set(self, context_id: int, command: pdu.Command) -> bytes:
+        data = bytearray()
+        if command.has_data_set:
+            for view in self._wire.data_set(context_id):
+                if len(data) + len(view) > commitment.LONGEST:
+                    raise pdu.ProtocolError("the data set is too long for its operation")
+                data += view
+        return bytes(data)
+
+    def _take_object(self, context_id: int, context: Context, command: pdu.Command) -> None:
+        began = time.perf_counter()
+        request = Request(
+            sop_class_uid=command.uid(pdu.AFFECTED_SOP_CLASS_UID),
+            sop_instance_uid=command.uid(pdu.AFFECTED_SOP_INSTANCE_UID),
+            transfer_syntax_uid=context.transfer_syntax,
+            calling_ae=self._calling_ae,
+        )
+        if not command.has_data_set:
+            outcome = StoreOutcome(NO_DATA_SET, "The request has no data set.")
+        elif request.sop_class_uid != context.abstract_syntax and is_uid(request.sop_class_uid):
+            for _ in self._wire.data_set(context_id):
+                pass
+            sentence = "The request names another SOP class than its presentation context."
+            outcome = StoreOutcome(SOP_CLASS_NOT_SUPPORTED, sentence)
+        else:
+            outcome = self._receive(context_id, self._store.receive(request))
+        self._answer(context_id, command, outcome.status, outcome.sentence)
+        if outcome.status:
+            self._log.warning("object refused: %s", outcome.sentence, extra={"status": f"0x{outcome.status:04X}"})
+        facts = outcome.facts
+        self._on_event(
+            ReceivedEvent(
+                calling_ae=self._calling_ae,
+                status=outcome.status,
+                seconds=time.perf_counter() - began,
+                bytes=outcome.bytes,
+                opens_series=outcome.opens_series,
+                series_uid=facts.series_uid if facts and is_uid(facts.series_uid) else None,
+            )
+        )
+
+    def _receive(self, context_id: int, incoming: Incoming) -> StoreOutcome:
+        try:
+            for view in self._wire.data_set(context_id):
+                incoming.write(view)
+            return incoming.finish()
+        except (Gone, pdu.ProtocolError):
+            incoming.abandon()
+            raise

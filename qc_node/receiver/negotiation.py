@@ -1,0 +1,169 @@
+"""Which associations and presentation contexts the door accepts."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydicom.uid import UID_dictionary
+
+from qc_node.dicom.uids import (
+    DEFLATED_LE,
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION,
+    IMPLICIT_LE,
+)
+from qc_node.receiver import pdu
+
+VERIFICATION = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+_PREFERENCE = {
+    syntax: rank
+    for rank, syntax in enumerate(
+        (
+            EXPLICIT_LE,
+            IMPLICIT_LE,
+            DEFLATED_LE,
+            EXPLICIT_BE,
+            "1.2.840.10008.1.2.4.70",
+            "1.2.840.10008.1.2.4.57",
+            "1.2.840.10008.1.2.4.80",
+            "1.2.840.10008.1.2.4.90",
+            "1.2.840.10008.1.2.5",
+        )
+    )
+}
+_OTHER = 100
+_JPIP = {"1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205"}
+
+
+def _services_that_do_not_store() -> frozenset[str]:
+    refused = set()
+    for uid, (name, kind, *_) in UID_dictionary.items():
+        stores = "Storage" in name and not name.startswith(("Storage Commitment", "Media Storage Directory"))
+        if "SOP Class" not in kind or not stores:
+            refused.add(str(uid))
+    return frozenset(refused)
+
+
+_REFUSED = _services_that_do_not_store()
+
+
+def stores(abstract_syntax: str) -> bool:
+    """Whether a SOP class is, or may be, a storage class: any that is not registered as something else."""
+    return bool(abstract_syntax) and abstract_syntax not in _REFUSED
+
+
+def choose_transfer_syntax(proposed: tuple[str, ...]) -> str | None:
+    """The transfer syntax to take from one presentation context.
+
+    The node never decodes on the way in, so the choice is made for the images' sake: uncompressed with
+    explicit VRs where the sender offers it, then lossless, then whatever the sender named first.  A lossy
+    syntax is taken only when nothing else is offered, and JPIP (pixels elsewhere) last of all.
+    """
+    known = [(_PREFERENCE.get(s, 2 * _OTHER if s in _JPIP else _OTHER), i, s) for i, s in enumerate(proposed) if s]
+    return min(known)[2] if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An accepted presentation context."""
+
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The answer to an association request that passed the door."""
+
+    contexts: Mapping[int, Context]
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21) and a sentence for the log."""
+
+    result: int
+    source: int
+    reason: int
+    sentence: str
+
+    @property
+    def answer(self) -> bytes:
+        """The PDU."""
+        return pdu.encode_associate_rj(self.result, self.source, self.reason)
+
+
+NO_SPACE = Rejection(2, 3, 1, "the disk is below its low watermark")
+TOO_MANY = Rejection(2, 3, 2, "too many associations")
+
+
+def check_titles(
+    request: pdu.AssociateRequest,
+    *,
+    ae_title: str,
+    peers: Mapping[str, str | None],
+    accept_unknown: bool,
+    host: str,
+) -> Rejection | None:
+    """Why the peer may not come in, or None.
+
+    A known peer with a host must call from that host; `accept_unknown` lets unknown titles in from anywhere.
+    """
+    if request.called_ae != ae_title:
+        return Rejection(1, 1, 7, "the called AE title is not ours")
+    if request.calling_ae in peers:
+        allowed = peers[request.calling_ae]
+        if allowed is None or host in addresses(allowed):
+            return None
+        return Rejection(1, 1, 3, "the calling AE title is known, but not from this host")
+    if accept_unknown:
+        return None
+    return Rejection(1, 1, 3, "the calling AE title is unknown")
+
+
+def addresses(host: str) -> set[str]:
+    """All addresses of `host`; empty when it cannot be resolved."""
+    try:
+        return {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return set()
+
+
+def negotiate(request: pdu.AssociateRequest, max_pdu: int) -> Acceptance:
+    """Accept every context of a storage SOP class, Verification and Storage Commitment.
+
+    Role selection: the peer stays SCU of what it stores; only for Storage Commitment, whose results a PACS
+    sends on an association of its own, it may be the SCP (PS3.4 annex J.3.3).
+    """
+    contexts: dict[int, Context] = {}
+    results = []
+    for proposed in request.contexts:
+        syntax = choose_transfer_syntax(proposed.transfer_syntaxes)
+        name = proposed.abstract_syntax
+        if name not in (VERIFICATION, STORAGE_COMMITMENT) and not stores(name):
+            results.append((proposed.context_id, pdu.RESULT_NO_ABSTRACT_SYNTAX, IMPLICIT_LE))
+        elif syntax is None or not proposed.context_id % 2:
+            results.append((proposed.context_id, pdu.RESULT_NO_TRANSFER_SYNTAX, IMPLICIT_LE))
+        else:
+            contexts[proposed.context_id] = Context(name, syntax)
+            results.append((proposed.context_id, pdu.RESULT_ACCEPTED, syntax))
+    roles = [
+        (name, 0 if name == STORAGE_COMMITMENT else scu, scp if name == STORAGE_COMMITMENT else 0)
+        for name, (scu, scp) in request.roles.items()
+        if any(context.abstract_syntax == name for context in contexts.values())
+    ]
+    answer = pdu.encode_associate_ac(
+        request,
+        results,
+        max_pdu=max_pdu,
+        roles=roles,
+        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+        implementation_version=IMPLEMENTATION_VERSION,
+    )
+    return Acceptance(contexts, answer)

@@ -1,0 +1,67 @@
+"""After a crash: nothing lost, nothing doubled.
+
+A process can die between the rename of a file and its ledger row.  The sender got no answer and will send again,
+but it need not: the file is complete, so it is adopted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from qc_node.dicom import received_header
+from qc_node.dicom.received_header import HeaderError
+from qc_node.ledger import Ledger
+from qc_node.receiver import part10
+from qc_node.receiver.store import Request, received
+from qc_node.spool import Spool
+
+
+def recover(spool: Spool, ledger: Ledger, clock: Callable[[], float] = time.time) -> int:
+    """Sweep half-written files and adopt whole ones that have no row; run it before the door opens.
+
+    Returns how many were adopted.  What cannot be read goes into quarantine with a reason.  A second run finds
+    nothing to do.
+    """
+    spool.sweep()
+    adopted = 0
+    known = ledger.instances.paths()
+    for name in list(spool.images_on_disk()):
+        if name in known:
+            continue
+        adopted += _adopt(spool, ledger, name, clock())
+    return adopted
+
+
+def _adopt(spool: Spool, ledger: Ledger, name: str, at: float) -> bool:
+    path = spool.path(name)
+    try:
+        with path.open("rb") as file:
+            data = part10.look_into(file.fileno())
+        meta, start = part10.read_head(data)
+        syntax = meta.get(part10.TRANSFER_SYNTAX_UID, "")
+        facts = received_header.facts(data, syntax, start)
+        request = Request(
+            meta.get(part10.SOP_CLASS_UID, ""),
+            meta.get(part10.SOP_INSTANCE_UID, ""),
+            syntax,
+            meta.get(part10.SOURCE_AE_TITLE, ""),
+        )
+        refusal = received_header.check(facts, request.sop_class_uid, request.sop_instance_uid)
+        if refusal is not None:
+            raise HeaderError(refusal[1])
+    except (HeaderError, ValueError) as error:
+        _put_away(spool, ledger, path, name, str(error), at)
+        return False
+    if ledger.instances.known(facts.sop_instance_uid):
+        spool.remove(name)  # the same instance is stored under another series; this copy was never answered
+        return False
+    ledger.instances.add([received(facts, request, name, len(data), at)])
+    return True
+
+
+def _put_away(spool: Spool, ledger: Ledger, path: Path, name: str, reason: str, at: float) -> None:
+    kept = spool.quarantine(path.read_bytes(), ".dcm")
+    ledger.instances.quarantine(kept, f"Found without a ledger row at start: {reason}", "", at)
+    spool.remove(name)

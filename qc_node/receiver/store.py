@@ -1,0 +1,298 @@
+"""From bytes on the wire to a durable instance.
+
+Order, always: temporary file, fdatasync, rename, fsync of the folder, ledger row, answer.  The files of
+several associations are synced side by side; their rows are written in one transaction by whichever thread
+comes first (group commit), so eight senders pay for little more than one sync of the ledger.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qc_node.dicom import received_header
+from qc_node.dicom.received_header import Facts, HeaderError
+from qc_node.ledger import Ledger, Received
+from qc_node.receiver.part10 import encode_head, look_into
+from qc_node.series.headers import expected
+from qc_node.spool import Spool, TempFile, fsync_folder
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+CANNOT_UNDERSTAND = 0xC210
+
+LOOK_EVERY_S = 0.25
+WATERMARK_EVERY = 1 << 26
+"""A long object looks at the free space again after so many bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The C-STORE request that an object belongs to."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOutcome:
+    """How it ended: a C-STORE status (PS3.4 table B.2-1), a sentence unless it succeeded, facts where read."""
+
+    status: int
+    sentence: str = ""
+    bytes: int = 0
+    facts: Facts | None = None
+
+    @property
+    def opens_series(self) -> bool:
+        """Whether the object was stored and makes its series a candidate for judging."""
+        return self.status == SUCCESS and self.facts is not None and expected.opens_series(self.facts)
+
+
+class _Waiting:
+    """An instance whose file is durable and whose row is not yet."""
+
+    __slots__ = ("done", "error", "fresh", "row")
+
+    def __init__(self, row: Received) -> None:
+        self.row = row
+        self.done = False
+        self.fresh = False
+        self.error: Exception | None = None
+
+
+class Store:
+    """Spool and ledger as the door uses them; shared by all associations of a process.
+
+    Parameters
+    ----------
+    low_watermark_bytes
+        With less free space nothing is taken in.
+    clock
+        Seconds since the epoch.
+    """
+
+    def __init__(self, spool: Spool, ledger: Ledger, low_watermark_bytes: int, clock: Callable[[], float]) -> None:
+        self.spool = spool
+        self.ledger = ledger
+        self.clock = clock
+        self._low = low_watermark_bytes
+        self._free, self._look_again = 0, 0.0
+        self._queue: list[_Waiting] = []
+        self._queue_lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._between_processes = os.open(spool.root / "tmp", os.O_RDONLY | os.O_DIRECTORY)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        os.close(self._between_processes)
+
+    def has_space(self) -> bool:
+        """Whether the disk is above its low watermark (asked of the system at most every quarter second)."""
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._free = self.spool.free_bytes()
+            self._look_again = now + LOOK_EVERY_S
+        return self._free >= self._low
+
+    def receive(self, request: Request) -> Incoming:
+        """Begin to take in one object."""
+        return Incoming(self, request)
+
+    def quarantine(self, data: memoryview, reason: str, calling_ae: str) -> None:
+        """Keep bytes that were refused, with the reason."""
+        name = self.spool.quarantine(data, ".dcm")
+        self.ledger.instances.quarantine(name, reason, calling_ae, self.clock())
+
+    def add(self, row: Received) -> bool:
+        """Write the row of a durable file, together with all others that wait; whether it was new.
+
+        Raises
+        ------
+        sqlite3.Error, OSError
+            The ledger cannot be written; the row is not there.
+        """
+        mine = _Waiting(row)
+        with self._queue_lock:
+            self._queue.append(mine)
+        with self._turn:
+            if not mine.done:
+                self._write_waiting()
+        if mine.error is not None:
+            raise mine.error
+        return mine.fresh
+
+    def _write_waiting(self) -> None:
+        # SQLite would poll for its lock; this waits, and meanwhile more rows come to the same transaction
+        fcntl.flock(self._between_processes, fcntl.LOCK_EX)
+        with self._queue_lock:
+            batch, self._queue = self._queue, []
+        try:
+            fresh = self.ledger.instances.add([item.row for item in batch])
+            for item, new in zip(batch, fresh, strict=True):
+                item.fresh = new
+        except Exception as error:
+            for item in batch:
+                item.error = error
+        finally:
+            fcntl.flock(self._between_processes, fcntl.LOCK_UN)
+            for item in batch:
+                item.done = True
+
+
+class Incoming:
+    """One object on its way in: :meth:`write` its data set, then :meth:`finish`, or :meth:`abandon` it.
+
+    Never raises for what a peer or a full disk does: after a failed write it swallows the rest, and
+    :meth:`finish` says what went wrong.
+    """
+
+    def __init__(self, store: Store, request: Request) -> None:
+        self._store = store
+        self._request = request
+        self._temp: TempFile | None = None
+        self._outcome: StoreOutcome | None = None
+        self._head = 0
+        self._next_look = WATERMARK_EVERY
+        self.bytes = 0
+        if not store.has_space():
+            self._outcome = StoreOutcome(OUT_OF_RESOURCES, "The disk is below its low watermark.")
+            return
+        try:
+            self._temp = store.spool.temp()
+            self._temp.write(
+                encode_head(
+                    request.sop_class_uid,
+                    request.sop_instance_uid,
+                    request.transfer_syntax_uid,
+                    request.calling_ae,
+                )
+            )
+            self._head = self._temp.size
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self.abandon()
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        self._outcome = StoreOutcome(OUT_OF_RESOURCES, f"The object could not be written: {reason}.", self.bytes)
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        if self._temp is not None:
+            self._temp.discard()
+            self._temp = None
+
+    def write(self, data: memoryview) -> None:
+        """Append to the data set."""
+        self.bytes += len(data)
+        if self._temp is None:
+            return
+        try:
+            self._temp.write(data)
+        except OSError as error:
+            self._give_up(error)
+            return
+        if self.bytes >= self._next_look:
+            self._next_look += WATERMARK_EVERY
+            if not self._store.has_space():
+                self.abandon()
+                self._outcome = StoreOutcome(
+                    OUT_OF_RESOURCES, "The disk fell below its low watermark.", self.bytes
+                )
+
+    def finish(self) -> StoreOutcome:
+        """Make the object durable.
+
+        Returns
+        -------
+        StoreOutcome
+            Status 0x0000 stored or already there, 0xA700 no space, 0xA900 or 0xC21x refused and quarantined.
+        """
+        if self._temp is None:
+            return self._outcome or StoreOutcome(OUT_OF_RESOURCES, "The object was abandoned.", self.bytes)
+        try:
+            return self._finish(self._temp)
+        except (OSError, sqlite3.Error) as error:
+            self._give_up(error)
+            assert self._outcome is not None
+            return self._outcome
+        finally:
+            self.abandon()
+
+    def _finish(self, temp: TempFile) -> StoreOutcome:
+        request, store = self._request, self._store
+        data = look_into(temp.fileno())
+        facts: Facts | None = None
+        try:
+            facts = received_header.facts(data, request.transfer_syntax_uid, self._head)
+            refusal = received_header.check(facts, request.sop_class_uid, request.sop_instance_uid)
+        except HeaderError as error:
+            refusal = (CANNOT_UNDERSTAND, str(error))
+        if refusal is not None:
+            store.quarantine(data, refusal[1], request.calling_ae)
+            return StoreOutcome(*refusal, self.bytes, facts)
+        del data
+        assert facts is not None
+        done = StoreOutcome(SUCCESS, bytes=self.bytes, facts=facts)
+        if store.ledger.instances.known(facts.sop_instance_uid):
+            return done
+        name = store.spool.image_name(facts.study_uid, facts.series_uid, facts.sop_instance_uid)
+        size = temp.size
+        try:
+            _commit(store.spool, temp, name)
+        except FileNotFoundError:
+            if not store.ledger.instances.known(facts.sop_instance_uid):
+                raise
+            return done  # a twin was faster and tidied the folder away
+        self._temp = None
+        row = received(facts, request, name, size, store.clock())
+        try:
+            fresh = store.add(row)
+        except (OSError, sqlite3.Error):
+            # The sender will hear "out of resources"; start-up adopts the file should even this fail.
+            if not store.ledger.instances.known(facts.sop_instance_uid):
+                (store.spool.root / name).unlink(missing_ok=True)
+            raise
+        if not fresh and name != store.ledger.instances.path_of(facts.sop_instance_uid):
+            store.spool.remove(name)  # the same instance came twice at once, under two series
+        return done
+
+
+def _commit(spool: Spool, temp: TempFile, name: str) -> None:
+    """Make the bytes durable under `name`; its folder may vanish meanwhile, when retention empties it."""
+    final = spool.root / name
+    spool.folder_of(name)
+    try:
+        temp.commit(final)
+    except FileNotFoundError:
+        spool.folder_of(name)
+        temp.path.replace(final)  # the bytes are already synced
+        fsync_folder(final.parent)
+
+
+def received(facts: Facts, request: Request, name: str, size: int, at: float) -> Received:
+    """The ledger row of one instance."""
+    count, rule = expected.expected_count(facts)
+    return Received(
+        sop_instance_uid=facts.sop_instance_uid,
+        sop_class_uid=facts.sop_class_uid,
+        series_uid=facts.series_uid,
+        study_uid=facts.study_uid,
+        transfer_syntax_uid=request.transfer_syntax_uid,
+        modality=facts.modality,
+        calling_ae=request.calling_ae,
+        path=name,
+        bytes=size,
+        received_at=at,
+        opens_series=expected.opens_series(facts),
+        expected=count,
+        expected_rule=rule,
+    )

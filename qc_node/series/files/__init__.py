@@ -1,0 +1,1 @@
+"""What a person hands over: files, folders, archives and NIfTI, as series."""

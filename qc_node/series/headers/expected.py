@@ -1,0 +1,118 @@
+"""How many instances a header says its series has, and whether an object opens a series at all.
+
+What real headers carry: Images in Acquisition (0020,1002) counts an *acquisition*, and some devices write 1
+whatever the series holds; most Siemens, Philips and GE series say nothing.  So a count is used only where
+the rest of the header does not contradict it, a count of 1 never (one multi-frame object apart), and a count
+that can be right for one part of a series only is *weak*: completion lets a moment pass before it believes it.
+"""
+
+from __future__ import annotations
+
+from qc_node.dicom import received_header
+from qc_node.dicom.received_header import Facts
+
+TEMPORAL = "NumberOfTemporalPositions (0020,0105) x ImagesInAcquisition (0020,1002)"
+ACQUISITION = "ImagesInAcquisition (0020,1002)"
+PET = "NumberOfSlices (0054,0081) x NumberOfTimeSlices (0054,0101)"
+GE = "GE Images in Series (0025,1007)"
+CARDIAC = "CardiacNumberOfImages (0018,1090)"
+CONCATENATION = "InConcatenationTotalNumber (0020,9163)"
+MULTI_FRAME = "one multi-frame object (0028,0008)"
+
+WEAK = frozenset((CARDIAC, CONCATENATION, MULTI_FRAME))
+"""Rules that may count a part of the series."""
+
+MOST = 1_000_000
+
+_ENHANCED = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{suffix}"
+    for suffix in ("2.1", "2.2", "4.1", "4.3", "4.4", "128.1", "130", "3.1", "7.1", "7.2", "7.3", "7.4")
+)
+"""Enhanced CT, MR and PET (legacy converted ones too), ultrasound and secondary capture multi-frame."""
+
+_NO_IMAGES = tuple(
+    f"1.2.840.10008.5.1.4.1.1.{suffix}"
+    for suffix in (
+        "88.",
+        "11.",
+        "104.",
+        "9.",
+        "66",
+        "67",
+        "68.",
+        "78.",
+        "79.",
+        "80.",
+        "82.",
+        "90.",
+        "131",
+        "4.2",
+        "481.2",
+        "481.3",
+        "481.4",
+        "481.5",
+        "481.6",
+        "481.7",
+        "481.8",
+        "481.9",
+        "481.1",
+    )
+)
+_NO_IMAGE_MODALITIES = frozenset(("SR", "KO", "PR", "AU", "DOC", "ECG", "EPS", "HD", "PLAN", "REG", "RWV", "FID"))
+_RT_IMAGE = "1.2.840.10008.5.1.4.1.1.481.1"
+
+
+def opens_series(facts: Facts) -> bool:
+    """Whether an object makes its series a candidate for judging.
+
+    Structured reports, key objects, presentation states, documents, waveforms, registrations, RT plans and the
+    like never do; whatever else is an image by its class, or has rows, does.
+    """
+    sop_class = facts.sop_class_uid
+    if sop_class == _RT_IMAGE:
+        return True
+    if sop_class.startswith(_NO_IMAGES) or facts.modality in _NO_IMAGE_MODALITIES:
+        return False
+    return sop_class.startswith("1.2.840.10008.5.1.4.") or received_header.ROWS in facts.numbers
+
+
+def expected_count(facts: Facts) -> tuple[int, str] | tuple[None, None]:
+    """The number of instances of the series and the rule that says so, or twice None.
+
+    The products and the cardiac count are those that Orthanc knows as well; the others are guarded:
+    Images in Acquisition only in the first acquisition and first echo of a series with one temporal position.
+    """
+    numbers = facts.numbers
+    in_acquisition = numbers.get(received_header.IMAGES_IN_ACQUISITION, 0)
+    positions = numbers.get(received_header.NUMBER_OF_TEMPORAL_POSITIONS, 1)
+    if facts.sop_class_uid in _ENHANCED and received_header.NUMBER_OF_FRAMES in numbers:
+        parts = numbers.get(received_header.IN_CONCATENATION_TOTAL_NUMBER, 1)
+        return _sane(parts, CONCATENATION, least=2) if parts != 1 else (1, MULTI_FRAME)
+    candidates = (
+        (
+            numbers.get(received_header.NUMBER_OF_SLICES, 0)
+            * numbers.get(received_header.NUMBER_OF_TIME_SLICES, 0),
+            PET,
+        ),
+        (positions * in_acquisition if positions > 1 else 0, TEMPORAL),
+        (numbers.get(received_header.GE_IMAGES_IN_SERIES, 0) if facts.ge_private else 0, GE),
+        (in_acquisition if _one_acquisition(facts) else 0, ACQUISITION),
+        (numbers.get(received_header.CARDIAC_NUMBER_OF_IMAGES, 0), CARDIAC),
+    )
+    for count, rule in candidates:
+        if 2 <= count <= MOST:
+            return count, rule
+    return None, None
+
+
+def _one_acquisition(facts: Facts) -> bool:
+    numbers = facts.numbers
+    return (
+        numbers.get(received_header.ACQUISITION_NUMBER, 1) in (0, 1)
+        and numbers.get(received_header.ECHO_NUMBERS, 1) in (0, 1)
+        and numbers.get(received_header.NUMBER_OF_TEMPORAL_POSITIONS, 1) <= 1
+    )
+
+
+def _sane(count: int, rule: str, least: int) -> tuple[int, str] | tuple[None, None]:
+    return (count, rule) if least <= count <= MOST else (None, None)

@@ -1,0 +1,1 @@
+"""Stored objects become one regular volume, or a sentence says why not."""

@@ -1,1 +1,0 @@
-"""The corridor: a bounded queue, a worker process of its own, the model registry, expectations."""

@@ -1,0 +1,1 @@
+"""Training: rater tools, simulation, training and evaluation of the classifiers."""

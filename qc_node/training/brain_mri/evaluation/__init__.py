@@ -1,0 +1,1 @@
+"""Held-out heads, tables, comparisons and pictures."""

@@ -1,0 +1,1 @@
+"""Packs of simulated acquisitions, and the networks that learn from them."""

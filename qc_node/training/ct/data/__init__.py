@@ -1,0 +1,1 @@
+"""The CT pack and the cases that the networks are tested on."""

@@ -1,0 +1,1 @@
+"""Five folds by person, baselines, errors and pictures."""

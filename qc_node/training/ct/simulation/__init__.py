@@ -1,0 +1,1 @@
+"""Heads and trunks in Hounsfield units, and what is varied between pack and network."""

@@ -1,0 +1,1 @@
+"""The CT networks: training, fitting the card's numbers, shipping."""

@@ -1,0 +1,1 @@
+"""Several raters, one label."""

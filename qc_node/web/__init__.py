@@ -1,0 +1,1 @@
+"""The web pages: what radiologists and technologists see and say."""

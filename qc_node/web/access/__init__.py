@@ -1,0 +1,1 @@
+"""Who may do what: readers, sessions, tokens, limits and headers."""

@@ -1,0 +1,110 @@
+"""Who sends a request: session cookie, bearer token, or a trusted proxy's header."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+
+from qc_node.web.access import security
+from qc_node.web.access.readers import Reader, Role, reader_from_row
+from qc_node.web.settings import WebDeps
+
+PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")
+"""Headers that show that somebody else than this machine's user may be behind a loopback request."""
+
+
+def deps_of(request: Request) -> WebDeps:
+    """What the application was made with."""
+    deps: WebDeps = request.app.state.deps
+    return deps
+
+
+def peer(request: Request) -> str:
+    """The address that connected."""
+    return request.client.host if request.client else ""
+
+
+def current_reader(request: Request) -> Reader | None:
+    """The enabled reader who sends this request, or None.
+
+    Raises
+    ------
+    HTTPException
+        429 when this reader, or this address without one, asks too often.
+    """
+    deps = deps_of(request)
+    reader = _identify(request, deps)
+    limiter: security.RateLimiter = request.app.state.limiter
+    key = f"reader:{reader.reader_id}" if reader else f"peer:{peer(request)}"
+    if not limiter.allow(key, deps.web.requests_per_minute):
+        raise HTTPException(429, "Too many requests; wait a minute.")
+    return reader
+
+
+def _identify(request: Request, deps: WebDeps) -> Reader | None:
+    web, table = deps.web, deps.ledger.readers
+    row = None
+    epoch: int | None = None
+    authorization = request.headers.get("authorization", "")
+    if web.trusted_user_header and peer(request) in web.trusted_proxies:
+        login = request.headers.get(web.trusted_user_header, "")
+        row = table.by_login(login) if login else None
+    if row is None and authorization.lower().startswith("bearer "):
+        row = table.by_token(security.hash_token(authorization[7:].strip()))
+    if row is None and (cookie := request.cookies.get(security.COOKIE)):
+        session = security.read_session(web.secret, cookie, deps.clock(), web.session_days)
+        if session is not None:
+            row, epoch = table.get(session[0]), session[1]
+    if row is None or row["disabled_at"] is not None or (epoch is not None and epoch != row["session_epoch"]):
+        return None
+    return reader_from_row(row)
+
+
+def may_look(request: Request, reader: Annotated[Reader | None, Depends(current_reader)]) -> Reader | None:
+    """Let through who may see pages: any reader, and on bare loopback this machine's user.
+
+    Raises
+    ------
+    HTTPException
+        401 otherwise.
+    """
+    if reader is None and not open_to_look(request):
+        raise HTTPException(401, "Sign in first.")
+    return reader
+
+
+def open_to_look(request: Request) -> bool:
+    """Whether looking (never voting) needs no reader: loopback without any proxy."""
+    return deps_of(request).web.on_loopback and not any(name in request.headers for name in PROXIED)
+
+
+def known_reader(reader: Annotated[Reader | None, Depends(current_reader)]) -> Reader:
+    """Let through readers only.
+
+    Raises
+    ------
+    HTTPException
+        401 for anybody else.
+    """
+    if reader is None:
+        raise HTTPException(401, "Sign in first.")
+    return reader
+
+
+def expert(reader: Annotated[Reader, Depends(known_reader)]) -> Reader:
+    """Let through experts only.
+
+    Raises
+    ------
+    HTTPException
+        401 without a reader, 403 for another role.
+    """
+    if reader.role is not Role.EXPERT:
+        raise HTTPException(403, "Only readers with the role expert grade by the protocol.")
+    return reader
+
+
+Anyone = Annotated[Reader | None, Depends(may_look)]
+Known = Annotated[Reader, Depends(known_reader)]
+Expert = Annotated[Reader, Depends(expert)]

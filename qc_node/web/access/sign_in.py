@@ -1,0 +1,115 @@
+"""Signing in and out: once per browser, not per study."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Body, Depends, HTTPException, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from qc_node.web.access import security
+from qc_node.web.access.identity import current_reader, deps_of, peer
+from qc_node.web.access.readers import Reader, reader_from_row
+from qc_node.web.pages.rendering import page
+
+router = APIRouter(tags=["signing in"])
+
+Maybe = Annotated[Reader | None, Depends(current_reader)]
+
+
+def safe_next(target: str) -> str:
+    """A path of our own to go on to; anything else becomes the panel."""
+    ok = target.startswith("/") and not target.startswith(("//", "/\\")) and all(c.isprintable() for c in target)
+    return target if ok else "/panel"
+
+
+def set_session(request: Request, response: Response, reader: Reader) -> None:
+    """Sign `reader` in for this browser."""
+    deps = deps_of(request)
+    # In a frame of another site a browser sends only cookies that say None, and those only over https; what such
+    # a cookie could be abused for is stopped by the check of the origin.
+    framed = bool(deps.web.frame_ancestors) and deps.web.secure_cookies
+    value = security.session_cookie(deps.web.secret, reader.reader_id, reader.epoch, deps.clock())
+    response.set_cookie(
+        security.COOKIE,
+        value,
+        max_age=int(deps.web.session_days * 86_400),
+        httponly=True,
+        samesite="none" if framed else "lax",
+        secure=deps.web.secure_cookies,
+        path="/",
+    )
+
+
+@router.get("/sign-in", response_class=HTMLResponse, include_in_schema=False)
+def sign_in_page(request: Request, reader: Maybe, next: str = "/panel") -> HTMLResponse:
+    """The form for login and PIN; the script behind it also reads a personal link's ``#token``."""
+    return page(request, "sign_in.html", reader, next=safe_next(next))
+
+
+@router.post("/sign-in", include_in_schema=False)
+async def sign_in(request: Request, reader: Maybe) -> Response:
+    """Sign in by login and PIN.  Answers 303, 401 for anything wrong, 429 after too many attempts."""
+    deps = deps_of(request)
+    form = {k: v[0] for k, v in parse_qs((await request.body()).decode("utf-8", "replace")).items()}
+    login = form.get("login", "")[:64]
+    _spend_attempt(request, login)
+    row = deps.ledger.readers.by_login(login)
+    good = security.pin_matches(form.get("pin", ""), row["pin_hash"] if row else None)
+    target = safe_next(form.get("next", "/panel"))
+    if row is None or not good or row["disabled_at"] is not None:
+        answer = page(request, "sign_in.html", reader, next=target, wrong=True)
+        answer.status_code = 401
+        return answer
+    response = RedirectResponse(target, 303)
+    set_session(request, response, reader_from_row(row))
+    return response
+
+
+@router.post("/api/sign-in", include_in_schema=False)
+def sign_in_by_link(
+    request: Request,
+    reader: Maybe,
+    token: Annotated[str, Body(max_length=200)],
+    instead: Annotated[bool, Body()] = False,
+) -> JSONResponse:
+    """Sign in by the token of a personal link.
+
+    Somebody else who is signed in here is asked first (409), so that no link sent by a third party can
+    make a reader vote under another name.
+    """
+    _spend_attempt(request, "")
+    row = deps_of(request).ledger.readers.by_token(security.hash_token(token))
+    if row is None or row["disabled_at"] is not None:
+        raise HTTPException(401, "This link is not valid any more; ask for a new one.")
+    found = reader_from_row(row)
+    if reader is not None and reader.reader_id != found.reader_id and not instead:
+        return JSONResponse({"signed_in": reader.name, "link_of": found.name}, 409)
+    response = JSONResponse({"name": found.name})
+    set_session(request, response, found)
+    return response
+
+
+@router.post("/sign-out", include_in_schema=False)
+def sign_out() -> RedirectResponse:
+    """End the session of this browser."""
+    response = RedirectResponse("/sign-in", 303)
+    response.delete_cookie(security.COOKIE, path="/")
+    return response
+
+
+@router.get("/api/me", tags=["signing in"])
+def me(reader: Maybe) -> dict[str, Any]:
+    """Who is signed in here."""
+    if reader is None:
+        return {"reader": None}
+    return {"reader": reader.reader_id, "name": reader.name, "site": reader.site, "role": reader.role.value}
+
+
+def _spend_attempt(request: Request, login: str) -> None:
+    limiter: security.RateLimiter = request.app.state.limiter
+    per_minute = deps_of(request).web.sign_ins_per_minute
+    keys = [f"sign-in:{peer(request)}", *([f"sign-in-as:{login.casefold()}"] if login else [])]
+    if not all(limiter.allow(key, per_minute) for key in keys):
+        raise HTTPException(429, "Too many attempts; wait a minute.")

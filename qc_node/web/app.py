@@ -1,0 +1,117 @@
+"""The web application: composition of the counter's pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException, Path, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from qc_node.web.access import sign_in
+from qc_node.web.access.identity import Anyone
+from qc_node.web.access.security import Gate, RateLimiter, SecurityHeaders
+from qc_node.web.board import Board
+from qc_node.web.broadcast import Broadcaster
+from qc_node.web.fhircast.follower import Follower
+from qc_node.web.pages import annotate, live, panel, review, stats
+from qc_node.web.pages.rendering import STATIC, page, static_url
+from qc_node.web.settings import Health, PromptPolicy, WebDeps, WebOptions
+from qc_node.web.votes.housekeeping import Housekeeping
+
+__all__ = ["Health", "PromptPolicy", "WebDeps", "WebOptions", "create_app"]
+
+
+def create_app(deps: WebDeps) -> FastAPI:
+    """The counter.
+
+    ``app.state.board.publish(series_uid)`` (any thread) tells every open board about a series;
+    ``app.state.broadcaster.close()`` ends every open stream before the server stops.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.board.catch_up()
+        if app.state.follower is not None:
+            app.state.follower.resume()
+        app.state.housekeeping.start()
+        yield
+        app.state.housekeeping.stop()
+        if app.state.follower is not None:
+            app.state.follower.stop()
+        app.state.broadcaster.close()
+
+    app = FastAPI(
+        title="qc-node counter",
+        version=_version(),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        description="Votes on image quality, verdicts of the node, and the board.",
+    )
+    app.state.deps = deps
+    app.state.limiter = RateLimiter(deps.clock)
+    app.state.broadcaster = Broadcaster()
+    app.state.board = Board(deps, app.state.broadcaster)
+    app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
+    app.state.housekeeping = Housekeeping(deps)
+    for module in (sign_in, panel, live, review, stats, annotate):
+        app.include_router(module.router)
+    _add_house_routes(app, deps)
+    app.add_middleware(Gate, web=deps.web)
+    app.add_middleware(SecurityHeaders, web=deps.web)
+    return app
+
+
+def _add_house_routes(app: FastAPI, deps: WebDeps) -> None:
+    @app.get("/", include_in_schema=False)
+    def home() -> RedirectResponse:
+        return RedirectResponse("/panel", 303)
+
+    @app.get("/healthz", tags=["health"])
+    def healthz() -> JSONResponse:
+        """Whether the node is alive."""
+        ok, body = deps.healthz()
+        return JSONResponse(dict(body), 200 if ok else 503)
+
+    @app.get("/readyz", tags=["health"])
+    def readyz() -> JSONResponse:
+        """Whether the node can take and deliver work."""
+        ok, body = deps.readyz()
+        return JSONResponse(dict(body), 200 if ok else 503)
+
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    def docs(request: Request, reader: Anyone) -> HTMLResponse:
+        return page(request, "docs.html", reader, api=app.openapi())
+
+    @app.get("/static/{tag}/{name}", include_in_schema=False)
+    def static(tag: str, name: Annotated[str, Path(pattern=r"^[a-z_]+\.(css|js|svg)$")]) -> Response:
+        if not (STATIC / name).is_file():
+            raise HTTPException(404, "There is no such file.")
+        fresh = static_url(name) == f"/static/{tag}/{name}"
+        age = "public, max-age=31536000, immutable" if fresh else "no-store"
+        return FileResponse(STATIC / name, headers={"cache-control": age})
+
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> Response:
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            answer = page(request, "error.html", None, sentence=str(error.detail), status=error.status_code)
+            answer.status_code = error.status_code
+            return answer
+        return JSONResponse({"detail": error.detail}, error.status_code)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        # What was sent is not sent back: it may hold a UID, and it may hold a script.
+        places = [".".join(str(p) for p in e["loc"]) + ": " + str(e["msg"]) for e in error.errors()]
+        return await plain(request, HTTPException(422, "; ".join(places)[:500]))
+
+
+def _version() -> str:
+    try:
+        return version("qc-node")
+    except PackageNotFoundError:
+        return "0"

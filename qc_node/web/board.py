@@ -1,0 +1,169 @@
+"""The technologist board: one card per scanner, and what calls for attention until somebody has seen it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+from qc_node.web.broadcast import Broadcaster
+from qc_node.web.pages import phrases
+from qc_node.web.settings import WebDeps
+from qc_node.web.votes import cases
+
+CHANNEL = "board"
+SHOW_S = 3 * 86_400.0
+"""Scanners that sent nothing for three days leave the board (their open alarms stay)."""
+CATCH_UP = 200
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[str, dict[str, Any]], None]
+"""Posts one JSON object to an address."""
+
+
+class Board:
+    """What ``app.state.board`` offers to the node.
+
+    Parameters
+    ----------
+    send
+        Posts to the webhook; called in a thread of its own, so that a slow receiver holds up nothing.
+    """
+
+    def __init__(self, deps: WebDeps, broadcaster: Broadcaster, send: Send | None = None) -> None:
+        self._deps = deps
+        self._broadcaster = broadcaster
+        self._send = send or post_json
+
+    def publish(self, series_uid: str) -> None:
+        """Tell every open board about a series (any thread; call it again whenever its state changes)."""
+        row = self._deps.ledger.series.get(series_uid)
+        if row is None:
+            return
+        raised = self._look(row)
+        card = self.card(row["calling_ae"])
+        if card is not None:
+            self._broadcaster.publish(CHANNEL, "card", card)
+        if raised is not None and self._deps.web.webhook_url is not None:
+            body = {"event": "attention", "scanner": row["calling_ae"], "words": raised.as_dict()}
+            self._call_webhook(self._deps.web.webhook_url, body)
+
+    def study_closed(self, study_uid: str) -> None:
+        """Tell the boards of the study's scanners what it lacks, and the webhook (any thread).
+
+        Call it once, after the study was checked against its order.
+        """
+        missing = self._deps.ledger.studies.missing(study_uid)
+        if not missing:
+            return
+        scanners = dict.fromkeys(row["calling_ae"] for row in self._deps.ledger.series.of_study(study_uid))
+        for scanner in scanners:
+            card = self.card(scanner)
+            if card is not None:
+                self._broadcaster.publish(CHANNEL, "card", card)
+        if self._deps.web.webhook_url is not None:
+            body = {"event": "missing", "scanner": next(iter(scanners), ""), "missing": list(missing)}
+            self._call_webhook(self._deps.web.webhook_url, body)
+
+    def catch_up(self) -> int:
+        """Raise alarms for verdicts given while no counter was running; returns how many."""
+        raised = 0
+        for verdict in self._deps.ledger.verdicts.recent(CATCH_UP):
+            row = self._deps.ledger.series.get(verdict["series_uid"])
+            if row is not None and verdict["judged_at"] >= self._deps.clock() - SHOW_S:
+                raised += self._look(row) is not None
+        return raised
+
+    def cards(self) -> list[dict[str, Any]]:
+        """Every scanner's card, alarms first, then by name."""
+        since = self._deps.clock() - SHOW_S
+        scanners = {row["calling_ae"] for row in self._deps.ledger.alarms.newest_per_scanner(since)}
+        scanners |= {row["calling_ae"] for row in self._deps.ledger.alarms.alarms()}
+        found = [card for scanner in sorted(scanners) if (card := self.card(scanner)) is not None]
+        return sorted(found, key=lambda c: (not c["alarms"], c["scanner"]))
+
+    def card(self, scanner: str) -> dict[str, Any] | None:
+        """One scanner's card: its newest series, and its open alarms."""
+        newest = self._deps.ledger.alarms.newest_of(scanner)
+        if newest is None:
+            return None
+        alarms = [a for a in self._deps.ledger.alarms.alarms() if a["calling_ae"] == scanner]
+        return {
+            "scanner": scanner,
+            "now": self._deps.clock(),
+            "newest": self._series(newest),
+            "alarms": [
+                {"id": a["id"], "at": a["raised_at"], **self._series(row)}
+                for a in alarms
+                if (row := self._deps.ledger.series.get(a["series_uid"])) is not None
+            ],
+        }
+
+    def acknowledge(self, alarm_id: int, by: str) -> bool:
+        """Close an alarm and tell every board; False when it is not open."""
+        row = self._deps.ledger.alarms.acknowledge(alarm_id, by, self._deps.clock())
+        if row is None:
+            return False
+        card = self.card(row["calling_ae"])
+        if card is not None:
+            self._broadcaster.publish(CHANNEL, "card", card)
+        return True
+
+    def _look(self, row: dict[str, Any]) -> phrases.Words | None:
+        """Raise or close alarms of a series; its words when an alarm is new."""
+        verdict = self._deps.ledger.verdicts.get(row["series_uid"])
+        if verdict is None:
+            return None
+        now = self._deps.clock()
+        said = phrases.verdict_words(verdict["verdict"], verdict["warnings"])
+        if not said.attention:
+            self._deps.ledger.alarms.supersede(row["series_uid"], verdict["run"], now)
+            return None
+        new = self._deps.ledger.alarms.raise_alarm(row["series_uid"], verdict["run"], row["calling_ae"], now)
+        return said if new else None
+
+    def _series(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What a card shows of one series.  A series being judged anew keeps its last verdict in view."""
+        verdict = self._deps.ledger.verdicts.get(row["series_uid"])
+        judged = verdict is not None and verdict["run"] == row["run"]
+        if verdict is not None and judged:
+            said = phrases.verdict_words(verdict["verdict"], verdict["warnings"])
+            at = verdict["judged_at"]
+        else:
+            said = phrases.state_words(row["state"], row["sentence"])
+            at = row["closed_at"] or row["last_received"]
+        claims = verdict["claims"] if verdict is not None else {}
+        pictures = cases.pictures(verdict["thumbnails"]) if verdict is not None else []
+        return {
+            "description": claims.get("series_description") or f"{row['modality']} series",
+            "modality": row["modality"],
+            "images": row["instances"],
+            "at": at,
+            "words": said.as_dict(),
+            "picture": pictures[0]["src"] if pictures else None,
+            "missing": list(self._deps.ledger.studies.missing(row["study_uid"])),
+        }
+
+    def _call_webhook(self, url: str, body: dict[str, Any]) -> None:
+        body = {**body, "at": self._deps.clock()}
+
+        def call() -> None:
+            try:
+                self._send(url, body)
+            except OSError as error:
+                log.warning("The webhook could not be told about scanner %s: %s.", body["scanner"], error)
+
+        threading.Thread(target=call, name="board-webhook", daemon=True).start()
+
+
+def post_json(url: str, body: dict[str, Any]) -> None:
+    """POST one JSON object; raises :class:`OSError` when nobody takes it within five seconds."""
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=5.0):
+        return

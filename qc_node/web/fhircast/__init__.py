@@ -1,0 +1,1 @@
+"""FHIRcast as a subscriber: what is on the reader's screen."""

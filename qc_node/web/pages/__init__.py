@@ -1,0 +1,1 @@
+"""The pages: panel, live board, review, expert protocol, statistics."""

@@ -1,0 +1,125 @@
+"""``qc-node review FOLDER``: what was judged on disk, put where the review page looks."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from qc_node.domain import HeaderClaims, SeriesKey, Verdict
+from qc_node.ledger import Ledger, Received
+from qc_node.spool import Spool
+
+
+class Judged(Protocol):
+    """What the review needs of one series (:class:`qc_node.engine.judging.Outcome` has it)."""
+
+    @property
+    def source(self) -> str:
+        """Where it lies."""
+
+    @property
+    def series(self) -> SeriesKey | None:
+        """Its UIDs; None for NIfTI."""
+
+    @property
+    def modality(self) -> str:
+        """Its modality."""
+
+    @property
+    def instances(self) -> int:
+        """How many images it has."""
+
+    @property
+    def claims(self) -> HeaderClaims:
+        """What its header claims."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict, or None when it was skipped."""
+
+    @property
+    def skipped(self) -> str | None:
+        """Why there is no verdict."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Mismatches and peculiarities."""
+
+    @property
+    def timings_s(self) -> Mapping[str, float]:
+        """Seconds by step."""
+
+    @property
+    def thumbnails(self) -> Mapping[str, npt.NDArray[np.uint8]]:
+        """Grey pictures by view."""
+
+
+def shelve(ledger: Ledger, spool: Spool, judged: Judged, at: float) -> str | None:
+    """Put one judged series into a ledger of its own; returns its UID, None when it was skipped or is known."""
+    if judged.verdict is None:
+        return None
+    key = judged.series or _made_up(judged.source)
+    uid = key.series_instance_uid
+    if ledger.series.get(uid) is not None:
+        return None
+    name = Path(judged.source).name or judged.source
+    ledger.instances.add(
+        [
+            Received(
+                sop_instance_uid=f"{uid}.{n}",
+                sop_class_uid="",
+                series_uid=uid,
+                study_uid=key.study_instance_uid,
+                transfer_syntax_uid="",
+                modality=judged.modality,
+                calling_ae=name,
+                path="",
+                bytes=0,
+                received_at=at,
+            )
+            for n in range(max(1, judged.instances))
+        ]
+    )
+    ledger.series.close(uid, at, "read from disk", at)
+    pictures = []
+    for view, picture in judged.thumbnails.items():
+        picture_name = spool.thumbnail_name(uid, 1, view)
+        spool.store(picture_name, _png(picture))
+        pictures.append(picture_name)
+    ledger.verdicts.add(
+        uid,
+        1,
+        judged.verdict,
+        claims=judged.claims.as_dict(),
+        warnings=judged.warnings,
+        timings=judged.timings_s,
+        source_path="",
+        at=at,
+        report_after=at,
+        thumbnails=pictures,
+    )
+    ledger.series.finish(uid, 1, "judged", at, stage=judged.verdict.stage.value)
+    return uid
+
+
+def _made_up(source: str) -> SeriesKey:
+    """UIDs for a file that has none (PS3.5 B.2: 2.25 and a number), the same for the same file."""
+    numbers = (
+        int(hashlib.md5(f"{kind}{source}".encode(), usedforsecurity=False).hexdigest(), 16) for kind in "ts"
+    )
+    study, series = (f"2.25.{number}" for number in numbers)
+    return SeriesKey(study, series)
+
+
+def _png(picture: npt.NDArray[np.uint8]) -> bytes:
+    out: Any = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(out, "PNG")
+    data: bytes = out.getvalue()
+    return data

@@ -1,0 +1,56 @@
+"""Templates and files of the pages."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from qc_node.web.access.identity import deps_of, open_to_look
+from qc_node.web.access.readers import Reader
+
+HERE = Path(__file__).resolve().parents[1]
+STATIC = HERE / "static"
+
+
+@cache
+def _environment() -> Environment:
+    env = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.globals["static"] = static_url
+    return env
+
+
+@cache
+def static_url(name: str) -> str:
+    """Address of a static file; it changes with the content, so browsers may keep it for good."""
+    content = (STATIC / name).read_bytes()
+    return f"/static/{hashlib.sha256(content).hexdigest()[:12]}/{name}"
+
+
+def page(request: Request, template: str, reader: Reader | None, **values: Any) -> HTMLResponse:
+    """Render a page; every value is escaped."""
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            reader=reader,
+            looking=open_to_look(request),
+            path=request.url.path,
+            wrong=values.pop("wrong", False),
+            blind=deps_of(request).web.blind,
+            undo_s=deps_of(request).web.undo_s,
+            **values,
+        )
+    )
+    return HTMLResponse(html)

@@ -1,0 +1,176 @@
+"""What the counter needs to know and to reach; everything arrives here as an argument."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from qc_node.domain import QcNodeError
+from qc_node.ledger import Ledger
+from qc_node.spool import Spool
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Host names under which only this machine reaches the counter."""
+
+MIN_SECRET_BYTES = 32
+
+Health = Callable[[], tuple[bool, Mapping[str, Any]]]
+"""Answers ``(ok, body)``; the body becomes the JSON of the health page."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPolicy:
+    """Whom to ask for a vote, and when (shares are probabilities in [0, 1]).
+
+    ``random_share`` of all studies, stratified by scanner and protocol; ``double_share`` of the voted
+    studies once more by somebody else, so that kappa can be computed; every verdict whose best answer
+    has a probability below ``uncertain_below``; every conflict between model and human.  A prompt that
+    is not answered within ``expire_h`` hours is recorded as such.
+    """
+
+    enabled: bool = False
+    random_share: float = 0.05
+    double_share: float = 0.10
+    uncertain_below: float = 0.70
+    conflicts: bool = True
+    expire_h: float = 72.0
+
+
+@dataclass(frozen=True, slots=True)
+class WebOptions:
+    """How the counter is served.
+
+    Attributes
+    ----------
+    secret
+        Signs sessions; at least 32 bytes.  :func:`load_or_make_secret` keeps one in the data folder.
+    host, port
+        Where to listen.  Anything but loopback needs readers and a configured secret.
+    public_base
+        ``https://qc.hospital.example`` where a reverse proxy serves the counter; its origin is then the
+        only one that may send votes, and cookies become ``Secure`` when it is https.
+    trusted_user_header, trusted_proxies
+        Header in which a reverse proxy names the signed-in user (a reader's login), believed only
+        from these addresses.
+    blind
+        The panel shows the machine's opinion only after the vote.
+    frame_ancestors
+        Origins that may embed the panel (a PACS that shows it in a side pane).
+    undo_s
+        How long a vote can be taken back with one key.
+    webhook_url
+        Where the board posts ``{"event": "attention", "scanner", "words", "at"}`` when a series calls for
+        attention, and ``{"event": "missing", "scanner", "missing", "at"}`` when a closed study lacks
+        something that was ordered; no patient data.
+    vote_sr
+        Whether each vote becomes an SR of its own in the PACS.
+    fhircast_hubs
+        Hub URLs that a launch may name; any other is refused.
+    fhircast_token
+        Bearer token (OAuth 2.0) that these hubs want; sent to them only.
+    """
+
+    secret: str
+    host: str = "127.0.0.1"
+    port: int = 8080
+    public_base: str | None = None
+    trusted_user_header: str | None = None
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    blind: bool = True
+    frame_ancestors: tuple[str, ...] = ()
+    session_days: float = 90.0
+    undo_s: float = 10.0
+    max_body_bytes: int = 65_536
+    requests_per_minute: int = 1200
+    votes_per_minute: int = 90
+    sign_ins_per_minute: int = 10
+    webhook_url: str | None = None
+    vote_sr: bool = False
+    fhircast_hubs: tuple[str, ...] = ()
+    fhircast_lease_s: int = 7200
+    fhircast_token: str | None = None
+    prompts: PromptPolicy = field(default_factory=PromptPolicy)
+
+    def __post_init__(self) -> None:
+        if len(self.secret.encode()) < MIN_SECRET_BYTES:
+            raise QcNodeError(f"web.secret is shorter than {MIN_SECRET_BYTES} bytes.")
+        if self.public_base is not None and urlsplit(self.public_base).scheme not in ("http", "https"):
+            raise QcNodeError("web.public_base is not an http or https address.")
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine reaches the counter (no proxy is declared, either)."""
+        return self.host in LOOPBACK and self.public_base is None and self.trusted_user_header is None
+
+    @property
+    def secure_cookies(self) -> bool:
+        """Whether cookies may travel over https only."""
+        return (self.public_base or "").startswith("https://")
+
+
+def _nothing(*_: Any) -> None:
+    """A hook that nobody listens to."""
+
+
+def _fine() -> tuple[bool, Mapping[str, Any]]:
+    return True, {"status": "ok"}
+
+
+@dataclass(frozen=True)
+class WebDeps:
+    """What the counter works with.
+
+    ``on_vote(vote, site, modality)`` counts a new vote; ``post_vote(vote_row, reader_row)`` sends one to
+    the PACS as its own SR where that is wished; ``rng`` draws the prompts.
+    """
+
+    ledger: Ledger
+    spool: Spool
+    web: WebOptions
+    clock: Callable[[], float] = time.time
+    healthz: Health = _fine
+    readyz: Health = _fine
+    on_vote: Callable[[str, str, str], None] = _nothing
+    post_vote: Callable[[dict[str, Any], dict[str, Any]], None] = _nothing
+    rng: random.Random = field(default_factory=random.SystemRandom)
+
+
+def check_bind(web: WebOptions, readers: int, *, secret_configured: bool) -> None:
+    """Refuse to open the counter to the network before anybody can be told apart on it.
+
+    Raises
+    ------
+    QcNodeError
+        The host is not loopback, and there is no reader or no configured secret.
+    """
+    if web.host in LOOPBACK:
+        return
+    if not secret_configured:
+        raise QcNodeError(f"web.host is {web.host}, which needs web.secret to be configured.")
+    if readers == 0:
+        raise QcNodeError(f"web.host is {web.host}, which needs a reader (qc-node readers add).")
+
+
+def load_or_make_secret(path: Path) -> str:
+    """The secret kept in `path`, made (256 bits, readable by this user only) when missing.
+
+    Raises
+    ------
+    QcNodeError
+        The file cannot be read or written.
+    """
+    try:
+        if not path.exists():
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(fd, "w") as stream:
+                stream.write(secrets.token_hex(32))
+        return path.read_text().strip()
+    except OSError as error:
+        raise QcNodeError(f"The web secret {path} cannot be used: {error.strerror or error}.") from error

@@ -1,0 +1,1 @@
+"""Votes: cases, casting, exchange, prompts, key objects, vote reports, expert gradings."""

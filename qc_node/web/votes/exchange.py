@@ -1,0 +1,339 @@
+"""Votes in and out: CSV and JSON lines, exact counts, original times, pseudonyms."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from typing import Any, TextIO
+
+from qc_node.domain import QcNodeError
+from qc_node.ledger import Ledger, NewVote
+from qc_node.web.access import readers, security
+from qc_node.web.votes.casting import VoteReason, effective
+
+COLUMNS = (
+    "reader",
+    "site",
+    "modality",
+    "study_instance_uid",
+    "series_instance_uid",
+    "accession_number",
+    "vote",
+    "reasons",
+    "voted_at",
+    "received_at",
+    "presented_at",
+    "ms_to_vote",
+    "source",
+    "verdict_visible",
+    "key",
+    "withdraws",
+)
+SOFT = ("p_good", "p_acceptable", "p_poor")
+WORDS = {
+    "good": "good",
+    "acceptable": "acceptable",
+    "poor": "poor",
+    "withdrawn": "withdrawn",
+    "green": "good",
+    "amber": "acceptable",
+    "yellow": "acceptable",
+    "red": "poor",
+    "1": "good",
+    "2": "acceptable",
+    "3": "poor",
+    "": "",
+}
+BATCH = 2000
+
+SoftLabels = Callable[[Sequence[tuple[str, str, int]]], Mapping[str, Sequence[float]]]
+"""From ``(item, rater, level 0-2)`` to the probability of each level by item (``learning.raters``)."""
+
+
+def share_of_votes(ratings: Sequence[tuple[str, str, int]]) -> dict[str, list[float]]:
+    """The plainest soft label: the share of each level among an item's votes."""
+    counts: dict[str, list[int]] = {}
+    for item, _, level in ratings:
+        counts.setdefault(item, [0, 0, 0])[level] += 1
+    return {item: [n / sum(c) for n in c] for item, c in counts.items()}
+
+
+# -- out ---------------------------------------------------------------------------------------------
+def export_rows(
+    ledger: Ledger, *, whole_log: bool = False, blind_only: bool = False, soft_labels: SoftLabels = share_of_votes
+) -> Iterator[dict[str, Any]]:
+    """Votes as flat rows.
+
+    By default the votes that stand, each with the soft label of its item, ready for training; with
+    `whole_log` every row ever written, which :func:`import_rows` takes back.  Readers are pseudonyms.  Marks
+    without a known author are never among them.
+    """
+    names = {reader.reader_id: reader.pseudonym for reader in readers.list_all(ledger)}
+    log = ledger.votes.all()
+    keys = {row["id"]: row["key"] for row in log}
+    rows: Iterable[Mapping[str, Any]] = log if whole_log else effective(log)
+    rows = [row for row in rows if not (blind_only and row["verdict_visible"])]
+    levels = {"good": 0, "acceptable": 1, "poor": 2}
+    soft = {} if whole_log else soft_labels([(item_of(r), names[r["reader_id"]], levels[r["vote"]]) for r in rows])
+    for row in rows:
+        out = {
+            "reader": names[row["reader_id"]],
+            "site": row["site"],
+            "modality": row["modality"],
+            "study_instance_uid": row["study_uid"],
+            "series_instance_uid": row["series_uid"],
+            "accession_number": row["accession_number"] if row["study_uid"] is None else None,
+            "vote": row["vote"],
+            "reasons": " ".join(json.loads(row["reasons"])),
+            "voted_at": to_iso(row["voted_at"]),
+            "received_at": to_iso(row["received_at"]),
+            "presented_at": None,
+            "ms_to_vote": row["ms_to_vote"],
+            "source": row["source"],
+            "verdict_visible": int(row["verdict_visible"]),
+            "key": row["key"],
+            "withdraws": keys[row["replaces"]] if row["vote"] == "withdrawn" else None,
+        }
+        if not whole_log:
+            out |= {name: round(float(p), 4) for name, p in zip(SOFT, soft[item_of(row)], strict=True)}
+        yield out
+
+
+def item_of(row: Mapping[str, Any]) -> str:
+    """What a vote is about, as one word."""
+    return str(row["series_uid"] or row["study_uid"] or f"#{row['accession_number']}")
+
+
+def write_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], stream: TextIO) -> int:
+    """Write rows as CSV; returns how many.  No cell can be run as a formula by a spreadsheet."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    count = 0
+    for row in rows:
+        writer.writerow([harmless(row.get(name)) for name in columns])
+        count += 1
+    return count
+
+
+def harmless(value: Any) -> Any:
+    """A cell that a spreadsheet shows as text: a leading ``= + - @`` or tab gets an apostrophe."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as one CSV text."""
+    stream = io.StringIO()
+    write_csv(rows, columns, stream)
+    return stream.getvalue()
+
+
+def to_iso(at: float) -> str:
+    """UTC with microseconds, as ISO 8601: nothing is lost on the way out and back."""
+    return datetime.fromtimestamp(at, UTC).isoformat()
+
+
+# -- in ----------------------------------------------------------------------------------------------
+@dataclass
+class Imported:
+    """What an import did."""
+
+    votes: int = 0
+    presented: int = 0
+    known_before: int = 0
+    readers_added: list[str] = field(default_factory=list)
+
+
+def read_rows(stream: TextIO, name: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """``(place, row)`` of a CSV or JSON lines file; which one is told by its first character.
+
+    Raises
+    ------
+    QcNodeError
+        A column is unknown, or a line cannot be read; the sentence names the file and the line.
+    """
+    first = stream.read(1)
+    stream.seek(0)
+    if first == "{":
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise QcNodeError(f"{name} line {number} is not a JSON object.") from error
+                _check_columns(row, name)
+                yield f"{name} line {number}", {k: _flat(v) for k, v in row.items() if v is not None}
+        return
+    reader = csv.DictReader(stream)
+    _check_columns(dict.fromkeys(reader.fieldnames or []), name)
+    for row in reader:
+        yield f"{name} line {reader.line_num}", {k: (v or "").strip() for k, v in row.items() if k is not None}
+
+
+def _flat(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(int(value) if value is True else value)
+
+
+def _check_columns(row: Mapping[str, Any], name: str) -> None:
+    for column in row:
+        if column not in COLUMNS and column not in SOFT:
+            raise QcNodeError(f"{name} has an unknown column {column!r}.")
+
+
+def import_rows(
+    ledger: Ledger,
+    rows: Iterable[tuple[str, Mapping[str, str]]],
+    *,
+    now: float,
+    zone: tzinfo | None = None,
+    add_readers: bool = False,
+) -> Imported:
+    """Bring votes in with their original times; all or nothing, and a second time changes nothing.
+
+    A row without a vote says that a study was presented and not voted on, which the acceptance rate needs.
+    Readers are named by login or pseudonym; with `add_readers` unknown ones are added without any way to
+    sign in.  `zone` is that of times which name none.
+
+    Raises
+    ------
+    QcNodeError
+        A row cannot be understood; the sentence names its place.
+    """
+    done = Imported()
+    known = {r.login.casefold(): r for r in readers.list_all(ledger)}
+    known |= {r.pseudonym: r for r in readers.list_all(ledger)}
+    ids: dict[tuple[str, str], int] = {}
+    with ledger.db.transaction():
+        for place, row in rows:
+            reader = known.get(row.get("reader", "").casefold())
+            if reader is None:
+                if not add_readers:
+                    raise QcNodeError(f"{place} names an unknown reader {row.get('reader', '')!r}.")
+                reader = _add_reader(ledger, row, now, place)
+                known[reader.login.casefold()] = reader
+                done.readers_added.append(reader.login)
+            _import_row(ledger, place, row, reader, now, zone, ids, done)
+    return done
+
+
+def _add_reader(ledger: Ledger, row: Mapping[str, str], now: float, place: str) -> readers.Reader:
+    login = row.get("reader", "")
+    try:
+        reader, _ = readers.add(ledger, login, name=login, site=row.get("site") or "unknown", at=now, link=False)
+    except QcNodeError as error:
+        raise QcNodeError(f"{place}: {error}") from error
+    return reader
+
+
+def _import_row(
+    ledger: Ledger,
+    place: str,
+    row: Mapping[str, str],
+    reader: readers.Reader,
+    now: float,
+    zone: tzinfo | None,
+    ids: dict[tuple[str, str], int],
+    done: Imported,
+) -> None:
+    study, series = row.get("study_instance_uid") or None, row.get("series_instance_uid") or None
+    accession = row.get("accession_number") or None
+    for uid in (study, series):
+        if uid is not None and not security.is_uid(uid):
+            raise QcNodeError(f"{place} has a UID that is none.")
+    if study is None and accession is None:
+        raise QcNodeError(f"{place} names neither study_instance_uid nor accession_number.")
+    vote = WORDS.get(row.get("vote", "").lower())
+    if vote is None:
+        raise QcNodeError(f"{place} has an unknown vote {row['vote']!r}.")
+    site, modality = row.get("site") or reader.site, row.get("modality") or "OT"
+    shown_at = parse_time(row.get("presented_at", ""), zone, place)
+    voted_at = parse_time(row.get("voted_at", ""), zone, place)
+    if shown_at is None and not vote:
+        raise QcNodeError(f"{place} has neither a vote nor presented_at.")
+    if shown_at is not None:
+        subject = f"study:{study}" if study else f"accession:{accession}"
+        handle = ledger.cases.open(
+            security.new_handle(), subject, now, study_uid=study, accession_number=accession, modality=modality
+        )
+        number = digest("shown", reader.reader_id, subject, repr(shown_at))[:22]
+        fresh = ledger.cases.present(number, handle, reader.reader_id, site, modality, shown_at, "import")
+        done.presented += fresh
+    if not vote:
+        return
+    if voted_at is None:
+        raise QcNodeError(f"{place} has a vote without voted_at.")
+    key = row.get("key") or digest(
+        reader.reader_id, study or "", series or "", accession or "", vote, repr(voted_at)
+    )
+    replaces = None
+    if vote == "withdrawn":
+        withdrawn = row.get("withdraws", "")
+        before = ledger.votes.by_key(reader.reader_id, withdrawn)
+        replaces = before["id"] if before is not None else ids.get((reader.reader_id, withdrawn))
+        if replaces is None:
+            raise QcNodeError(f"{place} withdraws a vote that is not there.")
+    ms = row.get("ms_to_vote", "")
+    if ms and not ms.isdigit():
+        raise QcNodeError(f"{place} has a time to vote that is no number of milliseconds.")
+    reasons = row.get("reasons", "").replace(";", " ").replace(",", " ").split()
+    for reason in reasons:
+        if reason not in list(VoteReason):
+            raise QcNodeError(f"{place} has an unknown reason {reason!r}.")
+    received = parse_time(row.get("received_at", ""), zone, place) or now
+    new = NewVote(
+        key=key,
+        reader_id=reader.reader_id,
+        site=site,
+        modality=modality,
+        vote=vote,
+        voted_at=voted_at,
+        received_at=received,
+        source="import",
+        study_uid=study,
+        series_uid=series,
+        accession_number=accession,
+        reasons=tuple(reasons),
+        ms_to_vote=int(ms) if ms else None,
+        verdict_visible=row.get("verdict_visible", "") in ("1", "true", "True"),
+        replaces=replaces,
+    )
+    written, fresh = ledger.votes.add([new])[0]
+    ids[(reader.reader_id, key)] = written["id"]
+    done.votes += fresh
+    done.known_before += not fresh
+
+
+def parse_time(text: str, zone: tzinfo | None, place: str) -> float | None:
+    """Seconds since the epoch of an ISO 8601 time or a number; None for nothing.
+
+    Raises
+    ------
+    QcNodeError
+        It is neither, or it names no time zone and none was given.
+    """
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise QcNodeError(f"{place} has a time that is not ISO 8601: {text!r}.") from error
+    if at.tzinfo is None:
+        if zone is None:
+            raise QcNodeError(f"{place} has a time without time zone; name one with --timezone.")
+        at = at.replace(tzinfo=zone)
+    return at.timestamp()
+
+
+def digest(*parts: str) -> str:
+    """A key that follows from the content."""
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,149 @@
+"""Votes from the PACS itself: key objects that a known reader stored to the node."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from enum import StrEnum
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from qc_node.ledger import NewVote
+from qc_node.report.key_objects import KeyObject, is_key_object, read_key_object
+from qc_node.web.access import readers
+from qc_node.web.settings import WebDeps
+from qc_node.web.votes.casting import Choice, VoteReason
+
+log = logging.getLogger(__name__)
+
+TITLES = {"113001": Choice.POOR, "113010": Choice.POOR, "113013": Choice.GOOD}
+"""CID 7010: Rejected for Quality Reasons, Quality Issue, Best In Set."""
+
+REASONS = {
+    "111207": VoteReason.ARTEFACT,
+    "111208": VoteReason.ARTEFACT,
+    "111209": VoteReason.POSITIONING,
+    "111210": VoteReason.MOTION,
+    "111211": VoteReason.OTHER,
+    "111212": VoteReason.OTHER,
+    "111213": VoteReason.OTHER,
+    "111214": VoteReason.ARTEFACT,
+    "111215": VoteReason.ARTEFACT,
+    "113026": VoteReason.OTHER,
+}
+"""CID 7011 in the words of the panel."""
+
+SKEW_S = 300.0
+"""A key object dated further in the future has an unbelievable clock."""
+
+
+class Intake(StrEnum):
+    """What became of an object."""
+
+    VOTE = "vote"
+    MARK = "mark"
+    OURS = "ours"
+    NOT_ABOUT_QUALITY = "not about quality"
+    UNREADABLE = "unreadable"
+
+
+def take_in(deps: WebDeps, limit: int = 100) -> list[Intake]:
+    """Look at objects that nobody has looked at yet; each is handled exactly once."""
+    out = []
+    for row in deps.ledger.instances.unhandled_objects(limit):
+        with deps.ledger.db.transaction():
+            out.append(_take(deps, row))
+            deps.ledger.instances.mark_handled(row["sop_instance_uid"])
+    return out
+
+
+def _take(deps: WebDeps, row: Mapping[str, Any]) -> Intake:
+    if deps.ledger.deliveries.is_ours(row["sop_instance_uid"]):
+        return Intake.OURS
+    try:
+        ds = pydicom.dcmread(deps.spool.path(row["path"]), stop_before_pixels=True)
+        if not is_key_object(ds):
+            return Intake.NOT_ABOUT_QUALITY
+        said = read_key_object(ds)
+        written_at = when(ds, said, row["received_at"])
+    except Exception as error:
+        # Whatever a peer wrote into an object, and however pydicom stumbles over it, must not stop the next ones.
+        log.warning("A key object from %s cannot be read: %s.", row["calling_ae"], type(error).__name__)
+        return Intake.UNREADABLE
+    vote = TITLES.get(said.title.value) if said.title.scheme == "DCM" else None
+    if vote is None:
+        return Intake.NOT_ABOUT_QUALITY
+    reasons = tuple(dict.fromkeys(REASONS.get(code.value, VoteReason.OTHER) for code in said.modifiers))
+    series = said.series[0].series_instance_uid if len(said.series) == 1 else None
+    study = said.study_instance_uid or row["study_uid"]
+    reader, why = author(deps, said)
+    if reader is None:
+        deps.ledger.votes.mark(
+            row["sop_instance_uid"], study, series, vote, list(reasons), why, row["received_at"]
+        )
+        return Intake.MARK
+    known = deps.ledger.series.get(series) if series else None
+    modality = known["modality"] if known else _modality(deps, study)
+    _, new = deps.ledger.votes.add(
+        [
+            NewVote(
+                key=f"kos-{hashlib.sha256(row['sop_instance_uid'].encode()).hexdigest()[:32]}",
+                reader_id=reader.reader_id,
+                site=reader.site,
+                modality=modality,
+                vote=vote,
+                voted_at=written_at,
+                received_at=row["received_at"],
+                source="key_object",
+                study_uid=study,
+                series_uid=series,
+                reasons=reasons,
+                sop_instance_uid=row["sop_instance_uid"],
+                verdict_visible=deps.ledger.readers.has_seen_verdict(reader.reader_id, study, written_at),
+            )
+        ]
+    )[0]
+    if new:
+        deps.on_vote(vote, reader.site, modality)
+        deps.ledger.prompts.answer(study, reader.reader_id, deps.clock())
+    return Intake.VOTE
+
+
+def author(deps: WebDeps, said: KeyObject) -> tuple[readers.Reader | None, str]:
+    """The reader who wrote a key object, or None and a sentence why it is nobody's vote."""
+    if said.observer_type == "device":
+        return None, "A device made it."
+    if said.observer_type != "person":
+        return None, "It names no observer."
+    if said.observer_login:
+        row = deps.ledger.readers.by_login(said.observer_login)
+        if row is not None and row["disabled_at"] is None:
+            return readers.reader_from_row(row), ""
+    reader = readers.by_person_name(deps.ledger, said.observer_name or "")
+    return reader, "" if reader else "Its observer is no known reader."
+
+
+def when(ds: Dataset, said: KeyObject, received_at: float) -> float:
+    """When a key object was written; the time of receipt where its own time is missing or in the future.
+
+    Local times are of the zone in Timezone Offset From UTC (0008,0201), else of this machine.
+    """
+    if said.written_at is None:
+        return received_at
+    local = datetime.strptime(said.written_at, "%Y%m%d%H%M%S")
+    offset = str(ds.get("TimezoneOffsetFromUTC", "") or "")
+    if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
+        minutes = int(offset[1:3]) * 60 + int(offset[3:])
+        at = local.replace(tzinfo=timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes)))
+    else:
+        at = local.astimezone(UTC)
+    return received_at if at.timestamp() > received_at + SKEW_S else at.timestamp()
+
+
+def _modality(deps: WebDeps, study: str) -> str:
+    rows = deps.ledger.series.of_study(study)
+    return str(max(rows, key=lambda row: row["instances"])["modality"]) if rows else "OT"

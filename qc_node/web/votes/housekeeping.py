@@ -1,0 +1,93 @@
+"""What the counter does by itself: take in key objects, ask for votes, send vote reports.
+
+One thread, woken every two seconds; each step reads rows, works, and writes rows, so a kill loses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from typing import Any
+
+from qc_node.domain import QcNodeError
+from qc_node.web.settings import WebDeps
+from qc_node.web.votes import from_key_objects
+from qc_node.web.votes.casting import GRACE_S, effective
+from qc_node.web.votes.prompts import Prompter
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 2.0
+LOOK_BACK_S = 86_400.0
+
+
+class Housekeeping:
+    """Steps that follow votes and verdicts; :meth:`step` is one round of all of them."""
+
+    def __init__(self, deps: WebDeps) -> None:
+        self._deps = deps
+        self._prompter = Prompter(deps)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._verdict = max((row["id"] for row in deps.ledger.verdicts.recent(1)), default=0)
+        self._vote = deps.ledger.votes.newest_id()
+        self._posted: set[int] = set()
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="counter-housekeeping", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step in hand."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(10.0)
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            try:
+                self.step()
+            except (sqlite3.Error, OSError, QcNodeError) as error:
+                log.warning("A step of the counter failed and will be tried again: %s", type(error).__name__)
+        self._deps.ledger.close()
+
+    def step(self) -> None:
+        """One round."""
+        from_key_objects.take_in(self._deps)
+        if self._deps.web.prompts.enabled:
+            self._ask()
+        if self._deps.web.vote_sr:
+            self._post()
+
+    def _ask(self) -> None:
+        for verdict in self._deps.ledger.verdicts.after(self._verdict):
+            self._verdict = verdict["id"]
+            series = self._deps.ledger.series.get(verdict["series_uid"])
+            if series is not None:
+                self._prompter.after_verdict(series, verdict)
+        for vote in self._deps.ledger.votes.after(self._vote):
+            self._vote = vote["id"]
+            if vote["source"] != "import":
+                self._prompter.after_vote(vote)
+        self._prompter.expire()
+
+    def _post(self) -> None:
+        """Send votes that stand once they cannot be undone any more; building one twice changes nothing."""
+        now = self._deps.clock()
+        settled = now - self._deps.web.undo_s - GRACE_S
+        rows = self._deps.ledger.votes.received_since(now - LOOK_BACK_S)
+        for row in effective(rows):
+            if row["id"] in self._posted or row["voted_at"] > settled or not row["study_uid"]:
+                continue
+            if row["source"] in ("import", "key_object"):
+                continue  # from elsewhere: the PACS has the key object already
+            reader = self._deps.ledger.readers.get(row["reader_id"])
+            if reader is not None:
+                self._deps.post_vote(_plain(row), reader)
+            self._posted.add(row["id"])
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    return dict(row)

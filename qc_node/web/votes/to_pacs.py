@@ -1,0 +1,103 @@
+"""A vote as an object of its own in the PACS: human observer, TID 1500, off by default (``web.vote_sr``)."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pydicom
+
+from qc_node.domain import InstanceRef, Reason, SeriesKey
+from qc_node.ledger import Ledger
+from qc_node.ledger.deliveries import WrittenObject
+from qc_node.report.vote_report import PersonObserver, build_vote_report
+from qc_node.spool import Spool
+
+log = logging.getLogger(__name__)
+
+REASONS = {
+    "motion": Reason.MOTION,
+    "noise": Reason.NOISE,
+    "contrast": Reason.POOR_CONTRAST,
+    "artefact": Reason.ARTIFACT,
+    "coverage": Reason.COVERAGE,
+    "positioning": Reason.ORIENTATION,
+}
+"""Reasons of the panel that DICOM has a code for; ``protocol`` and ``other`` say nothing about the image."""
+
+
+def poster(
+    ledger: Ledger,
+    spool: Spool,
+    destinations: Sequence[str],
+    *,
+    station_name: str,
+    software_version: str,
+    sr_class: str = "comprehensive",
+    clock: Callable[[], float],
+) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    """The ``post_vote`` of :class:`WebDeps`: builds the report of a vote and puts it into the outbox.
+
+    The UID follows from reader and key of the vote, so that a second call changes nothing.
+    """
+
+    def post(vote: dict[str, Any], reader: dict[str, Any]) -> None:
+        wanted = (
+            [vote["series_uid"]]
+            if vote["series_uid"]
+            else [row["series_uid"] for row in ledger.series.of_study(vote["study_uid"])]
+        )
+        evidence: dict[SeriesKey, list[InstanceRef]] = {}
+        source = None
+        for series_uid in wanted:
+            for row in ledger.instances.of_series(series_uid):
+                if not row["opens_series"]:
+                    continue
+                key = SeriesKey(vote["study_uid"], series_uid)
+                ref = InstanceRef(row["sop_class_uid"], row["sop_instance_uid"])
+                evidence.setdefault(key, []).append(ref)
+                source = source or row["path"]
+        if source is None:
+            return  # the node never had an image of this study, so there is nothing to point at
+        try:
+            header = pydicom.dcmread(spool.path(source), stop_before_pixels=True)
+        except OSError:
+            log.warning("A vote came after its images were removed; it gets no report.")
+            return
+        ds = build_vote_report(
+            header,
+            evidence,
+            vote["vote"],
+            PersonObserver(reader["dicom_name"] or reader["name"], reader["login"], reader["site"]),
+            vote_key=vote["key"],
+            voted_at=datetime.fromtimestamp(vote["voted_at"], UTC),
+            study_instance_uid=vote["study_uid"],
+            series=SeriesKey(vote["study_uid"], vote["series_uid"]) if vote["series_uid"] else None,
+            software_version=software_version,
+            node=station_name,
+            sr_class=sr_class,
+            reasons=[REASONS[r] for r in vote["reasons"] if r in REASONS],
+        )
+        uid = str(ds.SOPInstanceUID)
+        if ledger.deliveries.is_ours(uid):
+            return
+        stream = io.BytesIO()
+        pydicom.dcmwrite(stream, ds, enforce_file_format=True)
+        name = spool.report_name(uid)
+        spool.store(name, stream.getvalue())
+        run = ledger.series.get(vote["series_uid"]) if vote["series_uid"] else None
+        written = WrittenObject(
+            sop_instance_uid=uid,
+            sop_class_uid=str(ds.SOPClassUID),
+            series_uid=vote["series_uid"] or wanted[0],
+            study_uid=vote["study_uid"],
+            run=run["run"] if run else 1,
+            kind="vote",
+            path=name,
+        )
+        ledger.deliveries.post([written], destinations, clock())
+
+    return post

@@ -1,0 +1,68 @@
+"""Signed noise is folded like a magnitude image; an offset is left alone; a steep field is evened out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qc_node import domain
+from qc_node.classifiers.brain_mri import classifier, preprocess
+from qc_node.classifiers.brain_mri.registration import Grid
+from qc_node.classifiers.brain_mri.values import evened, magnitude
+
+
+@pytest.fixture
+def head(average: domain.Volume) -> np.ndarray:
+    return average.voxels.astype(np.float32) / 500
+
+
+def test_what_has_no_negative_values_is_not_touched(head: np.ndarray) -> None:
+    assert magnitude(head) is head
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.1, 0.3])
+def test_signed_noise_around_an_empty_background_is_folded(head: np.ndarray, sigma: float) -> None:
+    signed = head + np.random.default_rng(1).normal(0, sigma, head.shape).astype(np.float32)
+    assert np.array_equal(magnitude(signed), np.abs(signed))
+
+
+def test_a_standardised_image_keeps_its_offset(head: np.ndarray) -> None:
+    standardised = (head - head.mean()) / head.std()
+    assert np.array_equal(magnitude(standardised), standardised)
+
+
+def test_a_standardised_brain_in_zeros_keeps_its_sign(head: np.ndarray) -> None:
+    inside = head > 0.4
+    brain = np.where(inside, (head - head[inside].mean()) / head[inside].std(), 0).astype(np.float32)
+    assert np.array_equal(magnitude(brain), brain)
+
+
+def test_signed_noise_does_not_cost_contrast(room: classifier.BrainMriClassifier, average: domain.Volume) -> None:
+    rng = np.random.default_rng(2)
+    real, imaginary = rng.normal(0, 60, (2, *average.voxels.shape))
+    volumes = (average.voxels + real, np.hypot(average.voxels + real, imaginary))
+    levels = []
+    for voxels in volumes:
+        prepared = room.prepare(domain.Volume(voxels.astype(np.float32), average.affine, modality="MR"))
+        numbers = dict(zip(room.measure.names, prepared.features, strict=True))
+        levels.append(numbers["white minus grey"])
+    assert levels[0] == pytest.approx(levels[1], abs=0.05)
+
+
+def test_a_steep_receive_field_does_not_lose_the_head(
+    room: classifier.BrainMriClassifier, average: domain.Volume
+) -> None:
+    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in average.voxels.shape), indexing="ij")
+    steep = (average.voxels * np.exp(0.8 * j - 0.6 * k + 0.4 * i**2)).astype(np.float32)
+    points = room.head.brain_points.numpy()
+
+    def off_mm(grid: Grid) -> float:
+        matrix = preprocess.align(grid, room.head.targets).matrix
+        return float(np.linalg.norm(points @ (matrix[:3, :3] - np.eye(3)).T + matrix[:3, 3], axis=1).mean())
+
+    plain = Grid(steep, average.affine)
+    assert off_mm(plain) > 8.0
+    assert off_mm(evened(plain)) < 2.0
+    prepared = room.prepare(domain.Volume(steep, average.affine, modality="MR"))
+    assert prepared.certain is None
+    assert any("uneven" in w for w in prepared.warnings)

@@ -1,0 +1,232 @@
+"""The worker against a real ledger and spool; the reading room is a small one of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+
+from qc_node.domain import (
+    ClosedBy,
+    Finding,
+    ModelIdentity,
+    QcNodeError,
+    Question,
+    Reason,
+    Stage,
+    Verdict,
+    Volume,
+)
+from qc_node.engine.worker import Worker, WorkerSettings
+from qc_node.ledger import Ledger, Received
+from qc_node.spool import Spool
+from tests.end_to_end.node_process import ct_sample, write_series
+
+MODEL = ModelIdentity("room", "1", "cd" * 32)
+
+
+@dataclass
+class Seen:
+    network_input: np.ndarray
+    thumbnails: dict[str, np.ndarray]
+    mean: float
+
+
+@dataclass
+class Room:
+    """Says "chest" of what has tissue; falls over a volume whose mean is above `poison`."""
+
+    poison: float = 1e9
+    reason: Reason | None = None
+    batches: list[int] = field(default_factory=list)
+    identity: ModelIdentity = MODEL
+
+    def prepare(self, volume: Volume) -> Seen:
+        picture = np.zeros((8, 8), np.uint8)
+        return Seen(np.ones((4, 4), np.float16), {"axial": picture}, float(volume.voxels.mean()))
+
+    def judge(self, prepared: Sequence[Seen]) -> list[Verdict]:
+        self.batches.append(len(prepared))
+        if any(p.mean > self.poison for p in prepared):
+            raise ZeroDivisionError("a volume that the network cannot bear")
+        findings = (Finding(Question.BODY_PART, "chest", {"chest": 1.0}),)
+        if self.reason is not None:
+            findings += (Finding(Question.STRAIGHT_REJECT, True, {"yes": 1.0, "no": 0.0}, self.reason),)
+        return [Verdict(Stage.CT, MODEL, findings) for _ in prepared]
+
+
+@dataclass
+class Rooms:
+    room: Room
+
+    def classifier(self, stage: Stage) -> Room:
+        return self.room
+
+
+class Bench:
+    """Ledger, spool, worker, and verbs to fill them."""
+
+    def __init__(self, root: Path, room: Room, batch: int = 1, confirm_s: float = 30.0) -> None:
+        self.spool, self.ledger = Spool(root / "data"), Ledger(root / "data" / "ledger.sqlite")
+        self.root = root
+        self.told: list[dict[str, Any]] = []
+        settings = WorkerSettings(str(root / "data"), "", batch=batch, confirm_s=confirm_s)
+        self.worker = Worker(
+            settings, self.ledger, self.spool, Rooms(room), lambda m: self.told.append(dict(m)), lambda: 1000.0
+        )  # type: ignore[arg-type]
+
+    def receive(self, name: str, rule: str = ClosedBy.HEADER, change: Callable[[Any], None] | None = None) -> str:
+        """Store and close one series of six slices; returns its UID."""
+        uid = ""
+        for path in write_series(ct_sample(6, 32, seed=len(name)), self.root / name):
+            ds = pydicom.dcmread(path)
+            if change:
+                change(ds)
+                ds.save_as(path)
+            uid = str(ds.SeriesInstanceUID)
+            spool_name = self.spool.image_name(ds.StudyInstanceUID, uid, ds.SOPInstanceUID)
+            self.spool.store(spool_name, path.read_bytes())
+            self.ledger.instances.add(
+                [
+                    Received(
+                        ds.SOPInstanceUID,
+                        ds.SOPClassUID,
+                        uid,
+                        ds.StudyInstanceUID,
+                        "1.2.840.10008.1.2.1",
+                        "CT",
+                        "SCANNER",
+                        spool_name,
+                        1,
+                        10.0,
+                    )
+                ]
+            )
+        assert self.ledger.series.close(uid, 10.0, rule, 11.0)
+        return uid
+
+    def state(self, uid: str) -> tuple[str, str | None]:
+        row = self.ledger.series.get(uid)
+        assert row is not None
+        return row["state"], row["sentence"]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, Room())
+
+
+def test_a_judged_series_leaves_verdict_claims_input_and_thumbnails(bench: Bench) -> None:
+    uid = bench.receive("a")
+    assert bench.worker.step() == 1
+    assert bench.worker.step() == 0
+    assert bench.state(uid) == ("judged", None)
+    row = bench.ledger.verdicts.get(uid)
+    assert row is not None
+    assert row["verdict"].model == MODEL
+    assert row["claims"]["body_part_examined"] == "CHEST"
+    assert set(row["timings"]) == {"read", "preprocess", "infer", "total"}
+    assert bench.spool.path(row["source_path"]).exists() and not Path(row["source_path"]).is_absolute()
+    kept = np.load(bench.spool.path(row["training_path"]), allow_pickle=False)
+    assert list(kept) == ["input"], "nothing but voxels is kept for training"
+    assert bench.spool.path(row["thumbnails"][0]).read_bytes().startswith(b"\x89PNG")
+    study = bench.ledger.studies.by_accession("ACC1")
+    assert [s["description"] for s in study] == ["CT test"]
+    assert [m["event"] for m in bench.told] == ["started", "finished"]
+
+
+def test_a_skipped_series_has_a_sentence_and_no_verdict(bench: Bench) -> None:
+    def topogram(ds: Any) -> None:
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    uid = bench.receive("a", change=topogram)
+    bench.worker.step()
+    state, sentence = bench.state(uid)
+    assert state == "skipped" and sentence and "(0008,0008)" in sentence
+    assert bench.ledger.verdicts.get(uid) is None
+
+
+def test_one_bad_series_does_not_take_its_batch_with_it(tmp_path: Path) -> None:
+    room = Room(poison=500.0)
+    bench = Bench(tmp_path, room, batch=4)
+
+    def bright(ds: Any) -> None:
+        ds.PixelData = (np.frombuffer(ds.PixelData, "<u2") // 4 + 3000).astype("<u2").tobytes()
+
+    good, bad, also_good = bench.receive("a"), bench.receive("bb", change=bright), bench.receive("ccc")
+    assert bench.worker.step() == 3
+    assert room.batches == [3, 1, 1, 1]
+    assert [bench.state(u)[0] for u in (good, bad, also_good)] == ["judged", "failed", "judged"]
+    assert "ZeroDivisionError" in str(bench.state(bad)[1])
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason", "due"),
+    [
+        (f"{ClosedBy.QUIET}: nothing new for 5 s", Reason.COVERAGE, 1030.0),
+        (f"{ClosedBy.HEADER}: count", Reason.COVERAGE, 1000.0),
+        (f"{ClosedBy.QUIET}: nothing new for 5 s", Reason.SKULL_STRIPPED, 1000.0),
+    ],
+)
+def test_only_a_coverage_reject_after_silence_waits_for_late_images(
+    tmp_path: Path, rule: str, reason: Reason, due: float
+) -> None:
+    bench = Bench(tmp_path, Room(reason=reason))
+    uid = bench.receive("a", rule)
+    bench.worker.step()
+    row = bench.ledger.verdicts.get(uid)
+    assert row is not None and row["report_after"] == due
+
+
+def test_a_verdict_on_a_series_that_was_reopened_meanwhile_is_never_reported(bench: Bench) -> None:
+    uid = bench.receive("a")
+    original = bench.worker._look
+
+    def look(row: Any) -> Any:
+        result = original(row)
+        bench.ledger.instances.add([Received("late", "1", uid, "st", "1", "CT", "SCANNER", "images/x", 1, 20.0)])
+        return result
+
+    bench.worker._look = look  # type: ignore[method-assign]
+    bench.worker.step()
+    assert bench.state(uid)[0] == "receiving"
+    assert bench.ledger.verdicts.to_report(1e12) == []
+
+
+def test_images_that_retention_removed_are_not_judged_in_part(bench: Bench) -> None:
+    uid = bench.receive("a")
+    bench.worker.step()
+    assert bench.ledger.series.mark_images_removed(uid, 10.0, 50.0)
+    bench.ledger.instances.add([Received("late", "1", uid, "st", "1", "CT", "SCANNER", "images/x", 1, 60.0)])
+    assert bench.ledger.series.close(uid, 60.0, ClosedBy.QUIET, 61.0)
+    bench.worker.step()
+    state, sentence = bench.state(uid)
+    assert state == "failed" and "retention" in str(sentence)
+
+
+def test_a_refusal_of_the_desk_is_the_sentence_of_the_ledger(bench: Bench) -> None:
+    def two_patients(ds: Any) -> None:
+        ds.PatientID = f"P{ds.InstanceNumber % 2}"
+        ds.PatientName = ds.PatientID
+
+    uid = bench.receive("a", change=two_patients)
+    bench.worker.step()
+    state, sentence = bench.state(uid)
+    assert state == "skipped" and sentence and "patient" in sentence.lower()
+    assert "P0" not in sentence and "P1" not in sentence
+
+
+def test_a_worker_without_weights_says_which_file(tmp_path: Path) -> None:
+    from qc_node.engine.pool import Pool
+
+    Spool(tmp_path / "data")
+    ledger = Ledger(tmp_path / "data" / "ledger.sqlite")
+    pool = Pool(WorkerSettings(str(tmp_path / "data"), str(tmp_path / "none")), ledger, lambda event: None)
+    with pytest.raises(QcNodeError, match=r"brain-mri/card\.json"):
+        pool.start()
+    pool.stop()

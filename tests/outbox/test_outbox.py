@@ -1,0 +1,264 @@
+"""The line: its order, its patience, and what it gives up."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+
+from qc_node.dicom.association import Timeouts
+from qc_node.outbox.sending import RetryPolicy
+from tests.dicom.test_association import raw_tcp, scripted_scp
+from tests.peers import wait_for
+from tests.peers.process import find_free_port
+
+
+class Script:
+    """Answers of an SCP in order; the last one repeats.  Remembers what was stored, in order."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.stored: list[str] = []
+        self.asked: list[str] = []
+
+    def __call__(self, event) -> Dataset | int:
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        self.asked.append(event.request.AffectedSOPInstanceUID)
+        if status in (0x0000, 0xB000, 0xB006, 0xB007):
+            self.stored.append(event.request.AffectedSOPInstanceUID)
+        return status
+
+
+def drain(post, outbox, steps: int = 50) -> None:
+    """Step as the loop would, with the clock held: each time to when the outbox asks for it."""
+    for _ in range(steps):
+        due = outbox.step(post.clock)
+        if due is None:
+            return
+        post.clock = max(post.clock, due)
+    raise AssertionError("the line does not come to an end")
+
+
+# -- when to try again -------------------------------------------------------------------------------
+@given(attempts=st.integers(0, 10**6), jitter=st.floats(0, 1))
+def test_waiting_grows_to_a_cap_and_jitter_takes_at_most_half(attempts, jitter):
+    policy = RetryPolicy(first_s=1, cap_s=60)
+    longest = policy.delay(attempts, 0)
+    assert longest == min(60, 2.0**attempts if attempts < 10 else 60)
+    assert longest / 2 <= policy.delay(attempts, jitter) <= longest
+
+
+def test_waiting_follows_the_attempts_in_the_ledger(post, peer_at):
+    post.write_reports(1)
+    outbox = post.outbox(peer_at(find_free_port()), retry=RetryPolicy(first_s=1, cap_s=8))
+    waits = []
+    for _ in range(6):
+        due = outbox.step(post.clock)
+        waits.append(due - post.clock)
+        assert outbox.step(post.clock) == due
+        post.clock = due
+    assert waits == [1, 2, 4, 8, 8, 8]
+    assert post.outcomes == [("PACS", "retry")] * 6
+
+
+def test_empty_line_asks_for_nothing(post, peer_at):
+    assert post.outbox(peer_at(1)).step(post.clock) is None
+
+
+# -- statuses ----------------------------------------------------------------------------------------
+def test_pacs_out_of_resources_gets_everything_in_order_once_it_is_well(post, peer_at):
+    uids = post.write_reports(4)
+    script = Script(0x0000, 0xA700, 0xA700, 0xA7FF, 0xA700, 0xA700, 0xA700, 0x0000)
+    with scripted_scp(script) as port:
+        drain(post, post.outbox(peer_at(port)))
+    assert script.stored == uids
+    assert post.counts() == {"sent": 4}
+    assert post.outcomes.count(("PACS", "retry")) == 6
+
+
+def test_refused_object_is_given_up_after_some_attempts_and_the_line_goes_on(post, peer_at):
+    uids = post.write_reports(3)
+    script = Script(0x0000, 0xC000, 0xA900, 0xC123, 0x0000)
+    with scripted_scp(script) as port:
+        drain(post, post.outbox(peer_at(port)))
+    assert script.stored == [uids[0], uids[2]]
+    assert script.asked.count(uids[1]) == 3
+    assert post.counts() == {"sent": 2, "failed": 1}
+    assert post.outcomes.count(("PACS", "failed")) == 1
+    assert "0xC123" in (post.errors()[1] or "")
+
+
+def test_hours_without_a_pacs_are_no_refusals(post, peer_at):
+    post.write_reports(1)
+    port = find_free_port()
+    down = post.outbox(peer_at(port))
+    for _ in range(10):
+        post.clock = down.step(post.clock)
+    with scripted_scp(Script(0xC000, 0xC000, 0x0000)) as port:
+        drain(post, post.outbox(peer_at(port)))
+    assert post.counts() == {"sent": 1}
+
+
+def test_operator_can_put_a_failed_object_back(post, peer_at):
+    (uid,) = post.write_reports(1)
+    script = Script(0xC000, 0xC000, 0xC000, 0x0000)
+    with scripted_scp(script) as port:
+        outbox = post.outbox(peer_at(port))
+        drain(post, outbox)
+        assert post.counts() == {"failed": 1}
+        (row,) = post.ledger.deliveries.of_series("1.2.826.0.1.3680043.10.999.1.1")
+        post.ledger.deliveries.again(row["id"], post.clock)
+        drain(post, outbox)
+    assert script.stored == [uid]
+
+
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
+def test_warnings_count_as_stored_and_are_noted(post, peer_at, status):
+    post.write_reports(1)
+    with scripted_scp(Script(status)) as port:
+        drain(post, post.outbox(peer_at(port)))
+    assert post.counts() == {"sent": 1}
+    assert post.errors() == [f"Stored with the warning 0x{status:04X}."]
+
+
+def test_class_that_the_pacs_does_not_take_fails_with_a_sentence(post, peer_at):
+    from pynetdicom.presentation import build_context
+
+    post.write_reports(1)
+    with scripted_scp(contexts=[build_context("1.2.840.10008.5.1.4.1.1.2")]) as port:
+        drain(post, post.outbox(peer_at(port)))
+    assert post.counts() == {"failed": 1}
+    assert "does not take Comprehensive SR Storage" in (post.errors()[0] or "")
+
+
+def test_object_whose_file_is_gone_fails_and_the_line_goes_on(post, peer_at):
+    uids = post.write_reports(3)
+    post.spool.path(post.spool.report_name(uids[0])).unlink()
+    script = Script(0x0000)
+    with scripted_scp(script) as port:
+        drain(post, post.outbox(peer_at(port)))
+    assert script.stored == uids[1:]
+    assert post.counts() == {"sent": 2, "failed": 1}
+    assert "is gone" in (post.errors()[0] or "")
+
+
+def test_sending_again_never_rebuilds(post, peer_at):
+    (uid,) = post.write_reports(1)
+    before = post.bytes_of(uid)
+    seen = []
+    answers = [0xA700, 0x0000]
+
+    def keep(event):
+        seen.append(event.request.DataSet.getvalue())
+        return answers.pop(0)
+
+    with scripted_scp(keep) as port:
+        drain(post, post.outbox(peer_at(port)))
+    assert seen[0] == seen[1] and before.endswith(seen[0])
+    assert post.bytes_of(uid) == before
+
+
+# -- peers that hold on ------------------------------------------------------------------------------
+@pytest.mark.parametrize("head", [b"", b"\x02\x00\x00\x00\x00\xff"], ids=["silent", "stalled in a PDU"])
+def test_silent_peer_costs_bounded_time_and_a_retry(post, peer_at, head):
+    post.write_reports(1)
+    with raw_tcp(lambda s: s.sendall(head)) as port:
+        due = post.outbox(peer_at(port, timeouts=Timeouts(1, 1, 1, 1))).step(post.clock)
+    assert due is not None
+    assert post.counts() == {"pending": 1}
+    assert "PACS" in (post.errors()[0] or "")
+
+
+def test_stopping_finishes_the_object_in_hand_and_keeps_the_rest(post, peer_at):
+    uids = post.write_reports(5)
+    entered, go_on, stored = threading.Event(), threading.Event(), []
+
+    def slow(event):
+        stored.append(event.request.AffectedSOPInstanceUID)
+        entered.set()
+        go_on.wait(10)
+        return 0
+
+    with scripted_scp(slow) as port:
+        outbox = post.outbox(peer_at(port, timeouts=Timeouts(5, 5, 15, 15)), wall=time.time)
+        outbox.start()
+        assert outbox.alive()
+        assert entered.wait(10)
+        stopper = threading.Thread(target=outbox.stop)
+        stopper.start()
+        time.sleep(0.2)
+        go_on.set()
+        stopper.join(20)
+        assert not outbox.alive()
+    assert stored == uids[:1]
+    assert post.counts() == {"sent": 1, "pending": 4}
+
+
+def test_new_object_goes_out_as_soon_as_the_outbox_is_woken(post, peer_at):
+    script = Script(0x0000)
+    with scripted_scp(script) as port:
+        outbox = post.outbox(peer_at(port), wall=time.time)
+        outbox.start()
+        uids = post.write_reports(2)
+        outbox.wake()
+        wait_for(lambda: post.counts() == {"sent": 2})
+        outbox.stop()
+    assert script.stored == uids
+
+
+# -- kill -9 -----------------------------------------------------------------------------------------
+KILLED_AFTER_THE_ANSWER = """
+import os, signal, sys
+from pathlib import Path
+from qc_node.delivery.outbox import Destination, Outbox
+from qc_node.delivery.scu import Peer
+from qc_node.ledger import Ledger
+from qc_node.spool import Spool
+
+root, port, survive = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+ledger = Ledger(root / "ledger.sqlite")
+write = ledger.deliveries.sent
+count = 0
+
+def sent(*args):
+    global count
+    count += 1
+    if count > survive:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(*args)
+
+ledger.deliveries.sent = sent
+peer = Peer("PACS", "ORTHANC", "127.0.0.1", port)
+Outbox(ledger, Spool(root), [Destination(peer)], wall=lambda: 1000.0).step(1000.0)
+"""
+
+
+@pytest.mark.peer
+def test_kill_between_the_answer_and_the_row_loses_nothing_and_doubles_nothing(post, peer_at, orthanc):
+    uids = post.write_reports(5)
+    for survive in (0, 2):
+        child = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                textwrap.dedent(KILLED_AFTER_THE_ANSWER),
+                str(post.spool.root),
+                str(orthanc.port),
+                str(survive),
+            ],
+            check=False,
+            timeout=120,
+        )
+        assert child.returncode == -signal.SIGKILL
+    assert post.counts() == {"sent": 2, "pending": 3}
+    post.outbox(peer_at(orthanc.port, "ORTHANC")).step(post.clock)
+    assert post.counts() == {"sent": 5}
+    assert orthanc.received_uids() == uids

@@ -1,0 +1,298 @@
+"""Pure parsing: right on what is right, and nothing but its own errors on everything else."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+import zlib
+from io import BytesIO
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    JPEG2000,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    MRImageStorage,
+)
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ
+
+from qc_node.dicom import received_header
+from qc_node.receiver import negotiation, part10, pdu
+from tests.receiver.wire_peer import associate_rq, c_store_rq, encode, image
+
+SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+WHOLE = associate_rq([(1, MRImageStorage, SYNTAXES[:2]), (3, CTImageStorage, SYNTAXES)])[6:]
+
+
+# -- PDUs ------------------------------------------------------------------------------------------------
+def test_an_association_request_is_read_whole() -> None:
+    role = struct.pack(">H", 25) + MRImageStorage.encode().ljust(25, b"\0") + b"\1\0"
+    unknown = struct.pack(">BBH", 0x77, 0, 3) + b"abc"
+    raw = associate_rq(
+        [(1, MRImageStorage, SYNTAXES[:2])],
+        called="A",
+        calling="B C",
+        extra_user_items=unknown + struct.pack(">BBH", 0x54, 0, len(role)) + role,
+    )
+    request = pdu.parse_associate_rq(raw[6:])
+    assert (request.called_ae, request.calling_ae, request.max_pdu) == ("A", "B C", 16384)
+    assert request.contexts == (pdu.ProposedContext(1, MRImageStorage, tuple(map(str, SYNTAXES[:2]))),)
+    assert request.roles == {MRImageStorage: (1, 0)}
+
+
+def test_our_answers_are_read_by_pynetdicom() -> None:
+    request = pdu.parse_associate_rq(WHOLE)
+    answer = A_ASSOCIATE_AC()
+    answer.decode(negotiation.negotiate(request, 131072).answer)
+    assert [(c.context_id, c.result, c.transfer_syntax) for c in answer.presentation_context] == [
+        (1, 0, ExplicitVRLittleEndian),
+        (3, 0, ExplicitVRLittleEndian),
+    ]
+    assert answer.user_information.maximum_length == 131072
+    assert answer.user_information.implementation_class_uid == negotiation.IMPLEMENTATION_CLASS_UID
+    rejection = A_ASSOCIATE_RJ()
+    rejection.decode(negotiation.NO_SPACE.answer)
+    assert (rejection.result, rejection.source, rejection.reason_diagnostic) == (2, 3, 1)
+
+
+def test_a_command_survives_encoding() -> None:
+    command = pdu.parse_command(c_store_rq(MRImageStorage, "1.2.3"))
+    assert command.uid(pdu.AFFECTED_SOP_INSTANCE_UID) == "1.2.3" and command.has_data_set
+    response = pdu.parse_command(pdu.encode_response(command, 0xA700, "x" * 100))
+    assert response.number(pdu.STATUS) == 0xA700 and response.number(pdu.COMMAND_FIELD) == 0x8001
+    assert response.number(pdu.MESSAGE_ID_RESPONDED_TO) == 1 and not response.has_data_set
+    assert response.elements[pdu.ERROR_COMMENT] == b"x" * 64
+    assert (
+        pdu.parse_command(pdu.encode_command(response.elements.items())).elements.keys()
+        >= response.elements.keys()
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=400) | st.tuples(st.integers(0, len(WHOLE)), st.binary(max_size=6)))
+def test_an_association_request_of_any_bytes_is_parsed_or_refused(data: Any) -> None:
+    if isinstance(data, tuple):
+        at, patch = data
+        data = WHOLE[:at] + patch + WHOLE[at + len(patch) :]
+    try:
+        request = pdu.parse_associate_rq(data)
+    except pdu.ProtocolError:
+        return
+    acceptance = negotiation.negotiate(request, 131072)
+    assert struct.unpack(">BxL", acceptance.answer[:6]) == (2, len(acceptance.answer) - 6)
+    assert set(acceptance.contexts) <= {c.context_id for c in request.contexts}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_a_command_of_any_bytes_is_parsed_or_refused(data: bytes) -> None:
+    try:
+        command = pdu.parse_command(data)
+        pdu.encode_response(command, 0, "")
+    except pdu.ProtocolError:
+        return
+
+
+# -- negotiation -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("proposed", "chosen"),
+    [
+        ([ImplicitVRLittleEndian, ExplicitVRLittleEndian], ExplicitVRLittleEndian),
+        ([JPEG2000, ImplicitVRLittleEndian], ImplicitVRLittleEndian),
+        ([JPEG2000, JPEG2000Lossless], JPEG2000Lossless),
+        ([JPEG2000, "1.2.840.10008.1.2.4.50"], JPEG2000),
+        (["1.2.840.10008.1.2.4.94", "1.3.6.1.4.1.99999.7"], "1.3.6.1.4.1.99999.7"),
+        ([], None),
+        ([""], None),
+    ],
+)
+def test_the_least_altering_transfer_syntax_is_taken(proposed: list[str], chosen: str | None) -> None:
+    assert negotiation.choose_transfer_syntax(tuple(proposed)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("uid", "taken"),
+    [
+        (MRImageStorage, True),
+        ("1.2.840.10008.5.1.4.1.1.5", True),  # retired NM
+        ("1.2.840.10008.5.1.4.1.1.88.59", True),
+        ("1.3.12.2.1107.5.9.1", True),  # Siemens CSA non-image
+        ("1.2.840.10008.5.1.4.1.1.99999", True),  # a class that is newer than this program
+        ("1.2.840.10008.1.20.1", False),
+        ("1.2.840.10008.1.3.10", False),  # Media Storage Directory
+        ("1.2.840.10008.5.1.4.1.2.1.2", False),
+        ("1.2.840.10008.5.1.4.31", False),
+        ("1.2.840.10008.5.1.1.9", False),
+        ("", False),
+    ],
+)
+def test_which_classes_are_storage(uid: str, taken: bool) -> None:
+    assert negotiation.stores(uid) is taken
+
+
+# -- headers ---------------------------------------------------------------------------------------------
+def rich(**changes: Any) -> Dataset:
+    """A data set with much before the wanted elements: sequences of both kinds, private data, odd VRs."""
+    ds = image(**changes)
+    inner, item = Dataset(), Dataset()
+    inner.CodeValue = "1"
+    item.ConceptCodeSequence = Sequence([inner, Dataset()])
+    item.SOPInstanceUID = "9.9.9"
+    ds.ReferencedImageSequence = Sequence([item, item])
+    ds.ProcedureCodeSequence = Sequence([])
+    block = ds.private_block(0x29, "SOMEBODY", create=True)
+    block.add_new(1, "OB", bytes(70_000))
+    block.add_new(2, "SQ", Sequence([item]))
+    ds.ImageComments = "SH UL"
+    ds.ImagesInAcquisition = "11"
+    ds.NumberOfSlices, ds.NumberOfTimeSlices = 4, 5
+    ds.RequestAttributesSequence = Sequence([item])
+    return ds
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("undefined", [False, True])
+def test_the_scanner_reads_what_pydicom_wrote(
+    syntax: str, undefined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = rich()
+    for element in ds.iterall():
+        if element.VR == "SQ":
+            element.is_undefined_length = undefined
+            for item in element.value:
+                item.is_undefined_length_sequence_item = undefined
+    data = encode(ds, syntax)
+    assert (b"\xdd\xe0" in data or b"\xe0\xdd" in data) == undefined or syntax == DeflatedExplicitVRLittleEndian
+    monkeypatch.setattr(
+        received_header, "_by_pydicom", lambda *_: pytest.fail("the scanner should have understood this")
+    )
+    facts = received_header.facts(memoryview(b"12345678" + data), syntax, 8)
+    assert facts.sop_instance_uid == ds.SOPInstanceUID and facts.series_uid == ds.SeriesInstanceUID
+    assert facts.study_uid == ds.StudyInstanceUID and facts.modality == "MR"
+    wanted = {
+        received_header.ROWS: 16,
+        received_header.IMAGES_IN_ACQUISITION: 11,
+        received_header.NUMBER_OF_SLICES: 4,
+        received_header.NUMBER_OF_TIME_SLICES: 5,
+    }
+    assert facts.numbers == wanted
+    assert received_header.check(facts, MRImageStorage, ds.SOPInstanceUID) is None
+
+
+def test_pydicom_helps_where_the_scanner_gives_up() -> None:
+    ds = image()
+    explicit = encode(ds, ExplicitVRLittleEndian)
+    with pytest.raises(received_header.ScanError):
+        received_header.scan(memoryview(explicit), received_header.WANTED, 0x00540101, explicit=False)
+    # the sender says Implicit VR and writes Explicit VR
+    assert received_header.facts(memoryview(explicit), ImplicitVRLittleEndian).series_uid == ds.SeriesInstanceUID
+
+
+def test_a_sequence_of_unknown_vr_is_implicit_inside() -> None:
+    ds = image()
+    item = (
+        struct.pack("<HHLHHL", 0xFFFE, 0xE000, 0xFFFFFFFF, 8, 0x60, 2)
+        + b"XX"
+        + struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    )
+    unknown = struct.pack("<HH2sHL", 0x0009, 0x1010, b"UN", 0, 0xFFFFFFFF) + item
+    data = encode(ds)
+    at = data.index(struct.pack("<HH", 0x10, 0x20))
+    found, _ = received_header.scan(
+        memoryview(data[:at] + unknown + data[at:]), received_header.WANTED, 0x0020000E, explicit=True
+    )
+    assert found[received_header.MODALITY] == b"MR" and received_header.SERIES_INSTANCE_UID in found
+
+
+def test_sequences_without_end_are_refused() -> None:
+    deep = struct.pack("<HH2sHLHHL", 8, 0x1140, b"SQ", 0, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF) * 100_000
+    with pytest.raises(received_header.ScanError):
+        received_header.scan(memoryview(deep), received_header.WANTED, 0x00540101, explicit=True)
+    with pytest.raises(received_header.HeaderError):
+        received_header.facts(memoryview(deep), ExplicitVRLittleEndian)
+
+
+def test_a_walk_over_countless_elements_is_given_up() -> None:
+    for explicit in (False, True):
+        element = struct.pack("<HH", 8, 1) + (b"LO\0\0" if explicit else bytes(4))
+        with pytest.raises(received_header.ScanError):
+            received_header.scan(
+                memoryview(element * 100_000), received_header.WANTED, 0x00540101, explicit=explicit
+            )
+
+
+def test_a_deflate_bomb_is_inflated_only_as_far_as_a_header_may_reach() -> None:
+    compressor = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    bomb = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(300)) + compressor.flush()
+    assert len(bomb) < 400_000
+    tracemalloc.start()
+    assert (
+        received_header.check(
+            received_header.facts(memoryview(bomb), DeflatedExplicitVRLittleEndian), "1.2", "1.3"
+        )
+        is not None
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100 << 20
+
+
+GOOD = encode(rich())
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.binary(max_size=300)
+    | st.lists(st.tuples(st.integers(0, 900), st.binary(min_size=1, max_size=4)), max_size=4),
+    st.sampled_from([*SYNTAXES, JPEG2000]),
+)
+def test_a_data_set_of_any_bytes_gives_facts_or_a_reason(data: Any, syntax: str) -> None:
+    if isinstance(data, list):
+        raw = bytearray(GOOD[:3000])
+        for at, patch in data:
+            raw[at : at + len(patch)] = patch
+        data = bytes(raw)
+    tracemalloc.start()
+    try:
+        facts = received_header.facts(memoryview(data), syntax)
+        refusal = received_header.check(facts, facts.sop_class_uid, facts.sop_instance_uid)
+        if refusal is None:
+            uids = (facts.sop_class_uid, facts.sop_instance_uid, facts.study_uid, facts.series_uid)
+            assert all(set(uid) <= set("0123456789.") and 0 < len(uid) <= 64 for uid in uids)
+        else:
+            assert refusal[0] in (0xC211, 0xC212, 0xA900) and refusal[1].endswith(".")
+    except received_header.HeaderError as error:
+        assert str(error).endswith(".")
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 40 << 20
+
+
+# -- Part 10 ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("uid", ["1.2.3", "1.2.34", "../../evil", "", "\u00ff" * 70])
+def test_the_head_of_a_file_is_read_again(uid: str) -> None:
+    head = part10.encode_head(MRImageStorage, uid, ExplicitVRLittleEndian, "CALLER")
+    meta, start = part10.read_head(memoryview(head + encode(image())))
+    assert start == len(head)
+    assert meta[part10.SOP_INSTANCE_UID] == uid and meta[part10.SOURCE_AE_TITLE] == "CALLER"
+    assert meta[part10.TRANSFER_SYNTAX_UID] == ExplicitVRLittleEndian
+
+
+def test_the_head_of_a_file_is_read_by_pydicom() -> None:
+    from pydicom import dcmread
+
+    ds = image()
+    head = part10.encode_head(ds.SOPClassUID, ds.SOPInstanceUID, ExplicitVRLittleEndian, "CALLER")
+    read = dcmread(BytesIO(head + encode(ds)))
+    assert read.file_meta.SourceApplicationEntityTitle == "CALLER"
+    assert read.file_meta.FileMetaInformationVersion == b"\0\1" and read == ds

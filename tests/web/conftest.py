@@ -1,0 +1,244 @@
+"""A counter with a ledger of its own, readers, and series judged by hand-written verdicts (phantoms only)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from qc_node.domain import (
+    Finding,
+    ModelIdentity,
+    Question,
+    Reason,
+    Stage,
+    Verdict,
+    tier_finding,
+)
+from qc_node.ledger import Ledger, Received
+from qc_node.spool import Spool
+from qc_node.web.access import readers
+from qc_node.web.app import WebDeps, WebOptions, create_app
+
+BASE = "http://127.0.0.1:8080"
+SECRET = "a secret of at least thirty-two bytes"
+MODEL = ModelIdentity("phantom", "1", "ab" * 32)
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until told otherwise."""
+
+    now: float = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def head_phantom(seed: int, size: int = 192) -> np.ndarray:
+    """Nested ellipses with texture: a picture of nobody's head, uint8."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+
+    def ellipse(cx: float, cy: float, a: float, b: float) -> np.ndarray:
+        return ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 < 1
+
+    image = np.zeros((size, size))
+    image[ellipse(0, 0, 0.78, 0.92)] = 0.85
+    image[ellipse(0, 0, 0.72, 0.86)] = 0.1
+    image[ellipse(0, 0, 0.68, 0.82)] = 0.45
+    wobble = 0.5 + 0.5 * np.sin(9 * np.arctan2(y, x) + seed) * 0.3
+    image[(ellipse(0, 0, 0.68, 0.82)) & (np.hypot(x / 0.68, y / 0.82) < 0.75 + 0.12 * wobble)] = 0.66
+    image[ellipse(-0.14, 0, 0.09, 0.3) | ellipse(0.14, 0, 0.09, 0.3)] = 0.12
+    image += rng.normal(0, 0.025, image.shape) * (image > 0.05)
+    return (np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def png(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(array).save(out, "PNG")
+    return out.getvalue()
+
+
+@cache
+def head_picture(seed: int) -> bytes:
+    return png(head_phantom(seed))
+
+
+def brain(motion: int = 0, contrast: int = 0, noise: int = 0, gadolinium: bool = False) -> Verdict:
+    """A brain verdict with these grades."""
+
+    def graded(question: Question, grade: int) -> Finding:
+        return Finding(question, grade, {str(g): 0.9 if g == grade else 0.05 for g in range(3)})
+
+    grades = [
+        graded(q, g)
+        for q, g in ((Question.MOTION, motion), (Question.CONTRAST, contrast), (Question.NOISE, noise))
+    ]
+    reject = Finding(Question.STRAIGHT_REJECT, False, {"yes": 0.02, "no": 0.98})
+    gado = Finding(Question.GADOLINIUM, gadolinium, {"yes": float(gadolinium), "no": 1.0 - gadolinium})
+    return Verdict(Stage.BRAIN_MRI, MODEL, (reject, gado, *grades, tier_finding(grades)))
+
+
+def rejected(reason: Reason = Reason.SKULL_STRIPPED) -> Verdict:
+    finding = Finding(Question.STRAIGHT_REJECT, True, {"yes": 0.97, "no": 0.03}, reason)
+    return Verdict(Stage.BRAIN_MRI, MODEL, (finding,))
+
+
+def ct(part: str = "chest", enhanced: bool = False) -> Verdict:
+    probabilities = {"chest": 0.02, "abdomen": 0.02, part: 0.96}
+    return Verdict(
+        Stage.CT,
+        MODEL,
+        (
+            Finding(Question.BODY_PART, part, probabilities),
+            Finding(Question.CONTRAST_ENHANCED, enhanced, {"yes": float(enhanced), "no": 1.0 - enhanced}),
+        ),
+    )
+
+
+@dataclass
+class House:
+    """The ledger, the spool and what fills them."""
+
+    ledger: Ledger
+    spool: Spool
+    clock: Clock
+    counted: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def deps(self, **web: Any) -> WebDeps:
+        return WebDeps(
+            ledger=self.ledger,
+            spool=self.spool,
+            clock=self.clock,
+            web=WebOptions(**{"secret": SECRET, **web}),
+            on_vote=lambda *v: self.counted.append(v),
+        )
+
+    def receive(
+        self,
+        study: str,
+        series: str,
+        *,
+        scanner: str = "MR_EAST",
+        modality: str = "MR",
+        images: int = 3,
+        accession: str | None = None,
+        description: str | None = None,
+    ) -> None:
+        self.clock.forward(1)
+        self.ledger.instances.add(
+            [
+                Received(
+                    f"{series}.{n}",
+                    "1.2.840.10008.5.1.4.1.1.4",
+                    series,
+                    study,
+                    "1.2.840.10008.1.2.1",
+                    modality,
+                    scanner,
+                    f"images/{series}.{n}",
+                    100,
+                    self.clock.now,
+                )
+                for n in range(1, images + 1)
+            ]
+        )
+        if accession or description:
+            self.ledger.studies.describe(study, accession, description)
+
+    def judge(
+        self,
+        series: str,
+        verdict: Verdict,
+        *,
+        description: str = "t1_mprage_sag",
+        seed: int = 1,
+        warnings: tuple[str, ...] = (),
+        claims: dict[str, Any] | None = None,
+    ) -> None:
+        row = self.ledger.series.get(series)
+        assert row is not None
+        if row["state"] == "receiving":
+            assert self.ledger.series.close(series, row["last_received"], "test", self.clock.now)
+        names = []
+        for n, view in enumerate(("axial", "coronal", "sagittal", "axial-mip", "coronal-mip", "sagittal-mip")):
+            name = self.spool.thumbnail_name(series, row["run"], view)
+            (self.spool.root / name).write_bytes(head_picture(seed * 10 + n))  # fsync is the spool's own test
+            names.append(name)
+        self.ledger.verdicts.add(
+            series,
+            row["run"],
+            verdict,
+            claims={"series_description": description, **(claims or {})},
+            warnings=warnings,
+            timings={"total": 1.0},
+            source_path="x",
+            at=self.clock.now,
+            report_after=self.clock.now,
+            thumbnails=names,
+        )
+        self.ledger.series.finish(series, row["run"], "judged", self.clock.now, stage=verdict.stage.value)
+
+    def reader(
+        self,
+        login: str = "mbh",
+        *,
+        name: str = "M. Bode",
+        site: str = "Potsdam",
+        role: str = "radiologist",
+        **more: Any,
+    ) -> tuple[readers.Reader, str]:
+        return readers.add(self.ledger, login, name=name, site=site, role=role, at=self.clock.now, **more)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """An empty house."""
+    return House(Ledger(tmp_path / "ledger.db"), Spool(tmp_path / "data"), Clock())
+
+
+class Browser(TestClient):
+    """A client that behaves like a page of ours: cookies, and the Origin that a browser would send."""
+
+    def sign_in(self, token: str) -> None:
+        answer = self.post("/api/sign-in", json={"token": token})
+        assert answer.status_code == 200, answer.text
+
+    def show(self, case: str, how: str = "panel") -> dict[str, Any]:
+        answer = self.post(f"/api/cases/{case}/show?how={how}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def vote(self, shown: dict[str, Any], vote: str, key: str, **more: Any) -> Any:
+        body = {"key": key, "vote": vote, "case": shown["case"], "presentation": shown["presentation"], **more}
+        return self.post("/api/votes", json=body)
+
+
+@pytest.fixture
+def browse(house: House) -> Iterator[Any]:
+    """A function that opens a browser on a counter made with these web settings."""
+    opened: list[Browser] = []
+
+    def start(app: Any = None, **web: Any) -> Browser:
+        client = Browser(
+            app or create_app(house.deps(**web)), base_url=BASE, headers={"origin": BASE}, follow_redirects=False
+        )
+        client.__enter__()
+        opened.append(client)
+        return client
+
+    yield start
+    for client in opened:
+        client.__exit__(None, None, None)

@@ -1,0 +1,218 @@
+"""The expert protocol: gradings, tier, consensus, kappa, ratings.tsv."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from qc_node.domain import QcNodeError
+from qc_node.ledger import Ledger, Received
+from qc_node.web.pages.annotate import export_ratings, import_ratings
+from qc_node.web.votes import gradings
+from qc_node.web.votes.exchange import write_csv
+from qc_node.web.votes.gradings import Grading, consensus
+from tests.report.sources import source
+from tests.web.conftest import brain
+
+GRADINGS = st.one_of(
+    st.just(Grading(True)),
+    st.builds(Grading, st.just(False), st.booleans(), *(st.integers(0, 2) for _ in range(3))),
+)
+
+
+def test_a_grading_is_whole_or_a_reject():
+    assert Grading(False, True, 0, 1, 0).tier == 2 and Grading(True).tier is None
+    for bad in ((True, False, 0, 0, 0), (False, None, 0, 0, 0), (False, True, 0, 3, 0), (False, True, None, 0, 0)):
+        with pytest.raises(QcNodeError):
+            Grading(*bad)
+
+
+@settings(deadline=None)
+@given(GRADINGS, GRADINGS)
+def test_consensus_is_that_of_the_paper(a, b):
+    found = consensus([a, b])
+    assert found == consensus([b, a])
+    if a.straight_reject != b.straight_reject:
+        assert found is None
+    elif a.straight_reject:
+        assert found == Grading(True)
+    else:
+        assert found.tier == max(a.tier, b.tier)
+        assert found.gadolinium == (a.gadolinium or b.gadolinium)
+        assert [found.motion, found.contrast, found.noise] == [
+            max(x) for x in zip((a.motion, a.contrast, a.noise), (b.motion, b.contrast, b.noise), strict=True)
+        ]
+
+
+@pytest.fixture
+def experts(house, browse):
+    for n in range(4):
+        house.receive(f"1.{n + 1}", f"1.{n + 1}.1")
+        house.judge(f"1.{n + 1}.1", brain())
+    browsers = []
+    for n in range(3):
+        _, token = house.reader(f"e{n}", name=f"E {n}", role="expert")
+        browser = browse()
+        browser.sign_in(token)
+        browsers.append(browser)
+    return browsers
+
+
+def grade(browser, number, key, reject=False, grades=(0, 0, 0), gadolinium=False, **more):
+    body = {"key": f"grading-{key}", "straight_reject": reject, **more}
+    if not reject:
+        body |= {"gadolinium": gadolinium} | dict(zip(("motion", "contrast", "noise"), grades, strict=True))
+    return browser.post(f"/api/annotate/{number}", json=body)
+
+
+def test_two_raters_blind_to_each_other_then_consensus(house, experts):
+    a, b, c = experts
+    assert a.get("/api/annotate").json()["todo"] == [1, 2, 3, 4]
+    assert grade(a, 1, 1, grades=(1, 0, 0)).json()["saved"]["tier"] == 2
+    grade(a, 2, 2, reject=True)
+    seen = b.get("/api/annotate/1").json()
+    assert seen["mine"] is None and seen["both"] is None, "nothing of the other rater"
+    assert len(seen["pictures"]) == 3
+    grade(b, 1, 1, grades=(0, 2, 0), gadolinium=True)
+    grade(b, 2, 2, grades=(1, 1, 0))
+    work = a.get("/api/annotate").json()
+    assert (work["todo"], work["done"], work["queue"], work["labels"]) == ([3, 4], [1, 2], [2], 1)
+    assert c.get("/api/annotate").json()["todo"] == [3, 4], "two raters are enough"
+    assert grade(c, 1, 1).status_code == 409
+    both = c.get("/api/annotate/2").json()["both"]
+    assert [g["straight_reject"] for g in both] == [True, False]
+    assert grade(a, 2, 9, grades=(2, 2, 2), kind="consensus").status_code == 409, "one of the two ratings only"
+    assert grade(a, 2, 3, grades=(1, 1, 0), kind="consensus").status_code == 201
+    assert a.get("/api/annotate").json()["queue"] == []
+    state = gradings.board(house.ledger.gradings.current())
+    assert state.labels == {"1.1.1": Grading(False, True, 1, 2, 0), "1.2.1": Grading(False, False, 1, 1, 0)}
+    assert "Expert protocol" in a.get("/stats").text
+
+
+def test_what_one_rater_has_begun_comes_first(experts):
+    a, b, _ = experts
+    grade(a, 3, 1)
+    assert b.get("/api/annotate").json()["todo"] == [3, 1, 2, 4]
+
+
+def test_back_and_change_keeps_both_rows(house, experts):
+    a, *_ = experts
+    grade(a, 1, 1, grades=(1, 0, 0))
+    grade(a, 1, 2, grades=(2, 0, 0))
+    assert a.get("/api/annotate/1").json()["mine"]["tier"] == 3
+    assert grade(a, 1, 2, grades=(2, 0, 0)).json()["duplicate"]
+    assert house.ledger.db.value("SELECT count(*) FROM gradings") == 2
+    assert len(house.ledger.gradings.current()) == 1
+
+
+def test_only_experts_grade(house, browse, experts):
+    _, token = house.reader("rad", name="Rad")
+    browser = browse()
+    assert browser.get("/api/annotate").status_code == 401
+    browser.sign_in(token)
+    assert browser.get("/api/annotate").status_code == 403 and grade(browser, 1, 1).status_code == 403
+    assert grade(experts[0], 1, 1, grades=(3, 0, 0)).status_code == 422
+    assert grade(experts[0], 99, 1).status_code == 404
+
+
+def test_kappa_by_characteristic(house, experts):
+    a, b, _ = experts
+    for n, (x, y) in enumerate([((0, 0, 0), (0, 0, 0)), ((1, 0, 0), (1, 0, 1)), ((2, 2, 0), (2, 1, 0))], 1):
+        grade(a, n, n, grades=x)
+        grade(b, n, n, grades=y)
+    found = gradings.kappas(gradings.board(house.ledger.gradings.current()))
+    assert found["motion"].kappa_quadratic == 1.0 and found["motion"].studies == 3
+    assert found["contrast"].same == 2 and 0 < found["contrast"].kappa_quadratic < 1
+    assert found["straight_reject"].kappa_quadratic is None, "nobody rejected anything"
+
+
+def test_ratings_out_and_in(house, experts, tmp_path):
+    a, b, _ = experts
+    grade(a, 1, 1, grades=(1, 0, 0))
+    grade(b, 1, 1, grades=(0, 1, 0), gadolinium=True)
+    grade(a, 2, 2, reject=True)
+    text, sidecar = export_ratings(house.ledger)
+    rows = list(csv.DictReader(io.StringIO(text), delimiter="\t"))
+    assert [(r["kind"], r["tier"]) for r in rows] == [
+        ("rating", "2"),
+        ("rating", "2"),
+        ("rating", "n/a"),
+        ("consensus", "2"),
+    ]
+    assert rows[3]["gadolinium"] == "1" and '"Levels"' in sidecar and "E 0" not in text
+    other = Ledger(tmp_path / "other.db")
+    for row in house.ledger.readers.all():
+        other.readers.add(
+            row["reader_id"], **{k: row[k] for k in ("login", "name", "site", "role", "pseudonym")}, at=1.0
+        )
+    assert import_ratings(other, text, "ratings.tsv") == 3
+    assert import_ratings(other, text, "ratings.tsv") == 0
+    assert export_ratings(other)[0] == text
+    mine = a.get("/annotate/ratings.tsv").text
+    assert mine.count("\n") == 5
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "sentence"),
+    [
+        ("motion", "3", "0, 1 or 2"),
+        ("tier", "1", "does not follow"),
+        ("rater", "nobody", "unknown rater"),
+        ("timestamp", "", "no timestamp"),
+        ("noise", "n/a", "needs gadolinium"),
+        ("motion", "x", "line 2"),
+    ],
+)
+def test_bad_ratings_are_named_and_nothing_comes_in(house, experts, column, value, sentence):
+    a, *_ = experts
+    grade(a, 1, 1, grades=(1, 0, 0))
+    rows = list(csv.DictReader(io.StringIO(export_ratings(house.ledger)[0]), delimiter="\t"))
+    rows[0][column] = value
+    stream = io.StringIO()
+    write_csv(rows, gradings.TSV, stream)
+    text = stream.getvalue().replace(",", "\t")
+    with pytest.raises(QcNodeError, match=sentence):
+        import_ratings(house.ledger, text, "ratings.tsv")
+    with pytest.raises(QcNodeError, match="lacks the column"):
+        import_ratings(house.ledger, "rater\n", "ratings.tsv")
+
+
+def test_scrolling_through_stored_slices(house, experts):
+    a, *_ = experts
+    names = []
+    for n in (2, 0, 1):
+        ds = source()
+        ds.SOPInstanceUID = f"1.7.1.{n + 1}"
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, 5 * n], [1, 0, 0, 0, 1, 0]
+        ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = 8, 8, 1, "MONOCHROME2"
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+        pixels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 10
+        pixels[:2] = 400 * n
+        ds.PixelData = pixels.tobytes()
+        name = f"images/{n}.dcm"
+        ds.save_as(house.spool.root / name, enforce_file_format=True)
+        names.append(
+            Received(str(ds.SOPInstanceUID), "1", "1.7.1", "1.7", "1", "MR", "MR", name, 1, house.clock.now)
+        )
+    house.ledger.instances.add(names)
+    house.judge("1.7.1", brain())
+    number = house.ledger.verdicts.get("1.7.1")["id"]
+    assert a.get(f"/api/annotate/{number}").json()["slices"] == 3
+    tops = []
+    for n in range(3):
+        answer = a.get(f"/api/annotate/{number}/slices/{n}.png")
+        assert answer.headers["content-type"] == "image/png"
+        tops.append(int(np.asarray(Image.open(io.BytesIO(answer.content)))[0, 0]))
+    assert tops == sorted(tops) and tops[0] < tops[2], "in order of position, not of arrival"
+    assert a.get(f"/api/annotate/{number}/slices/3.png").status_code == 404
+    assert a.get("/api/annotate/1").json()["slices"] == 0, "no images, no scrolling"

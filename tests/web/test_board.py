@@ -1,0 +1,187 @@
+"""The technologist board."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from dataclasses import replace
+
+import pytest
+
+from qc_node.domain import Reason
+from qc_node.web.app import create_app
+from qc_node.web.board import Board
+from qc_node.web.broadcast import Broadcaster
+from qc_node.web.pages.phrases import Tone, verdict_words
+from qc_node.web.server import serve
+from tests.web.conftest import brain, ct, rejected
+
+
+@pytest.mark.parametrize(
+    ("verdict", "headline", "detail", "tone", "attention"),
+    [
+        (brain(), "Good quality", "", Tone.GOOD, False),
+        (brain(motion=1, gadolinium=True), "Usable quality", "Some motion, gadolinium given.", Tone.USABLE, False),
+        (brain(noise=2, contrast=1), "Poor quality", "Medium contrast, severe noise.", Tone.POOR, True),
+        (rejected(Reason.NOT_T1W), "Not a usable brain T1w", "Not T1-weighted.", Tone.POOR, True),
+        (ct("abdomen_pelvis", True), "Abdomen and pelvis, contrast-enhanced", "", Tone.GOOD, False),
+    ],
+)
+def test_a_verdict_in_words(verdict, headline, detail, tone, attention):
+    said = verdict_words(verdict)
+    assert (said.headline, said.detail, said.tone, said.attention) == (headline, detail, tone, attention)
+
+
+def test_one_card_per_scanner_with_its_newest_series(house, browse):
+    house.receive("1.1", "1.1.1", scanner="MR_EAST")
+    house.judge("1.1.1", brain())
+    house.receive("1.2", "1.2.1", scanner="MR_EAST")
+    house.receive("1.3", "1.3.1", scanner="CT_1", modality="CT")
+    house.judge("1.3.1", ct(), warnings=("Ordered: head; found: chest.",))
+    cards = {c["scanner"]: c for c in browse().get("/api/board").json()["cards"]}
+    assert cards["MR_EAST"]["newest"]["words"]["headline"] == "Images are arriving"
+    assert cards["CT_1"]["newest"]["words"]["detail"] == "Ordered: head; found: chest."
+    assert cards["CT_1"]["newest"]["picture"].startswith("/thumbnails/")
+    assert "1.3.1" not in json.dumps(cards)
+
+
+def test_an_alarm_stays_until_acknowledged(house, browse):
+    browser = browse()
+    board = browser.app.state.board
+    house.receive("1.1", "1.1.1")
+    house.judge("1.1.1", rejected())
+    board.publish("1.1.1")
+    board.publish("1.1.1")
+    house.receive("1.2", "1.2.1")
+    house.judge("1.2.1", brain())
+    board.publish("1.2.1")
+    (card,) = browser.get("/api/board").json()["cards"]
+    assert card["newest"]["words"]["headline"] == "Good quality"
+    (alarm,) = card["alarms"]
+    assert alarm["words"]["headline"] == "Not a usable brain T1w"
+    assert browser.post(f"/api/alarms/{alarm['id']}/acknowledge").status_code == 200
+    assert browser.post(f"/api/alarms/{alarm['id']}/acknowledge").status_code == 404
+    assert browser.get("/api/board").json()["cards"][0]["alarms"] == []
+
+
+def test_judged_again_as_good_ends_the_alarm(house, browse):
+    browser = browse()
+    board = browser.app.state.board
+    house.receive("1.1", "1.1.1")
+    house.judge("1.1.1", brain(motion=2))
+    board.publish("1.1.1")
+    assert house.ledger.series.judge_again("1.1.1", house.clock())
+    house.judge("1.1.1", brain())
+    board.publish("1.1.1")
+    assert browser.get("/api/board").json()["cards"][0]["alarms"] == []
+
+
+def test_verdicts_given_while_nobody_served_raise_alarms_at_start(house, browse):
+    house.receive("1.1", "1.1.1")
+    house.judge("1.1.1", rejected())
+    assert len(browse().get("/api/board").json()["cards"][0]["alarms"]) == 1
+
+
+def test_webhook_is_told_once_and_learns_nothing_of_the_patient(house):
+    told = []
+    done = threading.Event()
+    deps = house.deps(webhook_url="http://127.0.0.1:1/hook")
+    board = Board(deps, Broadcaster(), send=lambda url, body: (told.append((url, body)), done.set()))
+    house.receive("1.1", "1.1.1", accession="A-1")
+    house.judge("1.1.1", brain(motion=2))
+    board.publish("1.1.1")
+    board.publish("1.1.1")
+    assert done.wait(5)
+    ((url, body),) = told
+    assert url.endswith("/hook") and body["scanner"] == "MR_EAST"
+    assert "1.1.1" not in json.dumps(body) and "A-1" not in json.dumps(body)
+
+
+def test_what_a_closed_study_lacks_is_on_the_pages_and_in_the_webhook(house, browse):
+    told, done = [], threading.Event()
+    deps = house.deps(webhook_url="http://127.0.0.1:1/hook")
+    board = Board(deps, Broadcaster(), send=lambda url, body: (told.append(body), done.set()))
+    house.receive("1.1", "1.1.1", scanner="CT_1", modality="CT", accession="A-1")
+    house.judge("1.1.1", ct("chest"))
+    board.study_closed("1.1")
+    assert not done.is_set(), "nothing is missing"
+    house.ledger.studies.note_missing("1.1", ["Ordered: neck; no series of the neck came."])
+    board.study_closed("1.1")
+    assert done.wait(5)
+    assert told[0]["event"] == "missing" and told[0]["missing"] == ["Ordered: neck; no series of the neck came."]
+    assert "1.1.1" not in json.dumps(told) and "A-1" not in json.dumps(told)
+    browser = browse()
+    assert browser.get("/api/board").json()["cards"][0]["newest"]["missing"] == told[0]["missing"]
+    assert browser.get("/api/review").json()["rows"][0]["missing"] == told[0]["missing"]
+
+
+def test_a_webhook_that_is_down_holds_up_nothing(house):
+    board = Board(house.deps(webhook_url="http://127.0.0.1:1/hook"), Broadcaster())
+    house.receive("1.1", "1.1.1")
+    house.judge("1.1.1", brain(motion=2))
+    board.publish("1.1.1")
+    assert len(board.cards()[0]["alarms"]) == 1
+
+
+def read_event(answer: http.client.HTTPResponse) -> tuple[str, dict]:
+    event = ""
+    while True:
+        line = answer.readline().decode().strip()
+        if line.startswith("event: "):
+            event = line[7:]
+        elif line.startswith("data: "):
+            return event, json.loads(line[6:])
+
+
+def test_pushed_from_another_thread_to_every_open_board(house):
+    app = create_app(house.deps())
+    server = serve(app, "127.0.0.1", 0)
+    try:
+        boards = []
+        for _ in range(3):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            connection.request("GET", "/live/events")
+            boards.append(connection.getresponse())
+            assert read_event(boards[-1]) == ("hello", {"cards": []})
+        house.receive("1.1", "1.1.1")
+        house.judge("1.1.1", brain(noise=1))
+        thread = threading.Thread(target=app.state.board.publish, args=("1.1.1",))
+        thread.start()
+        thread.join()
+        for board in boards:
+            event, card = read_event(board)
+            assert event == "card" and card["newest"]["words"]["headline"] == "Usable quality"
+    finally:
+        server.stop()
+
+
+def test_stopping_does_not_wait_for_open_boards(house):
+    app = create_app(house.deps())
+    server = serve(app, "127.0.0.1", 0)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("GET", "/live/events")
+    answer = connection.getresponse()
+    read_event(answer)
+    server.stop()
+    assert not server._thread.is_alive()
+    assert answer.read().decode().strip() == ""
+
+
+def test_health_pages(house, browse):
+    deps = replace(house.deps(), readyz=lambda: (False, {"disk": "full"}))
+    browser = browse(create_app(deps))
+    assert browser.get("/healthz").status_code == 200
+    answer = browser.get("/readyz")
+    assert answer.status_code == 503 and answer.json() == {"disk": "full"}
+
+
+def test_series_as_json(house, browse):
+    house.receive("1.1", "1.1.1")
+    browser = browse()
+    assert browser.get("/api/series/1.1.1").json()["results"] == {}
+    house.judge("1.1.1", brain(motion=2))
+    answer = browser.get("/api/series/1.1.1").json()
+    assert answer["results"]["motion"]["grade"] == 2 and answer["results"]["tier"]["value"] == 3
+    assert answer["stage"] == "brain_mri" and answer["model"]["sha256"] == "ab" * 32
+    assert browser.get("/api/series/1.9").status_code == 404

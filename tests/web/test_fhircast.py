@@ -1,0 +1,265 @@
+"""Following the reading by FHIRcast, against a hub that speaks the published examples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qc_node.domain import QcNodeError
+from qc_node.web.broadcast import Broadcaster
+from qc_node.web.fhircast import messages
+from qc_node.web.fhircast.follower import Follower
+from qc_node.web.fhircast.messages import Confirmation, Denial, Event, Nonsense, Session, Study, parse, reply
+from qc_node.web.votes import cases
+from tests.peers import wait_for
+from tests.web import hub as published
+from tests.web.hub import TOPIC, Hub, open_event
+
+
+def event(message) -> Event:
+    found = parse(json.dumps(message))
+    assert isinstance(found, Event)
+    return found
+
+
+def test_published_messages_are_understood():
+    opened = event(published.IMAGING_STUDY_OPEN)
+    assert opened.studies == (Study(published.STUDY_UID, published.ACCESSION),)
+    assert opened.name == "imagingstudy-open" and opened.topic == TOPIC
+    report = event(published.DIAGNOSTIC_REPORT_OPEN)
+    assert report.studies == (Study("1.2.999.840.83474.8.231.875.3.15.661594731", "GH339884"),)
+    old = event(published.STU1_OPEN)
+    assert old.studies == (Study("2.16.124.113543.6003.1154777499.30246.19789.3503430045", None),)
+    assert parse(json.dumps(published.CONFIRMATION)) == Confirmation(
+        TOPIC, ("patient-open", "patient-close"), 7200
+    )
+    denied = parse(json.dumps(published.DENIAL))
+    assert isinstance(denied, Denial) and denied.reason == "session unexpectedly stopped"
+    assert json.loads(reply("q9v3jubddqt63n1", 200)) == published.REPLY
+
+
+def test_the_published_timestamps_order_even_though_their_hours_have_three_digits():
+    times = [
+        event(m).at
+        for m in (
+            published.STU1_OPEN,
+            published.IMAGING_STUDY_OPEN,
+            published.IMAGING_STUDY_CLOSE,
+            published.DIAGNOSTIC_REPORT_OPEN,
+        )
+    ]
+    assert None not in times and times == sorted(times)
+    assert messages.parse_timestamp("2023-04-01T13:00:00+02:00") == messages.parse_timestamp(
+        "2023-04-01T11:00:00Z"
+    )
+    assert (
+        messages.parse_timestamp("yesterday") is None and messages.parse_timestamp("2023-13-01T00:00:00") is None
+    )
+
+
+@settings(deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.text() | st.integers() | st.booleans(),
+        lambda x: (
+            st.lists(x)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "id",
+                        "event",
+                        "hub.event",
+                        "context",
+                        "resource",
+                        "resourceType",
+                        "identifier",
+                        "system",
+                        "value",
+                        "type",
+                        "coding",
+                        "hub.mode",
+                        "hub.lease_seconds",
+                        "timestamp",
+                        "basedOn",
+                    ]
+                ),
+                x,
+            )
+        ),
+    )
+)
+def test_no_message_breaks_the_parser(message):
+    assert isinstance(parse(json.dumps(message)), Event | Confirmation | Denial | Nonsense)
+
+
+def test_a_study_uid_that_is_none_is_no_study():
+    bad = open_event("../../etc", 1)
+    assert event(bad).studies == ()
+
+
+def test_open_close_and_the_report_around_it():
+    session = Session(TOPIC)
+    assert session.hear(event(published.IMAGING_STUDY_OPEN)) == (200, True)
+    assert [s.study_uid for s in session.studies] == [published.STUDY_UID]
+    assert session.hear(event(published.IMAGING_STUDY_CLOSE)) == (200, True)
+    assert session.studies == ()
+    assert session.hear(event(published.DIAGNOSTIC_REPORT_OPEN)) == (200, True)
+    session.hear(event(open_event("1.5", 1)))
+    assert [s.study_uid for s in session.studies] == ["1.5"], "a prior opened inside the report"
+    session.hear(event(open_event("1.5", 2, verb="close")))
+    assert [s.study_uid for s in session.studies] == ["1.2.999.840.83474.8.231.875.3.15.661594731"]
+
+
+def test_old_repeated_and_foreign_events_change_nothing():
+    session = Session(TOPIC)
+    session.hear(event(open_event("1.2", 10)))
+    assert session.hear(event(open_event("1.1", 5))) == (200, False), "older than the current context"
+    assert session.hear(event(open_event("1.2", 10))) == (200, False), "repeated"
+    foreign = open_event("1.3", 20)
+    foreign["event"]["hub.topic"] = "somebody-else"
+    assert session.hear(event(foreign)) == (409, False)
+    assert session.hear(event(open_event("9.9", 21, verb="close"))) == (200, False), "a close of another study"
+    assert [s.study_uid for s in session.studies] == ["1.2"]
+    assert session.hear(event(open_event("x", 22, kind="Observation"))) == (200, False)
+    assert session.hear(event({"id": "l", "timestamp": "", "event": {"hub.event": "UserLogout"}})) == (200, True)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    started = Hub()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def follower(house, hub) -> Iterator[Follower]:
+    found = Follower(house.deps(fhircast_hubs=(hub.url,)), Broadcaster())
+    yield found
+    found.stop()
+
+
+def following(follower, reader, uid: str | None) -> bool:
+    now = follower.current(reader.reader_id)
+    wanted = [] if uid is None else [cases.open_study(follower._deps, uid)]
+    return now is not None and now["cases"] == wanted
+
+
+def test_subscribe_confirm_follow_and_acknowledge(house, hub, follower):
+    reader, _ = house.reader()
+    follower.follow(reader.reader_id, hub.url, TOPIC)
+    wait_for(lambda: hub.sockets)
+    form = hub.requests[0]
+    assert (form["hub.channel.type"], form["hub.mode"], form["hub.topic"]) == ("websocket", "subscribe", TOPIC)
+    assert "ImagingStudy-open" in form["hub.events"] and form["subscriber.name"] == "qc-node"
+    hub.say(published.IMAGING_STUDY_OPEN)
+    assert hub.replies.get(timeout=10) == {"id": published.IMAGING_STUDY_OPEN["id"], "status": "200"}
+    wait_for(lambda: following(follower, reader, published.STUDY_UID))
+    (handle,) = follower.current(reader.reader_id)["cases"]
+    assert cases.summary(follower._deps, handle)["accession_number"] == published.ACCESSION
+    hub.say(published.IMAGING_STUDY_CLOSE)
+    wait_for(lambda: following(follower, reader, None))
+
+
+def test_current_context_on_connect(house, hub, follower):
+    hub.open_event = published.IMAGING_STUDY_OPEN
+    reader, _ = house.reader()
+    follower.follow(reader.reader_id, hub.url, TOPIC)
+    wait_for(lambda: following(follower, reader, published.STUDY_UID))
+
+
+def test_reconnects_after_a_cut(house, hub, follower):
+    reader, _ = house.reader()
+    follower.follow(reader.reader_id, hub.url, TOPIC)
+    wait_for(lambda: hub.sockets)
+    hub.cut()
+    hub.open_event = open_event("1.7", 30)
+    wait_for(lambda: following(follower, reader, "1.7"))
+    assert len(hub.requests) == 2
+
+
+def test_renews_the_lease_over_the_same_socket_before_it_ends(house, hub, follower):
+    reader, _ = house.reader()
+    follower.follow(reader.reader_id, hub.url, TOPIC)
+    subscription = follower.subscription(reader.reader_id)
+    wait_for(lambda: subscription.session.lease_s == 7200)
+    house.clock.forward(7200 * 0.85)
+    wait_for(lambda: len(hub.requests) == 2)
+    assert hub.requests[1]["hub.channel.endpoint"] == subscription.endpoint
+    assert hub.requests[1]["hub.mode"] == "subscribe" and len(hub.sockets) == 1
+
+
+def test_sync_error_asks_what_is_on_the_screen(house, hub, follower):
+    reader, _ = house.reader()
+    follower.follow(reader.reader_id, hub.url, TOPIC)
+    wait_for(lambda: hub.sockets)
+    hub.say(open_event("1.4", 1))
+    wait_for(lambda: following(follower, reader, "1.4"))
+    current = {"context.type": "ImagingStudy", "context": [{"key": "study", "resource": published.STUDY}]}
+    hub.context = current
+    hub.say(published.SYNC_ERROR)
+    wait_for(lambda: following(follower, reader, published.STUDY_UID))
+
+
+def test_denial_ends_it_and_shows_no_study(house, hub, follower):
+    reader, _ = house.reader()
+    follower.follow(reader.reader_id, hub.url, TOPIC)
+    wait_for(lambda: hub.sockets)
+    hub.say(open_event("1.4", 1))
+    wait_for(lambda: following(follower, reader, "1.4"))
+    hub.say(published.DENIAL)
+    wait_for(lambda: following(follower, reader, None))
+    assert follower.subscription(reader.reader_id).denied == "session unexpectedly stopped"
+
+
+def test_stopping_unsubscribes(house, hub, follower):
+    reader, _ = house.reader()
+    follower.follow(reader.reader_id, hub.url, TOPIC)
+    wait_for(lambda: hub.sockets)
+    endpoint = follower.subscription(reader.reader_id).endpoint
+    follower.stop()
+    assert hub.requests[-1] == {
+        "hub.channel.type": "websocket",
+        "hub.mode": "unsubscribe",
+        "hub.topic": TOPIC,
+        "hub.channel.endpoint": endpoint,
+    }
+
+
+def test_a_restarted_node_follows_again(house, hub, follower):
+    reader, _ = house.reader()
+    follower.follow(reader.reader_id, hub.url, TOPIC)
+    wait_for(lambda: hub.sockets)
+    follower.stop()
+    hub.open_event = open_event("1.8", 1)
+    again = Follower(house.deps(fhircast_hubs=(hub.url,)), Broadcaster())
+    try:
+        assert again.resume() == 1
+        wait_for(lambda: following(again, reader, "1.8"))
+    finally:
+        again.stop()
+
+
+def test_only_listed_hubs_are_spoken_to(house, hub, follower, browse):
+    reader, token = house.reader()
+    with pytest.raises(QcNodeError, match="not listed"):
+        follower.follow(reader.reader_id, "http://169.254.169.254/", TOPIC)
+    browser = browse(fhircast_hubs=(hub.url,))
+    path = "/launch?hub.url=http://169.254.169.254/&hub.topic=x"
+    assert browser.get(path).headers["location"].startswith("/sign-in")
+    browser.sign_in(token)
+    assert browser.get(path).status_code == 422
+    assert browser.get(f"/launch?hub.url={hub.url}&hub.topic={TOPIC}").headers["location"] == "/panel"
+    wait_for(lambda: hub.sockets)
+
+
+def test_a_hub_that_wants_a_token_gets_it(house, hub):
+    reader, _ = house.reader()
+    with_token = Follower(house.deps(fhircast_hubs=(hub.url,), fhircast_token="t0ken"), Broadcaster())
+    with_token.follow(reader.reader_id, hub.url, TOPIC)
+    wait_for(lambda: hub.sockets)
+    with_token.stop()
+    assert hub.tokens == ["Bearer t0ken"] * 2
