@@ -15,13 +15,14 @@ from pathlib import Path
 
 import click
 
+from qc_node.classifiers.catalogue import headline
 from qc_node.config import Settings, load
 from qc_node.demo.pacs import DemoPacs
 from qc_node.demo.samples import samples
 from qc_node.demo.series import Sample, datasets
 from qc_node.dicom.association import Peer
 from qc_node.dicom.association import send as send_files
-from qc_node.domain import QcNodeError, headline
+from qc_node.domain import QcNodeError
 from qc_node.node import Node
 from qc_node.operations import logs
 from qc_node.report.tree import as_text
@@ -115,7 +116,7 @@ def _walk(pacs: DemoPacs, node: Node, folder: Path, seed: int) -> None:
         stored = node.ledger.verdicts.get(series_uid)
         assert stored is not None
         seconds = time.monotonic() - sent
-        click.secho(f"  {headline.headline(stored['verdict'])}", bold=True)
+        click.secho(f"  {headline(stored['verdict'])}", bold=True)
         click.echo(f"  report in the PACS {seconds:.1f} s after the last image")
         for warning in stored["warnings"]:
             click.echo(f"  warning: {warning}")

@@ -1,16 +1,26 @@
 """The nouns everyone shares: frozen values, no I/O, no DICOM spelling."""
 
 from qc_node.domain.errors import QcNodeError
-from qc_node.domain.image import HeaderClaims, InstanceRef, SeriesKey, Volume
+from qc_node.domain.image import Accepts, HeaderClaims, InstanceRef, SeriesKey, Volume
 from qc_node.domain.json import results_json, verdict_from_json, verdict_to_json
-from qc_node.domain.verdict import Coverage, Finding, ModelIdentity, Verdict, tier_finding, tier_from_grades
+from qc_node.domain.questions import GRADED, Answer, AnswerKind, Question
+from qc_node.domain.verdict import (
+    Coverage,
+    Finding,
+    ModelIdentity,
+    Verdict,
+    looks_cut_short,
+    needs_attention,
+    tier_finding,
+    tier_from_grades,
+    vote_level,
+)
 from qc_node.domain.vocabulary import (
-    BINARY,
-    GRADED,
+    REGIONS_OF,
     BodyPart,
     ClosedBy,
+    Content,
     Grade,
-    Question,
     Reason,
     Region,
     Stage,
@@ -18,10 +28,14 @@ from qc_node.domain.vocabulary import (
 )
 
 __all__ = [
-    "BINARY",
     "GRADED",
+    "REGIONS_OF",
+    "Accepts",
+    "Answer",
+    "AnswerKind",
     "BodyPart",
     "ClosedBy",
+    "Content",
     "Coverage",
     "Finding",
     "Grade",
@@ -37,9 +51,12 @@ __all__ = [
     "Tier",
     "Verdict",
     "Volume",
+    "looks_cut_short",
+    "needs_attention",
     "results_json",
     "tier_finding",
     "tier_from_grades",
     "verdict_from_json",
     "verdict_to_json",
+    "vote_level",
 ]

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qc_node.domain.vocabulary import Content, Stage
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesKey:
@@ -110,3 +112,12 @@ class HeaderClaims:
         names = self.__dataclass_fields__
         pairs = ((name, getattr(self, name)) for name in names)
         return {name: list(v) if isinstance(v, tuple) else v for name, v in pairs if v not in (None, "", ())}
+
+
+@dataclass(frozen=True, slots=True)
+class Accepts:
+    """Which series a classifier is asked about: those of one DICOM modality, as far as their header says so."""
+
+    stage: Stage
+    modality: str
+    content: Content

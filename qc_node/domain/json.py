@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
 
+from qc_node.domain.questions import AnswerKind, Question
 from qc_node.domain.verdict import Coverage, Finding, ModelIdentity, Verdict
-from qc_node.domain.vocabulary import BINARY, GRADED, Question, Reason, Region, Stage
+from qc_node.domain.vocabulary import Reason, Region, Stage
 
 
-def results_json(verdict: Verdict) -> dict[str, Any]:
-    """The ``results`` object of the contract for `verdict`."""
-    if verdict.stage is Stage.BRAIN_MRI:
-        order: tuple[Question, ...] = (Question.STRAIGHT_REJECT, Question.GADOLINIUM, *GRADED, Question.TIER)
-    else:
-        order = (Question.BODY_PART, Question.CONTRAST_ENHANCED)
-    results = {q.value: _finding_json(f) if (f := verdict.finding(q)) else None for q in order}
+def results_json(verdict: Verdict, questions: Sequence[Question]) -> dict[str, Any]:
+    """The ``results`` object of the contract for `verdict`.
+
+    Parameters
+    ----------
+    questions
+        What the classifier is asked, in order; null where the verdict does not define an answer.
+    """
+    results = {q.value: _finding_json(f) if (f := verdict.finding(q)) else None for q in questions}
     if verdict.coverage is not None:
         results["coverage"] = _coverage_json(verdict.coverage)
     return results
@@ -32,17 +35,22 @@ def _coverage_json(coverage: Coverage) -> dict[str, Any]:
 
 def _finding_json(f: Finding) -> dict[str, Any]:
     rounded = {k: round(float(p), 4) for k, p in f.probabilities.items()}
-    if f.question in BINARY:
-        certain = None if f.value is None else float(f.value)  # a rule answered, not a network
-        out: dict[str, Any] = {"value": f.value, "probability": rounded.get("yes", certain)}
-        if f.question is Question.STRAIGHT_REJECT:
-            out["reason"] = f.reason.value if f.reason else None
-    elif f.question in GRADED:
-        out = {"grade": f.value, "probabilities": [rounded[g] for g in ("0", "1", "2")] if rounded else None}
-    elif f.question is Question.TIER:
-        out = {"value": f.value}
-    else:
-        out = {"value": f.value, "probabilities": rounded}
+    out: dict[str, Any]
+    match f.question.kind:
+        case AnswerKind.YES_NO:
+            certain = None if f.value is None else float(f.value)  # a rule answered, not a network
+            out = {"value": f.value, "probability": rounded.get("yes", certain)}
+        case AnswerKind.GRADE:
+            listed = [rounded[grade] for grade in f.question.answers] if rounded else None
+            out = {"grade": f.value, "probabilities": listed}
+        case AnswerKind.TIER:
+            out = {"value": f.value}
+        case AnswerKind.CHOICE:
+            out = {"value": f.value, "probabilities": rounded}
+        case _ as never:
+            assert_never(never)
+    if f.question.explains:
+        out["reason"] = f.reason.value if f.reason else None
     out["abstained"] = f.abstained
     return out
 
@@ -67,6 +75,15 @@ def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def _question(name: str) -> Question:
+    """The question of this name; one that no classifier asks any more is shown as it was spelt."""
+    try:
+        return Question.named(name)
+    except KeyError:
+        title = name.replace("_", " ").capitalize()
+        return Question(name, AnswerKind.CHOICE, title, f"{title} undetermined", choices=("other",))
+
+
 def verdict_from_json(data: Mapping[str, Any]) -> Verdict:
     """The verdict that :func:`verdict_to_json` wrote."""
     cov = data["coverage"]
@@ -75,7 +92,7 @@ def verdict_from_json(data: Mapping[str, Any]) -> Verdict:
         model=ModelIdentity(**data["model"]),
         findings=tuple(
             Finding(
-                question=Question(f["question"]),
+                question=_question(f["question"]),
                 value=f["value"],
                 probabilities=f["probabilities"],
                 reason=Reason(f["reason"]) if f["reason"] else None,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from qc_node.domain.vocabulary import GRADED, Grade, Question, Reason, Region, Stage, Tier
+from qc_node.domain.questions import GRADED, Answer, Question
+from qc_node.domain.vocabulary import Grade, Reason, Region, Stage, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Finding:
     """
 
     question: Question
-    value: bool | int | str | None
+    value: Answer | None
     probabilities: Mapping[str, float] = field(default_factory=dict)
     reason: Reason | None = None
     abstained: str | None = None
@@ -55,6 +56,16 @@ class Finding:
     def __post_init__(self) -> None:
         if (self.value is None) != (self.abstained is not None):
             raise ValueError(f"{self.question}: a finding has either a value or a sentence why not")
+
+    @property
+    def key(self) -> str | None:
+        """The answer as probabilities, labels and metrics spell it; None when abstained."""
+        return None if self.value is None else self.question.key(self.value)
+
+    @property
+    def words(self) -> str:
+        """The answer in the words of a page."""
+        return self.question.say(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one reading room says about one series.
+    """What one classifier says about one series.
 
     A straight reject carries only :attr:`Question.STRAIGHT_REJECT`: the other answers are not defined.
     """
@@ -106,3 +117,25 @@ def tier_finding(grades: Sequence[Finding]) -> Finding:
         return Finding(Question.TIER, int(Tier.POOR))
     missing = ", ".join(f.question.value for f in grades if f.value is None)
     return Finding(Question.TIER, None, abstained=f"The tier needs every grade and {missing} could not be graded.")
+
+
+# -- what follows from a verdict, and from nothing else ----------------------------------------------
+def needs_attention(verdict: Verdict) -> bool:
+    """Whether somebody should look at the series while the patient is still there."""
+    return any(f.key in f.question.attention for f in verdict.findings)
+
+
+def vote_level(verdict: Verdict) -> int | None:
+    """The verdict on the scale of the votes: 0 good, 1 acceptable, 2 poor.
+
+    None where it says nothing of quality.
+    """
+    levels = (f.question.levels.get(f.key) for f in verdict.findings if f.key is not None)
+    return next((level for level in levels if level is not None), None)
+
+
+def looks_cut_short(verdict: Verdict) -> bool:
+    """Whether what was seen could come from a series of which images are still on their way."""
+    cut = (Reason.COVERAGE, Reason.TOO_FEW_SLICES)
+    rejected = any(f.reason in cut and f.question.attention for f in verdict.findings)
+    return rejected or bool(verdict.coverage and verdict.coverage.truncated)

@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import ClassVar
 
 
-class Stage(StrEnum):
-    """The reading rooms."""
+class Stage(str):
+    """The name of a classifier, as JSON, ledger and metrics spell it.
 
-    BRAIN_MRI = "brain_mri"
-    CT = "ct"
+    An open list: whoever registers a classifier names a stage (:mod:`qc_node.classifiers.catalogue`).
+    Stages are equal when their names are.
+    """
 
+    __slots__ = ()
 
-class Question(StrEnum):
-    """What a reading room can be asked.  One question is one measurement group of the report."""
+    BRAIN_MRI: ClassVar[Stage]
+    CT: ClassVar[Stage]
 
-    STRAIGHT_REJECT = "straight_reject"
-    """Is this *not* a proper whole-head 3D T1w brain image? (Bottani et al. 2022, section 2.2)"""
-    GADOLINIUM = "gadolinium"
-    """Was a gadolinium-based contrast agent given?"""
-    MOTION = "motion"
-    """Motion grade 0-2."""
-    CONTRAST = "contrast"
-    """Grey/white-matter contrast grade 0-2 (0 = good)."""
-    NOISE = "noise"
-    """Noise grade 0-2."""
-    TIER = "tier"
-    """Overall quality 1-3; follows from the three grades and from nothing else."""
-    BODY_PART = "body_part"
-    """Which part of the body a CT shows."""
-    CONTRAST_ENHANCED = "contrast_enhanced"
-    """Is the CT enhanced by an intravascular iodinated agent?"""
+    @property
+    def value(self) -> str:
+        """The name as plain text."""
+        return str(self)
 
 
-GRADED = (Question.MOTION, Question.CONTRAST, Question.NOISE)
-"""The three characteristics that carry a grade, in the order of the contract."""
+Stage.BRAIN_MRI = Stage("brain_mri")
+Stage.CT = Stage("ct")
 
-BINARY = (Question.STRAIGHT_REJECT, Question.GADOLINIUM, Question.CONTRAST_ENHANCED)
-"""The questions answered yes or no."""
+
+class Content(StrEnum):
+    """What a series must be by its header before a classifier is asked (:mod:`qc_node.series.headers.routing`)."""
+
+    T1W_HEAD = "t1w_head"
+    """A 3D T1-weighted MR image of the head, or nothing that says otherwise."""
+    CT_VOLUME = "ct_volume"
+    """A CT series that is no map, localizer or report."""
+    ANY = "any"
+    """Any image of the modality."""
 
 
 class Grade(IntEnum):
@@ -59,7 +58,7 @@ class Tier(IntEnum):
 
 
 class BodyPart(StrEnum):
-    """Answers to :attr:`Question.BODY_PART` (ImageQC-net's five, and everything else)."""
+    """What a CT shows (ImageQC-net's five, and everything else)."""
 
     BRAIN = "brain"
     NECK = "neck"
@@ -120,3 +119,14 @@ class ClosedBy(StrEnum):
     """Nothing new for a while."""
     HARD_CAP = "hard_cap"
     """Open for too long."""
+
+
+REGIONS_OF: dict[BodyPart, frozenset[str]] = {
+    BodyPart.BRAIN: frozenset({Region.HEAD}),
+    BodyPart.NECK: frozenset({Region.NECK}),
+    BodyPart.CHEST: frozenset({Region.CHEST}),
+    BodyPart.ABDOMEN: frozenset({Region.ABDOMEN}),
+    BodyPart.ABDOMEN_PELVIS: frozenset({Region.ABDOMEN, Region.PELVIS}),
+    BodyPart.OTHER: frozenset(),
+}
+"""The regions that each body part names."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qc_node.classifiers.catalogue import headline
 from qc_node.domain import QcNodeError, SeriesKey
-from qc_node.domain.headline import headline
 from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
 from qc_node.engine.orders import Rule
 from qc_node.engine.registry import Registry
@@ -66,7 +66,7 @@ def judge(source: SourceSeries, registry: Registry, rules: Sequence[Rule]) -> Se
     """Judge one series; a series that cannot be judged is an outcome with a sentence."""
     clock = time.perf_counter
     start = clock()
-    route = source.route()
+    route = source.route(registry.accepts)
     blank = _blank(source)
     blank = replace(blank, timings_s={"read": clock() - start})
     result = prepare(blank, route, source.volume, registry.classifier, clock)

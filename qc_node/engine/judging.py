@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qc_node.classifiers.catalogue import questions_of
+from qc_node.classifiers.interface import Classifier
 from qc_node.domain import HeaderClaims, QcNodeError, SeriesKey, Stage, Verdict, Volume, results_json
 from qc_node.engine.orders import Rule, check
-from qc_node.engine.registry import Classifier
 from qc_node.series.headers.routing import Route
 
 Clock = Callable[[], float]
@@ -66,11 +67,11 @@ def prepare(
     blank
         The outcome so far: source, keys, header.
     route
-        Which reading room, or why none.
+        Which classifier, or why none.
     volume
-        Decodes the pixels; called only when there is a reading room.
+        Decodes the pixels; called only when there is a classifier.
     classifier
-        Opens a reading room.
+        Opens a classifier.
 
     Returns
     -------
@@ -105,7 +106,7 @@ def decide(
     rules: Sequence[Rule],
     clock: Clock,
 ) -> list[SeriesOutcome]:
-    """Ask one reading room about a batch, then compare with what was claimed and ordered.
+    """Ask one classifier about a batch, then compare with what was claimed and ordered.
 
     ``infer`` of each outcome is its share of the batch.
     """
@@ -135,7 +136,7 @@ def outcome_json(outcome: SeriesOutcome) -> dict[str, Any]:
         "stage": outcome.stage.value if outcome.stage else None,
         "skipped": outcome.skipped,
         "model": {"name": model.name, "version": model.version, "sha256": model.sha256} if model else None,
-        "results": results_json(verdict) if verdict else {},
+        "results": results_json(verdict, questions_of(verdict)) if verdict else {},
         "header": {
             "gadolinium_words": outcome.claims.gadolinium_words,
             "claims": outcome.claims.as_dict(),

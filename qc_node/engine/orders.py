@@ -1,7 +1,7 @@
 """Claimed and ordered against seen: each mismatch is one plain sentence.
 
 Header text is a claim, never evidence (:mod:`qc_node.series.headers.words` says how unreliable it is), so what a
-reading room saw is never changed by it; and what a reading room abstained from contradicts nothing.
+classifier saw is never changed by it; and what a classifier abstained from contradicts nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from qc_node.domain import BodyPart, HeaderClaims, Question, Reason, Stage, Verdict
+from qc_node.classifiers import catalogue
+from qc_node.classifiers.interface import Seen
+from qc_node.domain import REGIONS_OF, BodyPart, HeaderClaims, Verdict
 from qc_node.series.headers.words import (
     agent_stated,
     body_part_said,
@@ -21,15 +23,6 @@ from qc_node.series.headers.words import (
     only_oral,
 )
 
-REGIONS_OF: dict[BodyPart, frozenset[str]] = {
-    BodyPart.BRAIN: frozenset({"head"}),
-    BodyPart.NECK: frozenset({"neck"}),
-    BodyPart.CHEST: frozenset({"chest"}),
-    BodyPart.ABDOMEN: frozenset({"abdomen"}),
-    BodyPart.ABDOMEN_PELVIS: frozenset({"abdomen", "pelvis"}),
-    BodyPart.OTHER: frozenset(),
-}
-"""The regions that each answer names."""
 _BODY_PART = "Body Part Examined (0018,0015)"
 _ORDER = ("head", "neck", "chest", "abdomen", "pelvis", "other")
 
@@ -102,44 +95,26 @@ def _own_texts(claims: HeaderClaims) -> list[tuple[str, str]]:
 
 
 # -- what was seen -----------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class _Seen:
-    """What the verdict says, None where nothing."""
-
-    regions: frozenset[str] | None
-    body_part: BodyPart | None
-    enhanced: bool | None
-    agent: str
-
-    @property
-    def words(self) -> str:
-        """For sentences: "abdomen without contrast"."""
-        parts = []
-        if self.regions is not None:
-            parts.append(_named(self.regions) if self.regions else "another body part")
-        if self.enhanced is not None:
-            parts.append("with contrast" if self.enhanced else "without contrast")
-        return " ".join(parts)
+def _seen(verdict: Verdict) -> Seen:
+    """What the classifier saw; one that is not here any more contradicts nothing."""
+    spec = catalogue.spec_of(verdict.stage)
+    return Seen() if spec is None else spec.seen(verdict)
 
 
-def _seen(verdict: Verdict) -> _Seen:
-    if verdict.stage is Stage.CT:
-        part, enhanced = verdict.finding(Question.BODY_PART), verdict.finding(Question.CONTRAST_ENHANCED)
-        value = BodyPart(str(part.value)) if part is not None and part.value is not None else None
-        regions = None
-        if value is not None:
-            covered = verdict.coverage.regions if verdict.coverage else ()
-            regions = REGIONS_OF[value] | {r.value for r in covered if r.value != "limb"}
-        yes = enhanced.value if enhanced is not None else None
-        return _Seen(regions, value, None if yes is None else bool(yes), "contrast enhancement")
-    reject, gadolinium = verdict.finding(Question.STRAIGHT_REJECT), verdict.finding(Question.GADOLINIUM)
-    regions, value = None, None
-    if reject is not None and reject.value is False:
-        regions, value = REGIONS_OF[BodyPart.BRAIN], BodyPart.BRAIN
-    elif reject is not None and reject.value is True and reject.reason is Reason.NOT_BRAIN:
-        regions, value = frozenset(), BodyPart.OTHER
-    yes = gadolinium.value if gadolinium is not None else None
-    return _Seen(regions, value, None if yes is None else bool(yes), "gadolinium")
+def _words(seen: Seen) -> str:
+    """What was seen, for sentences: "abdomen without contrast"."""
+    parts = []
+    if seen.regions is not None:
+        parts.append(_named(seen.regions) if seen.regions else "another body part")
+    if seen.enhanced is not None:
+        parts.append("with contrast" if seen.enhanced else "without contrast")
+    return " ".join(parts)
+
+
+def _is_ct(verdict: Verdict) -> bool:
+    """Whether words about contrast are to be read as those of CT."""
+    spec = catalogue.spec_of(verdict.stage)
+    return spec is not None and spec.accepts.modality == "CT"
 
 
 def _named(regions: Iterable[str]) -> str:
@@ -173,15 +148,15 @@ def check(
     asked = [rule for rule in rules if rule.asks(ordered_texts(claims), claims.modality)]
     found = [
         *_claimed_parts(claims, seen),
-        *_claimed_contrast(claims, seen, ct=verdict.stage is Stage.CT),
-        *_ordered(claims, seen, ct=verdict.stage is Stage.CT),
+        *_claimed_contrast(claims, seen, ct=_is_ct(verdict)),
+        *_ordered(claims, seen, ct=_is_ct(verdict)),
         *(s for rule in asked for s in _ruled(rule, claims, seen, spacing_mm)),
         *_gaps(claims, spacing_mm),
     ]
     return tuple(dict.fromkeys(found))
 
 
-def _claimed_parts(claims: HeaderClaims, seen: _Seen) -> Iterable[str]:
+def _claimed_parts(claims: HeaderClaims, seen: Seen) -> Iterable[str]:
     if seen.regions is None:
         return
     told: set[frozenset[str]] = set()
@@ -192,7 +167,7 @@ def _claimed_parts(claims: HeaderClaims, seen: _Seen) -> Iterable[str]:
             yield f'{tag} says "{_short(text)}"; found: {_named(seen.regions) or "another body part"}.'
 
 
-def _claimed_contrast(claims: HeaderClaims, seen: _Seen, ct: bool) -> Iterable[str]:
+def _claimed_contrast(claims: HeaderClaims, seen: Seen, ct: bool) -> Iterable[str]:
     if seen.enhanced is None:
         return
     texts = [(tag, text, contrast_said(text, ct=ct)) for tag, text in _own_texts(claims) if tag != _BODY_PART]
@@ -204,7 +179,7 @@ def _claimed_contrast(claims: HeaderClaims, seen: _Seen, ct: bool) -> Iterable[s
         yield f'{tag} says "{_short(text)}"; {"" if seen.enhanced else "no "}{seen.agent} was seen.'
 
 
-def _ordered(claims: HeaderClaims, seen: _Seen, ct: bool) -> Iterable[str]:
+def _ordered(claims: HeaderClaims, seen: Seen, ct: bool) -> Iterable[str]:
     texts = ordered_texts(claims)
     regions = next((r for t in texts if (r := body_parts_said(t) - {"other"})), frozenset())
     contrast = _ordered_contrast(texts, ct)
@@ -223,7 +198,7 @@ def _ordered(claims: HeaderClaims, seen: _Seen, ct: bool) -> Iterable[str]:
     wish = _named(regions) if regions else ""
     if contrast is not None:
         wish = f"{wish} {'with' if contrast else 'without'} contrast".strip()
-    yield f"Ordered: {wish}; found: {seen.words}."
+    yield f"Ordered: {wish}; found: {_words(seen)}."
 
 
 def _ordered_contrast(texts: Sequence[str], ct: bool) -> bool | None:
@@ -234,7 +209,7 @@ def _ordered_contrast(texts: Sequence[str], ct: bool) -> bool | None:
     return next((c for t, c in said if c is not None and not only_oral(t)), None)
 
 
-def _ruled(rule: Rule, claims: HeaderClaims, seen: _Seen, spacing_mm: tuple[float, float, float]) -> Iterable[str]:
+def _ruled(rule: Rule, claims: HeaderClaims, seen: Seen, spacing_mm: tuple[float, float, float]) -> Iterable[str]:
     head = f'The rule for orders like "{rule.order}" expects'
     if rule.body_part is not None and seen.regions is not None and seen.body_part is not rule.body_part:
         wanted = REGIONS_OF[rule.body_part]
@@ -303,12 +278,17 @@ def _searchable(claims: HeaderClaims) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def _covers(verdict: Verdict) -> bool:
+    spec = catalogue.spec_of(verdict.stage)
+    return spec is not None and spec.covers
+
+
 def uncovered_regions(ordered: Sequence[str], verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     """Ordered regions that no CT series of the closed study shows (the forgotten neck of the ImageQC-net paper).
 
     Says nothing while any CT of the study abstained from its body part: the region may be there.
     """
-    seen = [_seen(v) for v in verdicts if v.stage is Stage.CT]
+    seen = [_seen(v) for v in verdicts if _covers(v)]
     if not seen or any(s.regions is None for s in seen):
         return ()
     wanted = next((r for t in ordered if (r := body_parts_said(t) - {"other"})), frozenset())

@@ -1,45 +1,14 @@
-"""Which reading rooms are open, and with which weights."""
+"""Which classifiers are in service, and with which weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from qc_node.domain import ModelIdentity, QcNodeError, Stage, Verdict, Volume
+from qc_node.classifiers import catalogue
+from qc_node.classifiers.interface import Classifier, ClassifierSpec
+from qc_node.domain import Accepts, ModelIdentity, QcNodeError, Stage
 from qc_node.networks import weights
-
-FOLDERS: Mapping[Stage, str] = {Stage.BRAIN_MRI: "brain-mri", Stage.CT: "ct"}
-"""Model folder of each reading room below the models folder."""
-
-
-class Prepared(Protocol):
-    """A volume made ready for the networks of one reading room."""
-
-    @property
-    def network_input(self) -> npt.NDArray[Any]:
-        """De-identified input of the networks, at most 10 MB as float16."""
-
-    @property
-    def thumbnails(self) -> Mapping[str, npt.NDArray[np.uint8]]:
-        """Small pictures by name of the view."""
-
-
-class Classifier(Protocol):
-    """A reading room: volumes in, verdicts out."""
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """Whose verdicts these are."""
-
-    def prepare(self, volume: Volume) -> Any:
-        """CPU work on one volume; never raises on a bad image."""
-
-    def judge(self, prepared: Sequence[Any]) -> list[Verdict]:
-        """One verdict for each, in one batch."""
 
 
 def choose_device(wish: str) -> str:
@@ -62,32 +31,42 @@ def choose_device(wish: str) -> str:
 
 
 def cards(models_dir: Path) -> list[tuple[Path, weights.Card]]:
-    """The model card of every reading room, with its folder.
+    """The model card of every classifier, with its folder.
 
     Raises
     ------
     QcNodeError
         A card is missing or malformed.
     """
-    folders = [models_dir / name for name in FOLDERS.values()]
+    folders = [models_dir / spec.model_folder for spec in catalogue.specs()]
     return [(folder, weights.read_card(folder)) for folder in folders]
 
 
 class Registry:
-    """The reading rooms of one models folder; each is loaded when first asked for.
+    """The classifiers of one models folder; each is loaded when first asked for.
 
     Parameters
     ----------
     models_dir
-        Holds one folder per reading room (:data:`FOLDERS`).
+        Holds one folder per classifier (:attr:`ClassifierSpec.model_folder`).
     device
         ``cpu`` or ``cuda:N``.
+    specs
+        Those in service; default: all of :mod:`qc_node.classifiers.catalogue`.
     """
 
-    def __init__(self, models_dir: Path, device: str = "cpu") -> None:
+    def __init__(
+        self, models_dir: Path, device: str = "cpu", specs: Sequence[ClassifierSpec] | None = None
+    ) -> None:
         self.models_dir = models_dir
         self.device = device
+        self._specs = {spec.stage: spec for spec in (catalogue.specs() if specs is None else specs)}
         self._classifiers: dict[Stage, Classifier] = {}
+
+    @property
+    def accepts(self) -> tuple[Accepts, ...]:
+        """Which series are judged, for the routing."""
+        return tuple(spec.accepts for spec in self._specs.values())
 
     def verify(self) -> dict[Stage, ModelIdentity]:
         """Hash every weights file.
@@ -97,22 +76,15 @@ class Registry:
         QcNodeError
             Names the folder or file that is missing or differs from its card.
         """
-        return {stage: weights.verify(self.models_dir / folder) for stage, folder in FOLDERS.items()}
+        return {stage: weights.verify(self.models_dir / spec.model_folder) for stage, spec in self._specs.items()}
 
     def classifier(self, stage: Stage) -> Classifier:
-        """The reading room for `stage`, loaded and verified."""
+        """The classifier of `stage`, loaded and verified."""
         if stage not in self._classifiers:
-            folder = self.models_dir / FOLDERS[stage]
-            if stage is Stage.BRAIN_MRI:
-                from qc_node.classifiers.brain_mri.classifier import load as load_brain_mri
-
-                self._classifiers[stage] = load_brain_mri(folder, self.device)
-            else:
-                from qc_node.classifiers.ct.classifier import load as load_ct
-
-                self._classifiers[stage] = load_ct(folder, self.device)
+            spec = self._specs[stage]
+            self._classifiers[stage] = spec.load(self.models_dir / spec.model_folder, self.device)
         return self._classifiers[stage]
 
     def open_all(self) -> dict[Stage, ModelIdentity]:
-        """Load every reading room now; raises :class:`QcNodeError` like :meth:`verify`."""
-        return {stage: self.classifier(stage).identity for stage in FOLDERS}
+        """Load every classifier now; raises :class:`QcNodeError` like :meth:`verify`."""
+        return {stage: self.classifier(stage).identity for stage in self._specs}

@@ -31,11 +31,10 @@ import numpy.typing as npt
 from qc_node.domain import (
     ClosedBy,
     QcNodeError,
-    Question,
-    Reason,
     SeriesKey,
     Stage,
     Verdict,
+    looks_cut_short,
     verdict_to_json,
 )
 from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
@@ -138,7 +137,9 @@ class Worker:
         self._ledger.studies.describe(
             row["study_uid"], _text(header.get("AccessionNumber")), _text(header.get("StudyDescription"))
         )
-        return prepare(blank, route(opened), opened.volume, self._registry.classifier, self._clock)
+        return prepare(
+            blank, route(opened, self._registry.accepts), opened.volume, self._registry.classifier, self._clock
+        )
 
     def _judge(self, stage: Stage, pairs: Sequence[tuple[dict[str, Any], Pending]]) -> None:
         classifier = self._registry.classifier(stage)
@@ -181,11 +182,8 @@ class Worker:
 
     def _patience(self, row: Mapping[str, Any], verdict: Verdict) -> float:
         """A series cut short by a slow sender looks like bad coverage: wait before saying so."""
-        finding = verdict.finding(Question.STRAIGHT_REJECT)
-        cut = finding is not None and finding.reason in (Reason.COVERAGE, Reason.TOO_FEW_SLICES)
-        cut = cut or bool(verdict.coverage and verdict.coverage.truncated)
         by_silence = str(row["closed_by"]).startswith(ClosedBy.QUIET)
-        return self._settings.confirm_s if cut and by_silence else 0.0
+        return self._settings.confirm_s if by_silence and looks_cut_short(verdict) else 0.0
 
     def _keep(self, series_uid: str, run: int, outcome: SeriesOutcome) -> tuple[str | None, list[str]]:
         """Store the network input and the thumbnails: votes come days after the images are gone."""

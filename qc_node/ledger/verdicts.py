@@ -90,12 +90,11 @@ class Verdicts:
         rows = self._db.rows("SELECT * FROM verdicts WHERE id > ? ORDER BY id LIMIT ?", (verdict_id, limit))
         return [_decoded(row) for row in rows]
 
-    def of_voted_studies(self, stage: str) -> list[Row]:
-        """The last verdict of each series, in one reading room, of studies that somebody voted on."""
+    def of_voted_studies(self) -> list[Row]:
+        """The last verdict of each series of studies that somebody voted on."""
         rows = self._db.rows(
             "SELECT verdicts.*, series.study_uid FROM verdicts JOIN series USING (series_uid, run)"
-            " WHERE verdicts.stage = ? AND study_uid IN (SELECT study_uid FROM votes)",
-            (stage,),
+            " WHERE study_uid IN (SELECT study_uid FROM votes)"
         )
         return [_decoded(row) for row in rows]
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from qc_node.classifiers import catalogue
 from qc_node.config import PeerSettings, Settings
 from qc_node.domain import QcNodeError
-from qc_node.engine.registry import FOLDERS
 from qc_node.ledger.database import schema_of
 from qc_node.ledger.migrations import MIGRATIONS
 from qc_node.networks import weights
@@ -122,14 +122,14 @@ def _ledger(path: Path) -> Diagnosis:
 
 
 def _models(settings: Settings) -> Iterator[Diagnosis]:
-    for stage, folder in FOLDERS.items():
+    for spec in catalogue.specs():
         try:
-            identity = weights.verify(settings.classify.models_dir / folder)
+            identity = weights.verify(settings.classify.models_dir / spec.model_folder)
         except QcNodeError as error:
             yield Diagnosis(False, str(error))
         else:
             yield Diagnosis(
-                True, f"The model of {stage.value} is {identity.name} {identity.version}, as its card says."
+                True, f"The model of {spec.stage} is {identity.name} {identity.version}, as its card says."
             )
     if settings.classify.device.startswith("cuda"):
         from qc_node.engine.registry import choose_device

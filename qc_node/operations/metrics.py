@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from qc_node import __version__
+from qc_node.classifiers import catalogue
 from qc_node.domain import ModelIdentity, Stage, Verdict
 from qc_node.ledger import Ledger
 from qc_node.operations.health import Health
@@ -36,8 +37,8 @@ STEP_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 6
 LATENCY_BUCKETS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 60.0, 120.0, 300.0, 600.0, 3600.0)
 """Fine around the 3 s that are promised, coarse where only the order of magnitude matters."""
 
-STAGES = (*(stage.value for stage in Stage), "none")
-"""Values of the label ``stage``; ``none`` for series that no reading room judges."""
+NO_STAGE = "none"
+"""Value of the label ``stage`` for series that no classifier judges."""
 OUTCOMES = ("reported", "judged", "skipped", "failed")
 """Values of the label ``outcome`` of ``qc_node_series_total``."""
 STEPS = ("complete", "queue", "read", "preprocess", "infer", "total", "write", "deliver")
@@ -55,6 +56,11 @@ MODALITIES = frozenset(_MODALITY_TERMS.split())
 """Defined terms of Modality (0008,0060), PS3.3 C.7.3.1.1.1."""
 MOST_SITES = 100
 """Sites beyond this many are ``other``."""
+
+
+def stages() -> tuple[str, ...]:
+    """Values of the label ``stage``."""
+    return (*(spec.stage for spec in catalogue.specs()), NO_STAGE)
 
 
 class Metrics:
@@ -100,7 +106,7 @@ class Metrics:
         self._checks = self._gauge("check_ok", "1 if the check passes, else 0", "check")
         self._gauge("build_info", "Version of the program (always 1)", "version").labels(__version__).set(1)
 
-        for stage in STAGES:
+        for stage in stages():
             for outcome in OUTCOMES:
                 self._series.labels(stage, outcome)
         for queue in QUEUES:
@@ -128,7 +134,7 @@ class Metrics:
 
     def series_finished(self, stage: str | None, outcome: str, latency_s: float | None = None) -> None:
         """A run of a series ended; `latency_s` (last image to report acknowledged) where there is one."""
-        self._series.labels(_known(stage or "none", STAGES), _known(outcome, OUTCOMES)).inc()
+        self._series.labels(_known(stage or NO_STAGE, stages()), _known(outcome, OUTCOMES)).inc()
         if latency_s is not None:
             self._latency.observe(latency_s)
 
@@ -158,13 +164,7 @@ class Metrics:
     def verdict(self, verdict: Verdict) -> None:
         """Count every answer of a verdict; an abstention is ``undetermined``."""
         for finding in verdict.findings:
-            if finding.value is None:
-                value = "undetermined"
-            elif isinstance(finding.value, bool):
-                value = "yes" if finding.value else "no"
-            else:
-                value = str(finding.value)
-            self._verdicts.labels(verdict.stage.value, finding.question.value, value).inc()
+            self._verdicts.labels(verdict.stage, finding.question.value, finding.key or "undetermined").inc()
 
     def vote(self, vote: str, site: str, modality: str) -> None:
         """A person voted ``good``, ``acceptable`` or ``poor`` on a study of `modality` at `site`."""

@@ -20,10 +20,8 @@ from qc_node.domain import (
     HeaderClaims,
     InstanceRef,
     QcNodeError,
-    Question,
     SeriesKey,
-    Tier,
-    Verdict,
+    needs_attention,
 )
 from qc_node.ledger import Ledger
 from qc_node.ledger.deliveries import WrittenObject
@@ -91,7 +89,7 @@ class Writer:
         before = self._ledger.deliveries.last_report(row["series_uid"], before_run=row["run"])
         report = self._report(row, key, source, evidence, before)
         objects = [self._store(report, key, row["run"], "sr", before)]
-        if self._settings.flag_object and calls_for_attention(row["verdict"]):
+        if self._settings.flag_object and needs_attention(row["verdict"]):
             flag = self._flag(row, key, source, evidence)
             objects.append(self._store(flag, key, row["run"], "kos", None))
         self._ledger.deliveries.post(
@@ -163,13 +161,6 @@ class Writer:
             path=name,
             predecessor=before["sop_instance_uid"] if before and before["sop_instance_uid"] != uid else None,
         )
-
-
-def calls_for_attention(verdict: Verdict) -> bool:
-    """Whether somebody should look at the image while the patient is still there."""
-    reject = verdict.finding(Question.STRAIGHT_REJECT)
-    tier = verdict.finding(Question.TIER)
-    return bool(reject and reject.value) or bool(tier and tier.value == Tier.POOR)
 
 
 def read_header(spool: Spool, name: str) -> Dataset:

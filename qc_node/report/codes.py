@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from hashlib import sha256
+from typing import Final, assert_never
 
-from qc_node.domain import BodyPart, Grade, Question, Reason, Region, Tier
+from qc_node.domain import Answer, AnswerKind, BodyPart, Grade, Question, Reason, Region, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ UNDETERMINED = _sct("373068000", "Undetermined")
 OTHER = _sct("74964007", "Other")
 
 BRAIN = _sct("12738006", "Brain")
-"""CID 4; the finding site of the brain reading room (CID 4031 has no brain)."""
+"""CID 4; the finding site of brain MRI (CID 4031 has no brain)."""
 
 PROCEDURES: Final[Mapping[str, Code]] = {
     "MR": Code("25056-3", "LN", "MRI unspecified body region"),
@@ -279,26 +280,46 @@ BEST_IN_SET = _dcm("113013", "Best In Set")
 TITLE_MODIFIER = _dcm("113011", "Document Title Modifier")
 KEY_OBJECT_DESCRIPTION = _dcm("113012", "Key Object Description")
 
+
 # -- answers -----------------------------------------------------------------------------------------
-_YES_NO = {True: YES, False: NO}
+def question_code(question: Question) -> Code:
+    """Concept name of the answer to `question`; one without a row of its own is spelt from its name and title."""
+    known = QUESTIONS.get(question)
+    return known if known is not None else _own(_short(question.value), question.title)
 
-Answer = bool | int | str | None
+
+def _short(name: str) -> str:
+    """A code value (SH, at most 16 characters) that stays the same for a name."""
+    spelt = name.upper().replace("_", "-")
+    if len(spelt) <= 16:
+        return spelt
+    return f"{spelt[:9]}-{sha256(name.encode()).hexdigest()[:6].upper()}"
 
 
-def answer_code(question: Question, value: Answer) -> Code:
+def answer_code(question: Question, value: Answer | None) -> Code:
     """How the answer `value` to `question` is spelt; None is Undetermined (CID 230)."""
     if value is None:
         return UNDETERMINED
-    if question is Question.TIER:
-        return TIERS[Tier(int(value))]
-    if question in (Question.MOTION, Question.CONTRAST, Question.NOISE):
-        return GRADES[Grade(int(value))]
+    match question.kind:
+        case AnswerKind.YES_NO:
+            return YES if value else NO
+        case AnswerKind.GRADE:
+            return GRADES[Grade(int(value))]
+        case AnswerKind.TIER:
+            return TIERS[Tier(int(value))]
+        case AnswerKind.CHOICE:
+            return _choice_code(question, str(value))
+        case _ as never:
+            assert_never(never)
+
+
+def _choice_code(question: Question, key: str) -> Code:
     if question is Question.BODY_PART:
-        return BODY_PARTS[BodyPart(str(value))]
-    return _YES_NO[bool(value)]
+        return BODY_PARTS[BodyPart(key)]
+    return _own(_short(f"{question.value}_{key}"), f"{question.title}: {question.say(key)}"[:64])
 
 
-def answer_value(question: Question, code: Code) -> Answer:
+def answer_value(question: Question, code: Code) -> Answer | None:
     """The inverse of :func:`answer_code`.
 
     Raises
@@ -308,28 +329,15 @@ def answer_value(question: Question, code: Code) -> Answer:
     """
     if code == UNDETERMINED:
         return None
-    for value in possible_answers(question):
+    for key in question.answers:
+        value = question.answer(key)
         if answer_code(question, value) == code:
             return value
     raise ValueError(f"({code.value}, {code.scheme}) is no answer to {question.value}")
 
 
-def possible_answers(question: Question) -> tuple[Answer, ...]:
-    """All answers to `question`, in the order in which reports give their probabilities."""
-    if question is Question.TIER:
-        return tuple(int(t) for t in Tier)
-    if question in (Question.MOTION, Question.CONTRAST, Question.NOISE):
-        return tuple(int(g) for g in Grade)
-    if question is Question.BODY_PART:
-        return tuple(p.value for p in BodyPart)
-    return (True, False)
-
-
-def probability_key(value: Answer) -> str:
-    """The key of an answer in :attr:`qc_node.domain.Finding.probabilities`."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
+SITES: Final[Mapping[BodyPart, Code]] = {**BODY_PARTS, BodyPart.BRAIN: BRAIN}
+"""Finding Site of a question that is asked of one part of the body."""
 
 
 def private_codes() -> tuple[Code, ...]:

@@ -16,7 +16,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from qc_node.domain import InstanceRef, QcNodeError, Question, Reason, SeriesKey, Verdict
+from qc_node.domain import AnswerKind, Grade, InstanceRef, QcNodeError, Question, Reason, SeriesKey, Verdict
 from qc_node.report import codes, modules
 from qc_node.report.codes import Code
 from qc_node.report.items import (
@@ -106,11 +106,14 @@ def flag_sentence(verdict: Verdict) -> str:
     if reject is not None and reject.value:
         why = f": {_words(reject.reason)}" if reject.reason else ""
         return f"Not a proper whole-head 3D T1-weighted image{why}."
-    graded = [(q.value, f.value) for q in Question if (f := verdict.finding(q)) and q is not Question.TIER]
-    severe = [f"{name} {value}" for name, value in graded if isinstance(value, int) and value == 2]
     tier = verdict.finding(Question.TIER)
-    grades = f" (grade of {', '.join(severe)})" if severe else ""
-    return f"Image quality tier {tier.value}{grades}." if tier and tier.value else "Image quality issue."
+    if tier is not None and tier.value:
+        graded = [f for f in verdict.findings if f.question.kind is AnswerKind.GRADE]
+        severe = [f"{f.question.value} {f.value}" for f in graded if f.value == Grade.SEVERE]
+        grades = f" (grade of {', '.join(severe)})" if severe else ""
+        return f"Image quality tier {tier.value}{grades}."
+    found = [f"{f.question.title}: {f.words}" for f in verdict.findings if f.key in f.question.attention]
+    return f"{'; '.join(found)}." if found else "Image quality issue."
 
 
 def _words(reason: Reason) -> str:

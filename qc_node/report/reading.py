@@ -42,7 +42,7 @@ class ReadReport:
     series, evidence
         What was judged.
     warnings
-        Every warning, the reading room's first.
+        Every warning, the classifier's first.
     contrast_agent
         What the header stated.
     predecessor
@@ -111,12 +111,12 @@ def _read(ds: Dataset) -> ReadReport:
 
 def _tracked(group: Dataset) -> tuple[Stage, Question]:
     stage, _, question = (text_named(group, codes.TRACKING_IDENTIFIER) or "").partition("/")
-    return Stage(stage), Question(question)
+    return Stage(stage), Question.named(question)
 
 
 def _finding(group: Dataset) -> Finding:
     _, question = _tracked(group)
-    answer = codes_named(group, codes.QUESTIONS[question])[0]
+    answer = codes_named(group, codes.question_code(question))[0]
     value = codes.answer_value(question, answer)
     comments = _comments(group)
     return Finding(
@@ -135,9 +135,10 @@ def _comments(item: Dataset) -> list[str]:
 def _probabilities(group: Dataset, question: Question) -> Mapping[str, float]:
     found = {}
     for item in named(group, codes.PROBABILITY):
-        answer = next(code for code in codes_named(item, codes.QUESTIONS[question]))
-        key = codes.probability_key(codes.answer_value(question, answer))
-        found[key] = float(item.MeasuredValueSequence[0].NumericValue)
+        answer = next(code for code in codes_named(item, codes.question_code(question)))
+        value = codes.answer_value(question, answer)
+        if value is not None:
+            found[question.key(value)] = float(item.MeasuredValueSequence[0].NumericValue)
     return found
 
 
@@ -164,10 +165,11 @@ def _evidence(ds: Dataset) -> tuple[SeriesKey, tuple[InstanceRef, ...]]:
 
 
 def is_own_report(ds: Dataset) -> bool:
-    """Whether `ds` looks like a report of a qc-node: TID 1500 with a question of ours."""
-    ours = set(codes.QUESTIONS.values())
+    """Whether `ds` looks like a report of a qc-node: TID 1500 with an answer under a private concept of ours."""
     return name_of(ds) == codes.MEASUREMENT_REPORT and any(
-        name_of(item) in ours and code_in(item, "ConceptCodeSequence") is not None
+        (name := name_of(item)) is not None
+        and name.scheme == codes.PRIVATE_SCHEME
+        and code_in(item, "ConceptCodeSequence") is not None
         for part in named(ds, codes.IMAGING_MEASUREMENTS)
         for group in children(part)
         for item in children(group)

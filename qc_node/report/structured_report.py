@@ -33,6 +33,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from qc_node.domain import (
     GRADED,
+    AnswerKind,
     Finding,
     HeaderClaims,
     InstanceRef,
@@ -318,9 +319,8 @@ def _group(
         text_item(codes.ALGORITHM_PARAMETERS, f"rules:{rules_digest}", HAS_CONCEPT_MOD),
         *_answers(verdict, finding),
     ]
-    about_contrast = finding.question in (Question.GADOLINIUM, Question.CONTRAST_ENHANCED)
     # without contrast words the element says "off" or "none", which is no agent
-    if about_contrast and claims.contrast_agent and claims.contrast_words:
+    if finding.question.about_contrast and claims.contrast_agent and claims.contrast_words:
         content.append(text_item(codes.CONTRAST_AGENT, claims.contrast_agent))
     content += _probabilities(finding)
     content.append(text_item(codes.COMMENT, DISCLAIMER))
@@ -330,21 +330,22 @@ def _group(
 
 
 def _site(verdict: Verdict, finding: Finding) -> Code:
-    """Finding Site: the brain where a brain was read, the body part that was seen in a CT."""
-    part = verdict.finding(Question.BODY_PART)
-    if part is not None:
-        return codes.answer_code(Question.BODY_PART, part.value)
+    """Finding Site: that of the question, or the body part that the verdict names."""
+    site = finding.question.site
+    if site is None:
+        part = verdict.finding(Question.BODY_PART)
+        return codes.UNDETERMINED if part is None else codes.answer_code(Question.BODY_PART, part.value)
     if finding.reason in (Reason.NOT_BRAIN, Reason.PHANTOM, Reason.BLANK):
         return codes.UNDETERMINED
-    return codes.BRAIN
+    return codes.SITES[site]
 
 
 def _answers(verdict: Verdict, finding: Finding) -> list[Dataset]:
     """The CODE items of one group, the most standard one first."""
     question, value = finding.question, finding.value
-    answer = code_item(codes.QUESTIONS[question], codes.answer_code(question, value))
+    answer = code_item(codes.question_code(question), codes.answer_code(question, value))
     items: list[Dataset] = []
-    if question is Question.TIER:
+    if question.kind is AnswerKind.TIER:
         quality = codes.UNDETERMINED if value is None else codes.TIER_QUALITY[Tier(int(value))]
         items = [code_item(codes.SERIES_QUALITY, quality), answer, *_grades(verdict)]
     elif question is Question.BODY_PART:
@@ -361,7 +362,7 @@ def _answers(verdict: Verdict, finding: Finding) -> list[Dataset]:
 def _grades(verdict: Verdict) -> list[Dataset]:
     """The three grades that the tier follows from."""
     found = [verdict.finding(question) for question in GRADED]
-    return [code_item(codes.QUESTIONS[f.question], codes.answer_code(f.question, f.value)) for f in found if f]
+    return [code_item(codes.question_code(f.question), codes.answer_code(f.question, f.value)) for f in found if f]
 
 
 def _regions(verdict: Verdict, finding: Finding) -> list[Dataset]:
@@ -383,9 +384,10 @@ def _probabilities(finding: Finding) -> list[Dataset]:
     """A Probability for each answer that has one, modified by (question = answer)."""
     question = finding.question
     items = []
-    for answer in codes.possible_answers(question):
-        p = finding.probabilities.get(codes.probability_key(answer))
+    for key in question.answers:
+        p = finding.probabilities.get(key)
         if p is not None and 0.0 <= p <= 1.0:
-            which = code_item(codes.QUESTIONS[question], codes.answer_code(question, answer), HAS_CONCEPT_MOD)
+            answer = codes.answer_code(question, question.answer(key))
+            which = code_item(codes.question_code(question), answer, HAS_CONCEPT_MOD)
             items.append(number_item(codes.PROBABILITY, float(p), codes.NO_UNITS, [which]))
     return items

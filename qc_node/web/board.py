@@ -9,6 +9,8 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from qc_node.classifiers import catalogue
+from qc_node.domain.wording import Card
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.pages import phrases
 from qc_node.web.settings import WebDeps
@@ -113,13 +115,13 @@ class Board:
             self._broadcaster.publish(CHANNEL, "card", card)
         return True
 
-    def _look(self, row: dict[str, Any]) -> phrases.Words | None:
+    def _look(self, row: dict[str, Any]) -> Card | None:
         """Raise or close alarms of a series; its words when an alarm is new."""
         verdict = self._deps.ledger.verdicts.get(row["series_uid"])
         if verdict is None:
             return None
         now = self._deps.clock()
-        said = phrases.verdict_words(verdict["verdict"], verdict["warnings"])
+        said = catalogue.card(verdict["verdict"], verdict["warnings"])
         if not said.attention:
             self._deps.ledger.alarms.supersede(row["series_uid"], verdict["run"], now)
             return None
@@ -131,10 +133,10 @@ class Board:
         verdict = self._deps.ledger.verdicts.get(row["series_uid"])
         judged = verdict is not None and verdict["run"] == row["run"]
         if verdict is not None and judged:
-            said = phrases.verdict_words(verdict["verdict"], verdict["warnings"])
+            said = catalogue.card(verdict["verdict"], verdict["warnings"])
             at = verdict["judged_at"]
         else:
-            said = phrases.state_words(row["state"], row["sentence"])
+            said = phrases.state_card(row["state"], row["sentence"])
             at = row["closed_at"] or row["last_received"]
         claims = verdict["claims"] if verdict is not None else {}
         pictures = cases.pictures(verdict["thumbnails"]) if verdict is not None else []

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qc_node.classifiers import catalogue
 from qc_node.domain import (
-    BINARY,
     GRADED,
+    AnswerKind,
     BodyPart,
     Coverage,
     Finding,
@@ -27,9 +29,14 @@ from qc_node.domain import (
     verdict_from_json,
     verdict_to_json,
 )
-from qc_node.domain.headline import REASONS, headline
+from qc_node.domain.wording import REASONS
 
 MODEL = ModelIdentity("m", "1", "ab" * 32)
+BINARY = [q for q in catalogue.questions() if q.kind is AnswerKind.YES_NO]
+
+
+def in_json(verdict: Verdict) -> dict[str, Any]:
+    return results_json(verdict, catalogue.questions_of(verdict))
 
 
 def graded(question: Question, grade: int | None) -> Finding:
@@ -89,7 +96,7 @@ coverage = st.none() | st.builds(
 )
 verdicts = st.builds(
     Verdict,
-    st.sampled_from(Stage),
+    st.sampled_from([spec.stage for spec in catalogue.specs()]),
     st.just(MODEL),
     st.lists(binary | grade | part, unique_by=lambda f: f.question).map(tuple),
     coverage,
@@ -100,13 +107,13 @@ verdicts = st.builds(
 @given(verdicts)
 def test_a_verdict_survives_json_and_always_has_words(verdict: Verdict) -> None:
     assert verdict_from_json(verdict_to_json(verdict)) == verdict
-    assert headline(verdict)
-    results_json(verdict)
+    assert catalogue.headline(verdict) and catalogue.card(verdict).headline
+    results_json(verdict, catalogue.questions_of(verdict))
 
 
 def test_a_straight_reject_leaves_everything_else_undefined() -> None:
     reject = Finding(Question.STRAIGHT_REJECT, True, {"yes": 0.9, "no": 0.1}, Reason.SKULL_STRIPPED)
-    results = results_json(Verdict(Stage.BRAIN_MRI, MODEL, (reject,)))
+    results = in_json(Verdict(Stage.BRAIN_MRI, MODEL, (reject,)))
     assert results["straight_reject"] == {
         "value": True,
         "probability": 0.9,
@@ -130,5 +137,5 @@ def test_spacing_is_the_length_of_the_affine_columns() -> None:
 @pytest.mark.parametrize(("value", "probability"), [(True, 1.0), (False, 0.0), (None, None)])
 def test_an_answer_by_rule_is_certain_in_json(value: bool | None, probability: float | None) -> None:
     finding = Finding(Question.STRAIGHT_REJECT, value, abstained=None if value is not None else "It is unclear.")
-    results = results_json(Verdict(Stage.BRAIN_MRI, MODEL, (finding,)))
+    results = in_json(Verdict(Stage.BRAIN_MRI, MODEL, (finding,)))
     assert results["straight_reject"]["probability"] == probability

@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from qc_node.classifiers import catalogue
 from qc_node.domain import (
     ClosedBy,
     Finding,
@@ -66,6 +67,8 @@ class Rooms:
 
     def classifier(self, stage: Stage) -> Room:
         return self.room
+
+    accepts = catalogue.accepts()
 
 
 class Bench:

@@ -38,8 +38,8 @@ MODELS = st.builds(ModelIdentity, WORD, WORD, st.text("0123456789abcdef", min_si
 
 @st.composite
 def findings(draw, question: Question) -> Finding:
-    answers = codes.possible_answers(question)
-    p = draw(st.dictionaries(st.sampled_from([codes.probability_key(a) for a in answers]), P))
+    answers = [question.answer(key) for key in question.answers]
+    p = draw(st.dictionaries(st.sampled_from(question.answers), P))
     reason = draw(st.none() | st.sampled_from(Reason))
     if draw(st.booleans()):
         return Finding(question, draw(st.sampled_from(answers)), p, reason)
@@ -76,7 +76,7 @@ def ct_verdicts(draw) -> Verdict:
     count=st.integers(1, 5),
 )
 def test_reading_gives_back_what_was_written(verdict, warnings, agent, sr_class, count):
-    header = source("CT" if verdict.stage is Stage.CT else "MR")
+    header = source("CT" if verdict.stage == Stage.CT else "MR")
     claims = HeaderClaims(modality=header.Modality, contrast_agent=agent, contrast_words=True)
     ds = report(verdict, header, warnings=warnings, claims=claims, sr_class=sr_class, evidence=evidence(count))
     said = read_report(written(ds))

@@ -13,6 +13,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from qc_node.classifiers import catalogue
 from qc_node.domain import QcNodeError
 from qc_node.series.elements import WANTED
 from qc_node.series.headers.routing import route
@@ -27,12 +28,12 @@ RELAXED = settings(
 
 
 def look(paths: list[Path]) -> None:
-    """Everything that the desk does with a series."""
+    """Everything that is done with a series before it is judged."""
     try:
         opened = open_series(paths)
         opened.claims.as_dict()
         assert opened.instances and opened.modality is not None
-        where = route(opened)
+        where = route(opened, catalogue.accepts())
         assert where.sentence is None or (where.sentence.endswith(".") and "\n" not in where.sentence)
         volume = opened.volume()
     except QcNodeError as refusal:

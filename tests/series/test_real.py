@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from pydicom import dcmread
 
+from qc_node.classifiers import catalogue
 from qc_node.domain import QcNodeError, Stage
 from qc_node.series.files.sources import find_series
 from qc_node.series.headers.routing import Route, route
@@ -41,8 +42,8 @@ def test_route_of_each_series(unpacked: Path, name: str) -> None:
     count, stage, tag = EXPECTED[name]
     opened = open_series(sorted((unpacked / name).iterdir()))
     assert len(opened.instances) == count and opened.patient_conflict is None
-    where = route(opened)
-    assert where.stage is stage
+    where = route(opened, catalogue.accepts())
+    assert where.stage == stage
     assert tag is None or tag in str(where.sentence)
 
 
@@ -81,7 +82,7 @@ def test_a_silent_header_is_judged(unpacked: Path, tmp_path: Path, name: str) ->
         paths.append(tmp_path / path.name)
         ds.save_as(paths[-1])
     opened = open_series(paths)
-    assert route(opened) == Route(Stage.BRAIN_MRI)
+    assert route(opened, catalogue.accepts()) == Route(Stage.BRAIN_MRI)
     assert opened.volume().shape[0] == len(paths)
 
 

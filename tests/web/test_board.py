@@ -9,11 +9,12 @@ from dataclasses import replace
 
 import pytest
 
+from qc_node.classifiers.catalogue import card
 from qc_node.domain import Reason
+from qc_node.domain.wording import Tone
 from qc_node.web.app import create_app
 from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
-from qc_node.web.pages.phrases import Tone, verdict_words
 from qc_node.web.server import serve
 from tests.web.conftest import brain, ct, rejected
 
@@ -29,7 +30,7 @@ from tests.web.conftest import brain, ct, rejected
     ],
 )
 def test_a_verdict_in_words(verdict, headline, detail, tone, attention):
-    said = verdict_words(verdict)
+    said = card(verdict)
     assert (said.headline, said.detail, said.tone, said.attention) == (headline, detail, tone, attention)
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qc_node.domain import QcNodeError
+from qc_node.domain import QcNodeError, vote_level
 from qc_node.web.statistics.figures import VoteFact, compute, quartiles, standing, weighted_kappa
-from qc_node.web.statistics.overview import machine_level, overview, plots_of
+from qc_node.web.statistics.overview import overview, plots_of
 from qc_node.web.statistics.plots import bars, lines, ticks
 from qc_node.web.votes import cases, exchange
 from tests.web.conftest import brain, rejected
@@ -157,7 +157,7 @@ def test_agreement_between_readers_and_with_the_machine(house, browse):
     assert (found.all.with_model.studies, found.all.with_model.same) == (8, 6)
     assert found.own.votes == 4 and found.own.with_model.same == 4
     assert found.own_with_others.same == 2
-    assert [machine_level(v) for _, v, *_ in plan] == [0, 1, 2, 2]
+    assert [vote_level(v) for _, v, *_ in plan] == [0, 1, 2, 2]
 
 
 def test_a_withdrawn_change_lets_the_vote_before_it_stand():

@@ -8,17 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qc_node.domain import HeaderClaims, QcNodeError, Stage, Volume
+from qc_node.domain import Accepts, HeaderClaims, QcNodeError, Volume
 from qc_node.series.elements import scan
 from qc_node.series.errors import NotDicom
 from qc_node.series.files.archives import ArchiveRefused, Limits, Unpacked, inflate, is_archive, unpack
 from qc_node.series.files.nifti import is_nifti, read_nifti
-from qc_node.series.headers.routing import Route, route
+from qc_node.series.headers.routing import Route, known_modalities, neither, route, to_stages
 from qc_node.series.volume.instances import Instance, instance_of
 from qc_node.series.volume.stack import OpenedSeries, assemble
 
@@ -83,20 +83,21 @@ class SourceSeries:
             return self.opened.claims
         return HeaderClaims(modality=self.stated_modality or str(self._read.get("modality", "")))
 
-    def route(self) -> Route:
-        """Which reading room; NIfTI has no header to route by, so its modality decides."""
+    def route(self, accepts: Sequence[Accepts]) -> Route:
+        """Which classifiers; NIfTI has no header to route by, so its modality decides."""
         if self.error is not None:
             return Route(None, self.error)
         if self.opened is not None:
             try:
-                return route(self.opened)
+                return route(self.opened, accepts)
             except NotDicom as error:  # a header that can be scanned, but not parsed as a whole
                 return Route(None, str(error))
         modality = self.modality
-        if modality in ("MR", "CT"):
-            return Route(Stage.CT if modality == "CT" else Stage.BRAIN_MRI)
+        stages = [a.stage for a in accepts if a.modality == modality]
+        if stages:
+            return to_stages(stages)
         if modality:
-            return Route(None, f'The modality "{modality}" is neither CT nor MR.')
+            return Route(None, f'The modality "{modality}" is {neither(known_modalities(accepts))}.')
         try:
             self.volume()
         except QcNodeError as refusal:

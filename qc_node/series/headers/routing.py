@@ -1,4 +1,4 @@
-"""Which reading room a series goes to, or one sentence why none.
+"""Which classifiers a series is for, or one sentence why none.
 
 The rules are generous: whatever claims to be a T1-weighted brain, or says nothing against it, is judged,
 derived images too, because a wrong header must not hide a bad image.  A series is skipped only when a tag says
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from pydicom import Dataset
 from pydicom.config import IGNORE
 from pydicom.uid import UID
 
-from qc_node.domain import HeaderClaims, Stage
+from qc_node.domain import Accepts, Content, HeaderClaims, Stage
 from qc_node.series.headers.claims import items_of, number_of, text_of
 from qc_node.series.headers.sequences import BRAIN_T1, IMAGE_TYPES, LOCALIZER, OTHER, OTHER_CONTRASTS, OTHER_CT, T1
 from qc_node.series.headers.words import ABDOMEN, CHEST, HEAD, NECK, PELVIS, SPINE_OR_LIMB, plain
@@ -34,8 +35,12 @@ _IMAGE_SOP = {
     "1.2.840.10008.5.1.4.1.1.4": "MR",
     "1.2.840.10008.5.1.4.1.1.4.1": "MR",
     "1.2.840.10008.5.1.4.1.1.4.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.128": "PT",
+    "1.2.840.10008.5.1.4.1.1.130": "PT",
+    "1.2.840.10008.5.1.4.1.1.1": "CR",
+    "1.2.840.10008.5.1.4.1.1.1.1": "DX",
 }
-"""Images that a reading room may judge."""
+"""Modality of the image objects that a classifier may accept."""
 
 _LOCALIZER_TYPES = frozenset({"LOCALIZER", "SCOUT", "SURVEY"})
 _REPORT_TYPES = frozenset(
@@ -46,42 +51,67 @@ _REPORT_TYPES = frozenset(
 
 @dataclass(frozen=True)
 class Route:
-    """Where a series goes: ``stage``, or None and the ``sentence`` that says why no reading room judges it."""
+    """Where a series goes: ``stage``, or None and the ``sentence`` that says why no classifier judges it.
+
+    ``also`` are further classifiers that accept the series; the first one is the routed one.
+    """
 
     stage: Stage | None
     sentence: str | None = None
+    also: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.stage is None) != (self.sentence is not None):
-            raise ValueError("a route has either a reading room or a sentence why none")
+            raise ValueError("a route has either a classifier or a sentence why none")
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Every classifier that is asked, the routed one first."""
+        return () if self.stage is None else (self.stage, *self.also)
 
 
-def route(opened: OpenedSeries) -> Route:
-    """The reading room for an opened series.
+def to_stages(stages: Sequence[Stage]) -> Route:
+    """A route to one or more classifiers."""
+    return Route(stages[0], also=tuple(stages[1:]))
+
+
+def route(opened: OpenedSeries, accepts: Sequence[Accepts]) -> Route:
+    """The classifiers for an opened series, of those that say what they accept.
 
     No verdict is spoken about a skipped series.  Whether the pixels form a volume is not asked here:
     :meth:`~qc_node.series.volume.stack.OpenedSeries.volume` says so.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about values that are read here and taken as absent
-        return _route(opened)
+        return _route(opened, accepts)
 
 
-def _route(opened: OpenedSeries) -> Route:
+def known_modalities(accepts: Sequence[Accepts]) -> tuple[str, ...]:
+    """The modalities that any classifier accepts, in alphabetical order."""
+    return tuple(sorted({a.modality for a in accepts}))
+
+
+def neither(modalities: Sequence[str]) -> str:
+    """ "neither CT nor MR"; "not CT" of a single one."""
+    *first, last = modalities
+    return f"neither {', '.join(first)} nor {last}" if first else f"not {last}"
+
+
+def _route(opened: OpenedSeries, accepts: Sequence[Accepts]) -> Route:
     header = opened.header
+    known = known_modalities(accepts)
     sop = opened.instances[0].sop_class_uid or text_of(header, "SOPClassUID") or ""
-    if sop and sop not in _IMAGE_SOP:
+    if sop and _IMAGE_SOP.get(sop) not in known:
         name = UID(sop, validation_mode=IGNORE).name
-        return _skip(
-            "SOP Class UID (0008,0016)", name if name != sop else f"{sop}, which is unknown", "no CT or MR image"
-        )
+        what = f"no {', '.join(known[:-1])} or {known[-1]} image" if known[:-1] else f"no {known[-1]} image"
+        return _skip("SOP Class UID (0008,0016)", name if name != sop else f"{sop}, which is unknown", what)
     modality = opened.modality
-    if modality not in ("MR", "CT"):
+    if modality not in known:
         if not modality:
             return Route(
-                None, "Modality (0008,0060) and SOP Class UID (0008,0016) are absent, so no reading room knows it."
+                None, "Modality (0008,0060) and SOP Class UID (0008,0016) are absent, so no classifier knows it."
             )
-        return _skip("Modality (0008,0060)", modality, "neither CT nor MR")
+        return _skip("Modality (0008,0060)", modality, neither(known))
     photometric = text_of(header, "PhotometricInterpretation")
     if photometric and photometric not in ("MONOCHROME1", "MONOCHROME2"):
         return _skip("Photometric Interpretation (0028,0004)", photometric, "a colour picture")
@@ -89,10 +119,22 @@ def _route(opened: OpenedSeries) -> Route:
     for what, names in (("a localizer", _LOCALIZER_TYPES), ("a report or screenshot", _REPORT_TYPES)):
         if types and all(names & set(t) for t in types):
             return _skip("Image Type (0008,0008)", _shown(opened.claims.image_type), what)
-    reason = next(_ct(opened) if modality == "CT" else _mr(opened), None)
-    if reason is not None:
-        return reason
-    return Route(Stage.CT if modality == "CT" else Stage.BRAIN_MRI)
+    refusals = {a.stage: _refusal(opened, a.content) for a in accepts if a.modality == modality}
+    stages = [stage for stage, refusal in refusals.items() if refusal is None]
+    return to_stages(stages) if stages else next(r for r in refusals.values() if r is not None)
+
+
+def _refusal(opened: OpenedSeries, content: Content) -> Route | None:
+    """Why a series is not what a classifier wants; None where nothing speaks against it."""
+    match content:
+        case Content.T1W_HEAD:
+            return next(_mr(opened), None)
+        case Content.CT_VOLUME:
+            return next(_ct(opened), None)
+        case Content.ANY:
+            return None
+        case _ as never:
+            assert_never(never)
 
 
 def _skip(tag: str, value: str, what: str) -> Route:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from qc_node.classifiers import catalogue
 from qc_node.domain import QcNodeError, results_json
 from qc_node.web.access.identity import Anyone, Known, current_reader, deps_of, known_reader, may_look
 from qc_node.web.access.readers import Reader
@@ -308,7 +309,7 @@ def series(request: Request, uid: str, reader: Anyone) -> dict[str, Any]:
         out |= {
             "stage": verdict["stage"],
             "model": {"name": model.name, "version": model.version, "sha256": model.sha256},
-            "results": results_json(verdict["verdict"]),
+            "results": results_json(verdict["verdict"], catalogue.questions_of(verdict["verdict"])),
             "header": _header(verdict["claims"]),
             "warnings": verdict["warnings"],
             "timings_s": verdict["timings"],

@@ -8,7 +8,8 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from qc_node.domain import BINARY, GRADED, BodyPart, Question, Stage, Verdict
+from qc_node.classifiers import catalogue
+from qc_node.domain import Finding, Question, Verdict
 from qc_node.web.access.identity import Anyone, Known, deps_of, open_to_look
 from qc_node.web.pages import phrases
 from qc_node.web.pages.panel import Maybe
@@ -19,19 +20,6 @@ from qc_node.web.votes import cases, exchange
 router = APIRouter(tags=["review"])
 
 LIMIT = 300
-QUESTIONS = {
-    Stage.BRAIN_MRI: (Question.STRAIGHT_REJECT, Question.GADOLINIUM, *GRADED),
-    Stage.CT: (Question.BODY_PART, Question.CONTRAST_ENHANCED),
-}
-NAMES = {
-    Question.STRAIGHT_REJECT: "Straight reject",
-    Question.GADOLINIUM: "Gadolinium",
-    Question.MOTION: "Motion",
-    Question.CONTRAST: "Contrast",
-    Question.NOISE: "Noise",
-    Question.BODY_PART: "Body part",
-    Question.CONTRAST_ENHANCED: "Enhanced",
-}
 COLUMNS = (
     "judged_at",
     "scanner",
@@ -52,26 +40,14 @@ COLUMNS = (
 )
 
 
-def choices(question: Question) -> list[str]:
-    """The answers that a label may give."""
-    if question in BINARY:
-        return ["yes", "no"]
-    return ["0", "1", "2"] if question in GRADED else [part.value for part in BodyPart]
+def asked(verdict: Verdict) -> list[Question]:
+    """The questions that a person may correct, in order; what follows from other answers is not among them."""
+    return [question for question in catalogue.questions_of(verdict) if not question.follows]
 
 
-def answer(verdict: Verdict, question: Question) -> str | None:
-    """The machine's answer in the words of :func:`choices`; None where it gave none."""
-    finding = verdict.finding(question)
-    if finding is None or finding.value is None:
-        return None
-    return ("yes" if finding.value else "no") if question in BINARY else str(finding.value)
-
-
-def probability(verdict: Verdict, question: Question) -> float | None:
+def probability(finding: Finding | None) -> float | None:
     """Probability of the given answer."""
-    finding = verdict.finding(question)
-    said = answer(verdict, question)
-    return None if finding is None or said is None else finding.probabilities.get(said)
+    return None if finding is None or finding.key is None else finding.probabilities.get(finding.key)
 
 
 def rows(deps: WebDeps, limit: int = LIMIT) -> list[dict[str, Any]]:
@@ -83,17 +59,18 @@ def rows(deps: WebDeps, limit: int = LIMIT) -> list[dict[str, Any]]:
         if series is None or series["run"] != verdict["run"]:
             continue
         labels = {label["question"]: label for label in deps.ledger.labels.of(verdict["series_uid"])}
-        said = phrases.verdict_words(verdict["verdict"], verdict["warnings"])
+        said = catalogue.card(verdict["verdict"], verdict["warnings"])
         answers = []
-        for question in QUESTIONS[verdict["verdict"].stage]:
+        for question in asked(verdict["verdict"]):
+            finding = verdict["verdict"].finding(question)
             label = labels.get(question.value)
             answers.append(
                 {
                     "question": question.value,
-                    "name": NAMES[question],
-                    "found": answer(verdict["verdict"], question),
-                    "probability": probability(verdict["verdict"], question),
-                    "choices": choices(question),
+                    "name": question.title,
+                    "found": finding.key if finding else None,
+                    "probability": probability(finding),
+                    "choices": list(question.answers),
                     "label": label["label"] if label else None,
                     "labelled_by": names.get(label["reader_id"]) if label else None,
                 }
@@ -148,7 +125,7 @@ class LabelsIn(BaseModel):
     """Answers of one series, as a person sees them: confirmed or corrected."""
 
     model_config = ConfigDict(extra="forbid")
-    labels: dict[Question, str] = Field(min_length=1, max_length=8)
+    labels: dict[str, str] = Field(min_length=1, max_length=8)
 
 
 @router.post("/api/verdicts/{verdict_id}/labels", status_code=201)
@@ -158,23 +135,26 @@ def label(request: Request, verdict_id: int, body: LabelsIn, reader: Known) -> d
     verdict = deps.ledger.verdicts.by_id(verdict_id)
     if verdict is None:
         raise HTTPException(404, "This verdict is not known here.")
-    for question, said in body.labels.items():
-        if question not in QUESTIONS[verdict["verdict"].stage]:
-            raise HTTPException(422, f"{question.value} is not asked of this series.")
-        if said not in choices(question):
-            raise HTTPException(422, f"{question.value} is one of {', '.join(choices(question))}.")
+    questions = {q.value: q for q in asked(verdict["verdict"])}
+    for name, said in body.labels.items():
+        question = questions.get(name)
+        if question is None:
+            raise HTTPException(422, f"{name[:40]} is not asked of this series.")
+        if said not in question.answers:
+            raise HTTPException(422, f"{name} is one of {', '.join(question.answers)}.")
     with deps.ledger.db.transaction():
-        for question, said in body.labels.items():
+        for name, said in body.labels.items():
+            finding = verdict["verdict"].finding(questions[name])
             deps.ledger.labels.add(
                 verdict["series_uid"],
                 verdict["run"],
-                question.value,
-                answer(verdict["verdict"], question),
+                name,
+                finding.key if finding else None,
                 said,
                 reader.reader_id,
                 deps.clock(),
             )
-    return {"saved": {q.value: said for q, said in body.labels.items()}, "labelled_by": reader.pseudonym}
+    return {"saved": dict(body.labels), "labelled_by": reader.pseudonym}
 
 
 @router.get("/review.csv", include_in_schema=False)

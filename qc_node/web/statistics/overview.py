@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from qc_node.domain import Question, Stage, Tier, Verdict
+from qc_node.domain import vote_level
 from qc_node.ledger import Ledger
 from qc_node.web.access import readers
 from qc_node.web.statistics import figures, plots
@@ -35,20 +35,11 @@ class Overview:
     experts: Experts
 
 
-def machine_level(verdict: Verdict) -> int | None:
-    """The machine's opinion on the scale of the votes: tier 1-3 as 0-2, a straight reject as 2."""
-    reject = verdict.finding(Question.STRAIGHT_REJECT)
-    if reject is not None and reject.value:
-        return 2
-    tier = verdict.finding(Question.TIER)
-    return None if tier is None or tier.value is None else Tier(int(tier.value)) - 1
-
-
 def machine_levels(ledger: Ledger) -> dict[str, int]:
     """The worst level of any judged series by study."""
     out: dict[str, int] = {}
-    for row in ledger.verdicts.of_voted_studies(Stage.BRAIN_MRI):
-        level = machine_level(row["verdict"])
+    for row in ledger.verdicts.of_voted_studies():
+        level = vote_level(row["verdict"])
         if level is not None:
             out[row["study_uid"]] = max(level, out.get(row["study_uid"], 0))
     return out

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qc_node.classifiers import catalogue
 from qc_node.domain import QcNodeError
 from qc_node.web.access import security
 from qc_node.web.access.readers import Reader
-from qc_node.web.pages import phrases
 from qc_node.web.settings import WebDeps
 from qc_node.web.votes import casting
 
@@ -203,7 +203,7 @@ def opinions(deps: WebDeps, case: Mapping[str, Any]) -> list[dict[str, Any]]:
     for row in _series_of(deps, case):
         verdict = deps.ledger.verdicts.get(row["series_uid"])
         if verdict is not None:
-            said = phrases.verdict_words(verdict["verdict"], verdict["warnings"]).as_dict()
+            said = catalogue.card(verdict["verdict"], verdict["warnings"]).as_dict()
             name = verdict["claims"].get("series_description") or row["modality"]
             out.append({"series": name, **said})
     return out

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from qc_node.domain import Verdict
+from qc_node.domain import Verdict, vote_level
 from qc_node.web.access import security
 from qc_node.web.settings import PromptPolicy, WebDeps
 from qc_node.web.statistics.figures import LEVELS
-from qc_node.web.statistics.overview import machine_level
 
 
 class Why(StrEnum):
@@ -93,7 +92,7 @@ class Prompter:
                 level
                 for row in self._deps.ledger.series.of_study(study)
                 if (verdict := self._deps.ledger.verdicts.get(row["series_uid"])) is not None
-                and (level := machine_level(verdict["verdict"])) is not None
+                and (level := vote_level(verdict["verdict"])) is not None
             ]
             if levels and in_conflict(vote["vote"], max(levels)):
                 why = Why.CONFLICT

@@ -68,7 +68,7 @@ def test_absurd_input_gets_a_verdict_and_no_body_part(classifier: CtClassifier, 
     assert part.value in (None, BodyPart.OTHER.value), part
     assert contrast.value is None and contrast.abstained
     assert all(t.dtype == np.uint8 and max(t.shape) <= 256 for t in prepared.thumbnails.values())
-    json.dumps(results_json(verdict))
+    json.dumps(results_json(verdict, catalogue.questions_of(verdict)))
 
 
 def test_blank_has_its_reason(classifier: CtClassifier) -> None:
@@ -86,7 +86,7 @@ def test_a_single_slice_is_too_little_to_name_a_body_part(classifier: CtClassifi
 def test_probabilities_cover_every_answer(untrained: CtClassifier) -> None:
     prepared = [untrained.prepare(volume(with_markers(body()))) for _ in range(2)]
     first, second = untrained.judge(prepared)
-    assert first.stage is Stage.CT and first.model == untrained.identity
+    assert first.stage == Stage.CT and first.model == untrained.identity
     part = first.finding(Question.BODY_PART)
     assert part is not None and set(part.probabilities) == {p.value for p in BodyPart}
     assert sum(part.probabilities.values()) == pytest.approx(1)

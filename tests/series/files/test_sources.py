@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from qc_node.classifiers import catalogue
 from qc_node.domain import QcNodeError, Stage
 from qc_node.series.files.archives import ArchiveRefused, Limits, unpack
 from qc_node.series.files.sources import SourceSeries, find_series
@@ -56,7 +57,7 @@ def test_a_series_scattered_over_folders_and_arguments_is_one(tmp_path: Path) ->
     moved = paths[5].rename(tmp_path / "b" / "last_without_extension")
     series = found(tmp_path / "a", moved)
     assert [s.instances for s in series] == [6] and series[0].source == str(tmp_path)
-    assert series[0].route().stage is Stage.BRAIN_MRI
+    assert series[0].route(catalogue.accepts()).stage == Stage.BRAIN_MRI
 
 
 def test_series_without_uid_are_kept_apart_by_folder(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_archives(tmp_path: Path, name: str) -> None:
     scratch.mkdir()
     results = []
     for s in find_series([archive], scratch=scratch):
-        results.append((s.source, s.route().stage, s.volume().shape))
+        results.append((s.source, s.route(catalogue.accepts()).stage, s.volume().shape))
     assert results == [
         (f"{archive}!deep/er", Stage.BRAIN_MRI, (6, 8, 8)),
         (f"{archive}!deep/er/ct.nii.gz", Stage.CT, (12, 12, 12)),
@@ -195,7 +196,7 @@ def test_broken_files_are_one_sentence_each(tmp_path: Path, name: str, content: 
             series[0].volume()
     else:
         assert name in series[0].error and series[0].error.endswith(".")
-        assert series[0].route().sentence == series[0].error
+        assert series[0].route(catalogue.accepts()).sentence == series[0].error
 
 
 def test_truncated_archive_is_one_sentence(tmp_path: Path) -> None:
@@ -264,17 +265,17 @@ def test_stated_modality_of_dicom_that_does_not_tell(tmp_path: Path) -> None:
         del ds.Modality, ds.SOPClassUID  # type: ignore[attr-defined]
 
     paths = make_series(tmp_path, voxels((3, 8, 8)), change=bare)
-    assert found(*paths)[0].route().stage is None
+    assert found(*paths)[0].route(catalogue.accepts()).stage is None
     stated = found(*paths, modality="CT")[0]
-    assert stated.route().stage is Stage.CT and stated.volume().modality == "CT"
+    assert stated.route(catalogue.accepts()).stage == Stage.CT and stated.volume().modality == "CT"
 
 
 def test_stated_modality_of_nifti(tmp_path: Path) -> None:
     path = nifti(tmp_path / "x.nii")
     stated = found(path, modality="CT")[0]
-    assert stated.route().stage is Stage.CT and not stated.volume().warnings
+    assert stated.route(catalogue.accepts()).stage == Stage.CT and not stated.volume().warnings
     guessed = found(path)[0]
-    assert guessed.route().stage is Stage.BRAIN_MRI
+    assert guessed.route(catalogue.accepts()).stage == Stage.BRAIN_MRI
     assert any("MR is assumed" in w for w in guessed.volume().warnings)
     assert any("MR is assumed" in w for w in guessed.volume().warnings), "asking twice gives the same answer"
     assert guessed.claims.modality == "MR" and guessed.opened is None

@@ -1,19 +1,26 @@
-"""Which reading room, or which tag says none."""
+"""Which classifier, or which tag says none."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
+from pydicom.uid import PositronEmissionTomographyImageStorage
 
-from qc_node.domain import Stage
-from qc_node.series.headers.routing import Route, route
-from qc_node.series.volume.stack import open_series
+from qc_node.classifiers import catalogue
+from qc_node.domain import Accepts, Content, Stage
+from qc_node.series.headers import routing
+from qc_node.series.headers.routing import Route
+from qc_node.series.volume.stack import OpenedSeries, open_series
 from tests.series.makers import item, make_enhanced, make_series, voxels
 
 SHAPE = (3, 8, 8)
+
+
+def route(opened: OpenedSeries) -> Route:
+    return routing.route(opened, catalogue.accepts())
 
 
 def routed(folder: Path, modality: str = "MR", thickness: float = 1.0, **values: object) -> Route:
@@ -112,7 +119,7 @@ def test_clear_2d_is_skipped_but_thin_2d_is_not(tmp_path: Path) -> None:
     thick = routed(tmp_path / "a", thickness=4.0, MRAcquisitionType="2D", SeriesDescription="t1_fl2d_sag")
     assert thick.stage is None and "(0018,0023)" in str(thick.sentence)
     thin = routed(tmp_path / "b", thickness=1.0, MRAcquisitionType="2D", SeriesDescription="t1 mpr")
-    assert thin.stage is Stage.BRAIN_MRI
+    assert thin.stage == Stage.BRAIN_MRI
 
 
 @pytest.mark.parametrize(
@@ -150,7 +157,7 @@ def test_one_scout_among_axial_images_does_not_skip_the_series(tmp_path: Path) -
     def scout(k: int, ds: Dataset) -> None:
         ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL" if k else "LOCALIZER"]
 
-    assert route(open_series(make_series(tmp_path, voxels(SHAPE), "CT", change=scout))).stage is Stage.CT
+    assert route(open_series(make_series(tmp_path, voxels(SHAPE), "CT", change=scout))).stage == Stage.CT
 
 
 def test_enhanced_frames_tell_their_contrast(tmp_path: Path) -> None:
@@ -164,7 +171,7 @@ def test_enhanced_frames_tell_their_contrast(tmp_path: Path) -> None:
 
     t1 = route(open_series([make_enhanced(tmp_path / "a.dcm", voxels(SHAPE), change=contrast("T1"))]))  # type: ignore[arg-type]
     t2 = route(open_series([make_enhanced(tmp_path / "b.dcm", voxels(SHAPE), change=contrast("T2"))]))  # type: ignore[arg-type]
-    assert t1.stage is Stage.BRAIN_MRI
+    assert t1.stage == Stage.BRAIN_MRI
     assert t2.stage is None and "(0008,9209)" in str(t2.sentence)
 
 
@@ -173,3 +180,33 @@ def test_a_route_has_a_room_or_a_reason() -> None:
         Route(None)
     with pytest.raises(ValueError, match="either"):
         Route(Stage.CT, "Because.")
+
+
+def test_another_modality_is_judged_where_a_classifier_accepts_it(tmp_path: Path) -> None:
+    series = make_series(tmp_path, voxels(SHAPE), "MR", change=lambda _, ds: setattr(ds, "Modality", "PT"))
+    for path in series:
+        ds = dcmread(path)
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
+        ds.save_as(path)
+    opened = open_series(series)
+    assert "no CT or MR image" in str(routing.route(opened, catalogue.accepts()).sentence)
+    pet = Accepts(Stage("pet"), "PT", Content.ANY)
+    assert routing.route(opened, (*catalogue.accepts(), pet)) == Route(Stage("pet"))
+
+
+def test_two_classifiers_that_accept_a_series_are_both_asked_and_the_first_is_the_routed_one(
+    tmp_path: Path,
+) -> None:
+    opened = open_series(make_series(tmp_path, voxels(SHAPE), "CT"))
+    second = Accepts(Stage("second"), "CT", Content.ANY)
+    found = routing.route(opened, (*catalogue.accepts(), second))
+    assert (found.stage, found.also) == (Stage.CT, (Stage("second"),))
+    assert found.stages == (Stage.CT, Stage("second"))
+
+
+@pytest.mark.parametrize(
+    ("modalities", "words"),
+    [(("CT",), "not CT"), (("CT", "MR"), "neither CT nor MR"), (("CT", "MR", "PT"), "neither CT, MR nor PT")],
+)
+def test_the_sentence_names_every_modality_that_is_judged(modalities: tuple[str, ...], words: str) -> None:
+    assert routing.neither(modalities) == words

@@ -1,0 +1,81 @@
+"""The classifiers of this program: one line each.
+
+Cheap to import: a specification loads its networks only when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qc_node.classifiers.brain_mri.spec import SPEC as BRAIN_MRI
+from qc_node.classifiers.ct.spec import SPEC as CT
+from qc_node.classifiers.interface import ClassifierSpec
+from qc_node.domain import Accepts, Question, Stage, Verdict, needs_attention
+from qc_node.domain.wording import Card, plain_card, plain_headline
+
+_SPECS: dict[Stage, ClassifierSpec] = {}
+
+
+def register(spec: ClassifierSpec) -> None:
+    """Make a classifier known to engine, report, pages and metrics.
+
+    Raises
+    ------
+    ValueError
+        Its stage, its model folder or one of its questions belongs to another classifier.
+    """
+    for other in _SPECS.values():
+        if other.stage == spec.stage or other.model_folder == spec.model_folder:
+            raise ValueError(f"{spec.stage} and {other.stage} share a stage or a model folder")
+        shared = [q.value for q in spec.questions if q in other.questions]
+        if shared:
+            raise ValueError(f"{spec.stage} and {other.stage} both ask {', '.join(shared)}")
+    _SPECS[spec.stage] = spec
+
+
+def forget(stage: Stage) -> None:
+    """Take a classifier out again (tests that register an invented one)."""
+    del _SPECS[stage]
+
+
+def specs() -> tuple[ClassifierSpec, ...]:
+    """Every classifier, in order of registration."""
+    return tuple(_SPECS.values())
+
+
+def spec_of(stage: str) -> ClassifierSpec | None:
+    """The classifier of a stage; None where it is not part of this program (any more)."""
+    return _SPECS.get(Stage(stage))
+
+
+def accepts() -> tuple[Accepts, ...]:
+    """Which series are judged at all, for the routing."""
+    return tuple(spec.accepts for spec in specs())
+
+
+def questions() -> tuple[Question, ...]:
+    """Every question that any classifier is asked."""
+    return tuple(question for spec in specs() for question in spec.questions)
+
+
+def questions_of(verdict: Verdict) -> tuple[Question, ...]:
+    """What the classifier of `verdict` is asked; its own findings where the classifier is gone."""
+    spec = spec_of(verdict.stage)
+    return spec.questions if spec is not None else tuple(f.question for f in verdict.findings)
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict in a line, e.g. ``tier 2 (usable): motion 1, contrast 0, noise 0``."""
+    spec = spec_of(verdict.stage)
+    return plain_headline(verdict) if spec is None else spec.headline(verdict)
+
+
+def card(verdict: Verdict, warnings: Sequence[str] = ()) -> Card:
+    """What the pages say; `warnings` are mismatches with header and order."""
+    spec = spec_of(verdict.stage)
+    said = plain_card(verdict, warnings) if spec is None else spec.card(verdict, warnings)
+    return Card(said.headline, said.tone, said.detail, needs_attention(verdict))
+
+
+for _spec in (BRAIN_MRI, CT):
+    register(_spec)
