@@ -32,7 +32,7 @@ from qc_node.report.items import (
     text_named,
 )
 from qc_node.report.structured_report import DISCLAIMER, NodeIdentity, model_equipment, new_document, observer
-from qc_node.report.uids import derived_uid, instances_digest
+from qc_node.report.uids import flag_uid, report_series_uid
 
 KEY_OBJECT_SELECTION: Final = "1.2.840.10008.5.1.4.1.1.88.59"
 """SOP Class."""
@@ -62,17 +62,8 @@ def build_flag(
     if not evidence:
         raise ValueError("a key object needs an image")
     node = NodeIdentity(node) if isinstance(node, str) else node
-    model = verdict.model
-    uid = derived_uid(
-        "flag",
-        series.series_instance_uid,
-        instances_digest(evidence),
-        model.name,
-        model.version,
-        model.sha256,
-        software_version,
-    )
-    series_uid = derived_uid("flag-series", series.series_instance_uid, node.station_name, software_version)
+    uid = flag_uid(series.series_instance_uid, evidence, verdict.model)
+    series_uid = report_series_uid("flag-series", series.series_instance_uid, node.station_name, software_version)
     ds = new_document(
         source,
         series,

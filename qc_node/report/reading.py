@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -39,6 +39,8 @@ class ReadReport:
     verdict
         Probabilities are rounded to four decimals, regions from cranial to caudal; its warnings are empty, because
         the report keeps them with the others.
+    also
+        Verdicts of further classifiers.
     series, evidence
         What was judged.
     warnings
@@ -53,6 +55,7 @@ class ReadReport:
     series: SeriesKey
     evidence: tuple[InstanceRef, ...]
     verdict: Verdict
+    also: tuple[Verdict, ...]
     warnings: tuple[str, ...]
     contrast_agent: str | None
     rules_digest: str
@@ -82,14 +85,10 @@ def _read(ds: Dataset) -> ReadReport:
     ]
     if not groups:
         raise ValueError("it has no measurement group")
-    stage, _ = _tracked(groups[0])
-    parameters = dict(p.partition(":")[::2] for p in texts_named(groups[0], codes.ALGORITHM_PARAMETERS))
-    model = ModelIdentity(
-        text_named(groups[0], codes.ALGORITHM_NAME) or "",
-        text_named(groups[0], codes.ALGORITHM_VERSION) or "",
-        parameters["sha256"],
-    )
-    coverage = next((c for c in map(_coverage, groups) if c is not None), None)
+    by_stage: dict[Stage, list[Dataset]] = {}
+    for group in groups:
+        by_stage.setdefault(_tracked(group)[0], []).append(group)
+    verdict, *also = (_verdict(stage, own) for stage, own in by_stage.items())
     remarks = [text for part in named(ds, codes.QUALITATIVE_EVALUATIONS) for text in _comments(part)]
     series, evidence = _evidence(ds)
     agents = [text for group in groups for text in texts_named(group, codes.CONTRAST_AGENT)]
@@ -98,15 +97,31 @@ def _read(ds: Dataset) -> ReadReport:
         sop_instance_uid=str(ds.SOPInstanceUID),
         series=series,
         evidence=evidence,
-        verdict=Verdict(stage, model, tuple(map(_finding, groups)), coverage),
+        verdict=verdict,
+        also=tuple(also),
         warnings=tuple(remarks),
         contrast_agent=next(iter(agents), None),
-        rules_digest=parameters.get("rules", ""),
+        rules_digest=_parameters(groups[0]).get("rules", ""),
         software_version=str(ds.get("SoftwareVersions", "")),
         predecessor=None
         if not before
         else str(before[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID),
     )
+
+
+def _parameters(group: Dataset) -> dict[str, str]:
+    return dict(p.partition(":")[::2] for p in texts_named(group, codes.ALGORITHM_PARAMETERS))
+
+
+def _verdict(stage: Stage, groups: Sequence[Dataset]) -> Verdict:
+    """What one classifier says: its groups have one algorithm."""
+    model = ModelIdentity(
+        text_named(groups[0], codes.ALGORITHM_NAME) or "",
+        text_named(groups[0], codes.ALGORITHM_VERSION) or "",
+        _parameters(groups[0])["sha256"],
+    )
+    coverage = next((c for c in map(_coverage, groups) if c is not None), None)
+    return Verdict(stage, model, tuple(map(_finding, groups)), coverage)
 
 
 def _tracked(group: Dataset) -> tuple[Stage, Question]:

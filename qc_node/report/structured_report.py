@@ -57,7 +57,7 @@ from qc_node.report.items import (
     text_item,
     uid_item,
 )
-from qc_node.report.uids import derived_uid, device_uid, report_uid
+from qc_node.report.uids import derived_uid, device_uid, report_series_uid, report_uid
 
 __all__ = ["DISCLAIMER", "SR_CLASSES", "NodeIdentity", "build_report", "report_uid"]
 
@@ -104,6 +104,7 @@ def build_report(
     sr_class: str = "comprehensive",
     predecessor: Predecessor | None = None,
     instance_number: int = 1,
+    also: Sequence[Verdict] = (),
 ) -> Dataset:
     """The report on one series, ready for ``save_as(..., enforce_file_format=True)``.
 
@@ -128,6 +129,9 @@ def build_report(
         ``comprehensive`` or ``comprehensive3d``.
     predecessor
         The report on the same series that this one replaces.
+    also
+        Verdicts of further classifiers on the same series; the observer is the device with the model of `verdict`,
+        and each group names its own algorithm.
 
     Returns
     -------
@@ -139,18 +143,20 @@ def build_report(
     ValueError
         No evidence, no finding, or an unknown `sr_class`: mistakes of the caller, never of the source.
     """
-    if not evidence or not verdict.findings or sr_class not in SR_CLASSES:
+    verdicts = (verdict, *also)
+    if not evidence or not all(v.findings for v in verdicts) or sr_class not in SR_CLASSES:
         raise ValueError("a report needs evidence, a finding and a known SR class")
     node = NodeIdentity(node) if isinstance(node, str) else node
     uid = report_uid(
         series.series_instance_uid,
         evidence,
-        verdict.model,
-        software_version=software_version,
+        [v.model for v in verdicts],
         sr_class=sr_class,
         rules_digest=rules_digest,
     )
-    series_uid = derived_uid("report-series", series.series_instance_uid, node.station_name, software_version)
+    series_uid = report_series_uid(
+        "report-series", series.series_instance_uid, node.station_name, software_version
+    )
     ds = new_document(
         source,
         series,
@@ -164,7 +170,7 @@ def build_report(
         description=SERIES_DESCRIPTION,
         instance_number=instance_number,
     )
-    ds.ContributingEquipmentSequence = DicomSequence([model_equipment(node, verdict, created)])
+    ds.ContributingEquipmentSequence = DicomSequence([model_equipment(node, v, created) for v in verdicts])
     ds.CompletionFlag = "COMPLETE"
     ds.VerificationFlag = "UNVERIFIED"
     ds.PerformedProcedureCodeSequence = DicomSequence()
@@ -175,7 +181,7 @@ def build_report(
             {SeriesKey(series.study_instance_uid, its_series): [InstanceRef(sop_class, sop_instance)]}
         )
     modality = claims.modality or str(modules.raw_value(source, "Modality") or "")
-    ds.update(_root(series, verdict, claims, warnings, node, rules_digest, modality))
+    ds.update(_root(series, verdicts, claims, warnings, node, rules_digest, modality))
     modules.settle_character_set(ds, source)
     return ds
 
@@ -285,16 +291,16 @@ def report_root(
 
 def _root(
     series: SeriesKey,
-    verdict: Verdict,
+    verdicts: Sequence[Verdict],
     claims: HeaderClaims,
     warnings: Sequence[str],
     node: NodeIdentity,
     rules_digest: str,
     modality: str,
 ) -> Dataset:
-    groups = [_group(series, verdict, finding, claims, rules_digest) for finding in verdict.findings]
-    remarks = list(dict.fromkeys([*verdict.warnings, *warnings]))
-    return report_root(observer(node, verdict), modality, groups, remarks)
+    groups = [_group(series, v, finding, claims, rules_digest) for v in verdicts for finding in v.findings]
+    remarks = list(dict.fromkeys([*(w for v in verdicts for w in v.warnings), *warnings]))
+    return report_root(observer(node, verdicts[0]), modality, groups, remarks)
 
 
 def group_head(series: SeriesKey, what: str, site: Code) -> list[Dataset]:

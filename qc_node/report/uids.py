@@ -11,6 +11,10 @@ from collections.abc import Iterable, Sequence
 
 from qc_node.domain import InstanceRef, ModelIdentity
 
+REPORT_FORMAT = "0.1.0"
+"""The version that last changed what a report or a flag says; it stands in the UIDs where the program's version
+once stood.  A release alone makes no new reports, and a cause that 0.1.0 knew still has the UID of 0.1.0."""
+
 
 def derived_uid(kind: str, *parts: str) -> str:
     """The UID of the thing that `kind` and `parts` describe."""
@@ -34,30 +38,51 @@ def instances_digest(instances: Iterable[InstanceRef]) -> str:
 def report_uid(
     series_instance_uid: str,
     evidence: Sequence[InstanceRef],
-    model: ModelIdentity,
+    models: Sequence[ModelIdentity],
     *,
-    software_version: str,
     sr_class: str,
     rules_digest: str,
 ) -> str:
     """SOP Instance UID of the report on one series.
 
-    New instances, another model, another program version, SR class or set of rules give another UID, and
-    nothing else does: neither the time nor the words of a warning.
+    New instances, another model, another report format, SR class or set of rules give another UID, and nothing
+    else does: neither the time, nor the words of a warning, nor a release of the program.
+
+    Parameters
+    ----------
+    models
+        Whose verdicts the report holds, that of the routed classifier first.
     """
+    first, *others = models
     return derived_uid(
         "report",
         series_instance_uid,
         instances_digest(evidence),
-        model.name,
-        model.version,
-        model.sha256,
-        software_version,
+        *_spelt(first),
+        REPORT_FORMAT,
         sr_class,
         rules_digest,
+        *(part for model in others for part in _spelt(model)),
     )
+
+
+def flag_uid(series_instance_uid: str, evidence: Sequence[InstanceRef], model: ModelIdentity) -> str:
+    """SOP Instance UID of the key object that flags one series; see :func:`report_uid`."""
+    return derived_uid("flag", series_instance_uid, instances_digest(evidence), *_spelt(model), REPORT_FORMAT)
+
+
+def report_series_uid(kind: str, series_instance_uid: str, station: str, software_version: str) -> str:
+    """Series Instance UID for the objects of one kind on one series.
+
+    Software Versions is an attribute of the series (PS3.3 C.7.5.1), so another version begins another one.
+    """
+    return derived_uid(kind, series_instance_uid, station, software_version)
+
+
+def _spelt(model: ModelIdentity) -> tuple[str, str, str]:
+    return model.name, model.version, model.sha256
 
 
 def device_uid(station: str, model: ModelIdentity) -> str:
     """Device Observer UID: another one for another model, as IHE AIR asks, and for another node."""
-    return derived_uid("device", station, model.name, model.version, model.sha256)
+    return derived_uid("device", station, *_spelt(model))

@@ -12,9 +12,20 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from qc_node.domain import BodyPart, HeaderClaims, InstanceRef, Question, Reason, Region, Verdict
+from qc_node.domain import (
+    BodyPart,
+    HeaderClaims,
+    InstanceRef,
+    ModelIdentity,
+    Question,
+    Reason,
+    Region,
+    Stage,
+    Verdict,
+)
 from qc_node.report import codes
 from qc_node.report.items import children, codes_named, name_of, named, text_named, texts_named
+from qc_node.report.reading import read_report
 from qc_node.report.structured_report import DISCLAIMER, SR_CLASSES, NodeIdentity
 from tests.report.sources import (
     CREATED,
@@ -29,6 +40,9 @@ from tests.report.sources import (
     undecided_reject,
     written,
 )
+
+UID_OF_0_1_0 = "2.25.136191878123796802824439498112116926813"
+"""What version 0.1.0 called `report()`."""
 
 
 def groups(ds: Dataset) -> dict[str, Dataset]:
@@ -231,11 +245,27 @@ def test_report_uid_follows_from_what_the_contract_names_and_from_nothing_else()
         uid(evidence=evidence(4)),
         uid(replace(mri_verdict(), model=replace(MODEL, version="0.2.0"))),
         uid(replace(mri_verdict(), model=replace(MODEL, sha256="f" * 64))),
-        uid(software_version="0.2.0"),
+        uid(also=[ct_verdict()]),
         uid(sr_class="comprehensive3d"),
         uid(rules_digest="r1"),
     ]
     assert len({usual, *different}) == len(different) + 1
+
+
+def test_a_release_makes_no_new_reports_and_a_cause_that_0_1_0_knew_keeps_its_uid():
+    assert report(software_version="9.9").SOPInstanceUID == report().SOPInstanceUID == UID_OF_0_1_0
+
+
+def test_verdicts_of_several_classifiers_have_a_group_for_each_answer_and_name_their_own_algorithm():
+    other = Verdict(Stage("quality"), ModelIdentity("votes", "3", "e" * 64), ct_verdict().findings)
+    ds = written(report(also=[other]))
+    found = groups(ds)
+    assert [*found][-2:] == ["quality/body_part", "quality/contrast_enhanced"]
+    assert [*found][:1] == ["brain_mri/straight_reject"]
+    said = read_report(ds)
+    assert said.verdict.model == MODEL and [v.model for v in said.also] == [other.model]
+    assert said.also[0].findings[0].value == other.findings[0].value
+    assert len(ds.ContributingEquipmentSequence) == 2
 
 
 def test_same_arguments_give_the_same_bytes():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from qc_node.classifiers import catalogue
 from qc_node.classifiers.ct import anatomy
 from qc_node.classifiers.ct.classifier import MAX_INPUT_BYTES, CtClassifier, PreparedBody, load
 from qc_node.classifiers.ct.networks import SliceNet
