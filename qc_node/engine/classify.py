@@ -71,8 +71,7 @@ def judge(source: SourceSeries, registry: Registry, rules: Sequence[Rule]) -> Se
     blank = replace(blank, timings_s={"read": clock() - start})
     result = prepare(blank, route, source.volume, registry.classifier, clock)
     if isinstance(result, Pending):
-        assert route.stage is not None
-        (result,) = decide([result], registry.classifier(route.stage), rules, clock)
+        (result,) = decide([result], registry.classifier, rules, clock)
     return result
 
 
@@ -90,5 +89,5 @@ def row_of(outcome: SeriesOutcome) -> tuple[str, str, str, str]:
     if outcome.verdict is None:
         said = f"skipped: {outcome.skipped}"
     else:
-        said = "; ".join([headline(outcome.verdict), *outcome.warnings])
+        said = "; ".join([*map(headline, outcome.verdicts), *outcome.warnings])
     return outcome.source, outcome.modality or "?", str(outcome.instances), said

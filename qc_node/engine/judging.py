@@ -5,6 +5,7 @@ Pure apart from reading the files: nothing is written, no clock but the one give
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,21 +14,33 @@ import numpy as np
 import numpy.typing as npt
 
 from qc_node.classifiers.catalogue import questions_of
-from qc_node.classifiers.interface import Classifier
+from qc_node.classifiers.interface import Classifier, Prepared
 from qc_node.domain import HeaderClaims, QcNodeError, SeriesKey, Stage, Verdict, Volume, results_json
 from qc_node.engine.orders import Rule, check
 from qc_node.series.headers.routing import Route
+
+log = logging.getLogger("qc_node.engine")
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
 
 
 @dataclass(frozen=True)
+class FurtherVerdict:
+    """What another classifier than the routed one says of the same series, and what is kept of it."""
+
+    verdict: Verdict
+    network_input: npt.NDArray[Any] | None = None
+    thumbnails: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SeriesOutcome:
     """What became of one series.
 
-    Either ``verdict`` is there, or ``skipped`` is the sentence why not.  ``timings_s`` holds seconds by
-    step: read, preprocess, infer, total.
+    Either ``verdict`` is there, or ``skipped`` is the sentence why not.  ``verdict``, ``network_input`` and
+    ``thumbnails`` are those of the routed classifier, ``also`` those of the others.  ``timings_s`` holds seconds
+    by step: read, preprocess, infer, total.
     """
 
     source: str
@@ -42,14 +55,20 @@ class SeriesOutcome:
     timings_s: Mapping[str, float] = field(default_factory=dict)
     network_input: npt.NDArray[Any] | None = None
     thumbnails: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    also: tuple[FurtherVerdict, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Every verdict, that of the routed classifier first."""
+        return () if self.verdict is None else (self.verdict, *(further.verdict for further in self.also))
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A series ready for the networks."""
+    """A series ready for the networks of every classifier that accepts it, the routed one first."""
 
     outcome: SeriesOutcome
-    prepared: Any
+    prepared: Mapping[Stage, Prepared]
     spacing_mm: tuple[float, float, float]
 
 
@@ -67,7 +86,7 @@ def prepare(
     blank
         The outcome so far: source, keys, header.
     route
-        Which classifier, or why none.
+        Which classifiers, or why none.
     volume
         Decodes the pixels; called only when there is a classifier.
     classifier
@@ -86,7 +105,7 @@ def prepare(
     except QcNodeError as refusal:
         return replace(blank, skipped=str(refusal))
     read = clock()
-    prepared = classifier(route.stage).prepare(pixels)
+    prepared = {stage: classifier(stage).prepare(pixels) for stage in route.stages}
     timings = {**blank.timings_s, "read": blank.timings_s.get("read", 0.0) + read - start}
     timings["preprocess"] = clock() - read
     outcome = replace(
@@ -94,33 +113,68 @@ def prepare(
         stage=route.stage,
         timings_s=timings,
         warnings=(*blank.warnings, *pixels.warnings),
-        network_input=prepared.network_input,
-        thumbnails=prepared.thumbnails,
+        network_input=prepared[route.stage].network_input,
+        thumbnails=prepared[route.stage].thumbnails,
     )
     return Pending(outcome, prepared, pixels.spacing_mm)
 
 
 def decide(
     pending: Sequence[Pending],
-    classifier: Classifier,
+    classifier: Callable[[Stage], Classifier],
     rules: Sequence[Rule],
     clock: Clock,
 ) -> list[SeriesOutcome]:
-    """Ask one classifier about a batch, then compare with what was claimed and ordered.
+    """Ask every classifier about its part of a batch, then compare with what was claimed and ordered.
 
-    ``infer`` of each outcome is its share of the batch.
+    ``infer`` of each outcome is its share of the batch.  Only the routed classifier may fail a series: what
+    another one cannot judge is a warning.
     """
     start = clock()
-    verdicts = classifier.judge([p.prepared for p in pending])
+    verdicts = _ask_all(pending, classifier)
     share = (clock() - start) / max(len(pending), 1)
-    outcomes = []
-    for p, verdict in zip(pending, verdicts, strict=True):
-        found = check(p.outcome.claims, verdict, p.spacing_mm, rules)
-        timings = {**p.outcome.timings_s, "infer": share}
-        timings["total"] = sum(timings.values())
-        warnings = tuple(dict.fromkeys((*p.outcome.warnings, *verdict.warnings, *found)))
-        outcomes.append(replace(p.outcome, verdict=verdict, warnings=warnings, timings_s=timings))
-    return outcomes
+    return [_outcome(p, own, share, rules) for p, own in zip(pending, verdicts, strict=True)]
+
+
+def _ask_all(
+    pending: Sequence[Pending], classifier: Callable[[Stage], Classifier]
+) -> list[dict[Stage, Verdict | str]]:
+    """For each series the verdict of each stage, or a sentence why there is none."""
+    out: list[dict[Stage, Verdict | str]] = [{} for _ in pending]
+    for stage in dict.fromkeys(stage for p in pending for stage in p.prepared):
+        rows = [n for n, p in enumerate(pending) if stage in p.prepared]
+        try:
+            judged: Sequence[Verdict | str] = classifier(stage).judge([pending[n].prepared[stage] for n in rows])
+        except Exception:
+            if any(pending[n].outcome.stage == stage for n in rows):
+                raise
+            log.exception("a further classifier failed")
+            judged = [f"The classifier {stage} could not judge this series."] * len(rows)
+        for n, verdict in zip(rows, judged, strict=True):
+            out[n][stage] = verdict
+    return out
+
+
+def _outcome(
+    p: Pending, verdicts: Mapping[Stage, Verdict | str], share: float, rules: Sequence[Rule]
+) -> SeriesOutcome:
+    given = {stage: v for stage, v in verdicts.items() if isinstance(v, Verdict)}
+    unable = [v for v in verdicts.values() if isinstance(v, str)]
+    said = [w for v in given.values() for w in (*v.warnings, *check(p.outcome.claims, v, p.spacing_mm, rules))]
+    assert p.outcome.stage is not None
+    timings = {**p.outcome.timings_s, "infer": share}
+    timings["total"] = sum(timings.values())
+    return replace(
+        p.outcome,
+        verdict=given[p.outcome.stage],
+        warnings=tuple(dict.fromkeys((*p.outcome.warnings, *said, *unable))),
+        timings_s=timings,
+        also=tuple(
+            FurtherVerdict(v, p.prepared[stage].network_input, p.prepared[stage].thumbnails)
+            for stage, v in given.items()
+            if stage != p.outcome.stage
+        ),
+    )
 
 
 def outcome_json(outcome: SeriesOutcome) -> dict[str, Any]:
@@ -136,7 +190,7 @@ def outcome_json(outcome: SeriesOutcome) -> dict[str, Any]:
         "stage": outcome.stage.value if outcome.stage else None,
         "skipped": outcome.skipped,
         "model": {"name": model.name, "version": model.version, "sha256": model.sha256} if model else None,
-        "results": results_json(verdict, questions_of(verdict)) if verdict else {},
+        "results": merged_results(outcome.verdicts),
         "header": {
             "gadolinium_words": outcome.claims.gadolinium_words,
             "claims": outcome.claims.as_dict(),
@@ -144,3 +198,11 @@ def outcome_json(outcome: SeriesOutcome) -> dict[str, Any]:
         "warnings": list(outcome.warnings),
         "timings_s": {k: round(v, 3) for k, v in outcome.timings_s.items()},
     }
+
+
+def merged_results(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """The ``results`` of every classifier as one object: no two of them ask the same question."""
+    found: dict[str, Any] = {}
+    for verdict in reversed(verdicts):
+        found = {**results_json(verdict, questions_of(verdict)), **found}
+    return found

@@ -142,9 +142,8 @@ class Worker:
         )
 
     def _judge(self, stage: Stage, pairs: Sequence[tuple[dict[str, Any], Pending]]) -> None:
-        classifier = self._registry.classifier(stage)
         try:
-            outcomes = decide([p for _, p in pairs], classifier, self._rules, self._clock)
+            outcomes = decide([p for _, p in pairs], self._registry.classifier, self._rules, self._clock)
         except Exception as error:
             if len(pairs) == 1:
                 self._fail(pairs[0][0], error)
