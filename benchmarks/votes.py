@@ -33,10 +33,11 @@ sys.path.insert(0, str(ROOT))
 from qc_node.ledger import Ledger, NewVote  # noqa: E402
 from qc_node.spool import Spool  # noqa: E402
 from qc_node.web.access import readers, security  # noqa: E402
-from qc_node.web.app import WebDeps, WebOptions, create_app  # noqa: E402
+from qc_node.web.app import WebDeps, create_app  # noqa: E402
 from qc_node.web.server import serve  # noqa: E402
 from qc_node.web.statistics.overview import overview  # noqa: E402
 from qc_node.web.votes import cases, exchange  # noqa: E402
+from tests.part_settings import web_options  # noqa: E402
 from tests.web.conftest import House, brain  # noqa: E402
 from tests.web.seventy_days import make_log  # noqa: E402
 
@@ -61,7 +62,7 @@ def house_in(folder: Path) -> House:
 
 
 def deps(house: House) -> WebDeps:
-    return WebDeps(ledger=house.ledger, spool=house.spool, web=WebOptions(secret=SECRET))
+    return WebDeps(ledger=house.ledger, spool=house.spool, web=web_options(secret=SECRET))
 
 
 def quantile(values: list[float], share: float) -> float:

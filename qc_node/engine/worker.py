@@ -20,7 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,13 @@ class WorkerSettings:
 
     data_dir: str
     models_dir: str
-    device: str = "auto"
-    batch: int = 1
-    threads: int = 0
+    device: str
+    batch: int
+    threads: int
+    confirm_s: float
+    rules: tuple[Mapping[str, Any], ...]
+    logging: Mapping[str, Any]
     nice: int = 10
-    confirm_s: float = 30.0
-    rules: tuple[Mapping[str, Any], ...] = ()
-    logging: Mapping[str, Any] = field(default_factory=lambda: {"version": 1})
 
 
 class Worker:

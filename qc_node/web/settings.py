@@ -35,12 +35,12 @@ class PromptPolicy:
     is not answered within ``expire_h`` hours is recorded as such.
     """
 
-    enabled: bool = False
-    random_share: float = 0.05
-    double_share: float = 0.10
-    uncertain_below: float = 0.70
-    conflicts: bool = True
-    expire_h: float = 72.0
+    enabled: bool
+    random_share: float
+    double_share: float
+    uncertain_below: float
+    conflicts: bool
+    expire_h: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class WebOptions:
     ----------
     secret
         Signs sessions; at least 32 bytes.  :func:`load_or_make_secret` keeps one in the data folder.
-    host, port
-        Where to listen.  Anything but loopback needs readers and a configured secret.
+    host
+        Where the pages listen.  Anything but loopback needs readers and a configured secret.
     public_base
         ``https://qc.hospital.example`` where a reverse proxy serves the counter; its origin is then the
         only one that may send votes, and cookies become ``Secure`` when it is https.
@@ -78,25 +78,24 @@ class WebOptions:
     """
 
     secret: str
-    host: str = "127.0.0.1"
-    port: int = 8080
-    public_base: str | None = None
-    trusted_user_header: str | None = None
-    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
-    blind: bool = True
-    frame_ancestors: tuple[str, ...] = ()
+    host: str
+    public_base: str | None
+    trusted_user_header: str | None
+    trusted_proxies: tuple[str, ...]
+    blind: bool
+    frame_ancestors: tuple[str, ...]
+    webhook_url: str | None
+    vote_sr: bool
+    fhircast_hubs: tuple[str, ...]
+    fhircast_token: str | None
+    prompts: PromptPolicy
     session_days: float = 90.0
     undo_s: float = 10.0
     max_body_bytes: int = 65_536
     requests_per_minute: int = 1200
     votes_per_minute: int = 90
     sign_ins_per_minute: int = 10
-    webhook_url: str | None = None
-    vote_sr: bool = False
-    fhircast_hubs: tuple[str, ...] = ()
     fhircast_lease_s: int = 7200
-    fhircast_token: str | None = None
-    prompts: PromptPolicy = field(default_factory=PromptPolicy)
 
     def __post_init__(self) -> None:
         if len(self.secret.encode()) < MIN_SECRET_BYTES:

@@ -355,8 +355,9 @@ def test_children_die_with_their_parent_and_free_the_port(tmp_path: Path) -> Non
     port = find_free_port()
     script = textwrap.dedent(f"""
         import logging, pathlib, time
-        from qc_node.receiver.receiver import Receiver, ReceiverSettings
-        settings = ReceiverSettings(host="127.0.0.1", port={port}, processes=2)
+        from qc_node.receiver.receiver import Receiver
+        from tests.part_settings import receiver_settings
+        settings = receiver_settings(host="127.0.0.1", port={port}, processes=2)
         r = Receiver(settings, pathlib.Path({str(tmp_path)!r}), print, logging.getLogger())
         r.start()
         print(*r.pids(), flush=True)

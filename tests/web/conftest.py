@@ -26,10 +26,12 @@ from qc_node.domain import (
 from qc_node.ledger import Ledger, Received
 from qc_node.spool import Spool
 from qc_node.web.access import readers
-from qc_node.web.app import WebDeps, WebOptions, create_app
+from qc_node.web.app import WebDeps, create_app
+from tests.part_settings import SECRET, web_options
+
+__all__ = ["SECRET"]
 
 BASE = "http://127.0.0.1:8080"
-SECRET = "a secret of at least thirty-two bytes"
 MODEL = ModelIdentity("phantom", "1", "ab" * 32)
 
 
@@ -122,7 +124,7 @@ class House:
             ledger=self.ledger,
             spool=self.spool,
             clock=self.clock,
-            web=WebOptions(**{"secret": SECRET, **web}),
+            web=web_options(**web),
             on_vote=lambda *v: self.counted.append(v),
         )
 

@@ -264,7 +264,13 @@ def with_poster(house, **web):
     from dataclasses import replace
 
     post = poster(
-        house.ledger, house.spool, ["PACS"], station_name="QCNODE", software_version="0.1", clock=house.clock
+        house.ledger,
+        house.spool,
+        ["PACS"],
+        station_name="QCNODE",
+        software_version="0.1",
+        sr_class="comprehensive",
+        clock=house.clock,
     )
     return replace(house.deps(**web), post_vote=post)
 

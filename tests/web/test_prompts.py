@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qc_node.domain import Finding, Question, Stage, Verdict
-from qc_node.web.settings import PromptPolicy
 from qc_node.web.votes import cases
 from qc_node.web.votes.housekeeping import Housekeeping
 from qc_node.web.votes.prompts import Prompter, Stratified, Why, in_conflict, is_uncertain
+from tests.part_settings import prompt_policy
 from tests.web.conftest import MODEL, brain, ct
 
 
@@ -35,7 +35,7 @@ def test_uncertain_and_conflict():
 
 def prompter(house, **policy) -> Prompter:
     policy = {"enabled": True, "random_share": 1e-9, "double_share": 1e-9, **policy}
-    return Prompter(replace(house.deps(prompts=PromptPolicy(**policy)), rng=random.Random(1)))
+    return Prompter(replace(house.deps(prompts=prompt_policy(**policy)), rng=random.Random(1)))
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_prompts_that_nobody_answers_are_recorded(house, two):
 
 def test_housekeeping_asks_after_new_verdicts_only_when_wished(house, two):
     for enabled in (False, True):
-        policy = PromptPolicy(enabled=enabled, random_share=1.0)
+        policy = prompt_policy(enabled=enabled, random_share=1.0)
         keeper = Housekeeping(house.deps(prompts=policy))
         house.receive(f"1.{int(enabled)}.9", f"1.{int(enabled)}.9.1")
         house.judge(f"1.{int(enabled)}.9.1", brain())

@@ -9,10 +9,10 @@ import pytest
 
 from qc_node.domain import QcNodeError
 from qc_node.web.access import readers, security
-from qc_node.web.app import WebOptions
 from qc_node.web.server import serve
 from qc_node.web.settings import check_bind, load_or_make_secret
 from qc_node.web.votes import cases
+from tests.part_settings import web_options
 from tests.web.conftest import BASE, SECRET, brain
 
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
@@ -245,15 +245,15 @@ def test_looking_needs_a_reader_unless_on_bare_loopback(browse):
 
 
 def test_opening_to_the_network_needs_readers_and_a_secret():
-    web = WebOptions(secret=SECRET, host="0.0.0.0")
+    web = web_options(host="0.0.0.0")
     with pytest.raises(QcNodeError, match=r"web\.secret"):
         check_bind(web, 3, secret_configured=False)
     with pytest.raises(QcNodeError, match="reader"):
         check_bind(web, 0, secret_configured=True)
     check_bind(web, 1, secret_configured=True)
-    check_bind(WebOptions(secret=SECRET), 0, secret_configured=False)
+    check_bind(web_options(), 0, secret_configured=False)
     with pytest.raises(QcNodeError, match="shorter"):
-        WebOptions(secret="short")
+        web_options(secret="short")
 
 
 @pytest.mark.parametrize(

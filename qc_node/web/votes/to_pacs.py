@@ -36,7 +36,7 @@ def poster(
     *,
     station_name: str,
     software_version: str,
-    sr_class: str = "comprehensive",
+    sr_class: str,
     clock: Callable[[], float],
 ) -> Callable[[dict[str, Any], dict[str, Any]], None]:
     """The ``post_vote`` of :class:`WebDeps`: builds the report of a vote and puts it into the outbox.
