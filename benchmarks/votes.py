@@ -1,4 +1,4 @@
-"""Figures of the counter, loopback only.
+"""Figures of the web pages, loopback only.
 
 Run as ``python benchmarks/votes.py [statistics] [load] [board] [import]`` (all by default).
 
@@ -46,7 +46,7 @@ PANELS, PER_SECOND = 200, 20
 
 
 class Clock:
-    """The time of day under the names that the test house uses."""
+    """The time of day under the names that the tests use."""
 
     now = property(lambda self: time.time())
 

@@ -36,7 +36,7 @@ from qc_node.spool import Spool
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
 from qc_node.web.settings import WebDeps, check_bind
-from qc_node.web.votes.to_pacs import poster
+from qc_node.web.votes.to_pacs import vote_reporter
 
 log = logging.getLogger("qc_node")
 
@@ -205,7 +205,7 @@ class Node:
         settings = self.settings.web
         web = parts.web_options(self.settings)
         check_bind(web, self.ledger.readers.count_enabled(), secret_configured=settings.secret is not None)
-        post_vote = poster(
+        report_vote = vote_reporter(
             self.ledger,
             self.spool,
             self._destinations,
@@ -221,7 +221,7 @@ class Node:
             healthz=lambda: _answer(self._health.alive()),
             readyz=lambda: _answer(self._health.ready()),
             on_vote=self.metrics.vote,
-            post_vote=post_vote,
+            report_vote=report_vote,
         )
         self.app = create_app(deps)
         return serve_web(self.app, settings.host, settings.port)

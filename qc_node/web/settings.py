@@ -1,4 +1,4 @@
-"""What the counter needs to know and to reach; everything arrives here as an argument."""
+"""What the web pages need to know and to reach; everything arrives here as an argument."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qc_node.ledger import Ledger
 from qc_node.spool import Spool
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Host names under which only this machine reaches the counter."""
+"""Host names under which only this machine reaches the pages."""
 
 MIN_SECRET_BYTES = 32
 
@@ -45,7 +45,7 @@ class PromptPolicy:
 
 @dataclass(frozen=True, slots=True)
 class WebOptions:
-    """How the counter is served.
+    """How the pages are served.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class WebOptions:
     host
         Where the pages listen.  Anything but loopback needs readers and a configured secret.
     public_base
-        ``https://qc.hospital.example`` where a reverse proxy serves the counter; its origin is then the
+        ``https://qc.hospital.example`` where a reverse proxy serves the pages; its origin is then the
         only one that may send votes, and cookies become ``Secure`` when it is https.
     trusted_user_header, trusted_proxies
         Header in which a reverse proxy names the signed-in user (a reader's login), believed only
@@ -105,7 +105,7 @@ class WebOptions:
 
     @property
     def on_loopback(self) -> bool:
-        """Whether only this machine reaches the counter (no proxy is declared, either)."""
+        """Whether only this machine reaches the pages (no proxy is declared, either)."""
         return self.host in LOOPBACK and self.public_base is None and self.trusted_user_header is None
 
     @property
@@ -124,9 +124,9 @@ def _fine() -> tuple[bool, Mapping[str, Any]]:
 
 @dataclass(frozen=True)
 class WebDeps:
-    """What the counter works with.
+    """What the pages work with.
 
-    ``on_vote(vote, site, modality)`` counts a new vote; ``post_vote(vote_row, reader_row)`` sends one to
+    ``on_vote(vote, site, modality)`` counts a new vote; ``report_vote(vote_row, reader_row)`` sends one to
     the PACS as its own SR where that is wished; ``rng`` draws the prompts.
     """
 
@@ -137,12 +137,12 @@ class WebDeps:
     healthz: Health = _fine
     readyz: Health = _fine
     on_vote: Callable[[str, str, str], None] = _nothing
-    post_vote: Callable[[dict[str, Any], dict[str, Any]], None] = _nothing
+    report_vote: Callable[[dict[str, Any], dict[str, Any]], None] = _nothing
     rng: random.Random = field(default_factory=random.SystemRandom)
 
 
 def check_bind(web: WebOptions, readers: int, *, secret_configured: bool) -> None:
-    """Refuse to open the counter to the network before anybody can be told apart on it.
+    """Refuse to open the pages to the network before anybody can be told apart on it.
 
     Raises
     ------

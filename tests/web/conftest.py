@@ -1,4 +1,4 @@
-"""A counter with a ledger of its own, readers, and series judged by hand-written verdicts (phantoms only)."""
+"""Web pages with a ledger of its own, readers, and series judged by hand-written verdicts (phantoms only)."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ class Browser(TestClient):
 
 @pytest.fixture
 def browse(house: House) -> Iterator[Any]:
-    """A function that opens a browser on a counter made with these web settings."""
+    """A function that opens a browser on pages made with these web settings."""
     opened: list[Browser] = []
 
     def start(app: Any = None, **web: Any) -> Browser:

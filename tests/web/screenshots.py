@@ -1,4 +1,4 @@
-"""Make the pictures of docs/counter.md: ``python -m tests.web.screenshots``.
+"""Make the pictures of docs/web.md: ``python -m tests.web.screenshots``.
 
 Every image in them is a phantom: nested ellipses, nobody's head.
 """
@@ -103,7 +103,7 @@ def keep(name: str, chromium: Chromium) -> None:
             .convert("RGB")
             .quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         )
-        picture.save(TARGET / f"counter-{name}.png", optimize=True)
+        picture.save(TARGET / f"web-{name}.png", optimize=True)
 
 
 def take(chromium: Chromium, base: str, case: str) -> None:

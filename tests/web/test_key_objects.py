@@ -21,9 +21,9 @@ from qc_node.report.vote_report import read_vote_report
 from qc_node.web.access import readers
 from qc_node.web.votes import from_key_objects
 from qc_node.web.votes.exchange import export_rows
+from qc_node.web.votes.follow_up import FollowUp
 from qc_node.web.votes.from_key_objects import Intake
-from qc_node.web.votes.housekeeping import Housekeeping
-from qc_node.web.votes.to_pacs import poster
+from qc_node.web.votes.to_pacs import vote_reporter
 from tests.peers import environment, require, validate
 from tests.report.sources import CREATED, MR_IMAGE, evidence, key, source
 from tests.web.conftest import rejected
@@ -100,7 +100,7 @@ def key_object(
 
 
 def arrive(house, ds: Dataset) -> str:
-    """The door has taken in this object."""
+    """The receiver has taken in this object."""
     stream = io.BytesIO()
     pydicom.dcmwrite(stream, ds, enforce_file_format=True)
     uid = str(ds.SOPInstanceUID)
@@ -260,10 +260,10 @@ def vote_on(house, browse, **web):
     return study, series
 
 
-def with_poster(house, **web):
+def with_vote_reports(house, **web):
     from dataclasses import replace
 
-    post = poster(
+    post = vote_reporter(
         house.ledger,
         house.spool,
         ["PACS"],
@@ -272,25 +272,25 @@ def with_poster(house, **web):
         sr_class="comprehensive",
         clock=house.clock,
     )
-    return replace(house.deps(**web), post_vote=post)
+    return replace(house.deps(**web), report_vote=post)
 
 
 def test_vote_reports_are_off_by_default(house, browse):
     vote_on(house, browse)
     house.clock.forward(60)
-    Housekeeping(with_poster(house)).step()
+    FollowUp(with_vote_reports(house)).step()
     assert house.ledger.deliveries.counts() == {}
 
 
 @pytest.mark.peer
 def test_a_vote_becomes_a_valid_report_once_it_cannot_be_undone(house, browse, tmp_path: Path):
     study, series = vote_on(house, browse)
-    keeper = Housekeeping(with_poster(house, vote_sr=True))
+    keeper = FollowUp(with_vote_reports(house, vote_sr=True))
     keeper.step()
     assert house.ledger.deliveries.counts() == {}, "it may still be undone"
     house.clock.forward(13)
     keeper.step()
-    Housekeeping(with_poster(house, vote_sr=True)).step()
+    FollowUp(with_vote_reports(house, vote_sr=True)).step()
     assert house.ledger.deliveries.counts() == {"pending": 1}, "and once only, a restart between"
     (row,) = house.ledger.deliveries.next_pending("PACS", house.clock.now + 1)
     ds = pydicom.dcmread(house.spool.path(row["path"]))
@@ -325,7 +325,7 @@ def test_a_vote_taken_back_is_never_sent(house, browse):
         ]
     )
     house.clock.forward(60)
-    Housekeeping(with_poster(house, vote_sr=True)).step()
+    FollowUp(with_vote_reports(house, vote_sr=True)).step()
     assert house.ledger.deliveries.counts() == {}
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qc_node.domain import Finding, Question, Stage, Verdict
 from qc_node.web.votes import cases
-from qc_node.web.votes.housekeeping import Housekeeping
+from qc_node.web.votes.follow_up import FollowUp
 from qc_node.web.votes.prompts import Prompter, Stratified, Why, in_conflict, is_uncertain
 from tests.part_settings import prompt_policy
 from tests.web.conftest import MODEL, brain, ct
@@ -101,7 +101,7 @@ def test_prompts_that_nobody_answers_are_recorded(house, two):
 def test_housekeeping_asks_after_new_verdicts_only_when_wished(house, two):
     for enabled in (False, True):
         policy = prompt_policy(enabled=enabled, random_share=1.0)
-        keeper = Housekeeping(house.deps(prompts=policy))
+        keeper = FollowUp(house.deps(prompts=policy))
         house.receive(f"1.{int(enabled)}.9", f"1.{int(enabled)}.9.1")
         house.judge(f"1.{int(enabled)}.9.1", brain())
         keeper.step()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import html
 import socket
+import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from qc_node.domain import QcNodeError
 from qc_node.web.access import readers, security
+from qc_node.web.app import create_app
 from qc_node.web.server import serve
 from qc_node.web.settings import check_bind, load_or_make_secret
 from qc_node.web.votes import cases
@@ -34,19 +41,31 @@ def test_vote_without_sign_in(house, browse):
     assert house.ledger.votes.count() == 0
 
 
+def of_version_0_1(secret: str, payload: str) -> str:
+    """A cookie as version 0.1 signed it: those sessions end with the upgrade."""
+    mac = hmac.new(secret.encode(), f"session\x00{payload}".encode(), hashlib.sha256).digest()
+    return f"{payload}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+
 @pytest.mark.parametrize(
-    "forge", ["other reader", "other secret", "no signature", "cut", "garbage", "other purpose"]
+    "forge",
+    ["other reader", "other secret", "no signature", "cut", "garbage", "other purpose", "of version 0.1"],
 )
 def test_forged_cookie(house, browse, signed_in, forge):
     _, reader, _, _ = signed_in
     genuine = security.session_cookie(SECRET, reader.reader_id, reader.epoch, house.clock())
+    payload, signature = genuine.rsplit(".", 1)
+    others = security.session_cookie("x" * 40, "A" * 22, reader.epoch, house.clock()).rsplit(".", 1)[0]
+    values = [reader.reader_id, reader.epoch, int(house.clock())]
+    assert security.signer(SECRET, "session").dumps(values) == genuine
     value = {
-        "other reader": genuine.replace(reader.reader_id, "A" * 22),
+        "other reader": f"{others}.{signature}",
         "other secret": security.session_cookie("x" * 40, reader.reader_id, reader.epoch, house.clock()),
-        "no signature": genuine.rsplit(".", 1)[0],
+        "no signature": payload,
         "cut": genuine[:-1],
         "garbage": "é" * 50,
-        "other purpose": security.sign(SECRET, "launch", genuine.rsplit(".", 1)[0]),
+        "other purpose": security.signer(SECRET, "launch").dumps(values),
+        "of version 0.1": of_version_0_1(SECRET, f"{reader.reader_id}:{reader.epoch}:{int(house.clock())}"),
     }[forge]
     browser = browse()
     answer = browser.post(
@@ -203,6 +222,35 @@ def test_guessing_pins(house, browse):
     assert (answer.status_code, answer.headers["location"]) == (303, "/panel")
 
 
+def test_a_slow_check_of_a_pin_holds_up_nobody_else(house, browse, monkeypatch):
+    house.reader("anna", name="Anna", pin="271828")
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow_scrypt(pin, kept):
+        started.set()
+        return go_on.wait(20) and pin == "271828"
+
+    monkeypatch.setattr(security, "pin_matches", slow_scrypt)
+    server = serve(create_app(house.deps()), "127.0.0.1", 0)
+
+    def ask(path, body=None):
+        request = urllib.request.Request(server.url + path, body, {"origin": server.url})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.url
+
+    try:
+        with ThreadPoolExecutor() as pool:
+            signing_in = pool.submit(ask, "/sign-in", b"login=anna&pin=271828&next=/live")
+            assert started.wait(10)
+            assert ask("/healthz")[0] == 200 and ask("/api/board")[0] == 200
+            assert not signing_in.done(), "it still waits for the check"
+            go_on.set()
+            assert signing_in.result() == (200, f"{server.url}/live")
+    finally:
+        go_on.set()
+        server.stop()
+
+
 def test_a_link_of_somebody_else_asks_first(house, browse, signed_in):
     browser, reader, _, _ = signed_in
     _, other = house.reader("other", name="O. Ther")
@@ -282,13 +330,21 @@ def test_tokens_and_pins_are_kept_as_hashes(house):
     assert token not in kept and "271828" not in kept
 
 
+def test_pins_and_links_of_version_0_1_still_open():
+    salt, key = (
+        "000102030405060708090a0b0c0d0e0f",
+        "6474b6b975d164c697084ba1772aa1ba7d36cb5deb7c4c1cd7c1f3fc3114cdde",
+    )
+    assert security.pin_matches("271828", f"scrypt${salt}${key}")
+    assert not security.pin_matches("271829", f"scrypt${salt}${key}")
+    assert security.hash_token("a-personal-link").startswith("b2d555b63b786b9d9cd962ac940ed396b3de3ff43bb0fb05")
+
+
 def test_no_uid_and_no_accession_number_reaches_a_log(house, browse, caplog, capfd):
     caplog.set_level("DEBUG", logger="qc_node")
     caplog.set_level("DEBUG", logger="uvicorn")
     server = serve(browse().app, "127.0.0.1", 0)
     try:
-        import urllib.request
-
         with urllib.request.urlopen(f"{server.url}/launch?AccessionNumber=SECRET-77", timeout=5) as answer:
             assert "SECRET-77" not in answer.url
     finally:
