@@ -111,8 +111,8 @@ def ct(part: str = "chest", enhanced: bool = False) -> Verdict:
 
 
 @dataclass
-class House:
-    """The ledger, the spool and what fills them."""
+class Clinic:
+    """A made-up clinic: its ledger and spool, and verbs that fill them."""
 
     ledger: Ledger
     spool: Spool
@@ -206,9 +206,9 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    """An empty house."""
-    return House(Ledger(tmp_path / "ledger.db"), Spool(tmp_path / "data"), Clock())
+def clinic(tmp_path: Path) -> Clinic:
+    """An empty clinic."""
+    return Clinic(Ledger(tmp_path / "ledger.db"), Spool(tmp_path / "data"), Clock())
 
 
 class Browser(TestClient):
@@ -229,13 +229,13 @@ class Browser(TestClient):
 
 
 @pytest.fixture
-def browse(house: House) -> Iterator[Any]:
+def browse(clinic: Clinic) -> Iterator[Any]:
     """A function that opens a browser on pages made with these web settings."""
     opened: list[Browser] = []
 
     def start(app: Any = None, **web: Any) -> Browser:
         client = Browser(
-            app or create_app(house.deps(**web)), base_url=BASE, headers={"origin": BASE}, follow_redirects=False
+            app or create_app(clinic.deps(**web)), base_url=BASE, headers={"origin": BASE}, follow_redirects=False
         )
         client.__enter__()
         opened.append(client)

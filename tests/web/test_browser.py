@@ -15,7 +15,7 @@ from qc_node.web.server import ServerHandle, serve
 from qc_node.web.votes import cases, exchange
 from tests.peers import require, wait_for
 from tests.web.browser import Chromium
-from tests.web.conftest import House, brain, ct, rejected
+from tests.web.conftest import Clinic, brain, ct, rejected
 from tests.web.hub import TOPIC, Hub, open_event
 from tests.web.phantom_series import store_series
 from tests.web.seventy_days import make_log
@@ -50,32 +50,32 @@ def chromium() -> Iterator[Chromium]:
 class Served:
     """The pages in a real server, with one reader's personal link."""
 
-    house: House
+    clinic: Clinic
     server: ServerHandle
     link: str
     reader_id: str
 
     def case(self, study: str) -> str:
-        return cases.open_study(self.house.deps(), study)
+        return cases.open_study(self.clinic.deps(), study)
 
     def votes(self) -> list[str]:
-        return [row["vote"] for row in self.house.ledger.votes.all()]
+        return [row["vote"] for row in self.clinic.ledger.votes.all()]
 
 
 @pytest.fixture
-def served(house, chromium) -> Iterator[Served]:
-    house.clock = RealClock()
-    house.receive("1.2.3", "1.2.3.1", accession="MR-1", description="Head <b>native</b>")
-    house.judge("1.2.3.1", brain(motion=1), seed=1)
-    house.receive("1.2.4", "1.2.4.1", accession="MR-2", description="Head with contrast")
-    house.judge("1.2.4.1", brain(motion=2), seed=2)
-    reader, token = house.reader(name="Dr. M. Bode", role="expert")
-    server = serve(create_app(house.deps()), "127.0.0.1", 0)
+def served(clinic, chromium) -> Iterator[Served]:
+    clinic.clock = RealClock()
+    clinic.receive("1.2.3", "1.2.3.1", accession="MR-1", description="Head <b>native</b>")
+    clinic.judge("1.2.3.1", brain(motion=1), seed=1)
+    clinic.receive("1.2.4", "1.2.4.1", accession="MR-2", description="Head with contrast")
+    clinic.judge("1.2.4.1", brain(motion=2), seed=2)
+    reader, token = clinic.reader(name="Dr. M. Bode", role="expert")
+    server = serve(create_app(clinic.deps()), "127.0.0.1", 0)
     chromium.open(f"{server.url}/healthz")
     chromium.script("localStorage.clear()")
     chromium.devtools("Network.clearBrowserCookies")
     chromium.resize(320, 900)
-    yield Served(house, server, f"{server.url}/sign-in#{token}", reader.reader_id)
+    yield Served(clinic, server, f"{server.url}/sign-in#{token}", reader.reader_id)
     chromium.network(True)
     refused = [
         e for e in chromium.errors() if "ERR_" not in e and "status of 4" not in e and "status of 5" not in e
@@ -101,7 +101,7 @@ def test_vote_by_mouse_then_verdict(chromium, served):
     chromium.until_text("#says", "Saved: Good")
     assert "Usable quality" in chromium.text("#opinion")
     assert served.votes() == ["good"]
-    row = served.house.ledger.votes.all()[0]
+    row = served.clinic.ledger.votes.all()[0]
     assert row["reader_id"] == served.reader_id and row["study_uid"] == "1.2.3" and not row["verdict_visible"]
 
 
@@ -115,7 +115,7 @@ def test_vote_reason_undo_and_change_by_keys_alone(chromium, served):
     wait_for(lambda: served.votes() == ["poor", "poor", "withdrawn", "withdrawn"])
     chromium.press("2")
     wait_for(lambda: served.votes()[4:] == ["acceptable"])
-    assert json.loads(served.house.ledger.votes.all()[1]["reasons"]) == ["motion", "contrast"]
+    assert json.loads(served.clinic.ledger.votes.all()[1]["reasons"]) == ["motion", "contrast"]
     chromium.press("/")
     chromium.until("return document.activeElement.id === 'search-text'")
     chromium.press(*"MR-2", "Enter")
@@ -123,7 +123,7 @@ def test_vote_reason_undo_and_change_by_keys_alone(chromium, served):
     chromium.until("return !document.querySelector('.vote').disabled")
     chromium.press("1")
     wait_for(lambda: served.votes()[5:] == ["good"])
-    assert [r["study_uid"] for r in served.house.ledger.votes.all()] == ["1.2.3"] * 5 + ["1.2.4"]
+    assert [r["study_uid"] for r in served.clinic.ledger.votes.all()] == ["1.2.3"] * 5 + ["1.2.4"]
 
 
 def test_double_click_and_key_repeat_are_one_vote(chromium, served):
@@ -148,7 +148,7 @@ def test_network_cut_and_return_loses_and_doubles_nothing(chromium, served):
     chromium.network(True)
     chromium.until_text("#says", "Saved: Acceptable")
     assert served.votes() == ["acceptable"]
-    row = served.house.ledger.votes.all()[0]
+    row = served.clinic.ledger.votes.all()[0]
     assert row["voted_at"] < row["received_at"]
 
 
@@ -193,7 +193,7 @@ def test_signed_out_in_between_keeps_the_vote_for_its_reader(chromium, served):
     chromium.devtools("Network.clearBrowserCookies")
     chromium.press("1")
     chromium.until_text("#says", "sign in again")
-    _, other = served.house.reader("other", name="O. Ther")
+    _, other = served.clinic.reader("other", name="O. Ther")
     chromium.open(f"{served.server.url}/sign-in#{other}")
     chromium.until("return location.pathname === '/panel'")
     chromium.until_text("#follow", "Connected")
@@ -202,7 +202,7 @@ def test_signed_out_in_between_keeps_the_vote_for_its_reader(chromium, served):
     chromium.open("about:blank")
     chromium.open(served.link)
     wait_for(lambda: served.votes() == ["good"])
-    assert served.house.ledger.votes.all()[0]["reader_id"] == served.reader_id
+    assert served.clinic.ledger.votes.all()[0]["reader_id"] == served.reader_id
 
 
 def test_the_panel_fits_beside_a_viewer(chromium, served):
@@ -217,12 +217,12 @@ def test_the_panel_fits_beside_a_viewer(chromium, served):
 def test_the_board_shows_a_verdict_and_its_alarm_until_acknowledged(chromium, served):
     chromium.open(f"{served.server.url}/live")
     chromium.until_text(".card", "Needs a look")
-    served.house.receive("1.2.5", "1.2.5.1", scanner="CT_1", modality="CT")
-    served.house.judge("1.2.5.1", ct("abdomen", True))
+    served.clinic.receive("1.2.5", "1.2.5.1", scanner="CT_1", modality="CT")
+    served.clinic.judge("1.2.5.1", ct("abdomen", True))
     served.server._app.state.board.publish("1.2.5.1")
     chromium.until_text("#cards", "Abdomen, contrast-enhanced")
-    served.house.receive("1.2.6", "1.2.6.1", scanner="CT_1", modality="MR")
-    served.house.judge("1.2.6.1", rejected(), description="<script>alert(1)</script>")
+    served.clinic.receive("1.2.6", "1.2.6.1", scanner="CT_1", modality="MR")
+    served.clinic.judge("1.2.6.1", rejected(), description="<script>alert(1)</script>")
     served.server._app.state.board.publish("1.2.6.1")
     chromium.until_text("#cards", "Skull removed")
     assert "<script>alert(1)</script>" in chromium.text("#cards")
@@ -233,7 +233,7 @@ def test_the_board_shows_a_verdict_and_its_alarm_until_acknowledged(chromium, se
 
 
 def test_sign_in_by_pin_and_out(chromium, served):
-    served.house.reader("anna", name="Anna", pin="271828")
+    served.clinic.reader("anna", name="Anna", pin="271828")
     chromium.open(f"{served.server.url}/panel")
     chromium.until("return location.pathname === '/sign-in'")
     chromium.press(*"anna", "Tab", *"271827", "Enter")
@@ -247,7 +247,7 @@ def test_sign_in_by_pin_and_out(chromium, served):
 
 def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(chromium, served):
     hub = Hub()
-    deps = served.house.deps(fhircast_hubs=(hub.url,))
+    deps = served.clinic.deps(fhircast_hubs=(hub.url,))
     server = serve(create_app(deps), "127.0.0.1", 0)
     try:
         chromium.open(served.link.replace(served.server.url, server.url))
@@ -274,7 +274,7 @@ def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(chr
         wait_for(lambda: served.votes() == ["poor"])
         chromium.script("document.querySelector('.vote.good').click(); setTimeout(() => window.release(), 50)")
         wait_for(lambda: served.votes() == ["poor", "good"])
-        rows = served.house.ledger.votes.all()
+        rows = served.clinic.ledger.votes.all()
         assert [(r["study_uid"], r["source"]) for r in rows] == [("1.2.3", "fhircast"), ("1.2.4", "fhircast")]
         # Right after a switch a key was meant for the study before: it lands nowhere.
         chromium.script(
@@ -296,9 +296,9 @@ def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(chr
 
 
 def test_review_by_keyboard_alone(chromium, served):
-    house = served.house
-    house.receive("1.2.9", "1.2.9.1", scanner="CT_1", modality="CT")
-    house.judge("1.2.9.1", ct("chest"), warnings=("Ordered: abdomen with contrast; found: chest without.",))
+    clinic = served.clinic
+    clinic.receive("1.2.9", "1.2.9.1", scanner="CT_1", modality="CT")
+    clinic.judge("1.2.9.1", ct("chest"), warnings=("Ordered: abdomen with contrast; found: chest without.",))
     chromium.open(served.link)
     chromium.until("return location.pathname === '/panel'")
     chromium.resize(1600, 1000)
@@ -314,11 +314,11 @@ def test_review_by_keyboard_alone(chromium, served):
     )
     chromium.press("Enter")
     chromium.until_text(".row.current .answers", "✎ abdomen")
-    labels = [(x["question"], x["found"], x["label"]) for x in house.ledger.labels.all()]
+    labels = [(x["question"], x["found"], x["label"]) for x in clinic.ledger.labels.all()]
     assert labels == [("body_part", "chest", "abdomen"), ("contrast_enhanced", "no", "no")]
     chromium.press("j")
     chromium.press("y")
-    wait_for(lambda: len(house.ledger.labels.all()) == 7)
+    wait_for(lambda: len(clinic.ledger.labels.all()) == 7)
     chromium.press("/", *"mismatch", "Escape")
     chromium.until("return document.querySelectorAll('.row').length === 0")
     chromium.script("document.getElementById('filter').value = ''")
@@ -327,9 +327,9 @@ def test_review_by_keyboard_alone(chromium, served):
 
 
 def test_expert_grading_by_the_papers_keys(chromium, served):
-    house = served.house
-    store_series(house, "1.2.9", "1.2.9.1", scanner="MR_EAST", slices=6)
-    house.judge("1.2.9.1", brain())
+    clinic = served.clinic
+    store_series(clinic, "1.2.9", "1.2.9.1", scanner="MR_EAST", slices=6)
+    clinic.judge("1.2.9.1", brain())
     chromium.open(served.link)
     chromium.until("return location.pathname === '/panel'")
     chromium.resize(1600, 1000)
@@ -338,13 +338,13 @@ def test_expert_grading_by_the_papers_keys(chromium, served):
     chromium.press("a", "z", "z", "k")
     chromium.until_text("#tier", "Tier 3")
     chromium.press(" ")
-    wait_for(lambda: len(house.ledger.gradings.current()) == 1)
+    wait_for(lambda: len(clinic.ledger.gradings.current()) == 1)
     chromium.until_text("#tier", "Tier 1")
     chromium.press("r")
     chromium.until_text("#tier", "Straight reject")
     assert chromium.script("return document.querySelector('[data-name=motion] .level').disabled")
     chromium.press(" ")
-    wait_for(lambda: len(house.ledger.gradings.current()) == 2)
+    wait_for(lambda: len(clinic.ledger.gradings.current()) == 2)
     chromium.until("return !document.getElementById('scroll').hidden")
     chromium.until_text("#slice-says", "4 of 6")
     chromium.press("Right")
@@ -353,9 +353,9 @@ def test_expert_grading_by_the_papers_keys(chromium, served):
     chromium.press("b")
     chromium.until_text("#tier", "Straight reject")
     chromium.press("r", "d", " ")
-    wait_for(lambda: house.ledger.db.value("SELECT count(*) FROM gradings") == 3)
+    wait_for(lambda: clinic.ledger.db.value("SELECT count(*) FROM gradings") == 3)
     chromium.until_text("#progress", "2 graded by you, 1 to do")
-    first, second = house.ledger.gradings.current()
+    first, second = clinic.ledger.gradings.current()
     assert (first["motion"], first["contrast"], first["noise"], first["gadolinium"]) == (1, 2, 0, 1)
     assert (second["straight_reject"], second["noise"]) == (0, 1)
 
@@ -363,7 +363,7 @@ def test_expert_grading_by_the_papers_keys(chromium, served):
 def test_statistics_page_and_plots(chromium, served):
     text, _ = make_log()
     exchange.import_rows(
-        served.house.ledger, exchange.read_rows(io.StringIO(text), "log.csv"), now=time.time(), add_readers=True
+        served.clinic.ledger, exchange.read_rows(io.StringIO(text), "log.csv"), now=time.time(), add_readers=True
     )
     chromium.open(served.link)
     chromium.until("return location.pathname === '/panel'")

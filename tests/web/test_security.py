@@ -26,19 +26,19 @@ STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
 
 
 @pytest.fixture
-def signed_in(house, browse):
-    house.receive(STUDY, SERIES, accession="A-1", description="<script>alert(1)</script>")
-    house.judge(SERIES, brain(), description="<img src=x onerror=alert(2)>")
-    reader, token = house.reader()
+def signed_in(clinic, browse):
+    clinic.receive(STUDY, SERIES, accession="A-1", description="<script>alert(1)</script>")
+    clinic.judge(SERIES, brain(), description="<img src=x onerror=alert(2)>")
+    reader, token = clinic.reader()
     browser = browse()
     browser.sign_in(token)
-    return browser, reader, token, cases.open_study(house.deps(), STUDY)
+    return browser, reader, token, cases.open_study(clinic.deps(), STUDY)
 
 
-def test_vote_without_sign_in(house, browse):
+def test_vote_without_sign_in(clinic, browse):
     body = {"key": "key-00000001", "vote": "good", "study_instance_uid": STUDY}
     assert browse().post("/api/votes", json=body).status_code == 401
-    assert house.ledger.votes.count() == 0
+    assert clinic.ledger.votes.count() == 0
 
 
 def of_version_0_1(secret: str, payload: str) -> str:
@@ -51,21 +51,21 @@ def of_version_0_1(secret: str, payload: str) -> str:
     "forge",
     ["other reader", "other secret", "no signature", "cut", "garbage", "other purpose", "of version 0.1"],
 )
-def test_forged_cookie(house, browse, signed_in, forge):
+def test_forged_cookie(clinic, browse, signed_in, forge):
     _, reader, _, _ = signed_in
-    genuine = security.session_cookie(SECRET, reader.reader_id, reader.epoch, house.clock())
+    genuine = security.session_cookie(SECRET, reader.reader_id, reader.epoch, clinic.clock())
     payload, signature = genuine.rsplit(".", 1)
-    others = security.session_cookie("x" * 40, "A" * 22, reader.epoch, house.clock()).rsplit(".", 1)[0]
-    values = [reader.reader_id, reader.epoch, int(house.clock())]
+    others = security.session_cookie("x" * 40, "A" * 22, reader.epoch, clinic.clock()).rsplit(".", 1)[0]
+    values = [reader.reader_id, reader.epoch, int(clinic.clock())]
     assert security.signer(SECRET, "session").dumps(values) == genuine
     value = {
         "other reader": f"{others}.{signature}",
-        "other secret": security.session_cookie("x" * 40, reader.reader_id, reader.epoch, house.clock()),
+        "other secret": security.session_cookie("x" * 40, reader.reader_id, reader.epoch, clinic.clock()),
         "no signature": payload,
         "cut": genuine[:-1],
         "garbage": "é" * 50,
         "other purpose": security.signer(SECRET, "launch").dumps(values),
-        "of version 0.1": of_version_0_1(SECRET, f"{reader.reader_id}:{reader.epoch}:{int(house.clock())}"),
+        "of version 0.1": of_version_0_1(SECRET, f"{reader.reader_id}:{reader.epoch}:{int(clinic.clock())}"),
     }[forge]
     browser = browse()
     answer = browser.post(
@@ -74,13 +74,13 @@ def test_forged_cookie(house, browse, signed_in, forge):
         headers={"cookie": f"{security.COOKIE}={value}".encode()},
     )
     assert answer.status_code == 401
-    assert house.ledger.votes.count() == 0
+    assert clinic.ledger.votes.count() == 0
 
 
-def test_old_session(house, signed_in):
+def test_old_session(clinic, signed_in):
     browser, *_ = signed_in
     assert browser.get("/api/me").json()["reader"]
-    house.clock.forward(91 * 86_400)
+    clinic.clock.forward(91 * 86_400)
     assert browser.get("/api/me").json()["reader"] is None
 
 
@@ -94,15 +94,15 @@ def test_old_session(house, signed_in):
         {"origin": BASE, "sec-fetch-site": "same-site"},
     ],
 )
-def test_other_sites_origin(house, signed_in, headers):
+def test_other_sites_origin(clinic, signed_in, headers):
     browser, _, _, case = signed_in
     shown = browser.show(case)
     body = {"key": "key-00000001", "vote": "good", "case": case, "presentation": shown["presentation"]}
     assert browser.post("/api/votes", json=body, headers=headers).status_code == 403
-    assert house.ledger.votes.count() == 0
+    assert clinic.ledger.votes.count() == 0
 
 
-def test_no_origin_at_all(house, signed_in):
+def test_no_origin_at_all(clinic, signed_in):
     browser, _, _, case = signed_in
     del browser.headers["origin"]
     assert browser.post(f"/api/cases/{case}/show").status_code == 403
@@ -114,42 +114,42 @@ def test_dns_rebinding(signed_in):
         assert browser.get("/api/board", headers={"host": host}).status_code == 400
 
 
-def test_disabled_reader_keeps_history_and_nothing_else(house, signed_in):
+def test_disabled_reader_keeps_history_and_nothing_else(clinic, signed_in):
     browser, reader, token, case = signed_in
     shown = browser.show(case)
     browser.vote(shown, "good", "key-00000001")
-    readers.disable(house.ledger, "mbh", house.clock())
+    readers.disable(clinic.ledger, "mbh", clinic.clock())
     assert browser.vote(shown, "poor", "key-00000002").status_code == 401
     assert browser.post("/api/sign-in", json={"token": token}).status_code == 401
     bearer = {"authorization": f"Bearer {token}"}
     body = {"key": "key-00000003", "vote": "good", "study_instance_uid": STUDY}
     assert browser.post("/api/votes", json=body, headers=bearer).status_code == 401
-    assert [row["reader_id"] for row in house.ledger.votes.all()] == [reader.reader_id]
+    assert [row["reader_id"] for row in clinic.ledger.votes.all()] == [reader.reader_id]
 
 
-def test_replayed_request(house, signed_in):
+def test_replayed_request(clinic, signed_in):
     browser, _, _, case = signed_in
     shown = browser.show(case)
     browser.vote(shown, "poor", "key-00000001")
     browser.vote(shown, "withdrawn", "key-00000002", withdraws="key-00000001")
     replay = browser.vote(shown, "poor", "key-00000001")
     assert replay.status_code == 200 and replay.json()["mine"] is None
-    assert house.ledger.votes.count() == 2
+    assert clinic.ledger.votes.count() == 2
 
 
-def test_somebody_elses_presentation(house, browse, signed_in):
+def test_somebody_elses_presentation(clinic, browse, signed_in):
     browser, _, _, case = signed_in
     shown = browser.show(case)
-    _, token = house.reader("other", name="O. Ther")
+    _, token = clinic.reader("other", name="O. Ther")
     thief = browse()
     thief.sign_in(token)
     assert thief.vote(shown, "poor", "key-00000001").status_code == 409
     assert thief.vote(thief.show(case), "poor", "key-00000001", reader=shown["reader"]).status_code == 409
 
 
-def test_script_in_a_description(browse, house, signed_in):
+def test_script_in_a_description(browse, clinic, signed_in):
     browser, _, _, _case = signed_in
-    house.receive("1.2.3.5", "1.2.3.5.1", accession="A-1", description="<script>alert(3)</script>")
+    clinic.receive("1.2.3.5", "1.2.3.5.1", accession="A-1", description="<script>alert(3)</script>")
     page = browser.get(browser.get("/launch?AccessionNumber=A-1").headers["location"]).text
     assert "<script>alert" not in page and html.escape("<script>alert(1)</script>") in page
     policy = browser.get("/panel").headers["content-security-policy"]
@@ -181,13 +181,13 @@ def test_pages_hold_nothing_inline_and_nothing_from_elsewhere(signed_in, page):
         "1.2.3%00",
     ],
 )
-def test_path_in_a_uid(house, signed_in, uid):
+def test_path_in_a_uid(clinic, signed_in, uid):
     browser, *_ = signed_in
     assert browser.get(f"/api/series/{uid}".replace("\n", "%0a")).status_code in (404, 422)
     assert browser.get("/panel", params={"StudyInstanceUID": uid}).status_code == 422
     body = {"key": "key-00000001", "vote": "good", "study_instance_uid": uid}
     assert browser.post("/api/votes", json=body).status_code == 422
-    assert house.ledger.votes.count() == 0
+    assert clinic.ledger.votes.count() == 0
 
 
 @pytest.mark.parametrize("name", ["..%2fledger.db", "a.png", "../ledger.db", "0" * 32 + "-../x.png"])
@@ -211,19 +211,19 @@ def test_ten_megabytes(signed_in):
     )
 
 
-def test_guessing_pins(house, browse):
-    house.reader("anna", name="Anna", pin="271828")
+def test_guessing_pins(clinic, browse):
+    clinic.reader("anna", name="Anna", pin="271828")
     browser = browse()
     codes = [browser.post("/sign-in", data={"login": "anna", "pin": f"{n:06}"}).status_code for n in range(12)]
     assert codes[:10] == [401] * 10 and codes[10:] == [429] * 2
     assert browser.post("/sign-in", data={"login": "anna", "pin": "271828"}).status_code == 429
-    house.clock.forward(60)
+    clinic.clock.forward(60)
     answer = browser.post("/sign-in", data={"login": "ANNA", "pin": "271828", "next": "//evil.example"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/panel")
 
 
-def test_a_slow_check_of_a_pin_holds_up_nobody_else(house, browse, monkeypatch):
-    house.reader("anna", name="Anna", pin="271828")
+def test_a_slow_check_of_a_pin_holds_up_nobody_else(clinic, browse, monkeypatch):
+    clinic.reader("anna", name="Anna", pin="271828")
     started, go_on = threading.Event(), threading.Event()
 
     def slow_scrypt(pin, kept):
@@ -231,7 +231,7 @@ def test_a_slow_check_of_a_pin_holds_up_nobody_else(house, browse, monkeypatch):
         return go_on.wait(20) and pin == "271828"
 
     monkeypatch.setattr(security, "pin_matches", slow_scrypt)
-    server = serve(create_app(house.deps()), "127.0.0.1", 0)
+    server = serve(create_app(clinic.deps()), "127.0.0.1", 0)
 
     def ask(path, body=None):
         request = urllib.request.Request(server.url + path, body, {"origin": server.url})
@@ -251,16 +251,16 @@ def test_a_slow_check_of_a_pin_holds_up_nobody_else(house, browse, monkeypatch):
         server.stop()
 
 
-def test_a_link_of_somebody_else_asks_first(house, browse, signed_in):
+def test_a_link_of_somebody_else_asks_first(clinic, browse, signed_in):
     browser, reader, _, _ = signed_in
-    _, other = house.reader("other", name="O. Ther")
+    _, other = clinic.reader("other", name="O. Ther")
     assert browser.post("/api/sign-in", json={"token": other}).status_code == 409
     assert browser.get("/api/me").json()["reader"] == reader.reader_id
     assert browser.post("/api/sign-in", json={"token": other, "instead": True}).status_code == 200
 
 
-def test_too_many_votes(house, browse):
-    _, token = house.reader()
+def test_too_many_votes(clinic, browse):
+    _, token = clinic.reader()
     browser = browse(votes_per_minute=3)
     browser.sign_in(token)
     codes = [
@@ -272,8 +272,8 @@ def test_too_many_votes(house, browse):
     assert codes == [201, 201, 201, 429, 429]
 
 
-def test_trusted_header_only_from_the_proxy(house, browse):
-    house.reader("anna", name="Anna")
+def test_trusted_header_only_from_the_proxy(clinic, browse):
+    clinic.reader("anna", name="Anna")
     named = {"x-remote-user": "anna"}
     assert (
         browse(trusted_user_header="X-Remote-User", trusted_proxies=("testclient",))
@@ -307,8 +307,8 @@ def test_opening_to_the_network_needs_readers_and_a_secret():
 @pytest.mark.parametrize(
     ("frames", "wanted"), [((), "samesite=lax"), (("https://pacs.example",), "samesite=none")]
 )
-def test_cookies_are_as_strict_as_the_place_of_the_panel_allows(house, browse, frames, wanted):
-    _, token = house.reader()
+def test_cookies_are_as_strict_as_the_place_of_the_panel_allows(clinic, browse, frames, wanted):
+    _, token = clinic.reader()
     browser = browse(public_base="https://qc.example", frame_ancestors=frames)
     answer = browser.post("/api/sign-in", json={"token": token}, headers={"origin": "https://qc.example"})
     cookie = answer.headers["set-cookie"].lower()
@@ -324,9 +324,9 @@ def test_secret_is_made_once_and_is_private(tmp_path):
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_tokens_and_pins_are_kept_as_hashes(house):
-    _, token = house.reader(pin="271828")
-    kept = str(house.ledger.readers.all())
+def test_tokens_and_pins_are_kept_as_hashes(clinic):
+    _, token = clinic.reader(pin="271828")
+    kept = str(clinic.ledger.readers.all())
     assert token not in kept and "271828" not in kept
 
 
@@ -340,7 +340,7 @@ def test_pins_and_links_of_version_0_1_still_open():
     assert security.hash_token("a-personal-link").startswith("b2d555b63b786b9d9cd962ac940ed396b3de3ff43bb0fb05")
 
 
-def test_no_uid_and_no_accession_number_reaches_a_log(house, browse, caplog, capfd):
+def test_no_uid_and_no_accession_number_reaches_a_log(clinic, browse, caplog, capfd):
     caplog.set_level("DEBUG", logger="qc_node")
     caplog.set_level("DEBUG", logger="uvicorn")
     server = serve(browse().app, "127.0.0.1", 0)
