@@ -23,9 +23,9 @@ import psutil
 from pydicom.uid import generate_uid
 
 from qc_node.config import default_models_dir
+from qc_node.demo.datasets import Sample, datasets
 from qc_node.demo.samples import SampleHead
 from qc_node.demo.samples import samples as demo_samples
-from qc_node.demo.series import Sample, datasets
 from tests.end_to_end.node_process import NodeProcess
 from tests.peers import Orthanc, store, wait_for
 

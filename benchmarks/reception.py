@@ -41,8 +41,9 @@ NODE = """
 import logging, sys, threading, signal
 from pathlib import Path
 from qc_node.receiver.receiver import Receiver, ReceiverSettings
-settings = ReceiverSettings(ae_title="BENCH", host="127.0.0.1", port=int(sys.argv[2]), accept_unknown=True,
-                             processes=int(sys.argv[3]), low_watermark_bytes=0)
+settings = ReceiverSettings(ae_title="BENCH", host="127.0.0.1", port=int(sys.argv[2]), peers={},
+                            accept_unknown=True, low_watermark_bytes=0, processes=int(sys.argv[3]),
+                            max_associations=64)
 end = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: end.set())
 receiver = Receiver(settings, Path(sys.argv[1]), lambda event: None, logging.getLogger("bench"))

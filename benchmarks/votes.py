@@ -1,4 +1,4 @@
-"""Figures of the counter, loopback only.
+"""Figures of the web pages, loopback only.
 
 Run as ``python benchmarks/votes.py [statistics] [load] [board] [import]`` (all by default).
 
@@ -33,11 +33,12 @@ sys.path.insert(0, str(ROOT))
 from qc_node.ledger import Ledger, NewVote  # noqa: E402
 from qc_node.spool import Spool  # noqa: E402
 from qc_node.web.access import readers, security  # noqa: E402
-from qc_node.web.app import WebDeps, WebOptions, create_app  # noqa: E402
+from qc_node.web.app import WebDeps, create_app  # noqa: E402
 from qc_node.web.server import serve  # noqa: E402
 from qc_node.web.statistics.overview import overview  # noqa: E402
 from qc_node.web.votes import cases, exchange  # noqa: E402
-from tests.web.conftest import House, brain  # noqa: E402
+from tests.part_settings import web_options  # noqa: E402
+from tests.web.conftest import Clinic, brain  # noqa: E402
 from tests.web.seventy_days import make_log  # noqa: E402
 
 SECRET = "only for this benchmark, thirty-two bytes"
@@ -45,7 +46,7 @@ PANELS, PER_SECOND = 200, 20
 
 
 class Clock:
-    """The time of day under the names that the test house uses."""
+    """The time of day under the names that the tests use."""
 
     now = property(lambda self: time.time())
 
@@ -56,12 +57,12 @@ class Clock:
         """Time passes by itself."""
 
 
-def house_in(folder: Path) -> House:
-    return House(Ledger(folder / "ledger.sqlite"), Spool(folder), Clock())  # type: ignore[arg-type]
+def clinic_in(folder: Path) -> Clinic:
+    return Clinic(Ledger(folder / "ledger.sqlite"), Spool(folder), Clock())  # type: ignore[arg-type]
 
 
-def deps(house: House) -> WebDeps:
-    return WebDeps(ledger=house.ledger, spool=house.spool, web=WebOptions(secret=SECRET))
+def deps(clinic: Clinic) -> WebDeps:
+    return WebDeps(ledger=clinic.ledger, spool=clinic.spool, web=web_options(secret=SECRET))
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -70,9 +71,9 @@ def quantile(values: list[float], share: float) -> float:
 
 def measure_statistics(count: int = 100_000) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        house, rng = house_in(Path(temporary)), random.Random(1)
+        clinic, rng = clinic_in(Path(temporary)), random.Random(1)
         people = [
-            readers.add(house.ledger, f"r{n}", name=f"R {n}", site=f"site{n % 5}", at=0)[0] for n in range(40)
+            readers.add(clinic.ledger, f"r{n}", name=f"R {n}", site=f"site{n % 5}", at=0)[0] for n in range(40)
         ]
         rows = []
         for n in range(count):
@@ -93,24 +94,24 @@ def measure_statistics(count: int = 100_000) -> None:
                     reasons=("motion",) if vote == "poor" else (),
                 )
             )
-        house.ledger.votes.add(rows)
+        clinic.ledger.votes.add(rows)
         times = []
         for _ in range(5):
             start = time.perf_counter()
-            found = overview(house.ledger)
+            found = overview(clinic.ledger)
             times.append(time.perf_counter() - start)
         print(f"statistics of {count:,} votes ({found.all.votes:,} stand): median {stats.median(times):.2f} s")
 
 
 def measure_import() -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        house, (text, expected) = house_in(Path(temporary)), make_log()
+        clinic, (text, expected) = clinic_in(Path(temporary)), make_log()
         start = time.perf_counter()
         done = exchange.import_rows(
-            house.ledger, exchange.read_rows(io.StringIO(text), "log.csv"), now=time.time(), add_readers=True
+            clinic.ledger, exchange.read_rows(io.StringIO(text), "log.csv"), now=time.time(), add_readers=True
         )
         took = time.perf_counter() - start
-        found = overview(house.ledger).all
+        found = overview(clinic.ledger).all
         same = (found.by_modality, found.by_site, found.by_vote) == (
             expected.by_modality,
             expected.by_site,
@@ -159,14 +160,14 @@ def server_process(folder: Path) -> tuple[subprocess.Popen[str], int]:
 
 
 def serve_until_told(folder: Path) -> None:
-    house = house_in(folder)
-    app = create_app(deps(house))
+    clinic = clinic_in(folder)
+    app = create_app(deps(clinic))
     handle = serve(app, "127.0.0.1", 0)
     print(handle.port, flush=True)
     for line in sys.stdin:
         if line.startswith("judge "):
             series = line.split()[1]
-            house.judge(series, brain(motion=1))
+            clinic.judge(series, brain(motion=1))
             start = time.time()
             app.state.board.publish(series)
             print(start, flush=True)
@@ -176,12 +177,12 @@ def serve_until_told(folder: Path) -> None:
 def measure_load(seconds: float) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        house = house_in(folder)
+        clinic = clinic_in(folder)
         for n in range(20):
-            house.receive(f"1.2.{n}", f"1.2.{n}.1")
-        people = [readers.add(house.ledger, f"r{n}", name=f"R {n}", site="s", at=0)[0] for n in range(PANELS)]
+            clinic.receive(f"1.2.{n}", f"1.2.{n}.1")
+        people = [readers.add(clinic.ledger, f"r{n}", name=f"R {n}", site="s", at=0)[0] for n in range(PANELS)]
         cookies = [cookie_of(p) for p in people]
-        handles = [cases.open_study(deps(house), f"1.2.{n}") for n in range(20)]
+        handles = [cases.open_study(deps(clinic), f"1.2.{n}") for n in range(20)]
         busy = [subprocess.Popen(["nice", "-n", "19", sys.executable, "-c", "while True: pass"]) for _ in range(2)]
         process, port = server_process(folder)
         loop, stop = asyncio.new_event_loop(), asyncio.Event()
@@ -246,9 +247,9 @@ def measure_load(seconds: float) -> None:
 def measure_board(rounds: int = 20) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        house = house_in(folder)
+        clinic = clinic_in(folder)
         for n in range(rounds):
-            house.receive(f"1.2.{n}", f"1.2.{n}.1")
+            clinic.receive(f"1.2.{n}", f"1.2.{n}.1")
         process, port = server_process(folder)
         loop, stop, heard = asyncio.new_event_loop(), asyncio.Event(), []
         threading.Thread(

@@ -13,39 +13,34 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qc_node import __version__
-from qc_node.completion.closing import Completion, CompletionPolicy
-from qc_node.completion.pacs_query import series_count
-from qc_node.config import PeerSettings, Settings, rules_digest
-from qc_node.dicom.association import Peer
+from qc_node import __version__, parts
+from qc_node.completion.closing import Completion
+from qc_node.config import Settings
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
 from qc_node.engine.closed_studies import check_study
-from qc_node.engine.orders import Rule
 from qc_node.engine.pool import Pool
-from qc_node.engine.worker import WorkerSettings
 from qc_node.ledger import Ledger
 from qc_node.operations import health, logs
 from qc_node.operations.metrics import Metrics
 from qc_node.operations.retention import remove_old
-from qc_node.outbox.sending import Destination, Outbox
-from qc_node.outbox.writer import Writer, WritingSettings
+from qc_node.outbox.sending import Outbox
+from qc_node.outbox.writer import Writer
 from qc_node.periodic import Periodic
-from qc_node.receiver.receiver import ReceivedEvent, Receiver, ReceiverSettings
+from qc_node.receiver.receiver import ReceivedEvent, Receiver
 from qc_node.receiver.recovery import recover
 from qc_node.spool import Spool
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
-from qc_node.web.settings import PromptPolicy, WebDeps, WebOptions, check_bind, load_or_make_secret
-from qc_node.web.votes.to_pacs import poster
+from qc_node.web.settings import WebDeps, check_bind
+from qc_node.web.votes.to_pacs import vote_reporter
 
 log = logging.getLogger("qc_node")
 
 RETENTION_S = 300.0
-GB = 1e9
 
 
 class Node:
@@ -70,36 +65,23 @@ class Node:
         self._lock = lock_folder(root)
         self.ledger = Ledger(root / "ledger.sqlite")
         accepted = [p.ae_title for p in settings.peers("accept")]
-        destinations = self._destinations = (settings.pacs.destination,) if settings.pacs.destination else ()
-        self.metrics = Metrics(accepted, destinations)
-        self._rules = rules_of(settings)
+        self._destinations = parts.destination_names(settings)
+        self.metrics = Metrics(accepted, self._destinations)
+        self._rules = parts.rules_of(settings)
         self._stop = threading.Event()
-        self.pool = Pool(worker_settings(settings), self.ledger, self._on_worker)
-        writing = WritingSettings(
-            software_version=__version__,
-            rules_digest=rules_digest(settings),
-            sr_class=settings.pacs.sr_class,
-            ae_title=settings.node.ae_title,
-            destinations=destinations,
-            flag_object=settings.pacs.flag_object,
-        )
-        writer = Writer(writing, self.ledger, self.spool, time.time, self._on_written)
+        self.pool = Pool(parts.worker_settings(settings), self.ledger, self._on_worker)
+        writer = Writer(parts.writing_settings(settings), self.ledger, self.spool, time.time, self._on_written)
         self._completion = Completion(
-            completion_settings(settings), self.ledger, ask_pacs=pacs_asker(settings), on_closed=self._on_closed
-        )
-        self._outbox = Outbox(
+            parts.completion_policy(settings),
             self.ledger,
-            self.spool,
-            [
-                Destination(peer_of(settings, settings.peer_named(name)), settings.pacs.storage_commitment)
-                for name in destinations
-            ],
-            on_delivery=self._on_delivery,
+            ask_pacs=parts.pacs_asker(settings),
+            on_closed=self._on_closed,
         )
+        self._outbox = Outbox(self.ledger, self.spool, parts.destinations(settings), on_delivery=self._on_delivery)
         self._writing = Periodic("writing", writer.step, after=self.ledger.close)
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
-        self.receiver = Receiver(receiver_settings(settings), root, self._on_received, log)
+        self.receiver = Receiver(parts.receiver_settings(settings), root, self._on_received, log)
         self._health = self._checks()
         self.app: Any = None
         self._web: Any = None
@@ -221,9 +203,9 @@ class Node:
     # -- parts ---------------------------------------------------------------------------------------
     def _open_web(self) -> Any:
         settings = self.settings.web
-        web = web_settings(self.settings)
+        web = parts.web_options(self.settings)
         check_bind(web, self.ledger.readers.count_enabled(), secret_configured=settings.secret is not None)
-        post_vote = poster(
+        report_vote = vote_reporter(
             self.ledger,
             self.spool,
             self._destinations,
@@ -239,7 +221,7 @@ class Node:
             healthz=lambda: _answer(self._health.alive()),
             readyz=lambda: _answer(self._health.ready()),
             on_vote=self.metrics.vote,
-            post_vote=post_vote,
+            report_vote=report_vote,
         )
         self.app = create_app(deps)
         return serve_web(self.app, settings.host, settings.port)
@@ -249,106 +231,11 @@ class Node:
         return health.Health(
             vital=[health.receiver_probe(self.receiver.alive), health.ledger_probe(self.ledger)],
             working=[
-                health.disk_probe(self.spool, self.settings.disk.low_watermark_gb * GB),
+                health.disk_probe(self.spool, self.settings.disk.low_watermark_bytes),
                 health.worker_probe(self.pool.alive, self.ledger, time.time, stuck_s),
                 health.outbox_probe(self.ledger, time.time, stuck_s),
             ],
         )
-
-
-# -- settings of the parts -------------------------------------------------------------------------------
-def receiver_settings(settings: Settings) -> ReceiverSettings:
-    """What the door needs to know."""
-    node = settings.node
-    return ReceiverSettings(
-        ae_title=node.ae_title,
-        host=node.host,
-        port=node.port,
-        peers={p.ae_title: p.host for p in settings.peers("accept")},
-        accept_unknown=node.accept_unknown_callers,
-        low_watermark_bytes=int(settings.disk.low_watermark_gb * GB),
-        processes=node.receive_processes,
-        max_associations=node.max_associations,
-    )
-
-
-def completion_settings(settings: Settings) -> CompletionPolicy:
-    """When series and studies count as complete."""
-    c = settings.completion
-    return CompletionPolicy(
-        quiet_s=c.quiet_s,
-        hard_cap_s=c.hard_cap_s,
-        study_quiet_s=c.study_quiet_s,
-        ask_pacs=c.ask_pacs and bool(settings.peers("find")),
-        quiet_s_by_ae={p.ae_title: p.quiet_s for p in settings.peer if p.quiet_s is not None},
-    )
-
-
-def worker_settings(settings: Settings) -> WorkerSettings:
-    """What the classifier needs to know."""
-    return WorkerSettings(
-        data_dir=str(settings.node.data_dir.resolve()),
-        models_dir=str(settings.classify.models_dir.resolve()),
-        device=settings.classify.device,
-        batch=settings.classify.batch,
-        threads=settings.classify.threads,
-        confirm_s=settings.completion.confirm_s,
-        rules=tuple(rule.model_dump(mode="json") for rule in settings.rule),
-        logging=logs.dict_config(settings.node.log_format, settings.node.log_level),
-    )
-
-
-def web_settings(settings: Settings) -> WebOptions:
-    """How the counter is served; without a configured secret one is made and kept in the data folder."""
-    web = settings.web
-    return WebOptions(
-        secret=web.secret or load_or_make_secret(settings.node.data_dir / "web-secret"),
-        host=web.host,
-        port=web.port,
-        public_base=web.public_base,
-        trusted_user_header=web.trusted_user_header,
-        trusted_proxies=web.trusted_proxies,
-        blind=web.blind,
-        frame_ancestors=web.frame_ancestors,
-        webhook_url=settings.webhook.url,
-        vote_sr=web.vote_sr,
-        fhircast_hubs=web.fhircast_hubs,
-        fhircast_token=web.fhircast_token,
-        prompts=PromptPolicy(**settings.prompt.model_dump()),
-    )
-
-
-def rules_of(settings: Settings) -> tuple[Rule, ...]:
-    """The expectations of the department."""
-    return tuple(Rule(**rule.model_dump(mode="json")) for rule in settings.rule)
-
-
-def peer_of(settings: Settings, peer: PeerSettings) -> Peer:
-    """A configured peer that can be called.
-
-    Raises
-    ------
-    QcNodeError
-        The peer has no address.
-    """
-    if peer.host is None or peer.port is None:
-        raise QcNodeError(f"[[peer]] {peer.name} has no host and port, so nothing can be sent there.")
-    return Peer(peer.name, peer.ae_title, peer.host, peer.port, settings.node.ae_title)
-
-
-def pacs_asker(settings: Settings) -> Callable[[str, str], int | None]:
-    """Asks the peers with the role ``find``, in order, until one answers."""
-    peers = [peer_of(settings, p) for p in settings.peers("find")]
-    own_title = settings.node.ae_title
-
-    def ask(study_uid: str, series_uid: str) -> int | None:
-        for peer in peers:
-            count = series_count(peer.host, peer.port, peer.ae_title, own_title, study_uid, series_uid)
-            if count is not None:
-                return count
-        return None
-
-    return ask
 
 
 def refuse_unbuilt(settings: Settings) -> None:

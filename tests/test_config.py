@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
-from qc_node import config
+from qc_node import config, parts
 from qc_node.config import Settings, load, rules_digest, sections, variable_name
 from qc_node.config.lines import find_line
 from qc_node.domain import BodyPart, QcNodeError
@@ -191,9 +193,37 @@ def test_find_line_in_awkward_toml() -> None:
 def test_no_setting_is_without_effect() -> None:
     """Each key is read where the node is put together, or its section goes there as a whole."""
     package = Path(config.__file__).resolve().parents[1]
-    text = "".join((package / name).read_text(encoding="utf-8") for name in ("node.py", "stage/classify.py"))
+    readers = ("node.py", "parts.py", "cli/classify.py")
+    text = "".join((package / name).read_text(encoding="utf-8") for name in readers)
     read = set(re.findall(r"\.(\w+)\b", text))
     read |= {"role"} if ".peers(" in text else set()
+    read |= {"low_watermark_gb"} if ".low_watermark_bytes" in text else set()
     whole = set(re.findall(r"\b(\w+)\.model_dump\(", text))
     keys = {(section, key) for section, model in sections().items() for key in model.model_fields}
     assert sorted((section, key) for section, key in keys if key not in read and section not in whole) == []
+
+
+def classes_of_parts() -> dict[str, tuple[type, set[str] | None]]:
+    """Every dataclass that qc_node/parts.py makes, with the fields that it fills (None: all of them)."""
+    found: dict[str, tuple[type, set[str] | None]] = {}
+    for node in ast.walk(ast.parse(Path(parts.__file__).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            made = getattr(parts, node.func.id, None)
+            if isinstance(made, type) and is_dataclass(made):
+                names = [keyword.arg for keyword in node.keywords]
+                found[made.__name__] = (made, None if None in names else {n for n in names if n})
+    return found
+
+
+def test_the_parts_are_told_everything() -> None:
+    assert {"ReceiverSettings", "CompletionPolicy", "WorkerSettings", "WritingSettings"} <= set(classes_of_parts())
+    assert {"Destination", "WebOptions", "PromptPolicy", "Rule"} <= set(classes_of_parts())
+
+
+@pytest.mark.parametrize("name", classes_of_parts())
+def test_a_configured_setting_has_its_default_in_the_configuration_only(name: str) -> None:
+    made, filled = classes_of_parts()[name]
+    for field in fields(made):
+        if filled is None or field.name in filled:
+            has_default = field.default is not MISSING or field.default_factory is not MISSING
+            assert not has_default, f"{name}.{field.name} has a second default beside the one in qc_node/config"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qc_node.domain import ClosedBy
@@ -52,11 +52,11 @@ class CompletionPolicy:
         A PACS that did not answer is left alone for so long.
     """
 
-    quiet_s: float = 5.0
-    hard_cap_s: float = 600.0
-    study_quiet_s: float = 300.0
-    ask_pacs: bool = True
-    quiet_s_by_ae: Mapping[str, float] = field(default_factory=dict)
+    quiet_s: float
+    hard_cap_s: float
+    study_quiet_s: float
+    ask_pacs: bool
+    quiet_s_by_ae: Mapping[str, float]
     pacs_first_ask_s: float = 0.5
     settle_s: float = 1.0
     pacs_rest_s: float = 30.0

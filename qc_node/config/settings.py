@@ -255,6 +255,11 @@ class DiskSettings(_Section):
     low_watermark_gb: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 5.0
     """With less free space than this (10^9 bytes) new images are refused as out of resources."""
 
+    @property
+    def low_watermark_bytes(self) -> int:
+        """The same in bytes."""
+        return int(self.low_watermark_gb * 1e9)
+
 
 class RetentionSettings(_Section):
     """``[retention]``: how long what is kept.  Rows of the ledger are never deleted."""

@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from qc_node.classifiers.brain_mri.preprocess import load_average_head
-from qc_node.demo.series import Sample
+from qc_node.demo.datasets import Sample
 from qc_node.training.brain_mri.simulation.artefacts import Trajectory, add_noise, move, smooth_field
 
 FloatArray = npt.NDArray[np.float32]

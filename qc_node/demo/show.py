@@ -17,9 +17,9 @@ import click
 
 from qc_node.classifiers.catalogue import headline
 from qc_node.config import Settings, load
+from qc_node.demo.datasets import Sample, datasets
 from qc_node.demo.pacs import DemoPacs
 from qc_node.demo.samples import samples
-from qc_node.demo.series import Sample, datasets
 from qc_node.dicom.association import Peer
 from qc_node.dicom.association import send as send_files
 from qc_node.domain import QcNodeError

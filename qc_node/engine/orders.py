@@ -47,11 +47,11 @@ class Rule:
     """
 
     order: str
-    modality: str | None = None
-    body_part: BodyPart | None = None
-    contrast: bool | None = None
-    max_slice_thickness_mm: float | None = None
-    series: tuple[str, ...] = ()
+    modality: str | None
+    body_part: BodyPart | None
+    contrast: bool | None
+    max_slice_thickness_mm: float | None
+    series: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if self.body_part is not None:

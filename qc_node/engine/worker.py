@@ -11,7 +11,6 @@ A series is claimed by a row, so a killed worker loses nothing: the next one fin
 from __future__ import annotations
 
 import io
-import json
 import logging
 import logging.config
 import os
@@ -21,7 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
 from qc_node.engine.orders import Rule
 from qc_node.engine.registry import Registry, choose_device
 from qc_node.ledger import Ledger
+from qc_node.process import ParentProcess
 from qc_node.series.headers.routing import route
 from qc_node.series.volume.stack import OpenedSeries, open_series
 from qc_node.spool import Spool, digest
@@ -65,13 +65,13 @@ class WorkerSettings:
 
     data_dir: str
     models_dir: str
-    device: str = "auto"
-    batch: int = 1
-    threads: int = 0
+    device: str
+    batch: int
+    threads: int
+    confirm_s: float
+    rules: tuple[Mapping[str, Any], ...]
+    logging: Mapping[str, Any]
     nice: int = 10
-    confirm_s: float = 30.0
-    rules: tuple[Mapping[str, Any], ...] = ()
-    logging: Mapping[str, Any] = field(default_factory=lambda: {"version": 1})
 
 
 class Worker:
@@ -262,13 +262,8 @@ def _wait(lines: Iterable[int], seconds: float) -> bool:
 
 def main() -> int:
     """Run until the node closes our standard input or asks us to stop (SIGTERM)."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints must not look like an answer
+    node = ParentProcess()
     warnings.simplefilter("ignore")  # those of pydicom quote element values
-
-    def emit(message: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(message) + "\n")
-
     stopping = False
 
     def stop(*_: object) -> None:
@@ -277,13 +272,16 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    settings = WorkerSettings(**json.loads(_first_line(0)))
+    told = node.hear()
+    if told is None:
+        return 0
+    settings = WorkerSettings(**told)
     logging.config.dictConfig(dict(settings.logging))
     try:
         os.nice(settings.nice)
-        worker = _build(settings, emit)
+        worker = _build(settings, node.say)
     except QcNodeError as error:
-        emit({"event": "fault", "sentence": str(error)})
+        node.say({"event": "fault", "sentence": str(error)})
         return 1
     while not stopping:
         if worker.step():
@@ -311,16 +309,6 @@ def _build(settings: WorkerSettings, emit: Emit) -> Worker:
     ]
     emit({"event": "ready", "models": names, "device": registry.device})
     return worker
-
-
-def _first_line(fd: int) -> str:
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        byte = os.read(fd, 1)
-        if not byte:
-            break
-        line += byte
-    return line.decode("utf-8")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Operations: metrics, health, logs, housekeeping, and the doctor."""
+"""Operations: metrics, health, logs, retention, and the doctor."""

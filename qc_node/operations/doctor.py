@@ -36,7 +36,7 @@ class Diagnosis(NamedTuple):
     sentence: str
 
 
-def run(settings: Settings, echo: Echo) -> list[Diagnosis]:
+def examine(settings: Settings, echo: Echo) -> list[Diagnosis]:
     """Look at everything and say what was found.
 
     Parameters

@@ -42,7 +42,7 @@ NO_STAGE = "none"
 OUTCOMES = ("reported", "judged", "skipped", "failed")
 """Values of the label ``outcome`` of ``qc_node_series_total``."""
 STEPS = ("complete", "queue", "read", "preprocess", "infer", "total", "write", "deliver")
-"""Values of the label ``step``: the thresholds a series crosses."""
+"""Values of the label ``step``: the stretches of a series' way."""
 QUEUES = ("receiving", "queued", "judging", "judged", "outbox", "outbox_failed", "quarantine")
 """Values of the label ``queue``: unfinished series by state, objects in the outbox, and the quarantine."""
 DELIVERY_OUTCOMES = ("sent", "committed", "retry", "failed")
@@ -250,7 +250,7 @@ class Metrics:
 def walk_seconds(
     series: Mapping[str, Any], verdict: Mapping[str, Any], delivery: Mapping[str, Any], sent_at: float
 ) -> dict[str, float]:
-    """How long a series waited at each threshold, in seconds, from its rows in the ledger.
+    """How long a series waited in each step, in seconds, from its rows in the ledger.
 
     ``complete``: last image to closing; ``queue``: closing to the worker's hand; ``write``: report due to
     report in the outbox; ``deliver``: outbox to acknowledgement.

@@ -62,7 +62,7 @@ class Destination:
     """
 
     peer: Peer
-    storage_commitment: bool = False
+    storage_commitment: bool
     batch: int = 50
     commitment_wait_s: float = 0.5
     commitment_again_s: float = 3600.0

@@ -40,10 +40,10 @@ class WritingSettings:
 
     software_version: str
     rules_digest: str
-    sr_class: str = "comprehensive"
-    ae_title: str = "QCNODE"
-    destinations: tuple[str, ...] = ()
-    flag_object: bool = False
+    sr_class: str
+    ae_title: str
+    destinations: tuple[str, ...]
+    flag_object: bool
 
 
 class Writer:

@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from qc_node.receiver import negotiation, pdu
 from qc_node.receiver.association import Association, ReceivedEvent
@@ -28,7 +28,7 @@ LINGER_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ReceiverSettings:
-    """How the door is set up.
+    """How the receiver is set up.
 
     Attributes
     ----------
@@ -50,14 +50,14 @@ class ReceiverSettings:
         and between two messages.
     """
 
-    ae_title: str = "QCNODE"
-    host: str = "0.0.0.0"
-    port: int = 11112
-    peers: Mapping[str, str | None] = field(default_factory=dict)
-    accept_unknown: bool = False
-    low_watermark_bytes: int = 2 << 30
-    processes: int = 1
-    max_associations: int = 64
+    ae_title: str
+    host: str
+    port: int
+    peers: Mapping[str, str | None]
+    accept_unknown: bool
+    low_watermark_bytes: int
+    processes: int
+    max_associations: int
     associate_s: float = 10.0
     stall_s: float = 30.0
     idle_s: float = 120.0
@@ -116,7 +116,7 @@ class Server:
         self._wake, self._woken = socket.socketpair()
         self._lock = threading.Lock()
         self._connections: list[_Connection] = []
-        self._acceptor = threading.Thread(target=self._accept, name="door", daemon=True)
+        self._acceptor = threading.Thread(target=self._accept, name="receiver", daemon=True)
 
     def start(self) -> None:
         """Begin to accept."""

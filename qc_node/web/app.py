@@ -1,4 +1,4 @@
-"""The web application: composition of the counter's pages."""
+"""The web application: every page, and what runs behind them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from qc_node.web.fhircast.follower import Follower
 from qc_node.web.pages import annotate, live, panel, review, stats
 from qc_node.web.pages.rendering import STATIC, page, static_url
 from qc_node.web.settings import Health, PromptPolicy, WebDeps, WebOptions
-from qc_node.web.votes.housekeeping import Housekeeping
+from qc_node.web.votes.follow_up import FollowUp
 
 __all__ = ["Health", "PromptPolicy", "WebDeps", "WebOptions", "create_app"]
 
 
 def create_app(deps: WebDeps) -> FastAPI:
-    """The counter.
+    """The web application of a node.
 
     ``app.state.board.publish(series_uid)`` (any thread) tells every open board about a series;
     ``app.state.broadcaster.close()`` ends every open stream before the server stops.
@@ -37,15 +37,15 @@ def create_app(deps: WebDeps) -> FastAPI:
         app.state.board.catch_up()
         if app.state.follower is not None:
             app.state.follower.resume()
-        app.state.housekeeping.start()
+        app.state.follow_up.start()
         yield
-        app.state.housekeeping.stop()
+        app.state.follow_up.stop()
         if app.state.follower is not None:
             app.state.follower.stop()
         app.state.broadcaster.close()
 
     app = FastAPI(
-        title="qc-node counter",
+        title="qc-node",
         version=_version(),
         docs_url=None,
         redoc_url=None,
@@ -57,16 +57,16 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.state.broadcaster = Broadcaster()
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
-    app.state.housekeeping = Housekeeping(deps)
+    app.state.follow_up = FollowUp(deps)
     for module in (sign_in, panel, live, review, stats, annotate):
         app.include_router(module.router)
-    _add_house_routes(app, deps)
+    _add_general_routes(app, deps)
     app.add_middleware(Gate, web=deps.web)
     app.add_middleware(SecurityHeaders, web=deps.web)
     return app
 
 
-def _add_house_routes(app: FastAPI, deps: WebDeps) -> None:
+def _add_general_routes(app: FastAPI, deps: WebDeps) -> None:
     @app.get("/", include_in_schema=False)
     def home() -> RedirectResponse:
         return RedirectResponse("/panel", 303)

@@ -72,7 +72,7 @@ class Board:
             self._call_webhook(self._deps.web.webhook_url, body)
 
     def catch_up(self) -> int:
-        """Raise alarms for verdicts given while no counter was running; returns how many."""
+        """Raise alarms for verdicts given while no node was running; returns how many."""
         raised = 0
         for verdict in self._deps.ledger.verdicts.recent(CATCH_UP):
             row = self._deps.ledger.series.get(verdict["series_uid"])

@@ -1,4 +1,4 @@
-"""Serve the counter from a thread of the node."""
+"""Serve the pages from a thread of the node."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ServerHandle:
 
     @property
     def url(self) -> str:
-        """Where the counter answers."""
+        """Where the pages are."""
         name = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else name}:{self.port}"
 
@@ -79,7 +79,7 @@ def serve(app: FastAPI, host: str, port: int) -> ServerHandle:
         finally:
             sock.close()
 
-    thread = threading.Thread(target=run, name="counter", daemon=True)
+    thread = threading.Thread(target=run, name="web", daemon=True)
     thread.start()
     waited = threading.Event()
     for _ in range(int(START_TIMEOUT_S * 100)):

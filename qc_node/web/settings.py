@@ -1,4 +1,4 @@
-"""What the counter needs to know and to reach; everything arrives here as an argument."""
+"""What the web pages need to know and to reach; everything arrives here as an argument."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qc_node.ledger import Ledger
 from qc_node.spool import Spool
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Host names under which only this machine reaches the counter."""
+"""Host names under which only this machine reaches the pages."""
 
 MIN_SECRET_BYTES = 32
 
@@ -35,26 +35,26 @@ class PromptPolicy:
     is not answered within ``expire_h`` hours is recorded as such.
     """
 
-    enabled: bool = False
-    random_share: float = 0.05
-    double_share: float = 0.10
-    uncertain_below: float = 0.70
-    conflicts: bool = True
-    expire_h: float = 72.0
+    enabled: bool
+    random_share: float
+    double_share: float
+    uncertain_below: float
+    conflicts: bool
+    expire_h: float
 
 
 @dataclass(frozen=True, slots=True)
 class WebOptions:
-    """How the counter is served.
+    """How the pages are served.
 
     Attributes
     ----------
     secret
         Signs sessions; at least 32 bytes.  :func:`load_or_make_secret` keeps one in the data folder.
-    host, port
-        Where to listen.  Anything but loopback needs readers and a configured secret.
+    host
+        Where the pages listen.  Anything but loopback needs readers and a configured secret.
     public_base
-        ``https://qc.hospital.example`` where a reverse proxy serves the counter; its origin is then the
+        ``https://qc.hospital.example`` where a reverse proxy serves the pages; its origin is then the
         only one that may send votes, and cookies become ``Secure`` when it is https.
     trusted_user_header, trusted_proxies
         Header in which a reverse proxy names the signed-in user (a reader's login), believed only
@@ -78,25 +78,24 @@ class WebOptions:
     """
 
     secret: str
-    host: str = "127.0.0.1"
-    port: int = 8080
-    public_base: str | None = None
-    trusted_user_header: str | None = None
-    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
-    blind: bool = True
-    frame_ancestors: tuple[str, ...] = ()
+    host: str
+    public_base: str | None
+    trusted_user_header: str | None
+    trusted_proxies: tuple[str, ...]
+    blind: bool
+    frame_ancestors: tuple[str, ...]
+    webhook_url: str | None
+    vote_sr: bool
+    fhircast_hubs: tuple[str, ...]
+    fhircast_token: str | None
+    prompts: PromptPolicy
     session_days: float = 90.0
     undo_s: float = 10.0
     max_body_bytes: int = 65_536
     requests_per_minute: int = 1200
     votes_per_minute: int = 90
     sign_ins_per_minute: int = 10
-    webhook_url: str | None = None
-    vote_sr: bool = False
-    fhircast_hubs: tuple[str, ...] = ()
     fhircast_lease_s: int = 7200
-    fhircast_token: str | None = None
-    prompts: PromptPolicy = field(default_factory=PromptPolicy)
 
     def __post_init__(self) -> None:
         if len(self.secret.encode()) < MIN_SECRET_BYTES:
@@ -106,7 +105,7 @@ class WebOptions:
 
     @property
     def on_loopback(self) -> bool:
-        """Whether only this machine reaches the counter (no proxy is declared, either)."""
+        """Whether only this machine reaches the pages (no proxy is declared, either)."""
         return self.host in LOOPBACK and self.public_base is None and self.trusted_user_header is None
 
     @property
@@ -125,9 +124,9 @@ def _fine() -> tuple[bool, Mapping[str, Any]]:
 
 @dataclass(frozen=True)
 class WebDeps:
-    """What the counter works with.
+    """What the pages work with.
 
-    ``on_vote(vote, site, modality)`` counts a new vote; ``post_vote(vote_row, reader_row)`` sends one to
+    ``on_vote(vote, site, modality)`` counts a new vote; ``report_vote(vote_row, reader_row)`` sends one to
     the PACS as its own SR where that is wished; ``rng`` draws the prompts.
     """
 
@@ -138,12 +137,12 @@ class WebDeps:
     healthz: Health = _fine
     readyz: Health = _fine
     on_vote: Callable[[str, str, str], None] = _nothing
-    post_vote: Callable[[dict[str, Any], dict[str, Any]], None] = _nothing
+    report_vote: Callable[[dict[str, Any], dict[str, Any]], None] = _nothing
     rng: random.Random = field(default_factory=random.SystemRandom)
 
 
 def check_bind(web: WebOptions, readers: int, *, secret_configured: bool) -> None:
-    """Refuse to open the counter to the network before anybody can be told apart on it.
+    """Refuse to open the pages to the network before anybody can be told apart on it.
 
     Raises
     ------

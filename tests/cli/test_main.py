@@ -1,74 +1,73 @@
-"""Commands that look into the ledger; the others are run as a user runs them, in tests/end_to_end."""
+"""The command line as a whole: its first page, its errors, its exit codes."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import subprocess
+import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from qc_node.cli.main import main, main_group
-from qc_node.domain import ClosedBy, Finding, ModelIdentity, QcNodeError, Question, Stage, Verdict
-from qc_node.ledger import Ledger, Received
-from qc_node.ledger.deliveries import WrittenObject
+from qc_node.cli import main as cli
+from qc_node.cli.main import COMMANDS, main, main_group
 
-VERDICT = Verdict(Stage.CT, ModelIdentity("m", "1", "00"), (Finding(Question.BODY_PART, "chest"),))
+HEAVY = ("torch", "pydicom", "SimpleITK", "scipy", "fastapi", "sqlite_utils", "pydantic", "PIL")
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "qc-node.toml"
-    path.write_text(f'[node]\ndata_dir = "{tmp_path}"\n')
-    return path
+def first_line(command: click.Command) -> str:
+    return (command.help or "").splitlines()[0]
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """A reported series whose report was refused for good."""
-    ledger = Ledger(tmp_path / "ledger.sqlite")
-    ledger.instances.add([Received("a", "1", "1.2.3", "ST", "1", "CT", "AE", "images/a", 5, 0.0)])
-    ledger.series.close("1.2.3", 0.0, ClosedBy.QUIET, 1.0)
-    ledger.series.claim(1.0)
-    ledger.verdicts.add(
-        "1.2.3", 1, VERDICT, claims={}, warnings=[], timings={}, source_path="x", at=2.0, report_after=2.0
-    )
-    ledger.series.finish("1.2.3", 1, "judged", 2.0)
-    report = WrittenObject("r", "1", "1.2.3", "ST", 1, "sr", "reports/r")
-    ledger.deliveries.post([report], ["PACS"], 3.0, reported=("1.2.3", 1))
-    ledger.deliveries.failed(1, "Peer PACS does not take this SOP class.")
-    return ledger
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_first_page_says_of_a_command_what_it_says_of_itself(name: str) -> None:
+    with click.Context(main_group) as context:
+        command = main_group.get_command(context, name)
+    assert command is not None and command.name == name
+    assert first_line(command) == COMMANDS[name][1]
 
 
-def run(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(
-        main_group, list(map(str, arguments)), catch_exceptions=False, standalone_mode=False
-    )
-    return result.output
+def test_the_first_page_lists_every_command_in_whole_sentences() -> None:
+    page = " ".join(CliRunner().invoke(main_group, ["--help"]).output.partition("Commands:")[2].split())
+    for name, (_, line) in COMMANDS.items():
+        assert f"{name} {line}" in page and line.endswith(".")
+    assert "..." not in page
 
 
-def test_what_was_refused_is_listed_and_goes_back_into_the_line(config: Path, ledger: Ledger) -> None:
-    assert "does not take this SOP class" in run("outbox", "list", "--config", config)
-    assert "1 objects are in the line" in run("outbox", "again", "--all", "--config", config)
-    assert ledger.deliveries.counts() == {"pending": 1}
-    with pytest.raises(QcNodeError, match="id 99"):
-        run("outbox", "again", "99", "--config", config)
+def test_help_imports_no_heavy_library() -> None:
+    code = f"import sys; from qc_node.cli.main import main_group; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
-def test_a_finished_series_is_judged_again_under_the_next_run(config: Path, ledger: Ledger) -> None:
-    run("judge-again", "1.2.3", "--config", config)
-    row = ledger.series.get("1.2.3")
-    assert row is not None and (row["state"], row["run"]) == ("queued", 2)
-    with pytest.raises(QcNodeError, match="not finished"):
-        run("judge-again", "1.2.3", "--config", config)
-    with pytest.raises(QcNodeError, match=r"no series 9\.9"):
-        run("judge-again", "9.9", "--config", config)
-
-
-def test_without_a_ledger_there_is_a_sentence_and_no_new_file(
-    config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--version"], 0, ""),
+        (["no-such-command"], 2, "No such command 'no-such-command'"),
+        (["outbox", "again"], 2, "Give the ids that `qc-node outbox list` shows, or --all."),
+        (["run", "--config", "/nowhere.toml"], 1, "qc-node: The configuration /nowhere.toml cannot be read"),
+    ],
+)
+def test_exit_codes(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        main(["outbox", "list", "--config", str(config)])
-    assert left.value.code == 1
-    assert "There is no ledger" in capsys.readouterr().err
-    assert not (config.parent / "ledger.sqlite").exists()
+        main(arguments)
+        sys.exit(0)
+    assert left.value.code == code
+    printed = capsys.readouterr().err
+    assert said in printed and "Traceback" not in printed
+
+
+def test_an_unexpected_error_is_a_sentence_and_with_debug_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(**_: object) -> None:
+        raise ZeroDivisionError("of something")
+
+    monkeypatch.setattr(cli.main_group, "main", broken)
+    for words, shows in ((["doctor"], False), (["doctor", "--debug"], True)):
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        printed = capsys.readouterr().err
+        assert left.value.code == 1 and "unexpected ZeroDivisionError: of something" in printed
+        assert ("Traceback" in printed) is shows

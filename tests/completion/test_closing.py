@@ -15,9 +15,10 @@ from qc_node.completion.closing import AskPacs, Close, Completion, CompletionPol
 from qc_node.domain import ClosedBy
 from qc_node.ledger import Ledger, Received
 from qc_node.series.headers import expected
+from tests.part_settings import completion_policy
 
 T0 = 1_800_000_000.0
-SETTINGS = CompletionPolicy(quiet_s=5, hard_cap_s=60, study_quiet_s=20, quiet_s_by_ae={"SLOW": 30})
+SETTINGS = completion_policy(quiet_s=5, hard_cap_s=60, study_quiet_s=20, quiet_s_by_ae={"SLOW": 30})
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def row(**changes: Any) -> dict[str, Any]:
     return base | changes
 
 
-NO_PACS = CompletionPolicy(quiet_s=5, hard_cap_s=60, ask_pacs=False, quiet_s_by_ae={"SLOW": 30})
+NO_PACS = completion_policy(quiet_s=5, hard_cap_s=60, ask_pacs=False, quiet_s_by_ae={"SLOW": 30})
 ASKED = {"pacs_count": 10, "pacs_count_since": T0 + 1, "pacs_asked_at": T0 + 4}
 
 CASES = [
@@ -200,7 +201,7 @@ def test_a_study_closes_after_its_last_series(house: Callable[..., House]) -> No
     for n in range(40):
         h.completion.step(T0 + n)
     study = h.ledger.studies.get("1.0")
-    settings = CompletionPolicy(study_quiet_s=300)
+    settings = completion_policy(study_quiet_s=300)
     assert settings.study_quiet_s == 300 and study is not None and study["state"] == "open"
     due = h.ledger.studies.next_due()
     assert due == T0 + 3 + NO_PACS.study_quiet_s
@@ -212,7 +213,7 @@ def test_a_study_closes_after_its_last_series(house: Callable[..., House]) -> No
 
 
 def test_a_study_with_an_open_series_stays_open(house: Callable[..., House]) -> None:
-    h = house(CompletionPolicy(quiet_s=100, study_quiet_s=2, hard_cap_s=1000, ask_pacs=False))
+    h = house(completion_policy(quiet_s=100, study_quiet_s=2, hard_cap_s=1000, ask_pacs=False))
     h.arrive(T0)
     for n in range(0, 99, 3):
         h.completion.step(T0 + n)
@@ -234,7 +235,7 @@ class Pacs:
         return self.counts[min(self.asked, len(self.counts)) - 1]
 
 
-LONG_QUIET = CompletionPolicy(quiet_s=60, hard_cap_s=600)
+LONG_QUIET = completion_policy(quiet_s=60, hard_cap_s=600)
 
 
 def run(h: House, until: float, start: float = 0.0, every: float = 0.25) -> None:

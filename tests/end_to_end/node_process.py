@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from qc_node.demo.series import Sample, datasets
+from qc_node.demo.datasets import Sample, datasets
 from qc_node.ledger import Ledger
 from tests.peers import find_free_port, wait_for
 

@@ -45,12 +45,12 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture(scope="module")
 def node(pacs: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    house = NodeProcess(
+    started = NodeProcess(
         tmp_path_factory.mktemp("node"), (pacs.ae_title, pacs.port), settings={"pacs": {"flag_object": True}}
     )
-    house.start()
-    yield house
-    house.stop()
+    started.start()
+    yield started
+    started.stop()
 
 
 def series_uid_of(folder: Path) -> str:

@@ -16,7 +16,8 @@ from qc_node.domain import (
     Stage,
     Verdict,
 )
-from qc_node.engine.orders import Rule, check, claimed_body_part, missing_series, ordered_texts, uncovered_regions
+from qc_node.engine.orders import check, claimed_body_part, missing_series, ordered_texts, uncovered_regions
+from tests.part_settings import make_rule
 
 MODEL = ModelIdentity("test", "1", "0" * 64)
 THIN = (0.8, 0.8, 2.0)
@@ -172,7 +173,7 @@ LOUD = {
     "series_description": "Thorax KM",
     "ordered": ("CT chest with contrast",),
 }
-RULES = (Rule("chest|brain", body_part=BodyPart.CHEST, contrast=True),)
+RULES = (make_rule("chest|brain", body_part=BodyPart.CHEST, contrast=True),)
 
 
 def test_an_abstained_finding_contradicts_nothing() -> None:
@@ -193,7 +194,9 @@ def test_a_straight_reject_contradicts_only_what_it_says() -> None:
 
 # -- rules and slice thickness -----------------------------------------------------------------------
 def test_rules_speak_only_about_their_orders_and_modality() -> None:
-    rule = Rule("(?i)abdomen", modality="CT", body_part=BodyPart.ABDOMEN, contrast=True, max_slice_thickness_mm=3)
+    rule = make_rule(
+        "(?i)abdomen", modality="CT", body_part=BodyPart.ABDOMEN, contrast=True, max_slice_thickness_mm=3
+    )
     claims = ct_claims(ordered=("CT ABDOMEN",), slice_thickness_mm=5.0)
     found = check(claims, ct(BodyPart.ABDOMEN, False), (1, 1, 5), [rule])
     assert found == (
@@ -207,7 +210,7 @@ def test_rules_speak_only_about_their_orders_and_modality() -> None:
 
 
 def test_rule_on_the_body_part() -> None:
-    rule = Rule("trauma", body_part="neck")  # type: ignore[arg-type]  # as the configuration gives it
+    rule = make_rule("trauma", body_part="neck")  # type: ignore[arg-type]  # as the configuration gives it
     claims = ct_claims(ordered=("Trauma",))
     (sentence,) = check(claims, ct(BodyPart.BRAIN, False), THIN, [rule])
     assert "expects neck; found: head" in sentence
@@ -240,7 +243,7 @@ def test_claimed_body_part(claims: dict[str, object], part: BodyPart | None) -> 
 
 # -- the closed study --------------------------------------------------------------------------------
 def test_the_forgotten_neck() -> None:
-    rule = Rule("neck.*chest", modality="CT", series=("neck|hals", "chest|thorax"))
+    rule = make_rule("neck.*chest", modality="CT", series=("neck|hals", "chest|thorax"))
     order = ["CT neck and chest"]
     assert missing_series([rule], order, [ct_claims(series_description="Thorax 3.0")]) == (
         'Orders like "neck.*chest" expect a series like "neck|hals", and the study has none.',

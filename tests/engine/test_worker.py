@@ -23,10 +23,11 @@ from qc_node.domain import (
     Verdict,
     Volume,
 )
-from qc_node.engine.worker import Worker, WorkerSettings
+from qc_node.engine.worker import Worker
 from qc_node.ledger import Ledger, Received
 from qc_node.spool import Spool
 from tests.end_to_end.node_process import ct_sample, write_series
+from tests.part_settings import worker_settings
 
 MODEL = ModelIdentity("room", "1", "cd" * 32)
 
@@ -78,7 +79,7 @@ class Bench:
         self.spool, self.ledger = Spool(root / "data"), Ledger(root / "data" / "ledger.sqlite")
         self.root = root
         self.told: list[dict[str, Any]] = []
-        settings = WorkerSettings(str(root / "data"), "", batch=batch, confirm_s=confirm_s)
+        settings = worker_settings(root / "data", batch=batch, confirm_s=confirm_s)
         self.worker = Worker(
             settings, self.ledger, self.spool, Rooms(room), lambda m: self.told.append(dict(m)), lambda: 1000.0
         )  # type: ignore[arg-type]
@@ -229,7 +230,7 @@ def test_a_worker_without_weights_says_which_file(tmp_path: Path) -> None:
 
     Spool(tmp_path / "data")
     ledger = Ledger(tmp_path / "data" / "ledger.sqlite")
-    pool = Pool(WorkerSettings(str(tmp_path / "data"), str(tmp_path / "none")), ledger, lambda event: None)
+    pool = Pool(worker_settings(tmp_path / "data", tmp_path / "none"), ledger, lambda event: None)
     with pytest.raises(QcNodeError, match=r"brain-mri/card\.json"):
         pool.start()
     pool.stop()

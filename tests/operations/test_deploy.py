@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -112,7 +113,8 @@ def test_the_unit_starts_the_commands_that_exist() -> None:
     for line in lines:
         command: Any = main_group
         for word in line.split(" --")[0].split():
-            command = command.commands[word]
+            command = command.get_command(click.Context(command), word)
+            assert command is not None, line
 
 
 # -- Prometheus and Grafana ------------------------------------------------------------------------------

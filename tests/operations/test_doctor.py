@@ -56,7 +56,7 @@ def settings(tmp_path: Path, models: Path, free_port: Callable[[], int]) -> Call
 
 
 def faults(settings: Settings, echo: doctor.Echo = say_nothing) -> list[str]:
-    checks = doctor.run(settings, echo)
+    checks = doctor.examine(settings, echo)
     assert all(c.sentence.endswith(".") and "\n" not in c.sentence for c in checks)
     return [c.sentence for c in checks if not c.ok]
 

@@ -15,7 +15,7 @@ VERDICT = Verdict(Stage.CT, ModelIdentity("m", "1", "00"), (Finding(Question.BOD
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> tuple[Ledger, Spool]:
+def kept(tmp_path: Path) -> tuple[Ledger, Spool]:
     """One reported series with two images, a network input and a thumbnail; its report is still unsent."""
     spool, ledger = Spool(tmp_path), Ledger(tmp_path / "ledger.sqlite")
     for uid in ("a", "b"):
@@ -51,8 +51,8 @@ def files(spool: Spool, folder: str) -> int:
     return sum(1 for p in (spool.root / folder).rglob("*") if p.is_file())
 
 
-def test_images_go_after_delivery_and_never_before(house: tuple[Ledger, Spool]) -> None:
-    ledger, spool = house
+def test_images_go_after_delivery_and_never_before(kept: tuple[Ledger, Spool]) -> None:
+    ledger, spool = kept
     later = 100 * HOUR_S
     assert remove_old(ledger, spool, later, 72, 90) == (0, 0)
     assert files(spool, "images") == 2, "the report is not with the PACS yet"
@@ -66,16 +66,16 @@ def test_images_go_after_delivery_and_never_before(house: tuple[Ledger, Spool]) 
     assert remove_old(ledger, spool, later, 72, 90) == (0, 0)
 
 
-def test_network_input_and_thumbnails_go_when_no_vote_will_come(house: tuple[Ledger, Spool]) -> None:
-    ledger, spool = house
+def test_network_input_and_thumbnails_go_when_no_vote_will_come(kept: tuple[Ledger, Spool]) -> None:
+    ledger, spool = kept
     assert remove_old(ledger, spool, 91 * DAY_S, 72, 90)[1] == 1
     assert files(spool, "training") == files(spool, "thumbnails") == 0
     row = ledger.verdicts.get("S")
     assert row is not None and row["verdict"] == VERDICT
 
 
-def test_key_objects_go_once_the_counter_has_read_them(house: tuple[Ledger, Spool]) -> None:
-    ledger, spool = house
+def test_key_objects_go_once_the_node_has_read_them(kept: tuple[Ledger, Spool]) -> None:
+    ledger, spool = kept
     name = spool.image_name("ST", "K", "k")
     spool.store(name, b"key object")
     ledger.instances.add([Received("k", "1", "K", "ST", "1", "KO", "AE", name, 5, 0.0, opens_series=False)])
@@ -86,8 +86,8 @@ def test_key_objects_go_once_the_counter_has_read_them(house: tuple[Ledger, Spoo
     assert not spool.path(name).exists() and ledger.instances.known("k")
 
 
-def test_what_was_refused_does_not_fill_the_disk_for_ever(house: tuple[Ledger, Spool]) -> None:
-    ledger, spool = house
+def test_what_was_refused_does_not_fill_the_disk_for_ever(kept: tuple[Ledger, Spool]) -> None:
+    ledger, spool = kept
     old, new = (spool.path(spool.quarantine(data)) for data in (b"old", b"new"))
     os.utime(old, (DAY_S, DAY_S))
     os.utime(new, (95 * DAY_S, 95 * DAY_S))

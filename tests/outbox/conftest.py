@@ -55,7 +55,7 @@ class Post:
         return Outbox(
             self.ledger,
             self.spool,
-            [Destination(p, commitment) for p in peers],
+            [Destination(p, storage_commitment=commitment) for p in peers],
             on_delivery=lambda row, destination, outcome: self.outcomes.append((destination, outcome)),
             retry=options.pop("retry", SOON),  # type: ignore[arg-type]
             jitter=lambda: 0.0,

@@ -237,7 +237,7 @@ def sent(*args):
 
 ledger.deliveries.sent = sent
 peer = Peer("PACS", "ORTHANC", "127.0.0.1", port)
-Outbox(ledger, Spool(root), [Destination(peer)], wall=lambda: 1000.0).step(1000.0)
+Outbox(ledger, Spool(root), [Destination(peer, storage_commitment=False)], wall=lambda: 1000.0).step(1000.0)
 """
 
 

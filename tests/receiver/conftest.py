@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from qc_node.ledger import Ledger
-from qc_node.receiver.receiver import ReceivedEvent, Receiver, ReceiverSettings
+from qc_node.receiver.receiver import ReceivedEvent, Receiver
 from qc_node.spool import Spool
+from tests.part_settings import receiver_settings
 
 DEFAULTS: dict[str, Any] = {
     "host": "127.0.0.1",
@@ -31,7 +32,7 @@ class Door:
         self.spool = Spool(folder)
         self.ledger = Ledger(folder / "ledger.sqlite")
         self.receiver = Receiver(
-            ReceiverSettings(**(DEFAULTS | settings)), folder, self.events.append, logging.getLogger("door")
+            receiver_settings(**(DEFAULTS | settings)), folder, self.events.append, logging.getLogger("door")
         )
 
     def start(self) -> Door:

@@ -328,6 +328,12 @@ def test_the_children_have_neither_torch_nor_a_second_thread_pool(open_door: Cal
     assert not [path for path in mapped if "torch" in path or "SimpleITK" in path]
 
 
+def test_the_command_line_of_a_child_shows_no_setting(open_door: Callable[..., Door]) -> None:
+    door = open_door(processes=1, peers={"SCANNER-7": "127.0.0.1"})
+    (pid,) = door.receiver.pids()
+    assert psutil.Process(pid).cmdline()[1:] == ["-m", "qc_node.receiver.receiving_process"]
+
+
 def test_a_killed_child_is_replaced_and_nothing_answered_is_lost(open_door: Callable[..., Door]) -> None:
     door = open_door(processes=1)
     answered = []
@@ -349,8 +355,9 @@ def test_children_die_with_their_parent_and_free_the_port(tmp_path: Path) -> Non
     port = find_free_port()
     script = textwrap.dedent(f"""
         import logging, pathlib, time
-        from qc_node.receiver.receiver import Receiver, ReceiverSettings
-        settings = ReceiverSettings(host="127.0.0.1", port={port}, processes=2)
+        from qc_node.receiver.receiver import Receiver
+        from tests.part_settings import receiver_settings
+        settings = receiver_settings(host="127.0.0.1", port={port}, processes=2)
         r = Receiver(settings, pathlib.Path({str(tmp_path)!r}), print, logging.getLogger())
         r.start()
         print(*r.pids(), flush=True)

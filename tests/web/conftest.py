@@ -1,4 +1,4 @@
-"""A counter with a ledger of its own, readers, and series judged by hand-written verdicts (phantoms only)."""
+"""Web pages with a ledger of its own, readers, and series judged by hand-written verdicts (phantoms only)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ from qc_node.domain import (
 from qc_node.ledger import Ledger, Received
 from qc_node.spool import Spool
 from qc_node.web.access import readers
-from qc_node.web.app import WebDeps, WebOptions, create_app
+from qc_node.web.app import WebDeps, create_app
+from tests.part_settings import SECRET, web_options
+
+__all__ = ["SECRET"]
 
 BASE = "http://127.0.0.1:8080"
-SECRET = "a secret of at least thirty-two bytes"
 MODEL = ModelIdentity("phantom", "1", "ab" * 32)
 
 
@@ -109,8 +111,8 @@ def ct(part: str = "chest", enhanced: bool = False) -> Verdict:
 
 
 @dataclass
-class House:
-    """The ledger, the spool and what fills them."""
+class Clinic:
+    """A made-up clinic: its ledger and spool, and verbs that fill them."""
 
     ledger: Ledger
     spool: Spool
@@ -122,7 +124,7 @@ class House:
             ledger=self.ledger,
             spool=self.spool,
             clock=self.clock,
-            web=WebOptions(**{"secret": SECRET, **web}),
+            web=web_options(**web),
             on_vote=lambda *v: self.counted.append(v),
         )
 
@@ -204,9 +206,9 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    """An empty house."""
-    return House(Ledger(tmp_path / "ledger.db"), Spool(tmp_path / "data"), Clock())
+def clinic(tmp_path: Path) -> Clinic:
+    """An empty clinic."""
+    return Clinic(Ledger(tmp_path / "ledger.db"), Spool(tmp_path / "data"), Clock())
 
 
 class Browser(TestClient):
@@ -227,13 +229,13 @@ class Browser(TestClient):
 
 
 @pytest.fixture
-def browse(house: House) -> Iterator[Any]:
-    """A function that opens a browser on a counter made with these web settings."""
+def browse(clinic: Clinic) -> Iterator[Any]:
+    """A function that opens a browser on pages made with these web settings."""
     opened: list[Browser] = []
 
     def start(app: Any = None, **web: Any) -> Browser:
         client = Browser(
-            app or create_app(house.deps(**web)), base_url=BASE, headers={"origin": BASE}, follow_redirects=False
+            app or create_app(clinic.deps(**web)), base_url=BASE, headers={"origin": BASE}, follow_redirects=False
         )
         client.__enter__()
         opened.append(client)

@@ -8,10 +8,12 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from qc_node.ledger import Received
 from tests.report.sources import MR_IMAGE, source
-from tests.web.conftest import House, head_phantom
+from tests.web.conftest import Clinic, head_phantom
 
 
-def store_series(house: House, study: str, series: str, *, scanner: str, slices: int = 24, seed: int = 1) -> None:
+def store_series(
+    clinic: Clinic, study: str, series: str, *, scanner: str, slices: int = 24, seed: int = 1
+) -> None:
     """Put a stack of axial phantom slices where received images lie."""
     rows = []
     middle = head_phantom(seed * 10).astype(np.float32)
@@ -28,9 +30,9 @@ def store_series(house: House, study: str, series: str, *, scanner: str, slices:
         ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = side, side, 1, "MONOCHROME2"
         ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
         ds.PixelData = pixels.tobytes()
-        name = house.spool.image_name(study, series, ds.SOPInstanceUID)
-        house.spool.folder_of(name)
-        ds.save_as(house.spool.root / name, enforce_file_format=True)
+        name = clinic.spool.image_name(study, series, ds.SOPInstanceUID)
+        clinic.spool.folder_of(name)
+        ds.save_as(clinic.spool.root / name, enforce_file_format=True)
         rows.append(
             Received(
                 ds.SOPInstanceUID,
@@ -42,7 +44,7 @@ def store_series(house: House, study: str, series: str, *, scanner: str, slices:
                 scanner,
                 name,
                 1,
-                house.clock.now,
+                clinic.clock.now,
             )
         )
-    house.ledger.instances.add(rows)
+    clinic.ledger.instances.add(rows)

@@ -1,4 +1,4 @@
-"""Make the pictures of docs/counter.md: ``python -m tests.web.screenshots``.
+"""Make the pictures of docs/web.md: ``python -m tests.web.screenshots``.
 
 Every image in them is a phantom: nested ellipses, nobody's head.
 """
@@ -20,7 +20,7 @@ from qc_node.web.app import create_app
 from qc_node.web.server import serve
 from qc_node.web.votes import cases, exchange
 from tests.web.browser import Chromium
-from tests.web.conftest import House, brain, ct, rejected
+from tests.web.conftest import Clinic, brain, ct, rejected
 from tests.web.phantom_series import store_series
 from tests.web.seventy_days import make_log
 
@@ -29,7 +29,7 @@ WIDTHS = ((320, 880), (800, 900), (1600, 1000))
 
 
 class Now:
-    """The time of day, some minutes ago while the house is being filled."""
+    """The time of day, some minutes ago while the clinic is being filled."""
 
     behind = 2400.0
 
@@ -44,12 +44,12 @@ class Now:
         self.behind = max(0.0, self.behind - 300 * seconds)
 
 
-def fill(house: House) -> None:
+def fill(clinic: Clinic) -> None:
     """A morning in a department, 70 days of votes, and gradings of two experts."""
-    store_series(house, "1.2.3", "1.2.3.1", scanner="MR_EAST", slices=60)
-    house.ledger.studies.describe("1.2.3", "MR-204417", "MRI head, native")
-    house.judge("1.2.3.1", brain(motion=1), seed=1)
-    house.receive(
+    store_series(clinic, "1.2.3", "1.2.3.1", scanner="MR_EAST", slices=60)
+    clinic.ledger.studies.describe("1.2.3", "MR-204417", "MRI head, native")
+    clinic.judge("1.2.3.1", brain(motion=1), seed=1)
+    clinic.receive(
         "1.2.4",
         "1.2.4.1",
         accession="MR-204418",
@@ -57,8 +57,8 @@ def fill(house: House) -> None:
         scanner="MR_WEST",
         images=176,
     )
-    house.judge("1.2.4.1", brain(motion=2, contrast=1, gadolinium=True), seed=2)
-    house.receive(
+    clinic.judge("1.2.4.1", brain(motion=2, contrast=1, gadolinium=True), seed=2)
+    clinic.receive(
         "1.2.5",
         "1.2.5.1",
         accession="CT-88120",
@@ -67,7 +67,7 @@ def fill(house: House) -> None:
         modality="CT",
         images=240,
     )
-    house.judge(
+    clinic.judge(
         "1.2.5.1",
         ct("chest"),
         seed=3,
@@ -75,13 +75,13 @@ def fill(house: House) -> None:
         warnings=("Ordered: abdomen-pelvis with contrast; found: chest without.",),
         claims={"ordered": ["CT abdomen-pelvis with contrast"]},
     )
-    house.receive("1.2.6", "1.2.6.1", accession="MR-204419", description="MRI head", scanner="MR_3T", images=192)
-    house.judge("1.2.6.1", rejected(), seed=4, description="BET_t1_mprage")
-    house.receive(
+    clinic.receive("1.2.6", "1.2.6.1", accession="MR-204419", description="MRI head", scanner="MR_3T", images=192)
+    clinic.judge("1.2.6.1", rejected(), seed=4, description="BET_t1_mprage")
+    clinic.receive(
         "1.2.7", "1.2.7.1", accession="MR-204420", description="MRI head, native", scanner="MR_3T", images=176
     )
-    house.judge("1.2.7.1", brain(), seed=5)
-    house.receive(
+    clinic.judge("1.2.7.1", brain(), seed=5)
+    clinic.receive(
         "1.2.8",
         "1.2.8.1",
         accession="XR-5120",
@@ -92,7 +92,7 @@ def fill(house: House) -> None:
     )
     start = datetime.now(UTC).replace(hour=7, minute=0, second=0, microsecond=0) - timedelta(days=70)
     log = io.StringIO(make_log(start=start)[0])
-    exchange.import_rows(house.ledger, exchange.read_rows(log, "log.csv"), now=time.time(), add_readers=True)
+    exchange.import_rows(clinic.ledger, exchange.read_rows(log, "log.csv"), now=time.time(), add_readers=True)
 
 
 def keep(name: str, chromium: Chromium) -> None:
@@ -103,7 +103,7 @@ def keep(name: str, chromium: Chromium) -> None:
             .convert("RGB")
             .quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         )
-        picture.save(TARGET / f"counter-{name}.png", optimize=True)
+        picture.save(TARGET / f"web-{name}.png", optimize=True)
 
 
 def take(chromium: Chromium, base: str, case: str) -> None:
@@ -134,16 +134,16 @@ def main() -> None:
     random.seed(1)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        house = House(Ledger(root / "ledger.sqlite"), Spool(root), Now())  # type: ignore[arg-type]
-        fill(house)
-        house.clock.behind = 0.0
-        _, token = house.reader(name="Dr. M. Bode", role="expert")
-        server = serve(create_app(house.deps()), "127.0.0.1", 0)
+        clinic = Clinic(Ledger(root / "ledger.sqlite"), Spool(root), Now())  # type: ignore[arg-type]
+        fill(clinic)
+        clinic.clock.behind = 0.0
+        _, token = clinic.reader(name="Dr. M. Bode", role="expert")
+        server = serve(create_app(clinic.deps()), "127.0.0.1", 0)
         chromium = Chromium()
         try:
             chromium.open(f"{server.url}/sign-in#{token}")
             chromium.until("return location.pathname === '/panel'")
-            take(chromium, server.url, cases.open_study(house.deps(), "1.2.3"))
+            take(chromium, server.url, cases.open_study(clinic.deps(), "1.2.3"))
         finally:
             chromium.quit()
             server.stop()

@@ -53,13 +53,13 @@ def test_consensus_is_that_of_the_paper(a, b):
 
 
 @pytest.fixture
-def experts(house, browse):
+def experts(clinic, browse):
     for n in range(4):
-        house.receive(f"1.{n + 1}", f"1.{n + 1}.1")
-        house.judge(f"1.{n + 1}.1", brain())
+        clinic.receive(f"1.{n + 1}", f"1.{n + 1}.1")
+        clinic.judge(f"1.{n + 1}.1", brain())
     browsers = []
     for n in range(3):
-        _, token = house.reader(f"e{n}", name=f"E {n}", role="expert")
+        _, token = clinic.reader(f"e{n}", name=f"E {n}", role="expert")
         browser = browse()
         browser.sign_in(token)
         browsers.append(browser)
@@ -73,7 +73,7 @@ def grade(browser, number, key, reject=False, grades=(0, 0, 0), gadolinium=False
     return browser.post(f"/api/annotate/{number}", json=body)
 
 
-def test_two_raters_blind_to_each_other_then_consensus(house, experts):
+def test_two_raters_blind_to_each_other_then_consensus(clinic, experts):
     a, b, c = experts
     assert a.get("/api/annotate").json()["todo"] == [1, 2, 3, 4]
     assert grade(a, 1, 1, grades=(1, 0, 0)).json()["saved"]["tier"] == 2
@@ -92,7 +92,7 @@ def test_two_raters_blind_to_each_other_then_consensus(house, experts):
     assert grade(a, 2, 9, grades=(2, 2, 2), kind="consensus").status_code == 409, "one of the two ratings only"
     assert grade(a, 2, 3, grades=(1, 1, 0), kind="consensus").status_code == 201
     assert a.get("/api/annotate").json()["queue"] == []
-    state = gradings.board(house.ledger.gradings.current())
+    state = gradings.board(clinic.ledger.gradings.current())
     assert state.labels == {"1.1.1": Grading(False, True, 1, 2, 0), "1.2.1": Grading(False, False, 1, 1, 0)}
     assert "Expert protocol" in a.get("/stats").text
 
@@ -103,18 +103,18 @@ def test_what_one_rater_has_begun_comes_first(experts):
     assert b.get("/api/annotate").json()["todo"] == [3, 1, 2, 4]
 
 
-def test_back_and_change_keeps_both_rows(house, experts):
+def test_back_and_change_keeps_both_rows(clinic, experts):
     a, *_ = experts
     grade(a, 1, 1, grades=(1, 0, 0))
     grade(a, 1, 2, grades=(2, 0, 0))
     assert a.get("/api/annotate/1").json()["mine"]["tier"] == 3
     assert grade(a, 1, 2, grades=(2, 0, 0)).json()["duplicate"]
-    assert house.ledger.db.value("SELECT count(*) FROM gradings") == 2
-    assert len(house.ledger.gradings.current()) == 1
+    assert clinic.ledger.db.value("SELECT count(*) FROM gradings") == 2
+    assert len(clinic.ledger.gradings.current()) == 1
 
 
-def test_only_experts_grade(house, browse, experts):
-    _, token = house.reader("rad", name="Rad")
+def test_only_experts_grade(clinic, browse, experts):
+    _, token = clinic.reader("rad", name="Rad")
     browser = browse()
     assert browser.get("/api/annotate").status_code == 401
     browser.sign_in(token)
@@ -123,23 +123,23 @@ def test_only_experts_grade(house, browse, experts):
     assert grade(experts[0], 99, 1).status_code == 404
 
 
-def test_kappa_by_characteristic(house, experts):
+def test_kappa_by_characteristic(clinic, experts):
     a, b, _ = experts
     for n, (x, y) in enumerate([((0, 0, 0), (0, 0, 0)), ((1, 0, 0), (1, 0, 1)), ((2, 2, 0), (2, 1, 0))], 1):
         grade(a, n, n, grades=x)
         grade(b, n, n, grades=y)
-    found = gradings.kappas(gradings.board(house.ledger.gradings.current()))
+    found = gradings.kappas(gradings.board(clinic.ledger.gradings.current()))
     assert found["motion"].kappa_quadratic == 1.0 and found["motion"].studies == 3
     assert found["contrast"].same == 2 and 0 < found["contrast"].kappa_quadratic < 1
     assert found["straight_reject"].kappa_quadratic is None, "nobody rejected anything"
 
 
-def test_ratings_out_and_in(house, experts, tmp_path):
+def test_ratings_out_and_in(clinic, experts, tmp_path):
     a, b, _ = experts
     grade(a, 1, 1, grades=(1, 0, 0))
     grade(b, 1, 1, grades=(0, 1, 0), gadolinium=True)
     grade(a, 2, 2, reject=True)
-    text, sidecar = export_ratings(house.ledger)
+    text, sidecar = export_ratings(clinic.ledger)
     rows = list(csv.DictReader(io.StringIO(text), delimiter="\t"))
     assert [(r["kind"], r["tier"]) for r in rows] == [
         ("rating", "2"),
@@ -149,7 +149,7 @@ def test_ratings_out_and_in(house, experts, tmp_path):
     ]
     assert rows[3]["gadolinium"] == "1" and '"Levels"' in sidecar and "E 0" not in text
     other = Ledger(tmp_path / "other.db")
-    for row in house.ledger.readers.all():
+    for row in clinic.ledger.readers.all():
         other.readers.add(
             row["reader_id"], **{k: row[k] for k in ("login", "name", "site", "role", "pseudonym")}, at=1.0
         )
@@ -171,21 +171,21 @@ def test_ratings_out_and_in(house, experts, tmp_path):
         ("motion", "x", "line 2"),
     ],
 )
-def test_bad_ratings_are_named_and_nothing_comes_in(house, experts, column, value, sentence):
+def test_bad_ratings_are_named_and_nothing_comes_in(clinic, experts, column, value, sentence):
     a, *_ = experts
     grade(a, 1, 1, grades=(1, 0, 0))
-    rows = list(csv.DictReader(io.StringIO(export_ratings(house.ledger)[0]), delimiter="\t"))
+    rows = list(csv.DictReader(io.StringIO(export_ratings(clinic.ledger)[0]), delimiter="\t"))
     rows[0][column] = value
     stream = io.StringIO()
     write_csv(rows, gradings.TSV, stream)
     text = stream.getvalue().replace(",", "\t")
     with pytest.raises(QcNodeError, match=sentence):
-        import_ratings(house.ledger, text, "ratings.tsv")
+        import_ratings(clinic.ledger, text, "ratings.tsv")
     with pytest.raises(QcNodeError, match="lacks the column"):
-        import_ratings(house.ledger, "rater\n", "ratings.tsv")
+        import_ratings(clinic.ledger, "rater\n", "ratings.tsv")
 
 
-def test_scrolling_through_stored_slices(house, experts):
+def test_scrolling_through_stored_slices(clinic, experts):
     a, *_ = experts
     names = []
     for n in (2, 0, 1):
@@ -200,13 +200,13 @@ def test_scrolling_through_stored_slices(house, experts):
         pixels[:2] = 400 * n
         ds.PixelData = pixels.tobytes()
         name = f"images/{n}.dcm"
-        ds.save_as(house.spool.root / name, enforce_file_format=True)
+        ds.save_as(clinic.spool.root / name, enforce_file_format=True)
         names.append(
-            Received(str(ds.SOPInstanceUID), "1", "1.7.1", "1.7", "1", "MR", "MR", name, 1, house.clock.now)
+            Received(str(ds.SOPInstanceUID), "1", "1.7.1", "1.7", "1", "MR", "MR", name, 1, clinic.clock.now)
         )
-    house.ledger.instances.add(names)
-    house.judge("1.7.1", brain())
-    number = house.ledger.verdicts.get("1.7.1")["id"]
+    clinic.ledger.instances.add(names)
+    clinic.judge("1.7.1", brain())
+    number = clinic.ledger.verdicts.get("1.7.1")["id"]
     assert a.get(f"/api/annotate/{number}").json()["slices"] == 3
     tops = []
     for n in range(3):

@@ -34,12 +34,12 @@ def test_a_verdict_in_words(verdict, headline, detail, tone, attention):
     assert (said.headline, said.detail, said.tone, said.attention) == (headline, detail, tone, attention)
 
 
-def test_one_card_per_scanner_with_its_newest_series(house, browse):
-    house.receive("1.1", "1.1.1", scanner="MR_EAST")
-    house.judge("1.1.1", brain())
-    house.receive("1.2", "1.2.1", scanner="MR_EAST")
-    house.receive("1.3", "1.3.1", scanner="CT_1", modality="CT")
-    house.judge("1.3.1", ct(), warnings=("Ordered: head; found: chest.",))
+def test_one_card_per_scanner_with_its_newest_series(clinic, browse):
+    clinic.receive("1.1", "1.1.1", scanner="MR_EAST")
+    clinic.judge("1.1.1", brain())
+    clinic.receive("1.2", "1.2.1", scanner="MR_EAST")
+    clinic.receive("1.3", "1.3.1", scanner="CT_1", modality="CT")
+    clinic.judge("1.3.1", ct(), warnings=("Ordered: head; found: chest.",))
     cards = {c["scanner"]: c for c in browse().get("/api/board").json()["cards"]}
     assert cards["MR_EAST"]["newest"]["words"]["headline"] == "Images are arriving"
     assert cards["CT_1"]["newest"]["words"]["detail"] == "Ordered: head; found: chest."
@@ -47,15 +47,15 @@ def test_one_card_per_scanner_with_its_newest_series(house, browse):
     assert "1.3.1" not in json.dumps(cards)
 
 
-def test_an_alarm_stays_until_acknowledged(house, browse):
+def test_an_alarm_stays_until_acknowledged(clinic, browse):
     browser = browse()
     board = browser.app.state.board
-    house.receive("1.1", "1.1.1")
-    house.judge("1.1.1", rejected())
+    clinic.receive("1.1", "1.1.1")
+    clinic.judge("1.1.1", rejected())
     board.publish("1.1.1")
     board.publish("1.1.1")
-    house.receive("1.2", "1.2.1")
-    house.judge("1.2.1", brain())
+    clinic.receive("1.2", "1.2.1")
+    clinic.judge("1.2.1", brain())
     board.publish("1.2.1")
     (card,) = browser.get("/api/board").json()["cards"]
     assert card["newest"]["words"]["headline"] == "Good quality"
@@ -66,31 +66,31 @@ def test_an_alarm_stays_until_acknowledged(house, browse):
     assert browser.get("/api/board").json()["cards"][0]["alarms"] == []
 
 
-def test_judged_again_as_good_ends_the_alarm(house, browse):
+def test_judged_again_as_good_ends_the_alarm(clinic, browse):
     browser = browse()
     board = browser.app.state.board
-    house.receive("1.1", "1.1.1")
-    house.judge("1.1.1", brain(motion=2))
+    clinic.receive("1.1", "1.1.1")
+    clinic.judge("1.1.1", brain(motion=2))
     board.publish("1.1.1")
-    assert house.ledger.series.judge_again("1.1.1", house.clock())
-    house.judge("1.1.1", brain())
+    assert clinic.ledger.series.judge_again("1.1.1", clinic.clock())
+    clinic.judge("1.1.1", brain())
     board.publish("1.1.1")
     assert browser.get("/api/board").json()["cards"][0]["alarms"] == []
 
 
-def test_verdicts_given_while_nobody_served_raise_alarms_at_start(house, browse):
-    house.receive("1.1", "1.1.1")
-    house.judge("1.1.1", rejected())
+def test_verdicts_given_while_nobody_served_raise_alarms_at_start(clinic, browse):
+    clinic.receive("1.1", "1.1.1")
+    clinic.judge("1.1.1", rejected())
     assert len(browse().get("/api/board").json()["cards"][0]["alarms"]) == 1
 
 
-def test_webhook_is_told_once_and_learns_nothing_of_the_patient(house):
+def test_webhook_is_told_once_and_learns_nothing_of_the_patient(clinic):
     told = []
     done = threading.Event()
-    deps = house.deps(webhook_url="http://127.0.0.1:1/hook")
+    deps = clinic.deps(webhook_url="http://127.0.0.1:1/hook")
     board = Board(deps, Broadcaster(), send=lambda url, body: (told.append((url, body)), done.set()))
-    house.receive("1.1", "1.1.1", accession="A-1")
-    house.judge("1.1.1", brain(motion=2))
+    clinic.receive("1.1", "1.1.1", accession="A-1")
+    clinic.judge("1.1.1", brain(motion=2))
     board.publish("1.1.1")
     board.publish("1.1.1")
     assert done.wait(5)
@@ -99,15 +99,15 @@ def test_webhook_is_told_once_and_learns_nothing_of_the_patient(house):
     assert "1.1.1" not in json.dumps(body) and "A-1" not in json.dumps(body)
 
 
-def test_what_a_closed_study_lacks_is_on_the_pages_and_in_the_webhook(house, browse):
+def test_what_a_closed_study_lacks_is_on_the_pages_and_in_the_webhook(clinic, browse):
     told, done = [], threading.Event()
-    deps = house.deps(webhook_url="http://127.0.0.1:1/hook")
+    deps = clinic.deps(webhook_url="http://127.0.0.1:1/hook")
     board = Board(deps, Broadcaster(), send=lambda url, body: (told.append(body), done.set()))
-    house.receive("1.1", "1.1.1", scanner="CT_1", modality="CT", accession="A-1")
-    house.judge("1.1.1", ct("chest"))
+    clinic.receive("1.1", "1.1.1", scanner="CT_1", modality="CT", accession="A-1")
+    clinic.judge("1.1.1", ct("chest"))
     board.study_closed("1.1")
     assert not done.is_set(), "nothing is missing"
-    house.ledger.studies.note_missing("1.1", ["Ordered: neck; no series of the neck came."])
+    clinic.ledger.studies.note_missing("1.1", ["Ordered: neck; no series of the neck came."])
     board.study_closed("1.1")
     assert done.wait(5)
     assert told[0]["event"] == "missing" and told[0]["missing"] == ["Ordered: neck; no series of the neck came."]
@@ -117,10 +117,10 @@ def test_what_a_closed_study_lacks_is_on_the_pages_and_in_the_webhook(house, bro
     assert browser.get("/api/review").json()["rows"][0]["missing"] == told[0]["missing"]
 
 
-def test_a_webhook_that_is_down_holds_up_nothing(house):
-    board = Board(house.deps(webhook_url="http://127.0.0.1:1/hook"), Broadcaster())
-    house.receive("1.1", "1.1.1")
-    house.judge("1.1.1", brain(motion=2))
+def test_a_webhook_that_is_down_holds_up_nothing(clinic):
+    board = Board(clinic.deps(webhook_url="http://127.0.0.1:1/hook"), Broadcaster())
+    clinic.receive("1.1", "1.1.1")
+    clinic.judge("1.1.1", brain(motion=2))
     board.publish("1.1.1")
     assert len(board.cards()[0]["alarms"]) == 1
 
@@ -135,8 +135,8 @@ def read_event(answer: http.client.HTTPResponse) -> tuple[str, dict]:
             return event, json.loads(line[6:])
 
 
-def test_pushed_from_another_thread_to_every_open_board(house):
-    app = create_app(house.deps())
+def test_pushed_from_another_thread_to_every_open_board(clinic):
+    app = create_app(clinic.deps())
     server = serve(app, "127.0.0.1", 0)
     try:
         boards = []
@@ -145,8 +145,8 @@ def test_pushed_from_another_thread_to_every_open_board(house):
             connection.request("GET", "/live/events")
             boards.append(connection.getresponse())
             assert read_event(boards[-1]) == ("hello", {"cards": []})
-        house.receive("1.1", "1.1.1")
-        house.judge("1.1.1", brain(noise=1))
+        clinic.receive("1.1", "1.1.1")
+        clinic.judge("1.1.1", brain(noise=1))
         thread = threading.Thread(target=app.state.board.publish, args=("1.1.1",))
         thread.start()
         thread.join()
@@ -157,8 +157,8 @@ def test_pushed_from_another_thread_to_every_open_board(house):
         server.stop()
 
 
-def test_stopping_does_not_wait_for_open_boards(house):
-    app = create_app(house.deps())
+def test_stopping_does_not_wait_for_open_boards(clinic):
+    app = create_app(clinic.deps())
     server = serve(app, "127.0.0.1", 0)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request("GET", "/live/events")
@@ -169,19 +169,19 @@ def test_stopping_does_not_wait_for_open_boards(house):
     assert answer.read().decode().strip() == ""
 
 
-def test_health_pages(house, browse):
-    deps = replace(house.deps(), readyz=lambda: (False, {"disk": "full"}))
+def test_health_pages(clinic, browse):
+    deps = replace(clinic.deps(), readyz=lambda: (False, {"disk": "full"}))
     browser = browse(create_app(deps))
     assert browser.get("/healthz").status_code == 200
     answer = browser.get("/readyz")
     assert answer.status_code == 503 and answer.json() == {"disk": "full"}
 
 
-def test_series_as_json(house, browse):
-    house.receive("1.1", "1.1.1")
+def test_series_as_json(clinic, browse):
+    clinic.receive("1.1", "1.1.1")
     browser = browse()
     assert browser.get("/api/series/1.1.1").json()["results"] == {}
-    house.judge("1.1.1", brain(motion=2))
+    clinic.judge("1.1.1", brain(motion=2))
     answer = browser.get("/api/series/1.1.1").json()
     assert answer["results"]["motion"]["grade"] == 2 and answer["results"]["tier"]["value"] == 3
     assert answer["stage"] == "brain_mri" and answer["model"]["sha256"] == "ab" * 32

@@ -15,7 +15,7 @@ from qc_node.web.server import ServerHandle, serve
 from qc_node.web.votes import cases, exchange
 from tests.peers import require, wait_for
 from tests.web.browser import Chromium
-from tests.web.conftest import House, brain, ct, rejected
+from tests.web.conftest import Clinic, brain, ct, rejected
 from tests.web.hub import TOPIC, Hub, open_event
 from tests.web.phantom_series import store_series
 from tests.web.seventy_days import make_log
@@ -47,35 +47,35 @@ def chromium() -> Iterator[Chromium]:
 
 
 @dataclass
-class Counter:
-    """A served counter with one reader's personal link."""
+class Served:
+    """The pages in a real server, with one reader's personal link."""
 
-    house: House
+    clinic: Clinic
     server: ServerHandle
     link: str
     reader_id: str
 
     def case(self, study: str) -> str:
-        return cases.open_study(self.house.deps(), study)
+        return cases.open_study(self.clinic.deps(), study)
 
     def votes(self) -> list[str]:
-        return [row["vote"] for row in self.house.ledger.votes.all()]
+        return [row["vote"] for row in self.clinic.ledger.votes.all()]
 
 
 @pytest.fixture
-def counter(house, chromium) -> Iterator[Counter]:
-    house.clock = RealClock()
-    house.receive("1.2.3", "1.2.3.1", accession="MR-1", description="Head <b>native</b>")
-    house.judge("1.2.3.1", brain(motion=1), seed=1)
-    house.receive("1.2.4", "1.2.4.1", accession="MR-2", description="Head with contrast")
-    house.judge("1.2.4.1", brain(motion=2), seed=2)
-    reader, token = house.reader(name="Dr. M. Bode", role="expert")
-    server = serve(create_app(house.deps()), "127.0.0.1", 0)
+def served(clinic, chromium) -> Iterator[Served]:
+    clinic.clock = RealClock()
+    clinic.receive("1.2.3", "1.2.3.1", accession="MR-1", description="Head <b>native</b>")
+    clinic.judge("1.2.3.1", brain(motion=1), seed=1)
+    clinic.receive("1.2.4", "1.2.4.1", accession="MR-2", description="Head with contrast")
+    clinic.judge("1.2.4.1", brain(motion=2), seed=2)
+    reader, token = clinic.reader(name="Dr. M. Bode", role="expert")
+    server = serve(create_app(clinic.deps()), "127.0.0.1", 0)
     chromium.open(f"{server.url}/healthz")
     chromium.script("localStorage.clear()")
     chromium.devtools("Network.clearBrowserCookies")
     chromium.resize(320, 900)
-    yield Counter(house, server, f"{server.url}/sign-in#{token}", reader.reader_id)
+    yield Served(clinic, server, f"{server.url}/sign-in#{token}", reader.reader_id)
     chromium.network(True)
     refused = [
         e for e in chromium.errors() if "ERR_" not in e and "status of 4" not in e and "status of 5" not in e
@@ -85,49 +85,49 @@ def counter(house, chromium) -> Iterator[Counter]:
     assert refused == [], "the pages themselves cause no complaint"
 
 
-def open_panel(chromium: Chromium, counter: Counter, study: str = "1.2.3") -> None:
-    chromium.open(counter.link)
+def open_panel(chromium: Chromium, served: Served, study: str = "1.2.3") -> None:
+    chromium.open(served.link)
     chromium.until("return location.pathname === '/panel'")
     assert "#" not in chromium.url, "the token does not stay in the address bar"
-    chromium.open(f"{counter.server.url}/panel/{counter.case(study)}")
+    chromium.open(f"{served.server.url}/panel/{served.case(study)}")
     chromium.until("return document.querySelector('.vote') && !document.querySelector('.vote').disabled")
 
 
-def test_vote_by_mouse_then_verdict(chromium, counter):
-    open_panel(chromium, counter)
+def test_vote_by_mouse_then_verdict(chromium, served):
+    open_panel(chromium, served)
     assert "Shown after your vote" in chromium.text("#opinion")
     assert "Head <b>native</b>" in chromium.text("#what"), "markup in a description is text"
     chromium.click(".vote.good")
     chromium.until_text("#says", "Saved: Good")
     assert "Usable quality" in chromium.text("#opinion")
-    assert counter.votes() == ["good"]
-    row = counter.house.ledger.votes.all()[0]
-    assert row["reader_id"] == counter.reader_id and row["study_uid"] == "1.2.3" and not row["verdict_visible"]
+    assert served.votes() == ["good"]
+    row = served.clinic.ledger.votes.all()[0]
+    assert row["reader_id"] == served.reader_id and row["study_uid"] == "1.2.3" and not row["verdict_visible"]
 
 
-def test_vote_reason_undo_and_change_by_keys_alone(chromium, counter):
-    open_panel(chromium, counter)
+def test_vote_reason_undo_and_change_by_keys_alone(chromium, served):
+    open_panel(chromium, served)
     chromium.press("3")
     chromium.until_text("#says", "Saved: Poor")
     chromium.press("m", "c")
-    wait_for(lambda: counter.votes() == ["poor", "poor"])
+    wait_for(lambda: served.votes() == ["poor", "poor"])
     chromium.press("u", "u")
-    wait_for(lambda: counter.votes() == ["poor", "poor", "withdrawn", "withdrawn"])
+    wait_for(lambda: served.votes() == ["poor", "poor", "withdrawn", "withdrawn"])
     chromium.press("2")
-    wait_for(lambda: counter.votes()[4:] == ["acceptable"])
-    assert json.loads(counter.house.ledger.votes.all()[1]["reasons"]) == ["motion", "contrast"]
+    wait_for(lambda: served.votes()[4:] == ["acceptable"])
+    assert json.loads(served.clinic.ledger.votes.all()[1]["reasons"]) == ["motion", "contrast"]
     chromium.press("/")
     chromium.until("return document.activeElement.id === 'search-text'")
     chromium.press(*"MR-2", "Enter")
     chromium.until_text("#accession", "MR-2")
     chromium.until("return !document.querySelector('.vote').disabled")
     chromium.press("1")
-    wait_for(lambda: counter.votes()[5:] == ["good"])
-    assert [r["study_uid"] for r in counter.house.ledger.votes.all()] == ["1.2.3"] * 5 + ["1.2.4"]
+    wait_for(lambda: served.votes()[5:] == ["good"])
+    assert [r["study_uid"] for r in served.clinic.ledger.votes.all()] == ["1.2.3"] * 5 + ["1.2.4"]
 
 
-def test_double_click_and_key_repeat_are_one_vote(chromium, counter):
-    open_panel(chromium, counter)
+def test_double_click_and_key_repeat_are_one_vote(chromium, served):
+    open_panel(chromium, served)
     chromium.script("for (let i = 0; i < 5; i++) document.querySelector('.vote.poor').click()")
     chromium.script(
         "for (let i = 0; i < 9; i++)"
@@ -135,45 +135,45 @@ def test_double_click_and_key_repeat_are_one_vote(chromium, counter):
     )
     chromium.until_text("#says", "Poor")
     chromium.until("return document.getElementById('queue').textContent === ''")
-    assert counter.votes() == ["poor"]
+    assert served.votes() == ["poor"]
 
 
-def test_network_cut_and_return_loses_and_doubles_nothing(chromium, counter):
-    open_panel(chromium, counter)
+def test_network_cut_and_return_loses_and_doubles_nothing(chromium, served):
+    open_panel(chromium, served)
     chromium.network(False)
     chromium.press("2")
     chromium.until_text("#says", "kept here")
     assert "1 vote waiting" in chromium.text("#queue")
-    assert counter.votes() == []
+    assert served.votes() == []
     chromium.network(True)
     chromium.until_text("#says", "Saved: Acceptable")
-    assert counter.votes() == ["acceptable"]
-    row = counter.house.ledger.votes.all()[0]
+    assert served.votes() == ["acceptable"]
+    row = served.clinic.ledger.votes.all()[0]
     assert row["voted_at"] < row["received_at"]
 
 
-def test_a_vote_survives_a_closed_window_and_an_answer_that_never_came(chromium, counter):
-    open_panel(chromium, counter)
+def test_a_vote_survives_a_closed_window_and_an_answer_that_never_came(chromium, served):
+    open_panel(chromium, served)
     # The node gets the vote, but its answer is lost on the way: the page must send it again.
     chromium.script(
         "const real = fetch; window.fetch = async (...a) => { await real(...a); throw new TypeError() }"
     )
     chromium.press("1")
     chromium.until_text("#queue", "1 vote waiting")
-    wait_for(lambda: counter.votes() == ["good"])
+    wait_for(lambda: served.votes() == ["good"])
     chromium.open("about:blank")
-    chromium.open(f"{counter.server.url}/panel")
+    chromium.open(f"{served.server.url}/panel")
     chromium.until("return document.getElementById('queue')?.textContent === ''")
     chromium.until("return Object.keys(localStorage).every((k) => !k.startsWith('qc-node-'))")
-    assert counter.votes() == ["good"]
+    assert served.votes() == ["good"]
 
 
-def test_two_windows(chromium, counter):
-    open_panel(chromium, counter)
+def test_two_windows(chromium, served):
+    open_panel(chromium, served)
     first = chromium.window()
     second = chromium.new_window()
     try:
-        chromium.open(f"{counter.server.url}/panel/{counter.case('1.2.3')}")
+        chromium.open(f"{served.server.url}/panel/{served.case('1.2.3')}")
         chromium.until("return document.querySelector('.vote') && !document.querySelector('.vote').disabled")
         chromium.press("3")
         chromium.until_text("#says", "Saved: Poor")
@@ -181,32 +181,32 @@ def test_two_windows(chromium, counter):
         chromium.until("return document.querySelector('.vote.poor').getAttribute('aria-pressed') === 'true'")
         chromium.press("3")
         chromium.until_text("#says", "your vote already")
-        assert counter.votes() == ["poor"]
+        assert served.votes() == ["poor"]
     finally:
         chromium.switch(second)
         chromium.do("DELETE", "/window")
         chromium.switch(first)
 
 
-def test_signed_out_in_between_keeps_the_vote_for_its_reader(chromium, counter):
-    open_panel(chromium, counter)
+def test_signed_out_in_between_keeps_the_vote_for_its_reader(chromium, served):
+    open_panel(chromium, served)
     chromium.devtools("Network.clearBrowserCookies")
     chromium.press("1")
     chromium.until_text("#says", "sign in again")
-    _, other = counter.house.reader("other", name="O. Ther")
-    chromium.open(f"{counter.server.url}/sign-in#{other}")
+    _, other = served.clinic.reader("other", name="O. Ther")
+    chromium.open(f"{served.server.url}/sign-in#{other}")
     chromium.until("return location.pathname === '/panel'")
     chromium.until_text("#follow", "Connected")
-    assert counter.votes() == [], "nobody else sends it"
+    assert served.votes() == [], "nobody else sends it"
     chromium.devtools("Network.clearBrowserCookies")
     chromium.open("about:blank")
-    chromium.open(counter.link)
-    wait_for(lambda: counter.votes() == ["good"])
-    assert counter.house.ledger.votes.all()[0]["reader_id"] == counter.reader_id
+    chromium.open(served.link)
+    wait_for(lambda: served.votes() == ["good"])
+    assert served.clinic.ledger.votes.all()[0]["reader_id"] == served.reader_id
 
 
-def test_the_panel_fits_beside_a_viewer(chromium, counter):
-    open_panel(chromium, counter)
+def test_the_panel_fits_beside_a_viewer(chromium, served):
+    open_panel(chromium, served)
     for width in (320, 800, 1600):
         chromium.resize(width, 900)
         assert chromium.script("return document.documentElement.scrollWidth <= innerWidth"), width
@@ -214,16 +214,16 @@ def test_the_panel_fits_beside_a_viewer(chromium, counter):
         assert bottom < 900, "the three buttons are in view without scrolling"
 
 
-def test_the_board_shows_a_verdict_and_its_alarm_until_acknowledged(chromium, counter):
-    chromium.open(f"{counter.server.url}/live")
+def test_the_board_shows_a_verdict_and_its_alarm_until_acknowledged(chromium, served):
+    chromium.open(f"{served.server.url}/live")
     chromium.until_text(".card", "Needs a look")
-    counter.house.receive("1.2.5", "1.2.5.1", scanner="CT_1", modality="CT")
-    counter.house.judge("1.2.5.1", ct("abdomen", True))
-    counter.server._app.state.board.publish("1.2.5.1")
+    served.clinic.receive("1.2.5", "1.2.5.1", scanner="CT_1", modality="CT")
+    served.clinic.judge("1.2.5.1", ct("abdomen", True))
+    served.server._app.state.board.publish("1.2.5.1")
     chromium.until_text("#cards", "Abdomen, contrast-enhanced")
-    counter.house.receive("1.2.6", "1.2.6.1", scanner="CT_1", modality="MR")
-    counter.house.judge("1.2.6.1", rejected(), description="<script>alert(1)</script>")
-    counter.server._app.state.board.publish("1.2.6.1")
+    served.clinic.receive("1.2.6", "1.2.6.1", scanner="CT_1", modality="MR")
+    served.clinic.judge("1.2.6.1", rejected(), description="<script>alert(1)</script>")
+    served.server._app.state.board.publish("1.2.6.1")
     chromium.until_text("#cards", "Skull removed")
     assert "<script>alert(1)</script>" in chromium.text("#cards")
     assert chromium.script("return document.querySelectorAll('.alarm').length") == 2
@@ -232,9 +232,9 @@ def test_the_board_shows_a_verdict_and_its_alarm_until_acknowledged(chromium, co
         chromium.until("return document.querySelectorAll('.alarm').length === arguments[0]", left)
 
 
-def test_sign_in_by_pin_and_out(chromium, counter):
-    counter.house.reader("anna", name="Anna", pin="271828")
-    chromium.open(f"{counter.server.url}/panel")
+def test_sign_in_by_pin_and_out(chromium, served):
+    served.clinic.reader("anna", name="Anna", pin="271828")
+    chromium.open(f"{served.server.url}/panel")
     chromium.until("return location.pathname === '/sign-in'")
     chromium.press(*"anna", "Tab", *"271827", "Enter")
     chromium.until_text("[role=alert]", "do not match")
@@ -245,12 +245,12 @@ def test_sign_in_by_pin_and_out(chromium, counter):
     chromium.until("return location.pathname === '/sign-in'")
 
 
-def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(chromium, counter):
+def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(chromium, served):
     hub = Hub()
-    deps = counter.house.deps(fhircast_hubs=(hub.url,))
+    deps = served.clinic.deps(fhircast_hubs=(hub.url,))
     server = serve(create_app(deps), "127.0.0.1", 0)
     try:
-        chromium.open(counter.link.replace(counter.server.url, server.url))
+        chromium.open(served.link.replace(served.server.url, server.url))
         chromium.until("return location.pathname === '/panel'")
         chromium.open(f"{server.url}/launch?hub.url={hub.url}&hub.topic={TOPIC}")
         wait_for(lambda: hub.sockets)
@@ -271,10 +271,10 @@ def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(chr
         chromium.until("return !document.querySelector('.vote').disabled")
         assert chromium.script("return document.querySelectorAll('.vote[aria-pressed=true]').length") == 0
         chromium.script("window.release()")
-        wait_for(lambda: counter.votes() == ["poor"])
+        wait_for(lambda: served.votes() == ["poor"])
         chromium.script("document.querySelector('.vote.good').click(); setTimeout(() => window.release(), 50)")
-        wait_for(lambda: counter.votes() == ["poor", "good"])
-        rows = counter.house.ledger.votes.all()
+        wait_for(lambda: served.votes() == ["poor", "good"])
+        rows = served.clinic.ledger.votes.all()
         assert [(r["study_uid"], r["source"]) for r in rows] == [("1.2.3", "fhircast"), ("1.2.4", "fhircast")]
         # Right after a switch a key was meant for the study before: it lands nowhere.
         chromium.script(
@@ -288,21 +288,21 @@ def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(chr
         chromium.until("return !document.getElementById('nothing').hidden")
         chromium.press("1")
         time.sleep(0.3)
-        assert counter.votes() == ["poor", "good"], "nothing on the screen, nothing to vote on"
+        assert served.votes() == ["poor", "good"], "nothing on the screen, nothing to vote on"
     finally:
         chromium.open("about:blank")
         server.stop()
         hub.close()
 
 
-def test_review_by_keyboard_alone(chromium, counter):
-    house = counter.house
-    house.receive("1.2.9", "1.2.9.1", scanner="CT_1", modality="CT")
-    house.judge("1.2.9.1", ct("chest"), warnings=("Ordered: abdomen with contrast; found: chest without.",))
-    chromium.open(counter.link)
+def test_review_by_keyboard_alone(chromium, served):
+    clinic = served.clinic
+    clinic.receive("1.2.9", "1.2.9.1", scanner="CT_1", modality="CT")
+    clinic.judge("1.2.9.1", ct("chest"), warnings=("Ordered: abdomen with contrast; found: chest without.",))
+    chromium.open(served.link)
     chromium.until("return location.pathname === '/panel'")
     chromium.resize(1600, 1000)
-    chromium.open(f"{counter.server.url}/review")
+    chromium.open(f"{served.server.url}/review")
     chromium.until("return document.querySelectorAll('.row').length === 3")
     assert "Ordered: abdomen with contrast" in chromium.text(".row.current")
     assert chromium.script("return document.querySelectorAll('.row.current img').length") == 6
@@ -314,11 +314,11 @@ def test_review_by_keyboard_alone(chromium, counter):
     )
     chromium.press("Enter")
     chromium.until_text(".row.current .answers", "✎ abdomen")
-    labels = [(x["question"], x["found"], x["label"]) for x in house.ledger.labels.all()]
+    labels = [(x["question"], x["found"], x["label"]) for x in clinic.ledger.labels.all()]
     assert labels == [("body_part", "chest", "abdomen"), ("contrast_enhanced", "no", "no")]
     chromium.press("j")
     chromium.press("y")
-    wait_for(lambda: len(house.ledger.labels.all()) == 7)
+    wait_for(lambda: len(clinic.ledger.labels.all()) == 7)
     chromium.press("/", *"mismatch", "Escape")
     chromium.until("return document.querySelectorAll('.row').length === 0")
     chromium.script("document.getElementById('filter').value = ''")
@@ -326,25 +326,25 @@ def test_review_by_keyboard_alone(chromium, counter):
     chromium.until("return document.querySelectorAll('.row').length === 1")
 
 
-def test_expert_grading_by_the_papers_keys(chromium, counter):
-    house = counter.house
-    store_series(house, "1.2.9", "1.2.9.1", scanner="MR_EAST", slices=6)
-    house.judge("1.2.9.1", brain())
-    chromium.open(counter.link)
+def test_expert_grading_by_the_papers_keys(chromium, served):
+    clinic = served.clinic
+    store_series(clinic, "1.2.9", "1.2.9.1", scanner="MR_EAST", slices=6)
+    clinic.judge("1.2.9.1", brain())
+    chromium.open(served.link)
     chromium.until("return location.pathname === '/panel'")
     chromium.resize(1600, 1000)
-    chromium.open(f"{counter.server.url}/annotate")
+    chromium.open(f"{served.server.url}/annotate")
     chromium.until_text("#tier", "Tier 1")
     chromium.press("a", "z", "z", "k")
     chromium.until_text("#tier", "Tier 3")
     chromium.press(" ")
-    wait_for(lambda: len(house.ledger.gradings.current()) == 1)
+    wait_for(lambda: len(clinic.ledger.gradings.current()) == 1)
     chromium.until_text("#tier", "Tier 1")
     chromium.press("r")
     chromium.until_text("#tier", "Straight reject")
     assert chromium.script("return document.querySelector('[data-name=motion] .level').disabled")
     chromium.press(" ")
-    wait_for(lambda: len(house.ledger.gradings.current()) == 2)
+    wait_for(lambda: len(clinic.ledger.gradings.current()) == 2)
     chromium.until("return !document.getElementById('scroll').hidden")
     chromium.until_text("#slice-says", "4 of 6")
     chromium.press("Right")
@@ -353,30 +353,30 @@ def test_expert_grading_by_the_papers_keys(chromium, counter):
     chromium.press("b")
     chromium.until_text("#tier", "Straight reject")
     chromium.press("r", "d", " ")
-    wait_for(lambda: house.ledger.db.value("SELECT count(*) FROM gradings") == 3)
+    wait_for(lambda: clinic.ledger.db.value("SELECT count(*) FROM gradings") == 3)
     chromium.until_text("#progress", "2 graded by you, 1 to do")
-    first, second = house.ledger.gradings.current()
+    first, second = clinic.ledger.gradings.current()
     assert (first["motion"], first["contrast"], first["noise"], first["gadolinium"]) == (1, 2, 0, 1)
     assert (second["straight_reject"], second["noise"]) == (0, 1)
 
 
-def test_statistics_page_and_plots(chromium, counter):
+def test_statistics_page_and_plots(chromium, served):
     text, _ = make_log()
     exchange.import_rows(
-        counter.house.ledger, exchange.read_rows(io.StringIO(text), "log.csv"), now=time.time(), add_readers=True
+        served.clinic.ledger, exchange.read_rows(io.StringIO(text), "log.csv"), now=time.time(), add_readers=True
     )
-    chromium.open(counter.link)
+    chromium.open(served.link)
     chromium.until("return location.pathname === '/panel'")
     for width in (320, 800, 1600):
         chromium.resize(width, 900)
-        chromium.open(f"{counter.server.url}/stats")
+        chromium.open(f"{served.server.url}/stats")
         chromium.until_text(".facts", "1,527")
         assert chromium.script("return document.documentElement.scrollWidth <= innerWidth"), width
         assert chromium.script("return document.querySelectorAll('.plot svg').length") == 6
 
 
-def test_a_page_is_ready_within_the_blink_of_an_eye(chromium, counter):
-    open_panel(chromium, counter)
+def test_a_page_is_ready_within_the_blink_of_an_eye(chromium, served):
+    open_panel(chromium, served)
     loaded = chromium.script(
         "const n = performance.getEntriesByType('navigation')[0]; return n.loadEventEnd - n.startTime"
     )
@@ -384,12 +384,12 @@ def test_a_page_is_ready_within_the_blink_of_an_eye(chromium, counter):
     print(f"panel loaded in {loaded:.0f} ms on loopback")
 
 
-def test_no_page_overflows_sideways(chromium, counter):
-    chromium.open(counter.link)
+def test_no_page_overflows_sideways(chromium, served):
+    chromium.open(served.link)
     chromium.until("return location.pathname === '/panel'")
     for page in ("panel", "live", "review", "annotate", "stats", "docs"):
         for width in (320, 800, 1600):
             chromium.resize(width, 900)
-            chromium.open(f"{counter.server.url}/{page}")
+            chromium.open(f"{served.server.url}/{page}")
             chromium.until("return document.readyState === 'complete'")
             assert chromium.script("return document.documentElement.scrollWidth <= innerWidth"), (page, width)

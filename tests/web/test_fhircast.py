@@ -136,8 +136,8 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture
-def follower(house, hub) -> Iterator[Follower]:
-    found = Follower(house.deps(fhircast_hubs=(hub.url,)), Broadcaster())
+def follower(clinic, hub) -> Iterator[Follower]:
+    found = Follower(clinic.deps(fhircast_hubs=(hub.url,)), Broadcaster())
     yield found
     found.stop()
 
@@ -148,8 +148,8 @@ def following(follower, reader, uid: str | None) -> bool:
     return now is not None and now["cases"] == wanted
 
 
-def test_subscribe_confirm_follow_and_acknowledge(house, hub, follower):
-    reader, _ = house.reader()
+def test_subscribe_confirm_follow_and_acknowledge(clinic, hub, follower):
+    reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
     form = hub.requests[0]
@@ -164,15 +164,15 @@ def test_subscribe_confirm_follow_and_acknowledge(house, hub, follower):
     wait_for(lambda: following(follower, reader, None))
 
 
-def test_current_context_on_connect(house, hub, follower):
+def test_current_context_on_connect(clinic, hub, follower):
     hub.open_event = published.IMAGING_STUDY_OPEN
-    reader, _ = house.reader()
+    reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: following(follower, reader, published.STUDY_UID))
 
 
-def test_reconnects_after_a_cut(house, hub, follower):
-    reader, _ = house.reader()
+def test_reconnects_after_a_cut(clinic, hub, follower):
+    reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
     hub.cut()
@@ -181,19 +181,19 @@ def test_reconnects_after_a_cut(house, hub, follower):
     assert len(hub.requests) == 2
 
 
-def test_renews_the_lease_over_the_same_socket_before_it_ends(house, hub, follower):
-    reader, _ = house.reader()
+def test_renews_the_lease_over_the_same_socket_before_it_ends(clinic, hub, follower):
+    reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     subscription = follower.subscription(reader.reader_id)
     wait_for(lambda: subscription.session.lease_s == 7200)
-    house.clock.forward(7200 * 0.85)
+    clinic.clock.forward(7200 * 0.85)
     wait_for(lambda: len(hub.requests) == 2)
     assert hub.requests[1]["hub.channel.endpoint"] == subscription.endpoint
     assert hub.requests[1]["hub.mode"] == "subscribe" and len(hub.sockets) == 1
 
 
-def test_sync_error_asks_what_is_on_the_screen(house, hub, follower):
-    reader, _ = house.reader()
+def test_sync_error_asks_what_is_on_the_screen(clinic, hub, follower):
+    reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
     hub.say(open_event("1.4", 1))
@@ -204,8 +204,8 @@ def test_sync_error_asks_what_is_on_the_screen(house, hub, follower):
     wait_for(lambda: following(follower, reader, published.STUDY_UID))
 
 
-def test_denial_ends_it_and_shows_no_study(house, hub, follower):
-    reader, _ = house.reader()
+def test_denial_ends_it_and_shows_no_study(clinic, hub, follower):
+    reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
     hub.say(open_event("1.4", 1))
@@ -215,8 +215,8 @@ def test_denial_ends_it_and_shows_no_study(house, hub, follower):
     assert follower.subscription(reader.reader_id).denied == "session unexpectedly stopped"
 
 
-def test_stopping_unsubscribes(house, hub, follower):
-    reader, _ = house.reader()
+def test_stopping_unsubscribes(clinic, hub, follower):
+    reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
     endpoint = follower.subscription(reader.reader_id).endpoint
@@ -229,13 +229,13 @@ def test_stopping_unsubscribes(house, hub, follower):
     }
 
 
-def test_a_restarted_node_follows_again(house, hub, follower):
-    reader, _ = house.reader()
+def test_a_restarted_node_follows_again(clinic, hub, follower):
+    reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
     follower.stop()
     hub.open_event = open_event("1.8", 1)
-    again = Follower(house.deps(fhircast_hubs=(hub.url,)), Broadcaster())
+    again = Follower(clinic.deps(fhircast_hubs=(hub.url,)), Broadcaster())
     try:
         assert again.resume() == 1
         wait_for(lambda: following(again, reader, "1.8"))
@@ -243,8 +243,8 @@ def test_a_restarted_node_follows_again(house, hub, follower):
         again.stop()
 
 
-def test_only_listed_hubs_are_spoken_to(house, hub, follower, browse):
-    reader, token = house.reader()
+def test_only_listed_hubs_are_spoken_to(clinic, hub, follower, browse):
+    reader, token = clinic.reader()
     with pytest.raises(QcNodeError, match="not listed"):
         follower.follow(reader.reader_id, "http://169.254.169.254/", TOPIC)
     browser = browse(fhircast_hubs=(hub.url,))
@@ -256,9 +256,9 @@ def test_only_listed_hubs_are_spoken_to(house, hub, follower, browse):
     wait_for(lambda: hub.sockets)
 
 
-def test_a_hub_that_wants_a_token_gets_it(house, hub):
-    reader, _ = house.reader()
-    with_token = Follower(house.deps(fhircast_hubs=(hub.url,), fhircast_token="t0ken"), Broadcaster())
+def test_a_hub_that_wants_a_token_gets_it(clinic, hub):
+    reader, _ = clinic.reader()
+    with_token = Follower(clinic.deps(fhircast_hubs=(hub.url,), fhircast_token="t0ken"), Broadcaster())
     with_token.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
     with_token.stop()

@@ -21,9 +21,9 @@ from qc_node.report.vote_report import read_vote_report
 from qc_node.web.access import readers
 from qc_node.web.votes import from_key_objects
 from qc_node.web.votes.exchange import export_rows
+from qc_node.web.votes.follow_up import FollowUp
 from qc_node.web.votes.from_key_objects import Intake
-from qc_node.web.votes.housekeeping import Housekeeping
-from qc_node.web.votes.to_pacs import poster
+from qc_node.web.votes.to_pacs import vote_reporter
 from tests.peers import environment, require, validate
 from tests.report.sources import CREATED, MR_IMAGE, evidence, key, source
 from tests.web.conftest import rejected
@@ -99,14 +99,14 @@ def key_object(
     return ds
 
 
-def arrive(house, ds: Dataset) -> str:
-    """The door has taken in this object."""
+def arrive(clinic, ds: Dataset) -> str:
+    """The receiver has taken in this object."""
     stream = io.BytesIO()
     pydicom.dcmwrite(stream, ds, enforce_file_format=True)
     uid = str(ds.SOPInstanceUID)
-    name = house.spool.image_name(str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), uid)
-    house.spool.store(name, stream.getvalue())
-    house.ledger.instances.add(
+    name = clinic.spool.image_name(str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), uid)
+    clinic.spool.store(name, stream.getvalue())
+    clinic.ledger.instances.add(
         [
             Received(
                 uid,
@@ -118,7 +118,7 @@ def arrive(house, ds: Dataset) -> str:
                 "PACS",
                 name,
                 len(stream.getvalue()),
-                house.clock.now,
+                clinic.clock.now,
                 opens_series=False,
             )
         ]
@@ -127,11 +127,11 @@ def arrive(house, ds: Dataset) -> str:
 
 
 @pytest.fixture
-def known(house):
+def known(clinic):
     """A department with one reader and the series that key objects point at."""
     ds = source()
-    house.receive(str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID))
-    reader, _ = house.reader(dicom_name="Bode^Mechthild", name="M. B.")
+    clinic.receive(str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID))
+    reader, _ = clinic.reader(dicom_name="Bode^Mechthild", name="M. B.")
     return reader
 
 
@@ -143,10 +143,10 @@ def known(house):
         (REJECTED, ("111209", "Positioning"), "poor", ["positioning"]),
     ],
 )
-def test_a_known_readers_key_object_is_a_vote(house, known, title, reason, vote, reasons):
-    uid = arrive(house, key_object(title, reason=reason))
-    assert from_key_objects.take_in(house.deps()) == [Intake.VOTE]
-    (row,) = house.ledger.votes.of_subject(str(source().StudyInstanceUID), None)
+def test_a_known_readers_key_object_is_a_vote(clinic, known, title, reason, vote, reasons):
+    uid = arrive(clinic, key_object(title, reason=reason))
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.VOTE]
+    (row,) = clinic.ledger.votes.of_subject(str(source().StudyInstanceUID), None)
     assert (row["vote"], row["reasons"], row["source"], row["reader_id"]) == (
         vote,
         reasons,
@@ -155,61 +155,61 @@ def test_a_known_readers_key_object_is_a_vote(house, known, title, reason, vote,
     )
     assert (row["series_uid"], row["modality"], row["site"]) == (str(source().SeriesInstanceUID), "MR", "Potsdam")
     assert row["voted_at"] == datetime.fromisoformat("2026-01-02T10:15:00+01:00").timestamp()
-    assert row["sop_instance_uid"] == uid and house.counted == [(vote, "Potsdam", "MR")]
-    assert from_key_objects.take_in(house.deps()) == [], "once"
+    assert row["sop_instance_uid"] == uid and clinic.counted == [(vote, "Potsdam", "MR")]
+    assert from_key_objects.take_in(clinic.deps()) == [], "once"
 
 
-def test_by_login(house):
-    reader, _ = house.reader("mbh")
-    arrive(house, key_object(person="Somebody^Else", login="MBH"))
-    assert from_key_objects.take_in(house.deps()) == [Intake.VOTE]
-    assert house.ledger.votes.all()[0]["reader_id"] == reader.reader_id
+def test_by_login(clinic):
+    reader, _ = clinic.reader("mbh")
+    arrive(clinic, key_object(person="Somebody^Else", login="MBH"))
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.VOTE]
+    assert clinic.ledger.votes.all()[0]["reader_id"] == reader.reader_id
 
 
 @pytest.mark.parametrize("who", ["stranger", "device", "nobody", "disabled", "two of that name"])
-def test_others_leave_a_mark_without_author_that_is_never_exported(house, known, who):
+def test_others_leave_a_mark_without_author_that_is_never_exported(clinic, known, who):
     ds = key_object(
         person={"stranger": "X^Y", "device": None, "nobody": None}.get(who, "Bode^Mechthild"),
         device=who == "device",
     )
     if who == "disabled":
-        readers.disable(house.ledger, known.login, 1.0)
+        readers.disable(clinic.ledger, known.login, 1.0)
     if who == "two of that name":
-        house.reader("second", name="Mechthild Bode")
-    arrive(house, ds)
-    assert from_key_objects.take_in(house.deps()) == [Intake.MARK]
-    assert house.ledger.votes.count() == 0 and list(export_rows(house.ledger)) == []
-    (mark,) = house.ledger.votes.marks_of(str(source().StudyInstanceUID))
+        clinic.reader("second", name="Mechthild Bode")
+    arrive(clinic, ds)
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.MARK]
+    assert clinic.ledger.votes.count() == 0 and list(export_rows(clinic.ledger)) == []
+    (mark,) = clinic.ledger.votes.marks_of(str(source().StudyInstanceUID))
     assert mark["vote"] == "poor" and mark["why_no_vote"]
 
 
-def test_our_own_flag_sent_back_by_a_router_is_nothing_even_with_another_uid(house, known):
+def test_our_own_flag_sent_back_by_a_router_is_nothing_even_with_another_uid(clinic, known):
     ds = build_flag(
         source(), evidence(), key(source()), rejected(), software_version="1", node="QCNODE", created=CREATED
     )
-    house.ledger.deliveries.post(
+    clinic.ledger.deliveries.post(
         [WrittenObject(str(ds.SOPInstanceUID), str(ds.SOPClassUID), "1", "1", 1, "kos", "x")], [], 1.0
     )
-    arrive(house, ds)
-    assert from_key_objects.take_in(house.deps()) == [Intake.OURS]
+    arrive(clinic, ds)
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.OURS]
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    arrive(house, ds)
-    assert from_key_objects.take_in(house.deps()) == [Intake.MARK], "a device made it"
-    assert house.ledger.votes.count() == 0
+    arrive(clinic, ds)
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.MARK], "a device made it"
+    assert clinic.ledger.votes.count() == 0
 
 
-def test_other_objects_and_broken_ones_are_passed_over_once(house, known):
-    arrive(house, key_object(OF_INTEREST))
+def test_other_objects_and_broken_ones_are_passed_over_once(clinic, known):
+    arrive(clinic, key_object(OF_INTEREST))
     broken = key_object()
-    uid = arrive(house, broken)
-    row = house.ledger.instances.unhandled_objects()[-1]
-    house.spool.store(row["path"], b"not DICOM at all")
-    assert from_key_objects.take_in(house.deps()) == [Intake.NOT_ABOUT_QUALITY, Intake.UNREADABLE]
-    assert house.ledger.instances.unhandled_objects() == [] and house.ledger.votes.by_key("x", uid) is None
+    uid = arrive(clinic, broken)
+    row = clinic.ledger.instances.unhandled_objects()[-1]
+    clinic.spool.store(row["path"], b"not DICOM at all")
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.NOT_ABOUT_QUALITY, Intake.UNREADABLE]
+    assert clinic.ledger.instances.unhandled_objects() == [] and clinic.ledger.votes.by_key("x", uid) is None
 
 
 @pytest.mark.peer
-def test_a_key_object_made_by_dcmtk_is_a_vote(house, known, tmp_path: Path):
+def test_a_key_object_made_by_dcmtk_is_a_vote(clinic, known, tmp_path: Path):
     dsr2xml, xml2dsr = require("dsr2xml", "xml2dsr")
     template, xml, made = (tmp_path / name for name in ("template.dcm", "ko.xml", "made.dcm"))
     key_object(GOOD).save_as(template, enforce_file_format=True)
@@ -217,13 +217,13 @@ def test_a_key_object_made_by_dcmtk_is_a_vote(house, known, tmp_path: Path):
     subprocess.run([xml2dsr, "+Ug", xml, made], check=True, env=environment())
     ds = pydicom.dcmread(made)
     assert ds.file_meta.ImplementationVersionName.startswith("OFFIS")
-    arrive(house, ds)
-    assert from_key_objects.take_in(house.deps()) == [Intake.VOTE]
-    assert house.ledger.votes.all()[0]["vote"] == "good"
+    arrive(clinic, ds)
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.VOTE]
+    assert clinic.ledger.votes.all()[0]["vote"] == "good"
 
 
 # -- votes as reports ----------------------------------------------------------------------------------
-def vote_on(house, browse, **web):
+def vote_on(clinic, browse, **web):
     ds = source()
     study, series = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)
     stream = io.BytesIO()
@@ -232,9 +232,9 @@ def vote_on(house, browse, **web):
     header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
     pydicom.dcmwrite(stream, header, enforce_file_format=True)
-    name = house.spool.image_name(study, series, str(ds.SOPInstanceUID))
-    house.spool.store(name, stream.getvalue())
-    house.ledger.instances.add(
+    name = clinic.spool.image_name(study, series, str(ds.SOPInstanceUID))
+    clinic.spool.store(name, stream.getvalue())
+    clinic.ledger.instances.add(
         [
             Received(
                 str(ds.SOPInstanceUID),
@@ -246,63 +246,69 @@ def vote_on(house, browse, **web):
                 "MR",
                 name,
                 100,
-                house.clock.now,
+                clinic.clock.now,
             )
         ]
     )
-    _, token = house.reader(dicom_name="Bode^Mechthild")
+    _, token = clinic.reader(dicom_name="Bode^Mechthild")
     browser = browse()
     browser.sign_in(token)
     from qc_node.web.votes import cases
 
-    shown = browser.show(cases.open_study(house.deps(), study))
+    shown = browser.show(cases.open_study(clinic.deps(), study))
     assert browser.vote(shown, "poor", "key-00000001", reasons=["motion"]).status_code == 201
     return study, series
 
 
-def with_poster(house, **web):
+def with_vote_reports(clinic, **web):
     from dataclasses import replace
 
-    post = poster(
-        house.ledger, house.spool, ["PACS"], station_name="QCNODE", software_version="0.1", clock=house.clock
+    post = vote_reporter(
+        clinic.ledger,
+        clinic.spool,
+        ["PACS"],
+        station_name="QCNODE",
+        software_version="0.1",
+        sr_class="comprehensive",
+        clock=clinic.clock,
     )
-    return replace(house.deps(**web), post_vote=post)
+    return replace(clinic.deps(**web), report_vote=post)
 
 
-def test_vote_reports_are_off_by_default(house, browse):
-    vote_on(house, browse)
-    house.clock.forward(60)
-    Housekeeping(with_poster(house)).step()
-    assert house.ledger.deliveries.counts() == {}
+def test_vote_reports_are_off_by_default(clinic, browse):
+    vote_on(clinic, browse)
+    clinic.clock.forward(60)
+    FollowUp(with_vote_reports(clinic)).step()
+    assert clinic.ledger.deliveries.counts() == {}
 
 
 @pytest.mark.peer
-def test_a_vote_becomes_a_valid_report_once_it_cannot_be_undone(house, browse, tmp_path: Path):
-    study, series = vote_on(house, browse)
-    keeper = Housekeeping(with_poster(house, vote_sr=True))
+def test_a_vote_becomes_a_valid_report_once_it_cannot_be_undone(clinic, browse, tmp_path: Path):
+    study, series = vote_on(clinic, browse)
+    keeper = FollowUp(with_vote_reports(clinic, vote_sr=True))
     keeper.step()
-    assert house.ledger.deliveries.counts() == {}, "it may still be undone"
-    house.clock.forward(13)
+    assert clinic.ledger.deliveries.counts() == {}, "it may still be undone"
+    clinic.clock.forward(13)
     keeper.step()
-    Housekeeping(with_poster(house, vote_sr=True)).step()
-    assert house.ledger.deliveries.counts() == {"pending": 1}, "and once only, a restart between"
-    (row,) = house.ledger.deliveries.next_pending("PACS", house.clock.now + 1)
-    ds = pydicom.dcmread(house.spool.path(row["path"]))
+    FollowUp(with_vote_reports(clinic, vote_sr=True)).step()
+    assert clinic.ledger.deliveries.counts() == {"pending": 1}, "and once only, a restart between"
+    (row,) = clinic.ledger.deliveries.next_pending("PACS", clinic.clock.now + 1)
+    ds = pydicom.dcmread(clinic.spool.path(row["path"]))
     said = read_vote_report(ds)
     assert (said.vote, said.reader.name, said.series.series_instance_uid) == ("poor", "Bode^Mechthild", series)
     assert said.study_instance_uid == study
     target = tmp_path / "vote.dcm"
-    target.write_bytes(house.spool.path(row["path"]).read_bytes())
+    target.write_bytes(clinic.spool.path(row["path"]).read_bytes())
     (checked,) = validate([target])
     assert checked.valid, checked.errors
 
 
-def test_a_vote_taken_back_is_never_sent(house, browse):
-    vote_on(house, browse)
-    row = house.ledger.votes.all()[0]
+def test_a_vote_taken_back_is_never_sent(clinic, browse):
+    vote_on(clinic, browse)
+    row = clinic.ledger.votes.all()[0]
     from qc_node.ledger import NewVote
 
-    house.ledger.votes.add(
+    clinic.ledger.votes.add(
         [
             NewVote(
                 key="w",
@@ -318,15 +324,15 @@ def test_a_vote_taken_back_is_never_sent(house, browse):
             )
         ]
     )
-    house.clock.forward(60)
-    Housekeeping(with_poster(house, vote_sr=True)).step()
-    assert house.ledger.deliveries.counts() == {}
+    clinic.clock.forward(60)
+    FollowUp(with_vote_reports(clinic, vote_sr=True)).step()
+    assert clinic.ledger.deliveries.counts() == {}
 
 
-def test_names_are_compared_by_their_letters(house):
-    reader, _ = house.reader("jv", name="Jörg Vogt", dicom_name=None)
-    assert readers.by_person_name(house.ledger, "VOGT^JORG").reader_id == reader.reader_id
+def test_names_are_compared_by_their_letters(clinic):
+    reader, _ = clinic.reader("jv", name="Jörg Vogt", dicom_name=None)
+    assert readers.by_person_name(clinic.ledger, "VOGT^JORG").reader_id == reader.reader_id
     assert (
-        readers.by_person_name(house.ledger, "Vogt^Jo") is None
-        and readers.by_person_name(house.ledger, "^") is None
+        readers.by_person_name(clinic.ledger, "Vogt^Jo") is None
+        and readers.by_person_name(clinic.ledger, "^") is None
     )

@@ -39,8 +39,8 @@ def test_what_is_refused(query):
         parse_launch(query)
 
 
-def test_launch_answers_303_to_an_opaque_address(house, browse):
-    house.receive("1.2.3", "1.2.3.1", accession="A-77")
+def test_launch_answers_303_to_an_opaque_address(clinic, browse):
+    clinic.receive("1.2.3", "1.2.3.1", accession="A-77")
     browser = browse()
     by_uid = browser.get("/panel?StudyInstanceUID=1.2.3")
     by_number = browser.get("/IHEInvokeImageDisplay?requestType=STUDY&accessionNumber=A-77")
@@ -51,10 +51,10 @@ def test_launch_answers_303_to_an_opaque_address(house, browse):
     assert asked.headers["location"].startswith("/sign-in?next=%2Fpanel%2F")
 
 
-def test_one_number_two_studies_asks(house, browse):
-    house.receive("1.2.3", "1.2.3.1", accession="A-77", description="Head")
-    house.receive("1.2.4", "1.2.4.1", accession="A-77", description="Neck")
-    _, token = house.reader()
+def test_one_number_two_studies_asks(clinic, browse):
+    clinic.receive("1.2.3", "1.2.3.1", accession="A-77", description="Head")
+    clinic.receive("1.2.4", "1.2.4.1", accession="A-77", description="Neck")
+    _, token = clinic.reader()
     browser = browse()
     browser.sign_in(token)
     page = browser.get(browser.get("/panel?AccessionNumber=A-77").headers["location"])
@@ -63,23 +63,23 @@ def test_one_number_two_studies_asks(house, browse):
     assert browser.post("/api/votes", json=body).status_code == 409
 
 
-def test_a_study_that_was_launched_before_it_arrived(house, browse):
-    _, token = house.reader()
+def test_a_study_that_was_launched_before_it_arrived(clinic, browse):
+    _, token = clinic.reader()
     browser = browse()
     browser.sign_in(token)
     case = browser.get("/panel?StudyInstanceUID=1.2.3").headers["location"].split("/")[-1]
     assert not browser.show(case)["known"]
-    house.receive("1.2.3", "1.2.3.1", accession="A-77", modality="CT")
+    clinic.receive("1.2.3", "1.2.3.1", accession="A-77", modality="CT")
     shown = browser.show(case)
     assert shown["known"] and shown["accession_number"] == "A-77"
     assert browser.vote(shown, "good", "key-00000001").status_code == 201
-    assert house.ledger.votes.all()[0]["modality"] == "CT"
+    assert clinic.ledger.votes.all()[0]["modality"] == "CT"
 
 
-def test_search_and_recent(house, browse):
-    house.receive("1.2.3", "1.2.3.1", accession="A-77")
-    house.receive("1.2.4", "1.2.4.1", accession="A-78")
-    _, token = house.reader()
+def test_search_and_recent(clinic, browse):
+    clinic.receive("1.2.3", "1.2.3.1", accession="A-77")
+    clinic.receive("1.2.4", "1.2.4.1", accession="A-78")
+    _, token = clinic.reader()
     browser = browse()
     browser.sign_in(token)
     listed = [s["accession_number"] for s in browser.get("/api/recent").json()["recent"]]

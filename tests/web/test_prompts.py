@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qc_node.domain import Finding, Question, Stage, Verdict
-from qc_node.web.settings import PromptPolicy
 from qc_node.web.votes import cases
-from qc_node.web.votes.housekeeping import Housekeeping
+from qc_node.web.votes.follow_up import FollowUp
 from qc_node.web.votes.prompts import Prompter, Stratified, Why, in_conflict, is_uncertain
+from tests.part_settings import prompt_policy
 from tests.web.conftest import MODEL, brain, ct
 
 
@@ -33,77 +33,77 @@ def test_uncertain_and_conflict():
     assert in_conflict("poor", 0) and in_conflict("good", 2) and not in_conflict("acceptable", 0)
 
 
-def prompter(house, **policy) -> Prompter:
+def prompter(clinic, **policy) -> Prompter:
     policy = {"enabled": True, "random_share": 1e-9, "double_share": 1e-9, **policy}
-    return Prompter(replace(house.deps(prompts=PromptPolicy(**policy)), rng=random.Random(1)))
+    return Prompter(replace(clinic.deps(prompts=prompt_policy(**policy)), rng=random.Random(1)))
 
 
 @pytest.fixture
-def two(house):
-    house.receive("1.2", "1.2.1")
-    house.judge("1.2.1", brain())
-    return [house.reader(f"r{n}", name=f"R {n}") for n in range(2)]
+def two(clinic):
+    clinic.receive("1.2", "1.2.1")
+    clinic.judge("1.2.1", brain())
+    return [clinic.reader(f"r{n}", name=f"R {n}") for n in range(2)]
 
 
-def cast(house, browse, token, vote, key="key-00000001"):
+def cast(clinic, browse, token, vote, key="key-00000001"):
     browser = browse()
     browser.sign_in(token)
-    browser.vote(browser.show(cases.open_study(house.deps(), "1.2")), vote, key)
+    browser.vote(browser.show(cases.open_study(clinic.deps(), "1.2")), vote, key)
     return browser
 
 
-def test_a_random_study_is_asked_of_one_reader_who_is_not_told_why(house, two, browse):
-    asked = prompter(house, random_share=1.0)
-    row, verdict = house.ledger.series.get("1.2.1"), house.ledger.verdicts.get("1.2.1")
+def test_a_random_study_is_asked_of_one_reader_who_is_not_told_why(clinic, two, browse):
+    asked = prompter(clinic, random_share=1.0)
+    row, verdict = clinic.ledger.series.get("1.2.1"), clinic.ledger.verdicts.get("1.2.1")
     assert asked.after_verdict(row, verdict) is Why.RANDOM
-    (prompt,) = house.ledger.prompts.all()
+    (prompt,) = clinic.ledger.prompts.all()
     token = next(t for r, t in two if r.reader_id == prompt["reader_id"])
     browser = browse()
     browser.sign_in(token)
     listed = browser.get("/api/recent").json()["asked"]
     assert len(listed) == 1 and "random" not in str(listed)
-    cast(house, browse, token, "good")
-    assert house.ledger.prompts.all()[0]["outcome"] == "answered"
+    cast(clinic, browse, token, "good")
+    assert clinic.ledger.prompts.all()[0]["outcome"] == "answered"
     assert browser.get("/api/recent").json()["asked"] == []
 
 
-def test_a_conflict_is_asked_of_somebody_else(house, two, browse):
-    asked = prompter(house)
-    cast(house, browse, two[0][1], "poor")
-    vote = house.ledger.votes.after(0)[0]
+def test_a_conflict_is_asked_of_somebody_else(clinic, two, browse):
+    asked = prompter(clinic)
+    cast(clinic, browse, two[0][1], "poor")
+    vote = clinic.ledger.votes.after(0)[0]
     assert asked.after_vote(vote) is Why.CONFLICT
-    assert house.ledger.prompts.all()[0]["reader_id"] == two[1][0].reader_id
+    assert clinic.ledger.prompts.all()[0]["reader_id"] == two[1][0].reader_id
 
 
-def test_double_reads_reach_their_share(house, browse):
-    reader, token = house.reader("r0", name="R 0")
-    house.reader("r1", name="R 1")
+def test_double_reads_reach_their_share(clinic, browse):
+    reader, token = clinic.reader("r0", name="R 0")
+    clinic.reader("r1", name="R 1")
     browser = browse(votes_per_minute=1000)
     browser.sign_in(token)
-    asked = prompter(house, double_share=0.25, conflicts=False)
+    asked = prompter(clinic, double_share=0.25, conflicts=False)
     for n in range(60):
         body = {"key": f"key-{n:08}", "vote": "good", "study_instance_uid": f"1.2.{n}"}
         assert browser.post("/api/votes", json=body).status_code == 201
-        asked.after_vote(house.ledger.votes.by_key(reader.reader_id, body["key"]))
-    doubles = [p for p in house.ledger.prompts.all() if p["reason"] == Why.DOUBLE]
+        asked.after_vote(clinic.ledger.votes.by_key(reader.reader_id, body["key"]))
+    doubles = [p for p in clinic.ledger.prompts.all() if p["reason"] == Why.DOUBLE]
     assert 14 <= len(doubles) <= 16
     assert {p["reader_id"] for p in doubles} != {reader.reader_id}
 
 
-def test_prompts_that_nobody_answers_are_recorded(house, two):
-    asked = prompter(house, random_share=1.0)
-    asked.after_verdict(house.ledger.series.get("1.2.1"), house.ledger.verdicts.get("1.2.1"))
-    house.clock.forward(73 * 3600)
+def test_prompts_that_nobody_answers_are_recorded(clinic, two):
+    asked = prompter(clinic, random_share=1.0)
+    asked.after_verdict(clinic.ledger.series.get("1.2.1"), clinic.ledger.verdicts.get("1.2.1"))
+    clinic.clock.forward(73 * 3600)
     assert asked.expire() == 1
-    assert house.ledger.prompts.all()[0]["outcome"] == "not answered"
+    assert clinic.ledger.prompts.all()[0]["outcome"] == "not answered"
 
 
-def test_housekeeping_asks_after_new_verdicts_only_when_wished(house, two):
+def test_housekeeping_asks_after_new_verdicts_only_when_wished(clinic, two):
     for enabled in (False, True):
-        policy = PromptPolicy(enabled=enabled, random_share=1.0)
-        keeper = Housekeeping(house.deps(prompts=policy))
-        house.receive(f"1.{int(enabled)}.9", f"1.{int(enabled)}.9.1")
-        house.judge(f"1.{int(enabled)}.9.1", brain())
+        policy = prompt_policy(enabled=enabled, random_share=1.0)
+        keeper = FollowUp(clinic.deps(prompts=policy))
+        clinic.receive(f"1.{int(enabled)}.9", f"1.{int(enabled)}.9.1")
+        clinic.judge(f"1.{int(enabled)}.9.1", brain())
         keeper.step()
         keeper.step()
-        assert len(house.ledger.prompts.all()) == int(enabled)
+        assert len(clinic.ledger.prompts.all()) == int(enabled)

@@ -8,20 +8,20 @@ import io
 from tests.web.conftest import brain, ct
 
 
-def fill(house):
-    house.receive("1.1", "1.1.1", scanner="CT_1", modality="CT")
-    house.judge(
+def fill(clinic):
+    clinic.receive("1.1", "1.1.1", scanner="CT_1", modality="CT")
+    clinic.judge(
         "1.1.1",
         ct("chest"),
         warnings=("Ordered: abdomen-pelvis with contrast; found: chest without.",),
         claims={"ordered": ["CT abdomen-pelvis with contrast"], "body_part_examined": "ABDOMEN"},
     )
-    house.receive("1.2", "1.2.1")
-    house.judge("1.2.1", brain(motion=1))
+    clinic.receive("1.2", "1.2.1")
+    clinic.judge("1.2.1", brain(motion=1))
 
 
-def test_rows_show_claimed_ordered_and_found(house, browse):
-    fill(house)
+def test_rows_show_claimed_ordered_and_found(clinic, browse):
+    fill(clinic)
     brain_row, ct_row = browse().get("/api/review").json()["rows"]
     assert (
         ct_row["claimed"] == "t1_mprage_sag · ABDOMEN" and ct_row["ordered"] == "CT abdomen-pelvis with contrast"
@@ -34,9 +34,9 @@ def test_rows_show_claimed_ordered_and_found(house, browse):
     assert "1.1.1" not in str(ct_row), "no UID in what a page keeps"
 
 
-def test_confirm_and_correct_become_labels_and_the_verdict_stays(house, browse):
-    fill(house)
-    reader, token = house.reader()
+def test_confirm_and_correct_become_labels_and_the_verdict_stays(clinic, browse):
+    fill(clinic)
+    reader, token = clinic.reader()
     browser = browse()
     browser.sign_in(token)
     row = browser.get("/api/review").json()["rows"][1]
@@ -50,8 +50,8 @@ def test_confirm_and_correct_become_labels_and_the_verdict_stays(house, browse):
         ("chest", "abdomen_pelvis"),
         ("no", "no"),
     ]
-    assert house.ledger.verdicts.get("1.1.1")["verdict"] == ct("chest")
-    labels = house.ledger.labels.all()
+    assert clinic.ledger.verdicts.get("1.1.1")["verdict"] == ct("chest")
+    labels = clinic.ledger.labels.all()
     assert [(x["question"], x["found"], x["label"], x["reader_id"]) for x in labels] == [
         ("body_part", "chest", "abdomen_pelvis", reader.reader_id),
         ("contrast_enhanced", "no", "no", reader.reader_id),
@@ -63,23 +63,23 @@ def test_confirm_and_correct_become_labels_and_the_verdict_stays(house, browse):
     ]
 
 
-def test_labels_need_a_reader_and_a_possible_answer(house, browse):
-    fill(house)
+def test_labels_need_a_reader_and_a_possible_answer(clinic, browse):
+    fill(clinic)
     browser = browse()
     body = {"labels": {"motion": "1"}}
     assert browser.post("/api/verdicts/2/labels", json=body).status_code == 401
-    _, token = house.reader()
+    _, token = clinic.reader()
     browser.sign_in(token)
     assert browser.post("/api/verdicts/2/labels", json={"labels": {"motion": "3"}}).status_code == 422
     assert browser.post("/api/verdicts/2/labels", json={"labels": {"body_part": "chest"}}).status_code == 422
     assert browser.post("/api/verdicts/77/labels", json=body).status_code == 404
-    assert house.ledger.labels.all() == []
+    assert clinic.ledger.labels.all() == []
 
 
-def test_who_reviews_does_not_vote_blind_afterwards(house, browse):
-    fill(house)
-    reader, token = house.reader()
+def test_who_reviews_does_not_vote_blind_afterwards(clinic, browse):
+    fill(clinic)
+    reader, token = clinic.reader()
     browser = browse()
     browser.sign_in(token)
     browser.get("/api/review")
-    assert house.ledger.readers.has_seen_verdict(reader.reader_id, "1.2", house.clock())
+    assert clinic.ledger.readers.has_seen_verdict(reader.reader_id, "1.2", clinic.clock())

@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import html
 import socket
+import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from qc_node.domain import QcNodeError
 from qc_node.web.access import readers, security
-from qc_node.web.app import WebOptions
+from qc_node.web.app import create_app
 from qc_node.web.server import serve
 from qc_node.web.settings import check_bind, load_or_make_secret
 from qc_node.web.votes import cases
+from tests.part_settings import web_options
 from tests.web.conftest import BASE, SECRET, brain
 
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
 
 
 @pytest.fixture
-def signed_in(house, browse):
-    house.receive(STUDY, SERIES, accession="A-1", description="<script>alert(1)</script>")
-    house.judge(SERIES, brain(), description="<img src=x onerror=alert(2)>")
-    reader, token = house.reader()
+def signed_in(clinic, browse):
+    clinic.receive(STUDY, SERIES, accession="A-1", description="<script>alert(1)</script>")
+    clinic.judge(SERIES, brain(), description="<img src=x onerror=alert(2)>")
+    reader, token = clinic.reader()
     browser = browse()
     browser.sign_in(token)
-    return browser, reader, token, cases.open_study(house.deps(), STUDY)
+    return browser, reader, token, cases.open_study(clinic.deps(), STUDY)
 
 
-def test_vote_without_sign_in(house, browse):
+def test_vote_without_sign_in(clinic, browse):
     body = {"key": "key-00000001", "vote": "good", "study_instance_uid": STUDY}
     assert browse().post("/api/votes", json=body).status_code == 401
-    assert house.ledger.votes.count() == 0
+    assert clinic.ledger.votes.count() == 0
+
+
+def of_version_0_1(secret: str, payload: str) -> str:
+    """A cookie as version 0.1 signed it: those sessions end with the upgrade."""
+    mac = hmac.new(secret.encode(), f"session\x00{payload}".encode(), hashlib.sha256).digest()
+    return f"{payload}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
 
 
 @pytest.mark.parametrize(
-    "forge", ["other reader", "other secret", "no signature", "cut", "garbage", "other purpose"]
+    "forge",
+    ["other reader", "other secret", "no signature", "cut", "garbage", "other purpose", "of version 0.1"],
 )
-def test_forged_cookie(house, browse, signed_in, forge):
+def test_forged_cookie(clinic, browse, signed_in, forge):
     _, reader, _, _ = signed_in
-    genuine = security.session_cookie(SECRET, reader.reader_id, reader.epoch, house.clock())
+    genuine = security.session_cookie(SECRET, reader.reader_id, reader.epoch, clinic.clock())
+    payload, signature = genuine.rsplit(".", 1)
+    others = security.session_cookie("x" * 40, "A" * 22, reader.epoch, clinic.clock()).rsplit(".", 1)[0]
+    values = [reader.reader_id, reader.epoch, int(clinic.clock())]
+    assert security.signer(SECRET, "session").dumps(values) == genuine
     value = {
-        "other reader": genuine.replace(reader.reader_id, "A" * 22),
-        "other secret": security.session_cookie("x" * 40, reader.reader_id, reader.epoch, house.clock()),
-        "no signature": genuine.rsplit(".", 1)[0],
+        "other reader": f"{others}.{signature}",
+        "other secret": security.session_cookie("x" * 40, reader.reader_id, reader.epoch, clinic.clock()),
+        "no signature": payload,
         "cut": genuine[:-1],
         "garbage": "é" * 50,
-        "other purpose": security.sign(SECRET, "launch", genuine.rsplit(".", 1)[0]),
+        "other purpose": security.signer(SECRET, "launch").dumps(values),
+        "of version 0.1": of_version_0_1(SECRET, f"{reader.reader_id}:{reader.epoch}:{int(clinic.clock())}"),
     }[forge]
     browser = browse()
     answer = browser.post(
@@ -55,13 +74,13 @@ def test_forged_cookie(house, browse, signed_in, forge):
         headers={"cookie": f"{security.COOKIE}={value}".encode()},
     )
     assert answer.status_code == 401
-    assert house.ledger.votes.count() == 0
+    assert clinic.ledger.votes.count() == 0
 
 
-def test_old_session(house, signed_in):
+def test_old_session(clinic, signed_in):
     browser, *_ = signed_in
     assert browser.get("/api/me").json()["reader"]
-    house.clock.forward(91 * 86_400)
+    clinic.clock.forward(91 * 86_400)
     assert browser.get("/api/me").json()["reader"] is None
 
 
@@ -75,15 +94,15 @@ def test_old_session(house, signed_in):
         {"origin": BASE, "sec-fetch-site": "same-site"},
     ],
 )
-def test_other_sites_origin(house, signed_in, headers):
+def test_other_sites_origin(clinic, signed_in, headers):
     browser, _, _, case = signed_in
     shown = browser.show(case)
     body = {"key": "key-00000001", "vote": "good", "case": case, "presentation": shown["presentation"]}
     assert browser.post("/api/votes", json=body, headers=headers).status_code == 403
-    assert house.ledger.votes.count() == 0
+    assert clinic.ledger.votes.count() == 0
 
 
-def test_no_origin_at_all(house, signed_in):
+def test_no_origin_at_all(clinic, signed_in):
     browser, _, _, case = signed_in
     del browser.headers["origin"]
     assert browser.post(f"/api/cases/{case}/show").status_code == 403
@@ -95,42 +114,42 @@ def test_dns_rebinding(signed_in):
         assert browser.get("/api/board", headers={"host": host}).status_code == 400
 
 
-def test_disabled_reader_keeps_history_and_nothing_else(house, signed_in):
+def test_disabled_reader_keeps_history_and_nothing_else(clinic, signed_in):
     browser, reader, token, case = signed_in
     shown = browser.show(case)
     browser.vote(shown, "good", "key-00000001")
-    readers.disable(house.ledger, "mbh", house.clock())
+    readers.disable(clinic.ledger, "mbh", clinic.clock())
     assert browser.vote(shown, "poor", "key-00000002").status_code == 401
     assert browser.post("/api/sign-in", json={"token": token}).status_code == 401
     bearer = {"authorization": f"Bearer {token}"}
     body = {"key": "key-00000003", "vote": "good", "study_instance_uid": STUDY}
     assert browser.post("/api/votes", json=body, headers=bearer).status_code == 401
-    assert [row["reader_id"] for row in house.ledger.votes.all()] == [reader.reader_id]
+    assert [row["reader_id"] for row in clinic.ledger.votes.all()] == [reader.reader_id]
 
 
-def test_replayed_request(house, signed_in):
+def test_replayed_request(clinic, signed_in):
     browser, _, _, case = signed_in
     shown = browser.show(case)
     browser.vote(shown, "poor", "key-00000001")
     browser.vote(shown, "withdrawn", "key-00000002", withdraws="key-00000001")
     replay = browser.vote(shown, "poor", "key-00000001")
     assert replay.status_code == 200 and replay.json()["mine"] is None
-    assert house.ledger.votes.count() == 2
+    assert clinic.ledger.votes.count() == 2
 
 
-def test_somebody_elses_presentation(house, browse, signed_in):
+def test_somebody_elses_presentation(clinic, browse, signed_in):
     browser, _, _, case = signed_in
     shown = browser.show(case)
-    _, token = house.reader("other", name="O. Ther")
+    _, token = clinic.reader("other", name="O. Ther")
     thief = browse()
     thief.sign_in(token)
     assert thief.vote(shown, "poor", "key-00000001").status_code == 409
     assert thief.vote(thief.show(case), "poor", "key-00000001", reader=shown["reader"]).status_code == 409
 
 
-def test_script_in_a_description(browse, house, signed_in):
+def test_script_in_a_description(browse, clinic, signed_in):
     browser, _, _, _case = signed_in
-    house.receive("1.2.3.5", "1.2.3.5.1", accession="A-1", description="<script>alert(3)</script>")
+    clinic.receive("1.2.3.5", "1.2.3.5.1", accession="A-1", description="<script>alert(3)</script>")
     page = browser.get(browser.get("/launch?AccessionNumber=A-1").headers["location"]).text
     assert "<script>alert" not in page and html.escape("<script>alert(1)</script>") in page
     policy = browser.get("/panel").headers["content-security-policy"]
@@ -162,13 +181,13 @@ def test_pages_hold_nothing_inline_and_nothing_from_elsewhere(signed_in, page):
         "1.2.3%00",
     ],
 )
-def test_path_in_a_uid(house, signed_in, uid):
+def test_path_in_a_uid(clinic, signed_in, uid):
     browser, *_ = signed_in
     assert browser.get(f"/api/series/{uid}".replace("\n", "%0a")).status_code in (404, 422)
     assert browser.get("/panel", params={"StudyInstanceUID": uid}).status_code == 422
     body = {"key": "key-00000001", "vote": "good", "study_instance_uid": uid}
     assert browser.post("/api/votes", json=body).status_code == 422
-    assert house.ledger.votes.count() == 0
+    assert clinic.ledger.votes.count() == 0
 
 
 @pytest.mark.parametrize("name", ["..%2fledger.db", "a.png", "../ledger.db", "0" * 32 + "-../x.png"])
@@ -192,27 +211,56 @@ def test_ten_megabytes(signed_in):
     )
 
 
-def test_guessing_pins(house, browse):
-    house.reader("anna", name="Anna", pin="271828")
+def test_guessing_pins(clinic, browse):
+    clinic.reader("anna", name="Anna", pin="271828")
     browser = browse()
     codes = [browser.post("/sign-in", data={"login": "anna", "pin": f"{n:06}"}).status_code for n in range(12)]
     assert codes[:10] == [401] * 10 and codes[10:] == [429] * 2
     assert browser.post("/sign-in", data={"login": "anna", "pin": "271828"}).status_code == 429
-    house.clock.forward(60)
+    clinic.clock.forward(60)
     answer = browser.post("/sign-in", data={"login": "ANNA", "pin": "271828", "next": "//evil.example"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/panel")
 
 
-def test_a_link_of_somebody_else_asks_first(house, browse, signed_in):
+def test_a_slow_check_of_a_pin_holds_up_nobody_else(clinic, browse, monkeypatch):
+    clinic.reader("anna", name="Anna", pin="271828")
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow_scrypt(pin, kept):
+        started.set()
+        return go_on.wait(20) and pin == "271828"
+
+    monkeypatch.setattr(security, "pin_matches", slow_scrypt)
+    server = serve(create_app(clinic.deps()), "127.0.0.1", 0)
+
+    def ask(path, body=None):
+        request = urllib.request.Request(server.url + path, body, {"origin": server.url})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.url
+
+    try:
+        with ThreadPoolExecutor() as pool:
+            signing_in = pool.submit(ask, "/sign-in", b"login=anna&pin=271828&next=/live")
+            assert started.wait(10)
+            assert ask("/healthz")[0] == 200 and ask("/api/board")[0] == 200
+            assert not signing_in.done(), "it still waits for the check"
+            go_on.set()
+            assert signing_in.result() == (200, f"{server.url}/live")
+    finally:
+        go_on.set()
+        server.stop()
+
+
+def test_a_link_of_somebody_else_asks_first(clinic, browse, signed_in):
     browser, reader, _, _ = signed_in
-    _, other = house.reader("other", name="O. Ther")
+    _, other = clinic.reader("other", name="O. Ther")
     assert browser.post("/api/sign-in", json={"token": other}).status_code == 409
     assert browser.get("/api/me").json()["reader"] == reader.reader_id
     assert browser.post("/api/sign-in", json={"token": other, "instead": True}).status_code == 200
 
 
-def test_too_many_votes(house, browse):
-    _, token = house.reader()
+def test_too_many_votes(clinic, browse):
+    _, token = clinic.reader()
     browser = browse(votes_per_minute=3)
     browser.sign_in(token)
     codes = [
@@ -224,8 +272,8 @@ def test_too_many_votes(house, browse):
     assert codes == [201, 201, 201, 429, 429]
 
 
-def test_trusted_header_only_from_the_proxy(house, browse):
-    house.reader("anna", name="Anna")
+def test_trusted_header_only_from_the_proxy(clinic, browse):
+    clinic.reader("anna", name="Anna")
     named = {"x-remote-user": "anna"}
     assert (
         browse(trusted_user_header="X-Remote-User", trusted_proxies=("testclient",))
@@ -245,22 +293,22 @@ def test_looking_needs_a_reader_unless_on_bare_loopback(browse):
 
 
 def test_opening_to_the_network_needs_readers_and_a_secret():
-    web = WebOptions(secret=SECRET, host="0.0.0.0")
+    web = web_options(host="0.0.0.0")
     with pytest.raises(QcNodeError, match=r"web\.secret"):
         check_bind(web, 3, secret_configured=False)
     with pytest.raises(QcNodeError, match="reader"):
         check_bind(web, 0, secret_configured=True)
     check_bind(web, 1, secret_configured=True)
-    check_bind(WebOptions(secret=SECRET), 0, secret_configured=False)
+    check_bind(web_options(), 0, secret_configured=False)
     with pytest.raises(QcNodeError, match="shorter"):
-        WebOptions(secret="short")
+        web_options(secret="short")
 
 
 @pytest.mark.parametrize(
     ("frames", "wanted"), [((), "samesite=lax"), (("https://pacs.example",), "samesite=none")]
 )
-def test_cookies_are_as_strict_as_the_place_of_the_panel_allows(house, browse, frames, wanted):
-    _, token = house.reader()
+def test_cookies_are_as_strict_as_the_place_of_the_panel_allows(clinic, browse, frames, wanted):
+    _, token = clinic.reader()
     browser = browse(public_base="https://qc.example", frame_ancestors=frames)
     answer = browser.post("/api/sign-in", json={"token": token}, headers={"origin": "https://qc.example"})
     cookie = answer.headers["set-cookie"].lower()
@@ -276,19 +324,27 @@ def test_secret_is_made_once_and_is_private(tmp_path):
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_tokens_and_pins_are_kept_as_hashes(house):
-    _, token = house.reader(pin="271828")
-    kept = str(house.ledger.readers.all())
+def test_tokens_and_pins_are_kept_as_hashes(clinic):
+    _, token = clinic.reader(pin="271828")
+    kept = str(clinic.ledger.readers.all())
     assert token not in kept and "271828" not in kept
 
 
-def test_no_uid_and_no_accession_number_reaches_a_log(house, browse, caplog, capfd):
+def test_pins_and_links_of_version_0_1_still_open():
+    salt, key = (
+        "000102030405060708090a0b0c0d0e0f",
+        "6474b6b975d164c697084ba1772aa1ba7d36cb5deb7c4c1cd7c1f3fc3114cdde",
+    )
+    assert security.pin_matches("271828", f"scrypt${salt}${key}")
+    assert not security.pin_matches("271829", f"scrypt${salt}${key}")
+    assert security.hash_token("a-personal-link").startswith("b2d555b63b786b9d9cd962ac940ed396b3de3ff43bb0fb05")
+
+
+def test_no_uid_and_no_accession_number_reaches_a_log(clinic, browse, caplog, capfd):
     caplog.set_level("DEBUG", logger="qc_node")
     caplog.set_level("DEBUG", logger="uvicorn")
     server = serve(browse().app, "127.0.0.1", 0)
     try:
-        import urllib.request
-
         with urllib.request.urlopen(f"{server.url}/launch?AccessionNumber=SECRET-77", timeout=5) as answer:
             assert "SECRET-77" not in answer.url
     finally:

@@ -25,12 +25,12 @@ def bring_in(ledger, text, **more):
     return exchange.import_rows(ledger, rows, now=1.8e9, **more)
 
 
-def test_seventy_days_give_exactly_what_was_put_in(house):
+def test_seventy_days_give_exactly_what_was_put_in(clinic):
     text, expected = make_log()
-    done = bring_in(house.ledger, text, add_readers=True)
+    done = bring_in(clinic.ledger, text, add_readers=True)
     assert (done.votes, done.presented) == (1527, sum(PRESENTED.values()))
-    found = overview(house.ledger).all
-    names = {r["pseudonym"]: r["login"] for r in house.ledger.readers.all()}
+    found = overview(clinic.ledger).all
+    names = {r["pseudonym"]: r["login"] for r in clinic.ledger.readers.all()}
     assert (found.votes, found.studies, found.days) == (1527, 1527, 70)
     assert found.by_modality == expected.by_modality and found.by_site == expected.by_site
     assert found.by_vote == expected.by_vote and found.reasons == expected.reasons
@@ -48,33 +48,33 @@ def test_seventy_days_give_exactly_what_was_put_in(house):
     for pseudonym, weeks in found.acceptance_weeks.items():
         assert sum(w[1] for w in weeks) == PRESENTED[names[pseudonym]]
         assert sum(w[2] for w in weeks) == VOTES[names[pseudonym]]
-    assert bring_in(house.ledger, text).known_before == 1527
-    assert overview(house.ledger).all == found, "a second import changes nothing"
+    assert bring_in(clinic.ledger, text).known_before == 1527
+    assert overview(clinic.ledger).all == found, "a second import changes nothing"
 
 
-def test_export_of_the_log_and_import_elsewhere_is_the_same(house, tmp_path):
+def test_export_of_the_log_and_import_elsewhere_is_the_same(clinic, tmp_path):
     from qc_node.ledger import Ledger
 
     text, _ = make_log()
-    bring_in(house.ledger, text, add_readers=True)
-    logged = list(exchange.export_rows(house.ledger, whole_log=True))
+    bring_in(clinic.ledger, text, add_readers=True)
+    logged = list(exchange.export_rows(clinic.ledger, whole_log=True))
     other = Ledger(tmp_path / "other.db")
     bring_in(other, exchange.csv_text(logged, exchange.COLUMNS), add_readers=True)
-    a, b = overview(house.ledger).all, overview(other).all
+    a, b = overview(clinic.ledger).all, overview(other).all
     for name in ("votes", "by_modality", "by_site", "by_vote", "cumulative", "reasons", "start", "end"):
         assert getattr(a, name) == getattr(b, name)
     assert sorted(a.by_reader.values()) == sorted(b.by_reader.values())
 
 
-def test_export_is_pseudonymous_with_soft_labels(house, browse):
-    house.receive("1.2.3", "1.2.3.1")
+def test_export_is_pseudonymous_with_soft_labels(clinic, browse):
+    clinic.receive("1.2.3", "1.2.3.1")
     for n, vote in enumerate(("good", "good", "poor")):
-        _, token = house.reader(f"login{n}", name=f"Person {n}")
+        _, token = clinic.reader(f"login{n}", name=f"Person {n}")
         browser = browse()
         browser.sign_in(token)
-        browser.vote(browser.show(cases.open_study(house.deps(), "1.2.3")), vote, "key-00000001")
-    house.ledger.votes.mark("9.9", "1.2.3", None, "poor", [], "no known reader", 1.0)
-    rows = list(exchange.export_rows(house.ledger))
+        browser.vote(browser.show(cases.open_study(clinic.deps(), "1.2.3")), vote, "key-00000001")
+    clinic.ledger.votes.mark("9.9", "1.2.3", None, "poor", [], "no known reader", 1.0)
+    rows = list(exchange.export_rows(clinic.ledger))
     assert len(rows) == 3, "a mark without author is no vote"
     assert [rows[0][name] for name in exchange.SOFT] == [0.6667, 0.0, 0.3333]
     assert "login" not in str(rows) and "Person" not in str(rows)
@@ -94,21 +94,21 @@ def test_export_is_pseudonymous_with_soft_labels(house, browse):
         ("anna,MR,1.2,,", "presented_at"),
     ],
 )
-def test_a_bad_row_is_named_and_nothing_comes_in(house, row, sentence):
-    house.reader("anna", name="Anna")
+def test_a_bad_row_is_named_and_nothing_comes_in(clinic, row, sentence):
+    clinic.reader("anna", name="Anna")
     good = "anna,MR,1.9,good,2020-01-01T00:00:00+00:00"
     text = f"reader,modality,study_instance_uid,vote,voted_at\n{good}\n{row}\n"
     with pytest.raises(QcNodeError, match=f"log.csv line 3.*{sentence}"):
-        bring_in(house.ledger, text)
-    assert house.ledger.votes.count() == 0
+        bring_in(clinic.ledger, text)
+    assert clinic.ledger.votes.count() == 0
 
 
-def test_json_lines_and_unknown_columns(house):
-    house.reader("anna", name="Anna")
+def test_json_lines_and_unknown_columns(clinic):
+    clinic.reader("anna", name="Anna")
     line = '{"reader": "Anna", "study_instance_uid": "1.2", "vote": "red", "voted_at": 1e9, "reasons": ["motion"]}'
-    assert bring_in(house.ledger, line).votes == 1
+    assert bring_in(clinic.ledger, line).votes == 1
     with pytest.raises(QcNodeError, match="unknown column 'votr'"):
-        bring_in(house.ledger, "reader,votr\n")
+        bring_in(clinic.ledger, "reader,votr\n")
 
 
 def test_a_spreadsheet_runs_nothing():
@@ -136,8 +136,8 @@ def test_quartiles_are_those_of_numpy(values):
     assert quartiles(values) == pytest.approx(tuple(np.percentile(values, [25, 50, 75])), rel=1e-9, abs=1e-9)
 
 
-def test_agreement_between_readers_and_with_the_machine(house, browse):
-    tokens = [house.reader(f"r{n}", name=f"R {n}")[1] for n in range(2)]
+def test_agreement_between_readers_and_with_the_machine(clinic, browse):
+    tokens = [clinic.reader(f"r{n}", name=f"R {n}")[1] for n in range(2)]
     plan = [
         ("1.1", brain(), "good", "good"),
         ("1.2", brain(motion=1), "acceptable", "good"),
@@ -145,14 +145,14 @@ def test_agreement_between_readers_and_with_the_machine(house, browse):
         ("1.4", rejected(), "poor", "acceptable"),
     ]
     for study, verdict, *_ in plan:
-        house.receive(study, f"{study}.1")
-        house.judge(f"{study}.1", verdict)
+        clinic.receive(study, f"{study}.1")
+        clinic.judge(f"{study}.1", verdict)
     for who, token in enumerate(tokens):
         browser = browse()
         browser.sign_in(token)
         for n, (study, _, *said) in enumerate(plan):
-            browser.vote(browser.show(cases.open_study(house.deps(), study)), said[who], f"key-{n:08}")
-    found = overview(house.ledger, house.ledger.readers.by_login("r0")["reader_id"])
+            browser.vote(browser.show(cases.open_study(clinic.deps(), study)), said[who], f"key-{n:08}")
+    found = overview(clinic.ledger, clinic.ledger.readers.by_login("r0")["reader_id"])
     assert (found.all.between_readers.studies, found.all.between_readers.same) == (4, 2)
     assert (found.all.with_model.studies, found.all.with_model.same) == (8, 6)
     assert found.own.votes == 4 and found.own.with_model.same == 4
@@ -174,15 +174,15 @@ def test_a_withdrawn_change_lets_the_vote_before_it_stand():
     assert [f.id for f in standing([*log, fact(5, "r", "withdrawn", 22.0, 1)])] == [4]
 
 
-def test_no_votes_no_figures(house, browse):
-    assert overview(house.ledger).all.votes == 0
+def test_no_votes_no_figures(clinic, browse):
+    assert overview(clinic.ledger).all.votes == 0
     assert "No votes yet" in browse().get("/stats").text
 
 
-def test_statistics_pages(house, browse):
+def test_statistics_pages(clinic, browse):
     text, _ = make_log()
-    bring_in(house.ledger, text, add_readers=True)
-    _, token = house.reader()
+    bring_in(clinic.ledger, text, add_readers=True)
+    _, token = clinic.reader()
     browser = browse()
     browser.sign_in(token)
     page = browser.get("/stats").text
@@ -194,10 +194,10 @@ def test_statistics_pages(house, browse):
     assert browser.get("/stats/votes.csv").text.count("\n") == 1528
 
 
-def test_plots_are_well_formed_whatever_the_names(house):
+def test_plots_are_well_formed_whatever_the_names(clinic):
     text, _ = make_log()
-    bring_in(house.ledger, text, add_readers=True)
-    for svg in plots_of(overview(house.ledger).all).values():
+    bring_in(clinic.ledger, text, add_readers=True)
+    for svg in plots_of(overview(clinic.ledger).all).values():
         ET.fromstring(svg)
     ET.fromstring(bars({"<script>&'": 3.0, "": 0.0}, title="<&>"))
     ET.fromstring(lines({"<a>": [(0, 0)], "b": []}, title="&", x_label="<", y_label=">"))

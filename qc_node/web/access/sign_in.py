@@ -48,11 +48,18 @@ def sign_in_page(request: Request, reader: Maybe, next: str = "/panel") -> HTMLR
     return page(request, "sign_in.html", reader, next=safe_next(next))
 
 
+async def form_of(request: Request) -> dict[str, str]:
+    """The fields of a form (``application/x-www-form-urlencoded``), the first of each name."""
+    return {k: v[0] for k, v in parse_qs((await request.body()).decode("utf-8", "replace")).items()}
+
+
 @router.post("/sign-in", include_in_schema=False)
-async def sign_in(request: Request, reader: Maybe) -> Response:
-    """Sign in by login and PIN.  Answers 303, 401 for anything wrong, 429 after too many attempts."""
+def sign_in(request: Request, reader: Maybe, form: Annotated[dict[str, str], Depends(form_of)]) -> Response:
+    """Sign in by login and PIN.  Answers 303, 401 for anything wrong, 429 after too many attempts.
+
+    Runs in a thread, because a PIN is made slow to check: on the event loop everybody else would wait meanwhile.
+    """
     deps = deps_of(request)
-    form = {k: v[0] for k, v in parse_qs((await request.body()).decode("utf-8", "replace")).items()}
     login = form.get("login", "")[:64]
     _spend_attempt(request, login)
     row = deps.ledger.readers.by_login(login)

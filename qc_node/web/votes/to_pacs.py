@@ -29,22 +29,22 @@ REASONS = {
 """Reasons of the panel that DICOM has a code for; ``protocol`` and ``other`` say nothing about the image."""
 
 
-def poster(
+def vote_reporter(
     ledger: Ledger,
     spool: Spool,
     destinations: Sequence[str],
     *,
     station_name: str,
     software_version: str,
-    sr_class: str = "comprehensive",
+    sr_class: str,
     clock: Callable[[], float],
 ) -> Callable[[dict[str, Any], dict[str, Any]], None]:
-    """The ``post_vote`` of :class:`WebDeps`: builds the report of a vote and puts it into the outbox.
+    """The ``report_vote`` of :class:`WebDeps`: builds the report of a vote and puts it into the outbox.
 
     The UID follows from reader and key of the vote, so that a second call changes nothing.
     """
 
-    def post(vote: dict[str, Any], reader: dict[str, Any]) -> None:
+    def report(vote: dict[str, Any], reader: dict[str, Any]) -> None:
         wanted = (
             [vote["series_uid"]]
             if vote["series_uid"]
@@ -100,4 +100,4 @@ def poster(
         )
         ledger.deliveries.post([written], destinations, clock())
 
-    return post
+    return report

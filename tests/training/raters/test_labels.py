@@ -1,8 +1,10 @@
+"""Soft labels from votes."""
+
 from __future__ import annotations
 
 import pytest
 
-from qc_node.cli.hooks import soft_labels
+from qc_node.training.raters.labels import soft_labels
 
 
 def test_soft_labels_follow_the_votes_and_know_their_severity() -> None:

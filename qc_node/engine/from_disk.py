@@ -1,68 +1,19 @@
-"""``qc-node review FOLDER``: what was judged on disk, put where the review page looks."""
+"""``qc-node review FOLDER``: what was judged on disk, put into a ledger where the review page looks."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from qc_node.domain import HeaderClaims, SeriesKey, Verdict
+from qc_node.domain import SeriesKey
+from qc_node.engine.judging import SeriesOutcome
+from qc_node.engine.worker import png
 from qc_node.ledger import Ledger, Received
 from qc_node.spool import Spool
 
 
-class Judged(Protocol):
-    """What the review needs of one series (:class:`qc_node.engine.judging.Outcome` has it)."""
-
-    @property
-    def source(self) -> str:
-        """Where it lies."""
-
-    @property
-    def series(self) -> SeriesKey | None:
-        """Its UIDs; None for NIfTI."""
-
-    @property
-    def modality(self) -> str:
-        """Its modality."""
-
-    @property
-    def instances(self) -> int:
-        """How many images it has."""
-
-    @property
-    def claims(self) -> HeaderClaims:
-        """What its header claims."""
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The verdict, or None when it was skipped."""
-
-    @property
-    def skipped(self) -> str | None:
-        """Why there is no verdict."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Mismatches and peculiarities."""
-
-    @property
-    def timings_s(self) -> Mapping[str, float]:
-        """Seconds by step."""
-
-    @property
-    def thumbnails(self) -> Mapping[str, npt.NDArray[np.uint8]]:
-        """Grey pictures by view."""
-
-
-def shelve(ledger: Ledger, spool: Spool, judged: Judged, at: float) -> str | None:
-    """Put one judged series into a ledger of its own; returns its UID, None when it was skipped or is known."""
+def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> str | None:
+    """Put one judged series into the ledger; returns its UID, None when it was skipped or is known."""
     if judged.verdict is None:
         return None
     key = judged.series or _made_up(judged.source)
@@ -91,7 +42,7 @@ def shelve(ledger: Ledger, spool: Spool, judged: Judged, at: float) -> str | Non
     pictures = []
     for view, picture in judged.thumbnails.items():
         picture_name = spool.thumbnail_name(uid, 1, view)
-        spool.store(picture_name, _png(picture))
+        spool.store(picture_name, png(picture))
         pictures.append(picture_name)
     ledger.verdicts.add(
         uid,
@@ -116,10 +67,3 @@ def _made_up(source: str) -> SeriesKey:
     )
     study, series = (f"2.25.{number}" for number in numbers)
     return SeriesKey(study, series)
-
-
-def _png(picture: npt.NDArray[np.uint8]) -> bytes:
-    out: Any = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(out, "PNG")
-    data: bytes = out.getvalue()
-    return data

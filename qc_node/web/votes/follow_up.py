@@ -1,4 +1,4 @@
-"""What the counter does by itself: take in key objects, ask for votes, send vote reports.
+"""What follows verdicts and votes: key objects are taken in, votes asked for, vote reports sent.
 
 One thread, woken every two seconds; each step reads rows, works, and writes rows, so a kill loses nothing.
 """
@@ -22,7 +22,7 @@ EVERY_S = 2.0
 LOOK_BACK_S = 86_400.0
 
 
-class Housekeeping:
+class FollowUp:
     """Steps that follow votes and verdicts; :meth:`step` is one round of all of them."""
 
     def __init__(self, deps: WebDeps) -> None:
@@ -32,11 +32,11 @@ class Housekeeping:
         self._thread: threading.Thread | None = None
         self._verdict = max((row["id"] for row in deps.ledger.verdicts.recent(1)), default=0)
         self._vote = deps.ledger.votes.newest_id()
-        self._posted: set[int] = set()
+        self._reported: set[int] = set()
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
-        self._thread = threading.Thread(target=self._run, name="counter-housekeeping", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="follow-up", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -50,7 +50,7 @@ class Housekeeping:
             try:
                 self.step()
             except (sqlite3.Error, OSError, QcNodeError) as error:
-                log.warning("A step of the counter failed and will be tried again: %s", type(error).__name__)
+                log.warning("A step that follows votes failed and will be tried again: %s", type(error).__name__)
         self._deps.ledger.close()
 
     def step(self) -> None:
@@ -59,7 +59,7 @@ class Housekeeping:
         if self._deps.web.prompts.enabled:
             self._ask()
         if self._deps.web.vote_sr:
-            self._post()
+            self._report()
 
     def _ask(self) -> None:
         for verdict in self._deps.ledger.verdicts.after(self._verdict):
@@ -73,20 +73,20 @@ class Housekeeping:
                 self._prompter.after_vote(vote)
         self._prompter.expire()
 
-    def _post(self) -> None:
+    def _report(self) -> None:
         """Send votes that stand once they cannot be undone any more; building one twice changes nothing."""
         now = self._deps.clock()
         settled = now - self._deps.web.undo_s - GRACE_S
         rows = self._deps.ledger.votes.received_since(now - LOOK_BACK_S)
         for row in effective(rows):
-            if row["id"] in self._posted or row["voted_at"] > settled or not row["study_uid"]:
+            if row["id"] in self._reported or row["voted_at"] > settled or not row["study_uid"]:
                 continue
             if row["source"] in ("import", "key_object"):
                 continue  # from elsewhere: the PACS has the key object already
             reader = self._deps.ledger.readers.get(row["reader_id"])
             if reader is not None:
-                self._deps.post_vote(_plain(row), reader)
-            self._posted.add(row["id"])
+                self._deps.report_vote(_plain(row), reader)
+            self._reported.add(row["id"])
 
 
 def _plain(row: Any) -> dict[str, Any]:

@@ -1,0 +1,53 @@
+"""``qc-node run``, ``doctor`` and ``demo``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from qc_node.cli.shared import config_option, load_settings
+
+
+@click.command()
+@config_option
+def run(config: Path | None) -> None:
+    """Run the node until SIGTERM or Ctrl-C."""
+    from qc_node.node import Node
+
+    settings = load_settings(config)
+    Node(settings).run()
+
+
+@click.command()
+@config_option
+def doctor(config: Path | None) -> None:
+    """Check configuration, disk, models, ports and peers.
+
+    One plain sentence for everything that was looked at; nothing is changed.
+    """
+    from qc_node.dicom.association import echo
+    from qc_node.operations.doctor import examine
+    from qc_node.parts import peer_of
+
+    settings = load_settings(config)
+    checks = examine(settings, lambda peer: echo(peer_of(settings, peer)))
+    for ok, sentence in checks:
+        click.echo(f"{click.style('ok   ', fg='green') if ok else click.style('FAULT', fg='red')}  {sentence}")
+    if not all(ok for ok, _ in checks):
+        sys.exit(1)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End when the reports are in the PACS.")
+@click.option("--open-ports/--fixed-ports", default=True, help="Take free ports, or the configured ones.")
+def demo(once: bool, open_ports: bool) -> None:
+    """Show the whole way of a series on this machine, with made-up images.
+
+    A small PACS, the node, three sample series and their reports, in a temporary folder. The samples are made by
+    the program; the verdicts come from the shipped models.
+    """
+    from qc_node.demo.show import show
+
+    show(once=once, free_ports=open_ports)

@@ -1,0 +1,95 @@
+"""``qc-node outbox``, ``judge-again`` and ``send``: what the node delivers, and what can be asked for again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from qc_node.cli.shared import config_option, ledger_of, load_settings, progress_bar, table
+from qc_node.domain.errors import QcNodeError
+
+
+@click.group()
+def outbox() -> None:
+    """Look at what was not delivered, and send it again."""
+
+
+@outbox.command("list")
+@config_option
+def list_unfinished(config: Path | None) -> None:
+    """Everything that waits for a destination or was refused for good."""
+    rows = [
+        (
+            str(row["id"]),
+            row["destination"],
+            row["kind"],
+            row["state"],
+            str(row["attempts"]),
+            row["last_error"] or "",
+        )
+        for row in ledger_of(load_settings(config)).deliveries.unfinished()
+    ]
+    if rows:
+        table(("id", "destination", "kind", "state", "attempts", "last error"), rows)
+    else:
+        click.echo("Everything has been delivered.")
+
+
+@outbox.command("again")
+@click.argument("ids", nargs=-1, type=int)
+@click.option("--all", "every", is_flag=True, help="Everything that was refused for good.")
+@config_option
+def send_again(ids: tuple[int, ...], every: bool, config: Path | None) -> None:
+    """Put refused objects back into the queue; a running node sends them at once."""
+    if bool(ids) == every:
+        raise click.UsageError("Give the ids that `qc-node outbox list` shows, or --all.")
+    ledger = ledger_of(load_settings(config))
+    known = {row["id"]: row["state"] for row in ledger.deliveries.unfinished()}
+    for number in ids:
+        if number not in known:
+            raise QcNodeError(f"There is no unfinished delivery with the id {number}.")
+    chosen = [n for n, state in known.items() if n in ids or (every and state == "failed")]
+    for number in chosen:
+        ledger.deliveries.again(number, time.time())
+    click.echo(f"{len(chosen)} objects are in the queue again.")
+
+
+@click.command("judge-again")
+@click.argument("series_uids", nargs=-1, required=True)
+@config_option
+def judge_again(series_uids: tuple[str, ...], config: Path | None) -> None:
+    """Judge series once more, with the models and rules now in force.
+
+    The new report names the old one as its predecessor.
+    """
+    ledger = ledger_of(load_settings(config))
+    for uid in series_uids:
+        if ledger.series.get(uid) is None:
+            raise QcNodeError(f"There is no series {uid} in the ledger.")
+        if not ledger.series.judge_again(uid, time.time()):
+            raise QcNodeError(f"The series {uid} is not finished, or its images were removed by retention.")
+    click.echo(f"{len(series_uids)} series are in the queue.")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--to", "name", required=True, help="Name of a [[peer]] of the configuration.")
+@config_option
+def send(paths: tuple[Path, ...], name: str, config: Path | None) -> None:
+    """Push DICOM files to a configured peer by C-STORE."""
+    from qc_node.dicom import association
+    from qc_node.parts import peer_of
+
+    settings = load_settings(config)
+    peer = peer_of(settings, settings.peer_named(name))
+    with progress_bar("sending") as progress:
+        result = association.send(paths, peer, progress)
+    for path, sentence in result.failed:
+        click.echo(f"{path}: {sentence}", err=True)
+    warned = f", {result.warned} of them with a warning" if result.warned else ""
+    click.echo(f"{result.sent} objects stored by {peer}{warned}.")
+    if not result.ok:
+        sys.exit(1)

@@ -1,0 +1,112 @@
+"""``qc-node readers``."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from qc_node.cli.shared import config_option, ledger_made, load_settings
+
+if TYPE_CHECKING:
+    from qc_node.config import Settings
+
+ROLES = ("radiologist", "technologist", "expert", "physicist")
+"""As :class:`qc_node.web.access.readers.Role` has them, which is not imported for a page of help."""
+
+
+@click.group()
+def readers() -> None:
+    """Add, list and disable those who may vote."""
+
+
+@readers.command("add")
+@click.argument("login")
+@click.option("--name", required=True, help='How the pages greet: "Dr. M. Bode".')
+@click.option("--site", required=True, help="Centre, as statistics name it.")
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    default="radiologist",
+    show_default=True,
+    help="Experts also grade by the protocol.",
+)
+@click.option("--pin", is_flag=True, help="Ask for a PIN (6 to 12 digits) besides the personal link.")
+@click.option("--dicom-name", help="How key objects spell the person: Bode^Mechthild.")
+@config_option
+def add_reader(
+    login: str,
+    name: str,
+    site: str,
+    role: str,
+    pin: bool,
+    dicom_name: str | None,
+    config: Path | None,
+) -> None:
+    """Add a reader and print the personal link, which is shown only now."""
+    from qc_node.web.access import readers as roll
+
+    secret = click.prompt("PIN", hide_input=True, confirmation_prompt=True) if pin else None
+    settings = load_settings(config)
+    with closing(ledger_made(settings)) as ledger:
+        reader, token = roll.add(
+            ledger, login, name=name, site=site, role=role, at=time.time(), pin=secret, dicom_name=dicom_name
+        )
+    click.echo(f"Added {reader.name} ({reader.site}, {reader.role.value}) as {reader.pseudonym}.")
+    click.echo(roll.personal_link(_base(settings), token))
+
+
+@readers.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@config_option
+def list_readers(as_json: bool, config: Path | None) -> None:
+    """List every reader, disabled ones included."""
+    from qc_node.web.access import readers as roll
+
+    with closing(ledger_made(load_settings(config))) as ledger:
+        found = roll.list_all(ledger)
+    for r in found:
+        row = {
+            "login": r.login,
+            "name": r.name,
+            "site": r.site,
+            "role": r.role.value,
+            "pseudonym": r.pseudonym,
+            "enabled": r.enabled,
+        }
+        said = f"{r.login:20} {r.name:28} {r.site:18} {r.role.value:12} {r.pseudonym}"
+        click.echo(json.dumps(row) if as_json else said + ("" if r.enabled else "  disabled"))
+
+
+@readers.command("disable")
+@click.argument("login")
+@config_option
+def disable_reader(login: str, config: Path | None) -> None:
+    """Shut a reader out at once; the votes stay."""
+    from qc_node.web.access import readers as roll
+
+    with closing(ledger_made(load_settings(config))) as ledger:
+        reader = roll.disable(ledger, login, time.time())
+    click.echo(f"{reader.name} cannot sign in any more; the votes stay.")
+
+
+@readers.command("link")
+@click.argument("login")
+@config_option
+def new_link(login: str, config: Path | None) -> None:
+    """Print a new personal link; the old one and its sessions end."""
+    from qc_node.web.access import readers as roll
+
+    settings = load_settings(config)
+    with closing(ledger_made(settings)) as ledger:
+        token = roll.new_link(ledger, login)
+    click.echo(roll.personal_link(_base(settings), token))
+
+
+def _base(settings: Settings) -> str:
+    web = settings.web
+    return web.public_base or f"http://{web.host}:{web.port}"

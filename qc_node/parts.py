@@ -1,0 +1,144 @@
+"""What each part is told: from the settings of the node to those of its parts.
+
+A part knows its own settings class and never :mod:`qc_node.config`.  What has a key in the configuration has its
+default there and nowhere else, so the classes of the parts give none for it (a test looks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qc_node import __version__
+from qc_node.completion.closing import CompletionPolicy
+from qc_node.completion.pacs_query import series_count
+from qc_node.config import PeerSettings, Settings, rules_digest
+from qc_node.dicom.association import Peer
+from qc_node.domain import QcNodeError
+from qc_node.engine.orders import Rule
+from qc_node.engine.worker import WorkerSettings
+from qc_node.operations import logs
+from qc_node.outbox.sending import Destination
+from qc_node.outbox.writer import WritingSettings
+from qc_node.receiver.receiver import ReceiverSettings
+from qc_node.web.settings import PromptPolicy, WebOptions, load_or_make_secret
+
+
+def receiver_settings(settings: Settings) -> ReceiverSettings:
+    """What the receiver needs to know."""
+    node = settings.node
+    return ReceiverSettings(
+        ae_title=node.ae_title,
+        host=node.host,
+        port=node.port,
+        peers={p.ae_title: p.host for p in settings.peers("accept")},
+        accept_unknown=node.accept_unknown_callers,
+        low_watermark_bytes=settings.disk.low_watermark_bytes,
+        processes=node.receive_processes,
+        max_associations=node.max_associations,
+    )
+
+
+def completion_policy(settings: Settings) -> CompletionPolicy:
+    """When series and studies count as complete."""
+    c = settings.completion
+    return CompletionPolicy(
+        quiet_s=c.quiet_s,
+        hard_cap_s=c.hard_cap_s,
+        study_quiet_s=c.study_quiet_s,
+        ask_pacs=c.ask_pacs and bool(settings.peers("find")),
+        quiet_s_by_ae={p.ae_title: p.quiet_s for p in settings.peer if p.quiet_s is not None},
+    )
+
+
+def worker_settings(settings: Settings) -> WorkerSettings:
+    """What the classifier process needs to know."""
+    return WorkerSettings(
+        data_dir=str(settings.node.data_dir.resolve()),
+        models_dir=str(settings.classify.models_dir.resolve()),
+        device=settings.classify.device,
+        batch=settings.classify.batch,
+        threads=settings.classify.threads,
+        confirm_s=settings.completion.confirm_s,
+        rules=tuple(rule.model_dump(mode="json") for rule in settings.rule),
+        logging=logs.dict_config(settings.node.log_format, settings.node.log_level),
+    )
+
+
+def writing_settings(settings: Settings) -> WritingSettings:
+    """What every report has in common."""
+    return WritingSettings(
+        software_version=__version__,
+        rules_digest=rules_digest(settings),
+        sr_class=settings.pacs.sr_class,
+        ae_title=settings.node.ae_title,
+        destinations=destination_names(settings),
+        flag_object=settings.pacs.flag_object,
+    )
+
+
+def destination_names(settings: Settings) -> tuple[str, ...]:
+    """The peers that get what the node writes."""
+    return (settings.pacs.destination,) if settings.pacs.destination else ()
+
+
+def destinations(settings: Settings) -> list[Destination]:
+    """Where the outbox delivers to."""
+    return [
+        Destination(
+            peer=peer_of(settings, settings.peer_named(name)),
+            storage_commitment=settings.pacs.storage_commitment,
+        )
+        for name in destination_names(settings)
+    ]
+
+
+def web_options(settings: Settings) -> WebOptions:
+    """How the pages are served; without a configured secret one is made and kept in the data folder."""
+    web, prompt = settings.web, settings.prompt
+    return WebOptions(
+        secret=web.secret or load_or_make_secret(settings.node.data_dir / "web-secret"),
+        host=web.host,
+        public_base=web.public_base,
+        trusted_user_header=web.trusted_user_header,
+        trusted_proxies=web.trusted_proxies,
+        blind=web.blind,
+        frame_ancestors=web.frame_ancestors,
+        webhook_url=settings.webhook.url,
+        vote_sr=web.vote_sr,
+        fhircast_hubs=web.fhircast_hubs,
+        fhircast_token=web.fhircast_token,
+        prompts=PromptPolicy(**prompt.model_dump()),
+    )
+
+
+def rules_of(settings: Settings) -> tuple[Rule, ...]:
+    """The expectations of the department."""
+    return tuple(Rule(**rule.model_dump(mode="json")) for rule in settings.rule)
+
+
+def peer_of(settings: Settings, peer: PeerSettings) -> Peer:
+    """A configured peer that can be called.
+
+    Raises
+    ------
+    QcNodeError
+        The peer has no address.
+    """
+    if peer.host is None or peer.port is None:
+        raise QcNodeError(f"[[peer]] {peer.name} has no host and port, so nothing can be sent there.")
+    return Peer(peer.name, peer.ae_title, peer.host, peer.port, settings.node.ae_title)
+
+
+def pacs_asker(settings: Settings) -> Callable[[str, str], int | None]:
+    """Asks the peers with the role ``find``, in order, until one answers."""
+    peers = [peer_of(settings, p) for p in settings.peers("find")]
+    own_title = settings.node.ae_title
+
+    def ask(study_uid: str, series_uid: str) -> int | None:
+        for peer in peers:
+            count = series_count(peer.host, peer.port, peer.ae_title, own_title, study_uid, series_uid)
+            if count is not None:
+                return count
+        return None
+
+    return ask

@@ -1,0 +1,37 @@
+"""What was judged on disk stands where the review page looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qc_node.domain import HeaderClaims, SeriesKey
+from qc_node.engine.from_disk import keep
+from qc_node.engine.judging import SeriesOutcome
+from tests.web.conftest import brain, browse, clinic
+
+__all__ = ["browse", "clinic"]
+
+
+def judged(source: str, series: SeriesKey | None, **more: Any) -> SeriesOutcome:
+    picture = {"axial": np.zeros((4, 4), np.uint8)}
+    claims = HeaderClaims(series_description="t1")
+    return SeriesOutcome(source, series, "MR", 3, claims, warnings=("a warning",), thumbnails=picture, **more)
+
+
+def test_a_folder_is_put_where_the_review_page_looks(clinic, browse):
+    for item in (
+        judged("a/t1", SeriesKey("1.2", "1.2.1"), verdict=brain()),
+        judged("b/head.nii.gz", None, verdict=brain(motion=2)),
+        judged("c", SeriesKey("1.3", "1.3.1"), skipped="A scout."),
+    ):
+        uid = keep(clinic.ledger, clinic.spool, item, clinic.clock.now)
+        assert (uid is None) == (item.verdict is None)
+        assert keep(clinic.ledger, clinic.spool, item, clinic.clock.now) is None, "once"
+    rows = browse().get("/api/review").json()["rows"]
+    assert [(r["scanner"], r["words"]["headline"], r["images"]) for r in rows] == [
+        ("head.nii.gz", "Poor quality", 3),
+        ("t1", "Good quality", 3),
+    ]
+    assert browse().get(rows[0]["mid"][0]["src"]).headers["content-type"] == "image/png"
