@@ -1,18 +1,22 @@
-# The node as a container: the same steps as the Makefile, in two stages so that no build tool ships.
+# The node as a container: the packages of a release, in two stages so that no build tool ships.
 #   docker build -t qc-node .        docker run --rm qc-node demo --once
 FROM python:3.11-slim-bookworm AS build
-# The CPU build of torch.  For a GPU: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130
+# The CPU build of torch.  For an NVIDIA GPU: --build-arg LOCK=requirements.txt (some gigabytes of CUDA).
+ARG LOCK=requirements-cpu.txt
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
-RUN python -m venv /opt/qc-node
-COPY constraints.txt ./
-RUN /opt/qc-node/bin/pip install "$(grep '^torch==' constraints.txt)" --extra-index-url "$TORCH_INDEX"
+RUN python -m venv /opt/qc-node && python -m venv /opt/build
+# What is installed is what `make lock` pinned, byte for byte.
+COPY deploy/requirements-build.txt deploy/${LOCK} deploy/
+RUN /opt/build/bin/pip install --require-hashes -r deploy/requirements-build.txt \
+ && /opt/qc-node/bin/pip install --require-hashes -r "deploy/${LOCK}" --extra-index-url "${TORCH_INDEX}"
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY deploy/qc-node.toml deploy/
 COPY models models
 COPY qc_node qc_node
-RUN /opt/qc-node/bin/pip install -c constraints.txt .
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /tmp/wheels . \
+ && /opt/qc-node/bin/pip install --no-deps /tmp/wheels/qc_node-*.whl
 
 FROM python:3.11-slim-bookworm
 RUN groupadd --system --gid 11112 qc-node \

@@ -1,29 +1,47 @@
 # Each command does its own set-up, once: a virtual environment in .venv with everything in it.
-#   make demo | test | run | lint | bench | train-brain-mri | train-ct | peers | clean
+#   make demo | test | test-quick | test-nightly | run | lint | bench | train-brain-mri | train-ct | peers | clean
+#   make hooks | lock | sbom   (for those who change or release it: CONTRIBUTING.md)
 # Variables: PYTHON (3.11 or newer), VENV, ARGS (more arguments for the command), ONCE=1 (demo), CONFIG (run),
-#            TORCH_INDEX (an index with the build of torch that you want), DATA (images to train on).
+#            WORKERS (test processes), TORCH_INDEX (an index with the build of torch that you want),
+#            DATA (images to train on), LOCK (sbom).
 
 PYTHON ?= python3
 VENV ?= .venv
 DATA ?= ../shared/data
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+LOCK ?= deploy/requirements-cpu.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 PEERS := orthanc dcmtk dicom3tools libpixelmed-java default-jre-headless prometheus chromium chromium-driver
 BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))
 CPU_TORCH := https://download.pytorch.org/whl/cpu
+REACH_CPU_TORCH = $(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_TORCH)/torch/", timeout=5)' 2>/dev/null
+TOOLS := .cache/release
+SHIPPED := .cache/shipped
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test run lint bench train-brain-mri train-ct peers clean
+.PHONY: help demo test test-quick test-nightly run lint bench train-brain-mri train-ct peers hooks lock sbom clean
 
 help:
-	@sed -n '2,4s/^# *//p' Makefile
+	@sed -n '2,6s/^# *//p' Makefile
 
 demo: $(READY)
 	$(BIN)/qc-node demo $(if $(ONCE),--once) $(ARGS)
 
+# Tests of one group (a module that shares a node, whatever must not run beside each other) stay in one process.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) -m "not nightly" $(ARGS)
+
+# The inner loop: under a minute on two cores.  No peer, no real images, nothing that takes seconds.
+test-quick: $(READY)
+	$(PYTEST) -m "not (nightly or slow or peer or data)" $(ARGS)
+
+# Everything, the long ones too.
+test-nightly: $(READY)
+	$(PYTEST) $(ARGS)
 
 run: $(READY)
 	$(BIN)/qc-node run $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
@@ -50,8 +68,32 @@ train-ct: $(READY)
 peers:
 	$(if $(filter-out 0,$(shell id -u)),sudo )apt-get install -y --no-install-recommends $(PEERS)
 
+# What CI would say, said before the commit.
+hooks: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pre-commit
+	$(BIN)/pre-commit install
+
+# Every package of a release with the hashes of its files, without and with CUDA; ARGS=--upgrade takes newer ones.
+lock: $(TOOLS)/.ready
+	deploy/lock $(TOOLS)/bin/uv $(CPU_TORCH) $(ARGS)
+
+# What ships, as CycloneDX JSON in build/: qc-node and the packages of LOCK, installed by their hashes to be looked at.
+sbom: $(TOOLS)/.ready
+	$(PYTHON) -m venv --clear $(SHIPPED)
+	$(SHIPPED)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK) \
+	  $$($(REACH_CPU_TORCH) && echo "--extra-index-url $(CPU_TORCH)")
+	@mkdir -p build
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(TOOLS)/bin/cyclonedx-py environment $(SHIPPED)/bin/python \
+	  --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json $(ARGS)
+	@echo build/sbom.json
+
+$(TOOLS)/.ready: constraints.txt
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv cyclonedx-bom
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) $(SHIPPED) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
 
 # The stamp is newer than what it was made from, so a changed dependency sets up again.
 # torch comes first and alone: on a Linux machine without an NVIDIA driver the CPU build is taken where its
@@ -64,8 +106,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@index="$(TORCH_INDEX)"; \
 	if [ -z "$$index" ] && [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
-	  $(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_TORCH)/torch/", timeout=5)' 2>/dev/null \
-	    && index=$(CPU_TORCH); fi; \
+	  $(REACH_CPU_TORCH) && index=$(CPU_TORCH); fi; \
 	echo "Installing $(TORCH) and what else qc-node needs into $(VENV) (once; some minutes)"; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) $${index:+--extra-index-url $$index}
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train]'

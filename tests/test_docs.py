@@ -19,7 +19,7 @@ from tests.operations.test_deploy import existing_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
 CONFORMANCE = (DOCS / "conformance.md").read_text(encoding="utf-8")
 

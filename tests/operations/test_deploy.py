@@ -22,6 +22,7 @@ from tests.peers.process import require
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 SAMPLE = (DEPLOY / "qc-node.toml").read_text(encoding="utf-8")
+LOCKS = ("requirements-cpu.txt", "requirements.txt")
 EVERYTHING = re.sub(r"^#(?=[a-z\[])", "", SAMPLE, flags=re.MULTILINE)
 """The sample with every option that is off taken in."""
 
@@ -81,16 +82,29 @@ def test_the_container_is_not_root_and_watches_its_health() -> None:
     assert "HEALTHCHECK" in final and "/healthz" in final
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
-    for source in " ".join(copied).split():
-        assert f"!{source}" in ignored, f"{source} is copied and ignored"
+    for lock in LOCKS:
+        for source in " ".join(copied).replace("${LOCK}", lock).split():
+            assert f"!{source}" in ignored, f"{source} is copied and ignored"
+            assert (ROOT / source).exists(), f"{source} is copied and does not exist"
 
 
-def test_the_container_installs_what_the_makefile_installs() -> None:
-    makefile, dockerfile = (ROOT / "Makefile").read_text(), (ROOT / "Dockerfile").read_text()
-    for text in (makefile, dockerfile):
-        assert "grep '^torch==' constraints.txt" in text
-        assert "-c constraints.txt" in text
-        assert text.index("torch==") < text.index("-c constraints.txt"), "torch comes first and alone"
+def test_the_makefile_installs_the_tested_torch_first_and_alone() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert "grep '^torch==' constraints.txt" in makefile
+    assert "-c constraints.txt" in makefile
+    assert makefile.index("$(TORCH) $${index") < makefile.index("-c constraints.txt -e")
+
+
+def test_the_container_installs_what_is_locked_and_nothing_else() -> None:
+    """tests/test_habits.py compares the locks with pyproject.toml and constraints.txt."""
+    dockerfile = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    installs = re.findall(r"pip (?:install|wheel) [^&\n]+", dockerfile)
+    assert len(installs) == 4
+    for line in installs:
+        assert "--require-hashes -r" in line or "--no-deps" in line, line
+    assert "--no-build-isolation" in dockerfile, "the build tools are the locked ones"
+    (default,) = re.findall(r"^ARG LOCK=(\S+)$", dockerfile, re.MULTILINE)
+    assert default == "requirements-cpu.txt" and default in LOCKS
 
 
 # -- systemd ---------------------------------------------------------------------------------------------
