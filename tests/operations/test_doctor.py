@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from qc_node.classifiers import catalogue
 from qc_node.config import PeerSettings, Settings, load
 from qc_node.domain import QcNodeError
-from qc_node.engine.registry import FOLDERS
 from qc_node.ledger import Ledger
 from qc_node.networks import weights
 from qc_node.operations import doctor
+
+FOLDERS = {spec.stage: spec.model_folder for spec in catalogue.specs()}
 
 
 def say_nothing(peer: PeerSettings) -> None:

@@ -21,7 +21,7 @@ from tests.web.conftest import BASE, SECRET, Browser
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "qc_node" / "web" / "templates"
-PAGES_DOCUMENT = (ROOT / "docs" / "counter.md").read_text(encoding="utf-8")
+PAGES_DOCUMENT = (ROOT / "docs" / "web.md").read_text(encoding="utf-8")
 LINKED_ELSEWHERE = {
     "/docs": "for programmers; the address stands in the documents",
     "/sign-in": "in the corner of every page until somebody has signed in",
