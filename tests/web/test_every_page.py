@@ -16,8 +16,8 @@ from qc_node import web
 from qc_node.ledger import Ledger
 from qc_node.spool import Spool
 from qc_node.web.access import readers
-from qc_node.web.app import WebDeps, WebOptions, create_app
-from tests.web.conftest import BASE, SECRET, Browser
+from qc_node.web.app import WebDeps, create_app
+from tests.web.conftest import BASE, Browser, web_options
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "qc_node" / "web" / "templates"
@@ -53,7 +53,7 @@ def visitor(tmp_path_factory: pytest.TempPathFactory) -> Browser:
         ledger=Ledger(root / "ledger.sqlite"),
         spool=Spool(root),
         clock=lambda: 1_790_000_000.0,
-        web=WebOptions(secret=SECRET),
+        web=web_options(),
         on_vote=lambda *_: None,
     )
     _, token = readers.add(deps.ledger, "expert", name="Dr. E", site="Here", role="expert", at=0.0)
