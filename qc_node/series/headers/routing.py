@@ -1,4 +1,4 @@
-"""Which reading room a series goes to, or one sentence why none.
+"""Which stage judges a series, or one sentence why none.
 
 The rules are generous: whatever claims to be a T1-weighted brain, or says nothing against it, is judged,
 derived images too, because a wrong header must not hide a bad image.  A series is skipped only when a tag says
@@ -16,6 +16,7 @@ from pydicom import Dataset
 from pydicom.config import IGNORE
 from pydicom.uid import UID
 
+from qc_node.dicom.uids import CT_IMAGES, MR_IMAGES
 from qc_node.domain import HeaderClaims, Stage
 from qc_node.series.headers.claims import items_of, number_of, text_of
 from qc_node.series.headers.sequences import BRAIN_T1, IMAGE_TYPES, LOCALIZER, OTHER, OTHER_CONTRASTS, OTHER_CT, T1
@@ -27,16 +28,6 @@ THICK_2D_MM = 2.0
 LONG_ECHO_MS = 60.0
 """No T1-weighted sequence of the brain has a longer echo time."""
 
-_IMAGE_SOP = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT",
-    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
-    "1.2.840.10008.5.1.4.1.1.2.2": "CT",
-    "1.2.840.10008.5.1.4.1.1.4": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.4": "MR",
-}
-"""Images that a reading room may judge."""
-
 _LOCALIZER_TYPES = frozenset({"LOCALIZER", "SCOUT", "SURVEY"})
 _REPORT_TYPES = frozenset(
     {"SCREEN SAVE", "SCREENSHOT", "SCREEN SHOT", "DOSE", "DOSE_INFO", "DOSE REPORT", "REF_SURVIEW", "REPORT"}
@@ -46,18 +37,18 @@ _REPORT_TYPES = frozenset(
 
 @dataclass(frozen=True)
 class Route:
-    """Where a series goes: ``stage``, or None and the ``sentence`` that says why no reading room judges it."""
+    """Where a series goes: ``stage``, or None and the ``sentence`` that says why no classifier judges it."""
 
     stage: Stage | None
     sentence: str | None = None
 
     def __post_init__(self) -> None:
         if (self.stage is None) != (self.sentence is not None):
-            raise ValueError("a route has either a reading room or a sentence why none")
+            raise ValueError("a route has either a stage or a sentence why none")
 
 
 def route(opened: OpenedSeries) -> Route:
-    """The reading room for an opened series.
+    """The stage for an opened series.
 
     No verdict is spoken about a skipped series.  Whether the pixels form a volume is not asked here:
     :meth:`~qc_node.series.volume.stack.OpenedSeries.volume` says so.
@@ -70,7 +61,7 @@ def route(opened: OpenedSeries) -> Route:
 def _route(opened: OpenedSeries) -> Route:
     header = opened.header
     sop = opened.instances[0].sop_class_uid or text_of(header, "SOPClassUID") or ""
-    if sop and sop not in _IMAGE_SOP:
+    if sop and sop not in CT_IMAGES | MR_IMAGES:
         name = UID(sop, validation_mode=IGNORE).name
         return _skip(
             "SOP Class UID (0008,0016)", name if name != sop else f"{sop}, which is unknown", "no CT or MR image"
@@ -79,7 +70,7 @@ def _route(opened: OpenedSeries) -> Route:
     if modality not in ("MR", "CT"):
         if not modality:
             return Route(
-                None, "Modality (0008,0060) and SOP Class UID (0008,0016) are absent, so no reading room knows it."
+                None, "Modality (0008,0060) and SOP Class UID (0008,0016) are absent, so no classifier knows it."
             )
         return _skip("Modality (0008,0060)", modality, "neither CT nor MR")
     photometric = text_of(header, "PhotometricInterpretation")
