@@ -1,4 +1,4 @@
-"""One receiving process: started by :class:`qc_node.receiver.receiver.Receiver`, never by hand.
+"""One receiving process: started by :class:`qc_node.receiver.service.Receiver`, never by hand.
 
 ``python -m qc_node.receiver.receiving_process LISTENER OUT CONTROL SETTINGS`` with three inherited file
 descriptors and a JSON object.  It writes one JSON object per line to OUT and obeys CONTROL:
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_node.ledger import Ledger
-from qc_node.receiver.association import ReceivedEvent
+from qc_node.receiver.events import Event, event_to_json
 from qc_node.receiver.server import ReceiverSettings, Server
 from qc_node.receiver.store import Store
 from qc_node.spool import Spool
@@ -38,7 +38,7 @@ class _ToParent(logging.Handler):
         super().__init__()
         self._fd = fd
         self._turn = threading.Lock()
-        self._events: queue.SimpleQueue[ReceivedEvent] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         threading.Thread(target=self._carry, name="events", daemon=True).start()
 
     def say(self, message: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class _ToParent(logging.Handler):
         except OSError:
             return
 
-    def event(self, event: ReceivedEvent) -> None:
+    def event(self, event: Event) -> None:
         """Pass an event on, soon."""
         self._events.put(event)
 
@@ -59,8 +59,7 @@ class _ToParent(logging.Handler):
         """Send what has gathered."""
         events = []
         while not self._events.empty():
-            event = self._events.get()
-            events.append([getattr(event, name) for name in event.__slots__])
+            events.append(event_to_json(self._events.get()))
         if events:
             self.say({"events": events})
 

@@ -1,4 +1,4 @@
-"""The door as the rest of the house knows it: start, stop, and an event for every object.
+"""The receiver as the rest of the program knows it: start, stop, and events.
 
 The listening socket is shared by several processes, each with a thread per association; who is free accepts.
 They are started by ``exec``, so they inherit nothing but the socket and two pipes, and end with their parent.
@@ -21,12 +21,12 @@ from pathlib import Path
 import qc_node
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
-from qc_node.receiver.association import ReceivedEvent
+from qc_node.receiver.events import CommittedEvent, Event, ReceivedEvent, event_from_json
 from qc_node.receiver.server import ReceiverSettings, Server
 from qc_node.receiver.store import Store
 from qc_node.spool import Spool
 
-__all__ = ["ReceivedEvent", "Receiver", "ReceiverSettings"]
+__all__ = ["CommittedEvent", "Event", "ReceivedEvent", "Receiver", "ReceiverSettings"]
 
 BIND_PATIENCE_S = 3.0
 """A process killed a moment ago may hold the port for so long."""
@@ -70,7 +70,7 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._control = -1
         self._lock = threading.Lock()
-        self.thread = threading.Thread(target=self._tend, name="door-keeper", daemon=True)
+        self.thread = threading.Thread(target=self._tend, name="receiver-process", daemon=True)
 
     @property
     def pid(self) -> int | None:
@@ -134,7 +134,7 @@ class _Child:
             return  # the process was killed in the middle of a line
         if "events" in message:
             for event in message["events"]:
-                self._receiver.tell(ReceivedEvent(*event))
+                self._receiver.tell(event_from_json(event))
         elif "log" in message:
             level, text = message["log"]
             self._receiver.log.log(level, "%s", text, extra={"status": message["status"]})
@@ -170,7 +170,7 @@ class Receiver:
     data_dir
         The spool's root.
     on_event
-        Called in this process for every answered C-STORE request, from several threads.
+        Called in this process for every event, from several threads.
     log
         Where rejections, refusals and restarts go; no patient data.
     ledger_path
@@ -181,7 +181,7 @@ class Receiver:
         self,
         settings: ReceiverSettings,
         data_dir: Path,
-        on_event: Callable[[ReceivedEvent], None],
+        on_event: Callable[[Event], None],
         log: logging.Logger,
         ledger_path: Path | None = None,
     ) -> None:
@@ -251,7 +251,7 @@ class Receiver:
             self._store = None
 
     def alive(self) -> bool:
-        """Whether somebody stands at the door."""
+        """Whether connections are accepted."""
         if self._server is not None:
             return self._server.alive()
         return any(child.ready.is_set() for child in self._children)
@@ -260,9 +260,9 @@ class Receiver:
         """The receiving processes now running."""
         return [pid for child in self._children if (pid := child.pid) is not None]
 
-    def tell(self, event: ReceivedEvent) -> None:
+    def tell(self, event: Event) -> None:
         """Pass an event on; what a listener does wrong is no concern of the peer's."""
         try:
             self._on_event(event)
         except Exception:
-            self.log.exception("a listener of reception failed")
+            self.log.exception("a listener to the receiver failed")
