@@ -14,12 +14,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from qc_node import __version__
 from qc_node.completion.closing import Completion, CompletionPolicy
-from qc_node.completion.pacs_query import series_count
+from qc_node.completion.pacs_query import QUERY_TIMEOUTS, series_count
 from qc_node.config import PeerSettings, Settings, rules_digest
 from qc_node.dicom.association import Peer
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
@@ -32,10 +33,11 @@ from qc_node.operations import health, logs
 from qc_node.operations.metrics import Metrics
 from qc_node.operations.retention import remove_old
 from qc_node.outbox.sending import Destination, Outbox
+from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.writer import Writer, WritingSettings
 from qc_node.periodic import Periodic
-from qc_node.receiver.receiver import ReceivedEvent, Receiver, ReceiverSettings
 from qc_node.receiver.recovery import recover
+from qc_node.receiver.service import CommittedEvent, Event, Receiver, ReceiverSettings
 from qc_node.spool import Spool
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
@@ -90,16 +92,14 @@ class Node:
         self._outbox = Outbox(
             self.ledger,
             self.spool,
-            [
-                Destination(peer_of(settings, settings.peer_named(name)), settings.pacs.storage_commitment)
-                for name in destinations
-            ],
+            [Destination(transport_to(settings, name), settings.pacs.storage_commitment) for name in destinations],
             on_delivery=self._on_delivery,
+            on_committed=self._on_committed,
         )
         self._writing = Periodic("writing", writer.step, after=self.ledger.close)
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
-        self.receiver = Receiver(receiver_settings(settings), root, self._on_received, log)
+        self.receiver = Receiver(receiver_settings(settings), root, self._on_receiver, log)
         self._health = self._checks()
         self.app: Any = None
         self._web: Any = None
@@ -176,7 +176,10 @@ class Node:
         self.metrics.observe_ledger(self.ledger, self.spool, time.time())
 
     # -- what the parts tell -------------------------------------------------------------------------
-    def _on_received(self, event: ReceivedEvent) -> None:
+    def _on_receiver(self, event: Event) -> None:
+        if isinstance(event, CommittedEvent):
+            self._on_committed(event.destination)
+            return
         self.metrics.instance_received(event.calling_ae, event.status, event.seconds)
         if event.status == 0x0000:
             self._closing.wake()
@@ -213,6 +216,10 @@ class Node:
         if outcome == "sent" and delivery["kind"] == "sr":
             self.metrics.report_acknowledged(self.ledger, delivery, time.time())
             self._publish(delivery["series_uid"])
+
+    def _on_committed(self, destination: str) -> None:
+        """A destination promised to keep an object, on our association or on one of its own."""
+        self.metrics.delivery(destination, "committed")
 
     def _publish(self, series_uid: str) -> None:
         if self.app is not None:
@@ -258,7 +265,7 @@ class Node:
 
 # -- settings of the parts -------------------------------------------------------------------------------
 def receiver_settings(settings: Settings) -> ReceiverSettings:
-    """What the door needs to know."""
+    """What the receiver needs to know."""
     node = settings.node
     return ReceiverSettings(
         ae_title=node.ae_title,
@@ -336,14 +343,24 @@ def peer_of(settings: Settings, peer: PeerSettings) -> Peer:
     return Peer(peer.name, peer.ae_title, peer.host, peer.port, settings.node.ae_title)
 
 
+def transport_to(settings: Settings, name: str) -> DimseTransport:
+    """The way to the destination of this name.
+
+    Raises
+    ------
+    QcNodeError
+        There is no such peer, or it has no address.
+    """
+    return DimseTransport(peer_of(settings, settings.peer_named(name)))
+
+
 def pacs_asker(settings: Settings) -> Callable[[str, str], int | None]:
     """Asks the peers with the role ``find``, in order, until one answers."""
-    peers = [peer_of(settings, p) for p in settings.peers("find")]
-    own_title = settings.node.ae_title
+    peers = [replace(peer_of(settings, p), timeouts=QUERY_TIMEOUTS) for p in settings.peers("find")]
 
     def ask(study_uid: str, series_uid: str) -> int | None:
         for peer in peers:
-            count = series_count(peer.host, peer.port, peer.ae_title, own_title, study_uid, series_uid)
+            count = series_count(peer, study_uid, series_uid)
             if count is not None:
                 return count
         return None

@@ -176,13 +176,14 @@ def classify(paths: tuple[Path, ...], as_json: bool, modality: str | None, confi
 @config_option
 def send(paths: tuple[Path, ...], name: str, config: Path | None) -> None:
     """Push DICOM files to a configured peer by C-STORE."""
-    from qc_node.dicom import association
     from qc_node.node import peer_of
+    from qc_node.outbox.files import send_files
+    from qc_node.outbox.transport.dimse import DimseTransport
 
     settings = load_settings(config)
     peer = peer_of(settings, settings.peer_named(name))
     with _bar("sending") as progress:
-        result = association.send(paths, peer, progress)
+        result = send_files(paths, DimseTransport(peer, re_encode=False), progress)
     for path, sentence in result.failed:
         click.echo(f"{path}: {sentence}", err=True)
     warned = f", {result.warned} of them with a warning" if result.warned else ""
@@ -195,12 +196,12 @@ def send(paths: tuple[Path, ...], name: str, config: Path | None) -> None:
 @config_option
 def doctor(config: Path | None) -> None:
     """Check configuration, disk, models, ports and peers; one plain sentence per fault."""
-    from qc_node.dicom.association import echo
     from qc_node.node import peer_of
     from qc_node.operations import doctor as physician
+    from qc_node.outbox.transport.dimse import DimseTransport
 
     settings = load_settings(config)
-    checks = physician.run(settings, lambda peer: echo(peer_of(settings, peer)))
+    checks = physician.run(settings, lambda peer: DimseTransport(peer_of(settings, peer)).echo())
     for ok, sentence in checks:
         click.echo(f"{click.style('ok   ', fg='green') if ok else click.style('FAULT', fg='red')}  {sentence}")
     if not all(ok for ok, _ in checks):
