@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from qc_node import __version__
-from qc_node.completion.closing import Completion, CompletionPolicy
+from qc_node.completion.closing import Completion
+from qc_node.completion.decide import CompletionPolicy
 from qc_node.completion.pacs_query import QUERY_TIMEOUTS, series_count
 from qc_node.config import PeerSettings, Settings, rules_digest
 from qc_node.dicom.association import Peer
