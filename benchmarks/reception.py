@@ -40,7 +40,7 @@ SERIES = 8
 NODE = """
 import logging, sys, threading, signal
 from pathlib import Path
-from qc_node.receiver.receiver import Receiver, ReceiverSettings
+from qc_node.receiver.service import Receiver, ReceiverSettings
 settings = ReceiverSettings(ae_title="BENCH", host="127.0.0.1", port=int(sys.argv[2]), peers={},
                             accept_unknown=True, low_watermark_bytes=0, processes=int(sys.argv[3]),
                             max_associations=64)

@@ -30,8 +30,8 @@ from qc_node.operations.retention import remove_old
 from qc_node.outbox.sending import Outbox
 from qc_node.outbox.writer import Writer
 from qc_node.periodic import Periodic
-from qc_node.receiver.receiver import ReceivedEvent, Receiver
 from qc_node.receiver.recovery import recover
+from qc_node.receiver.service import CommittedEvent, Event, Receiver
 from qc_node.spool import Spool
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
@@ -77,11 +77,17 @@ class Node:
             ask_pacs=parts.pacs_asker(settings),
             on_closed=self._on_closed,
         )
-        self._outbox = Outbox(self.ledger, self.spool, parts.destinations(settings), on_delivery=self._on_delivery)
+        self._outbox = Outbox(
+            self.ledger,
+            self.spool,
+            parts.destinations(settings),
+            on_delivery=self._on_delivery,
+            on_committed=self._on_committed,
+        )
         self._writing = Periodic("writing", writer.step, after=self.ledger.close)
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
-        self.receiver = Receiver(parts.receiver_settings(settings), root, self._on_received, log)
+        self.receiver = Receiver(parts.receiver_settings(settings), root, self._on_receiver, log)
         self._health = self._checks()
         self.app: Any = None
         self._web: Any = None
@@ -158,7 +164,10 @@ class Node:
         self.metrics.observe_ledger(self.ledger, self.spool, time.time())
 
     # -- what the parts tell -------------------------------------------------------------------------
-    def _on_received(self, event: ReceivedEvent) -> None:
+    def _on_receiver(self, event: Event) -> None:
+        if isinstance(event, CommittedEvent):
+            self._on_committed(event.destination)
+            return
         self.metrics.instance_received(event.calling_ae, event.status, event.seconds)
         if event.status == 0x0000:
             self._closing.wake()
@@ -195,6 +204,10 @@ class Node:
         if outcome == "sent" and delivery["kind"] == "sr":
             self.metrics.report_acknowledged(self.ledger, delivery, time.time())
             self._publish(delivery["series_uid"])
+
+    def _on_committed(self, destination: str) -> None:
+        """A destination promised to keep an object, on our association or on one of its own."""
+        self.metrics.delivery(destination, "committed")
 
     def _publish(self, series_uid: str) -> None:
         if self.app is not None:

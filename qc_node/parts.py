@@ -7,10 +7,11 @@ default there and nowhere else, so the classes of the parts give none for it (a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from qc_node import __version__
-from qc_node.completion.closing import CompletionPolicy
-from qc_node.completion.pacs_query import series_count
+from qc_node.completion.decide import CompletionPolicy
+from qc_node.completion.pacs_query import QUERY_TIMEOUTS, series_count
 from qc_node.config import PeerSettings, Settings, rules_digest
 from qc_node.dicom.association import Peer
 from qc_node.domain import QcNodeError
@@ -18,8 +19,9 @@ from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
 from qc_node.operations import logs
 from qc_node.outbox.sending import Destination
+from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.writer import WritingSettings
-from qc_node.receiver.receiver import ReceiverSettings
+from qc_node.receiver.service import ReceiverSettings
 from qc_node.web.settings import PromptPolicy, WebOptions, load_or_make_secret
 
 
@@ -85,7 +87,7 @@ def destinations(settings: Settings) -> list[Destination]:
     """Where the outbox delivers to."""
     return [
         Destination(
-            peer=peer_of(settings, settings.peer_named(name)),
+            DimseTransport(peer_of(settings, settings.peer_named(name))),
             storage_commitment=settings.pacs.storage_commitment,
         )
         for name in destination_names(settings)
@@ -131,12 +133,11 @@ def peer_of(settings: Settings, peer: PeerSettings) -> Peer:
 
 def pacs_asker(settings: Settings) -> Callable[[str, str], int | None]:
     """Asks the peers with the role ``find``, in order, until one answers."""
-    peers = [peer_of(settings, p) for p in settings.peers("find")]
-    own_title = settings.node.ae_title
+    peers = [replace(peer_of(settings, p), timeouts=QUERY_TIMEOUTS) for p in settings.peers("find")]
 
     def ask(study_uid: str, series_uid: str) -> int | None:
         for peer in peers:
-            count = series_count(peer.host, peer.port, peer.ae_title, own_title, study_uid, series_uid)
+            count = series_count(peer, study_uid, series_uid)
             if count is not None:
                 return count
         return None

@@ -15,7 +15,7 @@ from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
 from qc_node.outbox.sending import Destination
 from qc_node.outbox.writer import WritingSettings
-from qc_node.receiver.receiver import ReceiverSettings
+from qc_node.receiver.service import ReceiverSettings
 from qc_node.web.settings import PromptPolicy, WebOptions
 
 DEFAULTS = Settings()

@@ -27,12 +27,12 @@ def doctor(config: Path | None) -> None:
 
     One plain sentence for everything that was looked at; nothing is changed.
     """
-    from qc_node.dicom.association import echo
     from qc_node.operations.doctor import examine
+    from qc_node.outbox.transport.dimse import DimseTransport
     from qc_node.parts import peer_of
 
     settings = load_settings(config)
-    checks = examine(settings, lambda peer: echo(peer_of(settings, peer)))
+    checks = examine(settings, lambda peer: DimseTransport(peer_of(settings, peer)).echo())
     for ok, sentence in checks:
         click.echo(f"{click.style('ok   ', fg='green') if ok else click.style('FAULT', fg='red')}  {sentence}")
     if not all(ok for ok, _ in checks):

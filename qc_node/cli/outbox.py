@@ -80,13 +80,14 @@ def judge_again(series_uids: tuple[str, ...], config: Path | None) -> None:
 @config_option
 def send(paths: tuple[Path, ...], name: str, config: Path | None) -> None:
     """Push DICOM files to a configured peer by C-STORE."""
-    from qc_node.dicom import association
+    from qc_node.outbox.files import send_files
+    from qc_node.outbox.transport.dimse import DimseTransport
     from qc_node.parts import peer_of
 
     settings = load_settings(config)
     peer = peer_of(settings, settings.peer_named(name))
     with progress_bar("sending") as progress:
-        result = association.send(paths, peer, progress)
+        result = send_files(paths, DimseTransport(peer, re_encode=False), progress)
     for path, sentence in result.failed:
         click.echo(f"{path}: {sentence}", err=True)
     warned = f", {result.warned} of them with a warning" if result.warned else ""

@@ -1,162 +1,32 @@
-"""When is a series, a study complete?
+"""Closes what is complete, as :mod:`qc_node.completion.decide` says.
 
-DICOM has no "end of series".  In falling order of trust: the header's own count, a count that the PACS repeats,
-a quiet time, a hard cap.  :func:`decide` is a pure function of a ledger row and the clock;
-:class:`Completion` carries out what it says.  Every timer is a row in the ledger, so a restart forgets nothing.
+Every timer is a row in the ledger, so a restart forgets nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from qc_node.domain import ClosedBy
+from qc_node.completion.decide import (
+    AskPacs,
+    CompletionPolicy,
+    OpenSeries,
+    PacsAnswer,
+    Wait,
+    decide,
+    decide_study,
+)
 from qc_node.ledger import Ledger
-from qc_node.series.headers import expected
 
 Row = Mapping[str, Any]
 AskPacsFor = Callable[[str, str], int | None]
 """(study UID, series UID) to the number of instances that the PACS has; None when it does not say."""
 
-PACS_INTERVAL_S = 3.0
-"""A PACS that is still receiving agrees with a partial count; two queries this far apart must say the same."""
-
 ARRIVING_S = 0.5
 """A series that got an instance so recently is still arriving."""
-
-CLOCK_BACK_S = 5.0
-"""A clock that went back by more than this would keep a quiet series open: it is closed instead."""
-
-
-@dataclass(frozen=True)
-class CompletionPolicy:
-    """When series and studies count as complete; times in seconds.
-
-    Attributes
-    ----------
-    quiet_s, quiet_s_by_ae
-        A series without a new instance for so long is closed; by calling AE title where one needs longer.
-    hard_cap_s
-        A series is closed so long after its first instance even while more come in.
-    study_quiet_s
-        A study whose series are all closed is closed after so long without a new instance.
-    ask_pacs
-        Whether the PACS is asked for its count.
-    pacs_first_ask_s
-        Silence before the PACS is asked for the first time.
-    settle_s
-        Silence before a count is believed that may be the count of a part of the series.
-    pacs_rest_s
-        A PACS that did not answer is left alone for so long.
-    """
-
-    quiet_s: float
-    hard_cap_s: float
-    study_quiet_s: float
-    ask_pacs: bool
-    quiet_s_by_ae: Mapping[str, float]
-    pacs_first_ask_s: float = 0.5
-    settle_s: float = 1.0
-    pacs_rest_s: float = 30.0
-
-    def quiet_of(self, calling_ae: str) -> float:
-        """The quiet time of one sender."""
-        return self.quiet_s_by_ae.get(calling_ae, self.quiet_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close by this rule."""
-
-    rule: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Decide anew at this time, or when something arrives."""
-
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class AskPacs:
-    """Ask the PACS now, note its answer in the row, and decide anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class PacsAnswer:
-    """The PACS was asked and the row knows what it said; it is not asked again at once."""
-
-    count: int | None
-
-
-Decision = Close | Wait | AskPacs
-
-
-def decide(row: Row, now: float, settings: CompletionPolicy, pacs_answer: PacsAnswer | None = None) -> Decision:
-    """What to do with an open series.
-
-    Parameters
-    ----------
-    row
-        The series in the ledger (``instances``, ``expected``, ``expected_rule``, ``last_received``,
-        ``pacs_count``, ``pacs_count_since``, ``pacs_asked_at``, ``calling_ae``) and ``opened_at``: when the first
-        instance of this run came.
-    now
-        Seconds since the epoch.
-    pacs_answer
-        Given when the PACS has just been asked; None when not.  A count of None means that it did not say.
-    """
-    last = row["last_received"]
-    waits: list[float] = []
-
-    if row["expected"] is not None and row["expected"] == row["instances"]:
-        believed_at = last + (settings.settle_s if row["expected_rule"] in expected.WEAK else 0.0)
-        if now >= believed_at or now < last:
-            return Close(f"{ClosedBy.HEADER}: {row['expected_rule']}")
-        waits.append(believed_at)
-
-    if _pacs_agrees(row):
-        return Close(f"{ClosedBy.PACS}: {row['pacs_count']} instances, unchanged for {PACS_INTERVAL_S:.0f} s")
-
-    quiet_s = settings.quiet_of(row["calling_ae"])
-    if now >= last + quiet_s or now < last - CLOCK_BACK_S:
-        return Close(f"{ClosedBy.QUIET}: nothing new for {quiet_s:g} s")
-    waits.append(last + quiet_s)
-
-    if now >= row["opened_at"] + settings.hard_cap_s:
-        return Close(f"{ClosedBy.HARD_CAP}: open for {settings.hard_cap_s:g} s")
-    waits.append(row["opened_at"] + settings.hard_cap_s)
-
-    if settings.ask_pacs:
-        ask_at = _next_question(row, now, settings, pacs_answer)
-        if ask_at <= now and pacs_answer is None:
-            return AskPacs()
-        waits.append(ask_at)
-    return Wait(min(waits))
-
-
-def _pacs_agrees(row: Row) -> bool:
-    """Whether two answers at least three seconds apart, both after our last instance, name our count."""
-    since, asked = row["pacs_count_since"], row["pacs_asked_at"]
-    return (
-        since is not None
-        and asked is not None
-        and row["pacs_count"] == row["instances"]
-        and since >= row["last_received"]
-        and asked - since >= PACS_INTERVAL_S
-    )
-
-
-def _next_question(row: Row, now: float, settings: CompletionPolicy, answer: PacsAnswer | None) -> float:
-    first = float(row["last_received"]) + settings.pacs_first_ask_s
-    asked = row["pacs_asked_at"] if answer is None else now
-    if asked is None:
-        return first
-    rest = settings.pacs_rest_s if answer is not None and answer.count is None else PACS_INTERVAL_S
-    return float(max(first, min(asked, now) + rest))
 
 
 class Completion:
@@ -164,6 +34,8 @@ class Completion:
 
     Parameters
     ----------
+    settings
+        When series and studies count as complete.
     ask_pacs
         Called with study and series UID; must come back within seconds.
     on_closed
@@ -218,7 +90,7 @@ class Completion:
         series_uid, last = row["series_uid"], row["last_received"]
         if answer is None and now < self._pacs_rests_until:
             answer = PacsAnswer(None)
-        decision = decide({**row, "opened_at": self._opened_at(row)}, now, self._settings, answer)
+        decision = decide(self._open_series(row), now, self._settings, answer)
         if isinstance(decision, AskPacs):
             return False
         if isinstance(decision, Wait):
@@ -240,6 +112,19 @@ class Completion:
         if current is not None and current["state"] == "receiving":
             self._settle(current, now, PacsAnswer(count))
 
+    def _open_series(self, row: Row) -> OpenSeries:
+        return OpenSeries(
+            calling_ae=row["calling_ae"],
+            instances=row["instances"],
+            opened_at=self._opened_at(row),
+            last_received=row["last_received"],
+            expected=row["expected"],
+            expected_rule=row["expected_rule"],
+            pacs_count=row["pacs_count"],
+            pacs_count_since=row["pacs_count_since"],
+            pacs_asked_at=row["pacs_asked_at"],
+        )
+
     def _opened_at(self, row: Row) -> float:
         """When the first instance of this run came: for a re-opened series, the first after it was closed."""
         if row["run"] == 1:
@@ -251,18 +136,11 @@ class Completion:
 
     def _settle_study(self, study: Row, now: float) -> None:
         study_uid, last = study["study_uid"], study["last_received"]
-        open_timers = [
+        timers = [
             row["due_at"] or 0.0 for row in self._ledger.series.of_study(study_uid) if row["state"] == "receiving"
         ]
-        due = last + self._settings.study_quiet_s
-        if last - CLOCK_BACK_S > now:
-            due = now
-        if open_timers:
-            until = max(due, now + 1.0, min(open_timers))
-            self._set_timer(self._ledger.studies.set_due, study_uid, last, until, now)
-        elif now < due:
-            self._set_timer(self._ledger.studies.set_due, study_uid, last, due, now)
-        elif self._ledger.studies.close(
-            study_uid, last, f"{ClosedBy.QUIET}: nothing new for {self._settings.study_quiet_s:g} s", now
-        ):
+        decision = decide_study(last, timers, now, self._settings)
+        if isinstance(decision, Wait):
+            self._set_timer(self._ledger.studies.set_due, study_uid, last, decision.until, now)
+        elif self._ledger.studies.close(study_uid, last, decision.rule, now):
             self._on_closed("study", study_uid)

@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
-STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-PENDING = (0xFF00, 0xFF01)
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from qc_node.dicom.association import Peer, Timeouts, call
+from qc_node.dicom.uids import STUDY_ROOT_FIND
+
+QUERY_TIMEOUTS: Final = Timeouts(connect=3.0, association=3.0, response=3.0, network=3.0)
+"""A PACS that takes longer to count is not waited for: the series closes by another rule."""
+PENDING: Final = (0xFF00, 0xFF01)
 """C-FIND statuses that carry a match (PS3.4 table C.4-1)."""
 
+_CONTEXTS = tuple((STUDY_ROOT_FIND, syntax) for syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian))
 
-def series_count(
-    host: str, port: int, called_ae: str, calling_ae: str, study_uid: str, series_uid: str, timeout_s: float = 3.0
-) -> int | None:
+
+def series_count(pacs: Peer, study_uid: str, series_uid: str) -> int | None:
     """Number of Series Related Instances (0020,1209) that the PACS reports, or None when it does not say.
 
     Some archives do not count at SERIES level and leave the attribute empty: that is None as well.  A series
-    that the PACS does not know is 0.  Never raises for what a peer does; takes at most some `timeout_s`.
+    that the PACS does not know is 0.  Never raises for what a peer does; takes no longer than the timeouts of
+    `pacs` allow.
     """
-    from pydicom.dataset import Dataset
-    from pynetdicom import AE
-
     query = Dataset()
     query.QueryRetrieveLevel = "SERIES"
     query.StudyInstanceUID = study_uid
     query.SeriesInstanceUID = series_uid
     query.NumberOfSeriesRelatedInstances = None
-    ae: Any = AE(ae_title=calling_ae)
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
-    ae.add_requested_context(STUDY_ROOT_FIND)
     try:
-        association = ae.associate(host, port, ae_title=called_ae)
-        if not association.is_established:
-            return None
-        try:
-            return _count(association.send_c_find(query, STUDY_ROOT_FIND), series_uid)
-        finally:
-            association.release()
-    except Exception:  # pynetdicom raises many kinds for what a peer sends
+        with call(pacs, _CONTEXTS) as open_call:
+            return _count(open_call.find(query, STUDY_ROOT_FIND), series_uid)
+    except Exception:  # no association; and pynetdicom raises many kinds for what a peer sends
         return None
 
 
-def _count(responses: Any, series_uid: str) -> int | None:
+def _count(responses: Iterable[tuple[Any, Any]], series_uid: str) -> int | None:
     total: int | None = None
     for status, match in responses:
         code = getattr(status, "Status", None)

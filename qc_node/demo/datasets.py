@@ -13,10 +13,7 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
-MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def _numbers(values: npt.ArrayLike) -> list[str]:
 def _common(s: Sample, now: datetime, study: str, series: str, frame: str) -> Dataset:
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
-    ds.SOPClassUID = MR_IMAGE if s.modality == "MR" else CT_IMAGE
+    ds.SOPClassUID = MRImageStorage if s.modality == "MR" else CTImageStorage
     ds.SOPInstanceUID = generate_uid()
     date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = date

@@ -21,10 +21,11 @@ from qc_node.demo.datasets import Sample, datasets
 from qc_node.demo.pacs import DemoPacs
 from qc_node.demo.samples import samples
 from qc_node.dicom.association import Peer
-from qc_node.dicom.association import send as send_files
 from qc_node.domain import QcNodeError
 from qc_node.node import Node
 from qc_node.operations import logs
+from qc_node.outbox.files import send_files
+from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.report.tree import as_text
 from qc_node.web.access import readers
 
@@ -102,7 +103,7 @@ def _walk(pacs: DemoPacs, node: Node, folder: Path, seed: int) -> None:
         paths, series_uid = _write(sample, folder / f"series-{number}")
         peer = Peer("node", settings.node.ae_title, "127.0.0.1", node.receiver.port, sample.station)
         with _step(f"Sending series {number}: {sample.title} ({len(paths)} images)"):
-            send_files(paths, peer)
+            send_files(paths, DimseTransport(peer, re_encode=False))
             sent = time.monotonic()
             report = pacs.report_for(series_uid, REPORT_S)
         if report is None:

@@ -1,4 +1,4 @@
-"""Small functions that call another application entity: C-ECHO and C-STORE of files, byte for byte.
+"""Calling another application entity: C-ECHO, C-FIND, N-ACTION, and C-STORE of files, byte for byte.
 
 Every wait is bounded (:class:`Timeouts`), and every failure is a :class:`PeerError`: one sentence that names the
 peer, and a kind that tells the outbox what to do about it.
@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from qc_node.dicom.file_meta import StoredObject, open_object
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from qc_node.dicom.part10 import StoredObject
+from qc_node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 from qc_node.domain import QcNodeError
 
 MAX_CONTEXTS = 128
@@ -29,15 +31,17 @@ MAX_PDU = 131072
 SPARE_S = 2.0
 """How much longer than its timeouts an exchange may take, in seconds."""
 
+PROBE_S = 1.0
+"""How long a second look at a peer that is not there may take, in seconds; only the reason is wanted."""
+
 SLOWEST = 50_000.0
 """Bytes a second below which a transfer counts as stalled."""
 
-EXPLICIT_LE = "1.2.840.10008.1.2.1"
-IMPLICIT_LE = "1.2.840.10008.1.2"
-VERIFICATION = "1.2.840.10008.1.1"
-
 Context = tuple[str, str]
 """Abstract syntax (SOP class) and transfer syntax."""
+
+OnEventReport = Callable[[int, Callable[[], Any]], int]
+"""Takes the event type of an N-EVENT-REPORT and a function that decodes its data set; returns a status."""
 
 WARNINGS = frozenset({0xB000, 0xB006, 0xB007})
 """C-STORE statuses with which the object is stored, though changed or doubted (PS3.4 table B.2-1)."""
@@ -143,7 +147,8 @@ class Call:
         """
         data: Any = obj.path
         if not self.accepts(obj.sop_class_uid, obj.transfer_syntax_uid):
-            if obj.transfer_syntax_uid != EXPLICIT_LE or not self.accepts(obj.sop_class_uid, IMPLICIT_LE):
+            explicit = obj.transfer_syntax_uid == ExplicitVRLittleEndian
+            if not (explicit and self.accepts(obj.sop_class_uid, ImplicitVRLittleEndian)):
                 raise PeerError(
                     Trouble.UNSUPPORTED,
                     f"Peer {self.peer} does not take {_uid_name(obj.sop_class_uid)} in "
@@ -158,6 +163,45 @@ class Call:
         except (RuntimeError, OSError) as error:
             raise PeerError(Trouble.ABORTED, f"Peer {self.peer} ended the association: {error}.") from error
         return self._checked(status)
+
+    def find(self, query: Any, sop_class_uid: str) -> Iterator[tuple[Any, Any]]:
+        """C-FIND: statuses and matches as they come (PS3.4 section C.4.1)."""
+        with self.bounded():
+            yield from self.association.send_c_find(query, sop_class_uid, msg_id=self.next_message_id())
+
+    def action(self, data_set: Any, action_type: int, sop_class_uid: str, sop_instance_uid: str) -> bool:
+        """N-ACTION; whether the peer answered with success.
+
+        Raises
+        ------
+        PeerError
+            The association ended.
+        """
+        try:
+            with self.bounded():
+                status, _ = self.association.send_n_action(
+                    data_set, action_type, sop_class_uid, sop_instance_uid, msg_id=self.next_message_id()
+                )
+        except (RuntimeError, OSError) as error:
+            raise PeerError(Trouble.ABORTED, f"Peer {self.peer} ended the association: {error}.") from error
+        return "Status" in status and int(status.Status) == 0
+
+    def echo(self) -> None:
+        """C-ECHO.
+
+        Raises
+        ------
+        PeerError
+            No answer, or not success.
+        """
+        with self.bounded():
+            status = self.association.send_c_echo(self.next_message_id())
+        self._checked(status)
+
+    def abort(self) -> None:
+        """End the association at once; after this, nothing is released any more."""
+        with _cut_off_after(SPARE_S, self._sockets):
+            self.association.abort()
 
     def _checked(self, status: Any) -> int:
         if "Status" not in status:
@@ -175,15 +219,15 @@ class Call:
 
 
 @contextmanager
-def call(peer: Peer, contexts: Sequence[Context], handlers: Sequence[Any] = ()) -> Iterator[Call]:
+def call(peer: Peer, contexts: Sequence[Context], on_event_report: OnEventReport | None = None) -> Iterator[Call]:
     """An association with `peer`, released at the end, aborted after an exception.
 
     Parameters
     ----------
     contexts
         At most 128; each becomes one presentation context with its one transfer syntax.
-    handlers
-        pynetdicom's event handlers, for N-EVENT-REPORT on this association.
+    on_event_report
+        Answers N-EVENT-REPORT on this association, in a thread of pynetdicom's.
 
     Raises
     ------
@@ -196,13 +240,17 @@ def call(peer: Peer, contexts: Sequence[Context], handlers: Sequence[Any] = ()) 
     # A path handed to send_c_store is then streamed as it lies on the disk instead of decoded and re-encoded.
     _config.STORE_SEND_CHUNKED_DATASET = True
     ae = AE(peer.calling_ae_title)
+    ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.connection_timeout = peer.timeouts.connect
     ae.acse_timeout = peer.timeouts.association
     ae.dimse_timeout = peer.timeouts.response
     ae.network_timeout = peer.timeouts.network
     proposed = [build_context(abstract, transfer) for abstract, transfer in dict.fromkeys(contexts)]
     connected: list[socket.socket] = []
-    opened = (evt.EVT_CONN_OPEN, _tune_socket, [peer.timeouts.network, connected])
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, _tune_socket, [peer.timeouts.network, connected])]
+    if on_event_report is not None:
+        handlers.append((evt.EVT_N_EVENT_REPORT, _report_event, [on_event_report]))
     limit = peer.timeouts.connect + peer.timeouts.association + SPARE_S
     try:
         with _cut_off_after(limit, connected):
@@ -212,7 +260,7 @@ def call(peer: Peer, contexts: Sequence[Context], handlers: Sequence[Any] = ()) 
                 contexts=proposed,
                 ae_title=peer.ae_title,
                 max_pdu=MAX_PDU,
-                evt_handlers=[opened, *handlers],
+                evt_handlers=handlers,
             )
     except (OSError, ValueError, TypeError) as error:
         raise PeerError(Trouble.UNREACHABLE, f"Peer {peer} cannot be reached: {error}.") from error
@@ -265,6 +313,10 @@ def _tune_socket(event: Any, timeout: float, connected: list[socket.socket]) -> 
     sock.settimeout(timeout)
 
 
+def _report_event(event: Any, take: OnEventReport) -> tuple[int, None]:
+    return take(event.event_type, lambda: event.event_information), None
+
+
 def _no_association(peer: Peer, association: Any, contexts: Sequence[Context], connected: bool) -> PeerError:
     if association.is_rejected:
         primitive = association.acceptor.primitive
@@ -282,7 +334,7 @@ def _no_association(peer: Peer, association: Any, contexts: Sequence[Context], c
     why = "it hung up at once"
     try:
         # pynetdicom keeps the reason to itself, so the question is put once more.
-        with socket.create_connection((peer.host, peer.port), timeout=peer.timeouts.connect):
+        with socket.create_connection((peer.host, peer.port), timeout=min(peer.timeouts.connect, PROBE_S)):
             pass
     except OSError as error:
         why = error.strerror or str(error) or "no answer"
@@ -298,126 +350,11 @@ def echo(peer: Peer) -> float:
         The peer does not answer, or not with success.
     """
     start = time.perf_counter()
-    with call(peer, [(VERIFICATION, EXPLICIT_LE), (VERIFICATION, IMPLICIT_LE)]) as line:
-        with line.bounded():
-            status = line.association.send_c_echo(line.next_message_id())
-        line._checked(status)
+    contexts = [(VERIFICATION, str(syntax)) for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)]
+    with call(peer, contexts) as open_call:
+        open_call.echo()
     return time.perf_counter() - start
 
 
-# -- files of a user ---------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class SendResult:
-    """What became of the files: how many were stored, how many with a warning, which not and why."""
-
-    sent: int
-    warned: int
-    failed: tuple[tuple[Path, str], ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every file was stored."""
-        return not self.failed
-
-
-Progress = Callable[[int, int], None]
-"""Called with the number of files done and of all files."""
-
-
-def send(paths: Sequence[Path], peer: Peer, progress: Progress | None = None) -> SendResult:
-    """Send files, and the files below folders, to `peer` as they are.
-
-    Each SOP class and transfer syntax has a presentation context of its own; more than 128 of them, or a broken
-    association, take further associations.  A file that cannot be sent never stops the others.
-
-    Raises
-    ------
-    PeerError
-        The peer cannot be reached at all, or gave no association twice in a row.
-    QcNodeError
-        A path does not exist, or there is no file.
-    """
-    files = _files(paths)
-    failed: list[tuple[Path, str]] = []
-    sent = warned = 0
-
-    def report() -> None:
-        if progress is not None:
-            progress(sent + len(failed), len(files))
-
-    waiting: list[StoredObject] = []
-    with _scratch() as scratch:
-        for file in files:
-            try:
-                waiting.append(open_object(file, scratch))
-            except QcNodeError as error:
-                failed.append((file, str(error)))
-                report()
-        refusals = 0
-        while waiting:
-            batch = _batch(waiting)
-            try:
-                with call(peer, sorted({(o.sop_class_uid, o.transfer_syntax_uid) for o in batch})) as line:
-                    refusals = 0
-                    for obj in batch:
-                        try:
-                            warned += line.store(obj) != 0
-                            sent += 1
-                        except PeerError as error:
-                            failed.append((obj.source, str(error)))
-                            if error.trouble in (Trouble.ABORTED, Trouble.SILENT):
-                                waiting.pop(0)
-                                report()
-                                raise
-                        waiting.pop(0)
-                        report()
-            except PeerError as error:
-                if error.trouble is Trouble.UNSUPPORTED:
-                    failed += [(obj.source, str(error)) for obj in batch]
-                    del waiting[: len(batch)]
-                    report()
-                    continue
-                refusals += 1
-                if (not sent and not failed) or refusals > 1:
-                    raise
-    return SendResult(sent, warned, tuple(failed))
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory(prefix="qc-node-send-") as folder:
-        yield Path(folder)
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.is_file() and p.name != "DICOMDIR")
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise QcNodeError(f"There is no file or folder {path}.")
-    if not files:
-        raise QcNodeError(f"There is no file to send in {', '.join(map(str, paths))}.")
-    return files
-
-
-def _batch(waiting: Sequence[StoredObject]) -> list[StoredObject]:
-    """As many objects from the head of the line as fit into the contexts of one association."""
-    contexts: set[Context] = set()
-    batch: list[StoredObject] = []
-    for obj in waiting:
-        contexts.add((obj.sop_class_uid, obj.transfer_syntax_uid))
-        if len(contexts) > MAX_CONTEXTS:
-            break
-        batch.append(obj)
-    return batch
-
-
 def _uid_name(uid: str) -> str:
-    from pydicom.uid import UID
-
     return str(UID(uid).name)

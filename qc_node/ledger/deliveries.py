@@ -135,11 +135,11 @@ class Deliveries:
         self._set("transaction_uid = ?, commitment_asked_at = ?", (transaction_uid, at), delivery_id)
 
     def committed(self, sop_instance_uid: str, transaction_uid: str, at: float) -> bool:
-        """The destination promised to keep the object; False when nobody asked."""
+        """The destination promised to keep the object; False when nobody asked, or it had promised before."""
         with self._db.transaction() as conn:
             cursor = conn.execute(
                 "UPDATE deliveries SET state = 'committed', committed_at = ?"
-                " WHERE sop_instance_uid = ? AND transaction_uid = ? AND state IN ('sent', 'committed')",
+                " WHERE sop_instance_uid = ? AND transaction_uid = ? AND state = 'sent'",
                 (at, sop_instance_uid, transaction_uid),
             )
             return cursor.rowcount > 0

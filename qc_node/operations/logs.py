@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
+from qc_node.dicom.uids import STANDARD_ROOT
 from qc_node.domain import QcNodeError
 from qc_node.spool import digest
 
@@ -29,8 +30,6 @@ OUTSPOKEN = (QcNodeError, OSError, sqlite3.Error, ImportError, MemoryError)
 
 UID = re.compile(r"(?<![\w.])[0-2](?:\.\d{1,40}){5,}(?![\w.]*\w)")
 """Six components or more: longer than a version or an IPv4 address."""
-STANDARD_ROOT = "1.2.840.10008."
-"""UIDs below it are named in the standard (SOP classes, transfer syntaxes) and say nothing about anybody."""
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 

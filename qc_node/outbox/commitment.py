@@ -1,118 +1,52 @@
-"""Storage commitment as SCU (PS3.4 annex J): asks the PACS to promise that it keeps what it took.
-
-The answer may come on the same association or, minutes later, on one that the PACS opens; the latter is taken by
-the reception.  Both do the same with it: what is kept is noted, what is not goes back into the line.
-"""
+"""Storage commitment as the outbox's rows see it: what was asked for, and what the answer changes."""
 
 from __future__ import annotations
 
-import logging
-import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from qc_node.dicom.association import Call, Context
+from qc_node.dicom.commitment import CommitmentResult
+from qc_node.domain import InstanceRef
 from qc_node.ledger import Ledger
-
-log = logging.getLogger("qc_node.outbox")
-
-PUSH_MODEL: Final = "1.2.840.10008.1.20.1"
-"""Storage Commitment Push Model SOP Class."""
-PUSH_MODEL_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
-"""Its well-known SOP Instance."""
-REQUEST: Final = 1
-"""Action Type: Request Storage Commitment."""
-
-CONTEXTS: Final[tuple[Context, ...]] = (
-    (PUSH_MODEL, "1.2.840.10008.1.2.1"),
-    (PUSH_MODEL, "1.2.840.10008.1.2"),
-)
+from qc_node.ledger.commitments import note_commitment
 
 
-def offered(line: Call) -> bool:
-    """Whether the peer offers storage commitment on this association."""
-    return any(line.accepts(*context) for context in CONTEXTS)
+class Question:
+    """One request for the objects of `rows`.
 
-
-@dataclass
-class ResultTaker:
-    """Takes N-EVENT-REPORT on our own association; ``arrived`` is set once an answer is in the ledger.
-
-    Statuses returned: 0x0000, 0x0113 (no such event type), 0x0110 (processing failure: the PACS may try again).
+    Parameters
+    ----------
+    on_committed
+        Called with the destination for each object that it has promised to keep.
     """
 
-    ledger: Ledger
-    wall: Callable[[], float]
-    on_committed: Callable[[Mapping[str, Any]], None]
-    arrived: threading.Event = field(default_factory=threading.Event)
+    def __init__(
+        self,
+        ledger: Ledger,
+        rows: Sequence[Mapping[str, Any]],
+        wall: Callable[[], float],
+        on_committed: Callable[[str], None],
+    ) -> None:
+        self._ledger = ledger
+        self._ids = {row["sop_instance_uid"]: row["id"] for row in rows}
+        self._wall = wall
+        self._on_committed = on_committed
 
-    def handlers(self) -> list[Any]:
-        """For :func:`qc_node.dicom.association.call`."""
-        from pynetdicom import evt
+    def put(self, references: Sequence[InstanceRef]) -> str:
+        """See :class:`~qc_node.outbox.transport.interface.CommitmentQuestion`."""
+        transaction_uid = f"2.25.{uuid.uuid4().int}"
+        at = self._wall()
+        for reference in references:
+            self._ledger.deliveries.commitment_asked(self._ids[reference.sop_instance_uid], transaction_uid, at)
+        return transaction_uid
 
-        return [(evt.EVT_N_EVENT_REPORT, self._take)]
-
-    def _take(self, event: Any) -> tuple[int, None]:
-        if event.event_type not in (1, 2):
-            return 0x0113, None
+    def answered(self, result: CommitmentResult) -> str:
+        """See :class:`~qc_node.outbox.transport.interface.CommitmentQuestion`."""
         try:
-            for delivery in note_result(self.ledger, event.event_information, self.wall()):
-                self.on_committed(delivery)
-        except Exception:
-            # A peer's bytes or a locked ledger: the status says so, and the hourly question asks again.
-            log.exception("a storage commitment result could not be taken")
-            return 0x0110, None
+            noted = note_commitment(self._ledger.deliveries, result, self._wall())
         finally:
-            self.arrived.set()
-            self.ledger.close()
-        return 0x0000, None
-
-
-def note_result(ledger: Ledger, result: Any, at: float) -> list[Mapping[str, Any]]:
-    """Write what a result says into the ledger; returns the deliveries that are kept.
-
-    An object that the peer did not keep goes back into the line.
-    """
-    transaction = str(result.TransactionUID)
-    ours = {row["sop_instance_uid"]: row for row in ledger.deliveries.of_transaction(transaction)}
-    lost = {
-        str(item.ReferencedSOPInstanceUID): int(item.get("FailureReason") or 0)
-        for item in result.get("FailedSOPSequence") or []
-    }
-    kept: list[Mapping[str, Any]] = []
-    for item in result.get("ReferencedSOPSequence") or []:
-        uid = str(item.ReferencedSOPInstanceUID)
-        if uid in ours and uid not in lost and ledger.deliveries.committed(uid, transaction, at):
-            kept.append(ours[uid])
-    for uid in ours.keys() & lost.keys():
-        sentence = f"The destination did not commit the object (failure reason 0x{lost[uid]:04X})."
-        ledger.deliveries.again(ours[uid]["id"], at, sentence)
-    return kept
-
-
-def ask(
-    line: Call, ledger: Ledger, deliveries: Sequence[Mapping[str, Any]], transaction_uid: str, at: float
-) -> bool:
-    """N-ACTION for `deliveries`; whether the peer took the question.
-
-    The rows are written first: an answer may be quicker than we are.
-    """
-    from pydicom.dataset import Dataset
-    from pydicom.sequence import Sequence as DicomSequence
-
-    references = []
-    for delivery in deliveries:
-        ledger.deliveries.commitment_asked(delivery["id"], transaction_uid, at)
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = delivery["sop_class_uid"]
-        reference.ReferencedSOPInstanceUID = delivery["sop_instance_uid"]
-        references.append(reference)
-    request = Dataset()
-    request.TransactionUID = transaction_uid
-    request.ReferencedSOPSequence = DicomSequence(references)
-    with line.bounded():
-        status, _ = line.association.send_n_action(
-            request, REQUEST, PUSH_MODEL, PUSH_MODEL_INSTANCE, msg_id=line.next_message_id()
-        )
-    return "Status" in status and int(status.Status) == 0
+            self._ledger.close()
+        for destination in noted.kept_by:
+            self._on_committed(destination)
+        return noted.sentence

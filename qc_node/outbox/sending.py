@@ -1,18 +1,18 @@
 """The durable outbox: what the node wrote reaches every destination, in order, and stays until it has.
 
-The line is in the ledger, the bytes are in the spool, and nothing that matters is in memory.  An object counts
-as sent when the destination has answered 0x0000 (or a warning with which it is stored); a kill between that answer
-and the row sends the same bytes under the same UID once more, which changes nothing at the destination.
+The queue is in the ledger, the bytes are in the spool, and nothing that matters is in memory.  An object counts
+as sent when the destination has it (:attr:`TransportStatus.STORED`); a kill between that answer and the row sends
+the same bytes under the same UID once more, which changes nothing at the destination.
 
 What a failure does:
 
-===============================================  ==================================================
-no connection, association refused, silence,     the head of the line waits (capped exponential, with
-abort, status A7xx                               jitter) and everything behind it; for as long as it takes
-any other failure status, or a SOP class that    the same, but after :attr:`RetryPolicy.max_refusals`
-is not taken                                     the object is ``failed`` and the line goes on
-the file is gone from the spool                  ``failed`` at once
-===============================================  ==================================================
+====================================  =============================================================
+unavailable, broken, busy             the head of the queue waits (capped exponential, with jitter)
+                                      and everything behind it; for as long as it takes
+refused                               the same, but after :attr:`RetryPolicy.max_refusals` the object
+                                      is ``failed`` and the queue goes on
+the file is gone from the spool       ``failed`` at once
+====================================  =============================================================
 """
 
 from __future__ import annotations
@@ -21,23 +21,30 @@ import logging
 import random
 import threading
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qc_node.dicom.association import EXPLICIT_LE, IMPLICIT_LE, Call, Context, Peer, PeerError, Trouble, call
-from qc_node.dicom.file_meta import StoredObject, open_object
-from qc_node.domain import QcNodeError
+from qc_node.dicom.part10 import StoredObject, open_object
+from qc_node.domain import InstanceRef, QcNodeError
 from qc_node.ledger import Ledger
-from qc_node.outbox import commitment
+from qc_node.outbox.commitment import Question
+from qc_node.outbox.transport.interface import (
+    CommittingTransport,
+    Transport,
+    TransportOutcome,
+    TransportStatus,
+)
 from qc_node.periodic import Periodic
 from qc_node.spool import Spool
 
 log = logging.getLogger("qc_node.outbox")
 
 OnDelivery = Callable[[Mapping[str, Any], str, str], None]
-"""Called with a delivery's row, its destination and ``sent``, ``retry``, ``failed`` or ``committed``."""
+"""Called with a delivery's row, its destination and ``sent``, ``retry`` or ``failed``."""
+
+OnCommitted = Callable[[str], None]
+"""Called with a destination for each object that it has promised to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +64,26 @@ class RetryPolicy:
 class Destination:
     """A place that every object must reach.
 
-    ``commitment_wait_s`` is how long the association stays open for the answer to a commitment request,
-    ``commitment_again_s`` after how long without an answer the question is put again.
+    With ``storage_commitment`` it is asked to promise that it keeps them, where its transport knows how;
+    ``commitment_again_s`` is after how long without an answer the question is put again.
     """
 
-    peer: Peer
+    transport: Transport
     storage_commitment: bool
     batch: int = 50
-    commitment_wait_s: float = 0.5
     commitment_again_s: float = 3600.0
 
 
 class Outbox:
-    """All lines: one per destination, each with a thread of its own, so that one never waits for another.
+    """All queues: one per destination, each with a thread of its own, so that one never waits for another.
 
     Parameters
     ----------
     ledger, spool
-        Where the line and the bytes are.
+        Where the queue and the bytes are.
     destinations
         Names must differ.
-    on_delivery
+    on_delivery, on_committed
         Metrics and live board; must not raise.
     wall, jitter
         Seconds since the epoch; a number in [0, 1].
@@ -90,23 +96,26 @@ class Outbox:
         destinations: Sequence[Destination],
         *,
         on_delivery: OnDelivery = lambda delivery, destination, outcome: None,
+        on_committed: OnCommitted = lambda destination: None,
         retry: RetryPolicy | None = None,
         wall: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         retry = retry or RetryPolicy()
-        self._lines = [Line(ledger, spool, d, on_delivery, retry, wall, jitter) for d in destinations]
+        self._queues = [
+            DeliveryQueue(ledger, spool, d, on_delivery, on_committed, retry, wall, jitter) for d in destinations
+        ]
         self._wall = wall
         self._loops = [
-            Periodic(f"outbox-{line.name}", self._stepper(line), after=ledger.close) for line in self._lines
+            Periodic(f"outbox-{queue.name}", self._stepper(queue), after=ledger.close) for queue in self._queues
         ]
 
-    def _stepper(self, line: Line) -> Callable[[], float | None]:
-        return lambda: line.step(self._wall())
+    def _stepper(self, queue: DeliveryQueue) -> Callable[[], float | None]:
+        return lambda: queue.step(self._wall())
 
     def step(self, now: float) -> float | None:
-        """One step of every line, in this thread; when the next one is due, if any."""
-        due = [at for line in self._lines if (at := line.step(now)) is not None]
+        """One step of every queue, in this thread; when the next one is due, if any."""
+        due = [at for queue in self._queues if (at := queue.step(now)) is not None]
         return min(due, default=None)
 
     def start(self) -> None:
@@ -120,9 +129,9 @@ class Outbox:
             loop.wake()
 
     def stop(self, timeout_s: float = 35.0) -> None:
-        """Finish the object in hand and end; what is left stays in the line."""
-        for line in self._lines:
-            line.stop()
+        """Finish the object in hand and end; what is left stays in the queue."""
+        for queue in self._queues:
+            queue.stop()
         for loop in self._loops:
             loop.stop(timeout_s)
 
@@ -131,8 +140,8 @@ class Outbox:
         return all(loop.alive() for loop in self._loops)
 
 
-class Line:
-    """The line to one destination."""
+class DeliveryQueue:
+    """What waits for one destination."""
 
     def __init__(
         self,
@@ -140,15 +149,17 @@ class Line:
         spool: Spool,
         destination: Destination,
         on_delivery: OnDelivery,
+        on_committed: OnCommitted,
         retry: RetryPolicy,
         wall: Callable[[], float],
         jitter: Callable[[], float],
     ) -> None:
-        self.name = destination.peer.name
+        self.name = destination.transport.name
         self._ledger = ledger
         self._spool = spool
         self._destination = destination
         self._on_delivery = on_delivery
+        self._on_committed = on_committed
         self._retry = retry
         self._wall = wall
         self._jitter = jitter
@@ -161,7 +172,7 @@ class Line:
         self._stopping.set()
 
     def step(self, now: float) -> float | None:
-        """Send what is due over one association; returns when the next step is due, None when nothing waits."""
+        """Send what is due; returns when the next step is due, None when nothing waits."""
         if self._stopping.is_set():
             return None
         rows = self._ledger.deliveries.next_pending(self.name, now, self._destination.batch)
@@ -171,7 +182,7 @@ class Line:
             return self._ledger.deliveries.next_attempt_at(self.name)
         if rows:
             return now
-        if self._destination.storage_commitment and now >= self._ask_again_at:
+        if now >= self._ask_again_at:
             self._ask_again(now)
         return self._ledger.deliveries.next_attempt_at(self.name)
 
@@ -185,55 +196,52 @@ class Line:
         return objects
 
     def _send(self, objects: Sequence[tuple[Mapping[str, Any], StoredObject]]) -> None:
-        head = objects[0][0]
-        taker = self._taker()
-        handlers = taker.handlers() if self._destination.storage_commitment else []
-        sent = []
+        """Hand objects over until one fails or we are stopped; each has its row before the next goes."""
+        outcomes = self._outcomes(objects)
+        tried = 0
         try:
-            with call(self._destination.peer, self._contexts(objects), handlers) as line:
-                for row, obj in objects:
-                    head = row
-                    status = line.store(obj)
-                    self._sent(row, status)
-                    sent.append(row)
-                    if self._stopping.is_set():
-                        break
-                self._ask(line, sent, taker)
-        except PeerError as error:
-            if len(sent) < len(objects):
-                self._try_later(head, error)
-            else:
-                log.warning("storage commitment: %s", error)
+            # asked first for the outcome: after the last one a transport may have something left to do
+            for outcome, (row, _) in zip(outcomes, objects, strict=False):
+                tried += 1
+                self._note(row, outcome)
+                if outcome.status is not TransportStatus.STORED or self._stopping.is_set():
+                    break
+        finally:
+            if isinstance(outcomes, Generator):
+                outcomes.close()  # gives its connection back now
+        if not tried:
+            self._note(objects[0][0], TransportOutcome(TransportStatus.BROKEN, f"{self.name} gave no answer."))
 
-    def _contexts(self, objects: Sequence[tuple[Mapping[str, Any], StoredObject]]) -> list[Context]:
-        contexts: list[Context] = []
-        for _, obj in objects:
-            contexts.append((obj.sop_class_uid, obj.transfer_syntax_uid))
-            if obj.transfer_syntax_uid == EXPLICIT_LE:
-                contexts.append((obj.sop_class_uid, IMPLICIT_LE))
-        if self._destination.storage_commitment:
-            contexts += commitment.CONTEXTS
-        return list(dict.fromkeys(contexts))
+    def _outcomes(self, objects: Sequence[tuple[Mapping[str, Any], StoredObject]]) -> Iterator[TransportOutcome]:
+        transport, stored = self._destination.transport, [obj for _, obj in objects]
+        if self._destination.storage_commitment and isinstance(transport, CommittingTransport):
+            return transport.store_and_ask(stored, self._question([row for row, _ in objects]))
+        return transport.store(stored)
 
     # -- outcomes ------------------------------------------------------------------------------------
-    def _sent(self, row: Mapping[str, Any], status: int) -> None:
-        note = None if status == 0 else f"Stored with the warning 0x{status:04X}."
-        self._ledger.deliveries.sent(row["id"], self._wall(), note)
+    def _note(self, row: Mapping[str, Any], outcome: TransportOutcome) -> None:
+        if outcome.status is TransportStatus.STORED:
+            self._sent(row, outcome.sentence or None)
+        else:
+            self._try_later(row, outcome)
+
+    def _sent(self, row: Mapping[str, Any], warning: str | None) -> None:
+        self._ledger.deliveries.sent(row["id"], self._wall(), warning)
         self._refusals.pop(row["id"], None)
-        if note:
-            log.warning("peer %s: %s", self.name, note)
+        if warning:
+            log.warning("peer %s: %s", self.name, warning)
         self._on_delivery(row, self.name, "sent")
 
-    def _try_later(self, row: Mapping[str, Any], error: PeerError) -> None:
+    def _try_later(self, row: Mapping[str, Any], outcome: TransportOutcome) -> None:
         attempts = int(row["attempts"])
-        if error.concerns_the_object:
+        if outcome.status is TransportStatus.REFUSED:
             attempts = self._refusals[row["id"]] = self._refusals.get(row["id"], 0) + 1
             if attempts >= self._retry.max_refusals:
-                self._fail(row, str(error))
+                self._fail(row, outcome.sentence)
                 return
         at = self._wall() + self._retry.delay(attempts, self._jitter())
-        self._ledger.deliveries.retry(row["id"], at, str(error))
-        log.warning("%s The next attempt follows in %.0f s.", error, at - self._wall())
+        self._ledger.deliveries.retry(row["id"], at, outcome.sentence)
+        log.warning("%s The next attempt follows in %.0f s.", outcome.sentence, at - self._wall())
         self._on_delivery(row, self.name, "retry")
 
     def _fail(self, row: Mapping[str, Any], sentence: str) -> None:
@@ -243,33 +251,19 @@ class Line:
         self._on_delivery(row, self.name, "failed")
 
     # -- storage commitment --------------------------------------------------------------------------
-    def _taker(self) -> commitment.ResultTaker:
-        return commitment.ResultTaker(
-            self._ledger, self._wall, lambda delivery: self._on_delivery(delivery, self.name, "committed")
-        )
-
-    def _ask(self, line: Call, sent: Sequence[Mapping[str, Any]], taker: commitment.ResultTaker) -> bool:
-        """Ask for what was sent, where the peer offers that; whether it took the question."""
-        if not self._destination.storage_commitment or not sent or not commitment.offered(line):
-            return False
-        transaction = f"2.25.{uuid.uuid4().int}"
-        taken = commitment.ask(line, self._ledger, sent, transaction, self._wall())
-        if taken:
-            taker.arrived.wait(self._destination.commitment_wait_s)
-        return taken
+    def _question(self, rows: Sequence[Mapping[str, Any]]) -> Question:
+        return Question(self._ledger, rows, self._wall, self._on_committed)
 
     def _ask_again(self, now: float) -> None:
         """Put the question again for what was sent long ago and never committed; at most once in that time."""
-        again_s, batch = self._destination.commitment_again_s, self._destination.batch
+        transport, again_s = self._destination.transport, self._destination.commitment_again_s
         self._ask_again_at = now + again_s
+        if not (self._destination.storage_commitment and isinstance(transport, CommittingTransport)):
+            return
+        batch = self._destination.batch
         rows = self._ledger.deliveries.awaiting_commitment(self.name, now - again_s, batch)
         if not rows:
             return
-        taker = self._taker()
-        try:
-            with call(self._destination.peer, commitment.CONTEXTS, taker.handlers()) as line:
-                if self._ask(line, rows, taker) and len(rows) == batch:
-                    self._ask_again_at = now
-        except PeerError as error:
-            if error.trouble is not Trouble.UNSUPPORTED:
-                log.warning("storage commitment: %s", error)
+        references = [InstanceRef(row["sop_class_uid"], row["sop_instance_uid"]) for row in rows]
+        if transport.ask(references, self._question(rows)) and len(rows) == batch:
+            self._ask_again_at = now

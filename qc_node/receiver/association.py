@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from qc_node.dicom.received_header import is_uid
-from qc_node.receiver import commitment, pdu
-from qc_node.receiver.negotiation import STORAGE_COMMITMENT, VERIFICATION, Context
+from qc_node.dicom import commitment
+from qc_node.dicom.uids import STORAGE_COMMITMENT, VERIFICATION, is_uid
+from qc_node.ledger.commitments import note_commitment
+from qc_node.receiver import pdu
+from qc_node.receiver.events import CommittedEvent, Event, ReceivedEvent
+from qc_node.receiver.negotiation import Context
 from qc_node.receiver.store import Incoming, Request, Store, StoreOutcome
 from qc_node.receiver.wire import Gone, Released, Wire
 
@@ -20,21 +22,6 @@ SOP_CLASS_NOT_SUPPORTED = 0x0122
 NO_DATA_SET = 0xC213
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedEvent:
-    """One answered C-STORE request; small and picklable, for metrics.
-
-    ``seconds`` runs from the command to the answer; ``series_uid`` is None where it could not be read.
-    """
-
-    calling_ae: str
-    status: int
-    seconds: float
-    bytes: int
-    opens_series: bool
-    series_uid: str | None
-
-
 class Association:
     """Serves one peer whose association was accepted.
 
@@ -43,7 +30,7 @@ class Association:
     wire, contexts, calling_ae
         The connection, its accepted presentation contexts by ID, and who calls.
     on_event
-        Called after every answered C-STORE request.
+        Called after every answered C-STORE request, and for every object that a PACS promises to keep.
     """
 
     def __init__(
@@ -52,7 +39,7 @@ class Association:
         contexts: Mapping[int, Context],
         calling_ae: str,
         store: Store,
-        on_event: Callable[[ReceivedEvent], None],
+        on_event: Callable[[Event], None],
         log: logging.Logger,
     ) -> None:
         self._wire = wire
@@ -95,13 +82,23 @@ class Association:
                 status, comment = 0x0000, ""
             elif operation == pdu.N_EVENT_REPORT_RQ and context.abstract_syntax == STORAGE_COMMITMENT:
                 event_type = command.number(pdu.EVENT_TYPE_ID)
-                status, comment = commitment.take_result(
-                    self._store.ledger, event_type, data_set, context.transfer_syntax, self._store.clock()
-                )
-                self._log.info(comment)
+                status, comment = self._take_result(event_type, data_set, context.transfer_syntax)
             else:
                 status, comment = UNRECOGNISED_OPERATION, "not a service of this node"
             self._answer(context_id, command, status, comment if status else "")
+
+    def _take_result(self, event_type: int, data_set: bytes, transfer_syntax: str) -> tuple[int, str]:
+        def note(result: commitment.CommitmentResult) -> str:
+            noted = note_commitment(self._store.ledger.deliveries, result, self._store.clock())
+            for destination in noted.kept_by:
+                self._on_event(CommittedEvent(destination))
+            return noted.sentence
+
+        status, sentence = commitment.take_result(
+            event_type, lambda: commitment.decode(data_set, transfer_syntax), note
+        )
+        self._log.log(logging.WARNING if status else logging.INFO, "%s", sentence)
+        return status, sentence
 
     def _answer(self, context_id: int, command: pdu.Command, status: int, comment: str) -> None:
         self._wire.send(pdu.encode_p_data(context_id, pdu.encode_response(command, status, comment)))

@@ -1,4 +1,4 @@
-"""Which associations and presentation contexts the door accepts."""
+"""Which associations and presentation contexts are accepted."""
 
 from __future__ import annotations
 
@@ -6,38 +6,45 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydicom.uid import UID_dictionary
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    UID_dictionary,
+)
 
 from qc_node.dicom.uids import (
-    DEFLATED_LE,
-    EXPLICIT_BE,
-    EXPLICIT_LE,
     IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION,
-    IMPLICIT_LE,
+    IMPLEMENTATION_VERSION_NAME,
+    JPIP,
+    STORAGE_COMMITMENT,
+    VERIFICATION,
 )
 from qc_node.receiver import pdu
 
-VERIFICATION = "1.2.840.10008.1.1"
-STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 _PREFERENCE = {
-    syntax: rank
+    str(syntax): rank
     for rank, syntax in enumerate(
         (
-            EXPLICIT_LE,
-            IMPLICIT_LE,
-            DEFLATED_LE,
-            EXPLICIT_BE,
-            "1.2.840.10008.1.2.4.70",
-            "1.2.840.10008.1.2.4.57",
-            "1.2.840.10008.1.2.4.80",
-            "1.2.840.10008.1.2.4.90",
-            "1.2.840.10008.1.2.5",
+            ExplicitVRLittleEndian,
+            ImplicitVRLittleEndian,
+            DeflatedExplicitVRLittleEndian,
+            ExplicitVRBigEndian,
+            JPEGLosslessSV1,
+            JPEGLossless,
+            JPEGLSLossless,
+            JPEG2000Lossless,
+            RLELossless,
         )
     )
 }
 _OTHER = 100
-_JPIP = {"1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205"}
 
 
 def _services_that_do_not_store() -> frozenset[str]:
@@ -64,7 +71,7 @@ def choose_transfer_syntax(proposed: tuple[str, ...]) -> str | None:
     explicit VRs where the sender offers it, then lossless, then whatever the sender named first.  A lossy
     syntax is taken only when nothing else is offered, and JPIP (pixels elsewhere) last of all.
     """
-    known = [(_PREFERENCE.get(s, 2 * _OTHER if s in _JPIP else _OTHER), i, s) for i, s in enumerate(proposed) if s]
+    known = [(_PREFERENCE.get(s, 2 * _OTHER if s in JPIP else _OTHER), i, s) for i, s in enumerate(proposed) if s]
     return min(known)[2] if known else None
 
 
@@ -78,7 +85,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """The answer to an association request that passed the door."""
+    """The answer to an association request that was accepted."""
 
     contexts: Mapping[int, Context]
     answer: bytes
@@ -147,9 +154,9 @@ def negotiate(request: pdu.AssociateRequest, max_pdu: int) -> Acceptance:
         syntax = choose_transfer_syntax(proposed.transfer_syntaxes)
         name = proposed.abstract_syntax
         if name not in (VERIFICATION, STORAGE_COMMITMENT) and not stores(name):
-            results.append((proposed.context_id, pdu.RESULT_NO_ABSTRACT_SYNTAX, IMPLICIT_LE))
+            results.append((proposed.context_id, pdu.RESULT_NO_ABSTRACT_SYNTAX, ImplicitVRLittleEndian))
         elif syntax is None or not proposed.context_id % 2:
-            results.append((proposed.context_id, pdu.RESULT_NO_TRANSFER_SYNTAX, IMPLICIT_LE))
+            results.append((proposed.context_id, pdu.RESULT_NO_TRANSFER_SYNTAX, ImplicitVRLittleEndian))
         else:
             contexts[proposed.context_id] = Context(name, syntax)
             results.append((proposed.context_id, pdu.RESULT_ACCEPTED, syntax))
@@ -164,6 +171,6 @@ def negotiate(request: pdu.AssociateRequest, max_pdu: int) -> Acceptance:
         max_pdu=max_pdu,
         roles=roles,
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,
-        implementation_version=IMPLEMENTATION_VERSION,
+        implementation_version=IMPLEMENTATION_VERSION_NAME,
     )
     return Acceptance(contexts, answer)

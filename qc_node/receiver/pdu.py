@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from qc_node.dicom.uids import APPLICATION_CONTEXT
+
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
 """PDU types (PS3.8 section 9.3)."""
 
@@ -33,8 +35,6 @@ NO_DATA_SET = 0x0101
 
 RESULT_ACCEPTED, RESULT_NO_ABSTRACT_SYNTAX, RESULT_NO_TRANSFER_SYNTAX = 0, 3, 4
 """Presentation context results (PS3.8 table 9-18)."""
-
-APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 
 class ProtocolError(Exception):
@@ -148,7 +148,7 @@ def encode_associate_ac(
     for sop_class, scu, scp in roles:
         name = sop_class.encode("latin-1")
         user += _item(0x54, struct.pack(">H", len(name)) + name + bytes((scu, scp)))
-    user += _item(0x55, implementation_version.encode()[:16])
+    user += _item(0x55, implementation_version.encode())
     body = struct.pack(">Hxx", 1) + request.raw_titles + bytes(32) + items + _item(0x50, user)
     return struct.pack(">BxL", ASSOCIATE_AC, len(body)) + body
 

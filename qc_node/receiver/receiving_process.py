@@ -1,4 +1,4 @@
-"""One receiving process: started by :class:`qc_node.receiver.receiver.Receiver`, never by hand.
+"""One receiving process: started by :class:`qc_node.receiver.service.Receiver`, never by hand.
 
 It inherits the listening socket.  Its first message from the parent holds descriptor and settings, its second is
 ``{"stop": SECONDS}``; end of file instead means that the parent is gone.  Everything it has answered is durable,
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from qc_node.ledger import Ledger
 from qc_node.process import ParentProcess
-from qc_node.receiver.association import ReceivedEvent
+from qc_node.receiver.events import Event, event_to_json
 from qc_node.receiver.server import ReceiverSettings, Server
 from qc_node.receiver.store import Store
 from qc_node.spool import Spool
@@ -34,10 +34,10 @@ class _Events:
 
     def __init__(self, parent: ParentProcess) -> None:
         self._parent = parent
-        self._waiting: queue.SimpleQueue[ReceivedEvent] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Event] = queue.SimpleQueue()
         threading.Thread(target=self._carry, name="events", daemon=True).start()
 
-    def put(self, event: ReceivedEvent) -> None:
+    def put(self, event: Event) -> None:
         """Pass an event on, soon."""
         self._waiting.put(event)
 
@@ -45,10 +45,9 @@ class _Events:
         """Send what has gathered."""
         events = []
         while not self._waiting.empty():
-            event = self._waiting.get()
-            events.append([getattr(event, name) for name in event.__slots__])
+            events.append(event_to_json(self._waiting.get()))
         if events:
-            self._parent.say({"event": "received", "objects": events})
+            self._parent.say({"event": "events", "events": events})
 
     def _carry(self) -> None:
         while True:

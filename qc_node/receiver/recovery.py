@@ -11,15 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qc_node.dicom import received_header
+from qc_node.dicom.elements import ScanError, Window
+from qc_node.dicom.part10 import look_into, read_head
 from qc_node.dicom.received_header import HeaderError
 from qc_node.ledger import Ledger
-from qc_node.receiver import part10
 from qc_node.receiver.store import Request, received
 from qc_node.spool import Spool
 
 
 def recover(spool: Spool, ledger: Ledger, clock: Callable[[], float] = time.time) -> int:
-    """Sweep half-written files and adopt whole ones that have no row; run it before the door opens.
+    """Sweep half-written files and adopt whole ones that have no row; run it before the receiver starts.
 
     Returns how many were adopted.  What cannot be read goes into quarantine with a reason.  A second run finds
     nothing to do.
@@ -38,19 +39,18 @@ def _adopt(spool: Spool, ledger: Ledger, name: str, at: float) -> bool:
     path = spool.path(name)
     try:
         with path.open("rb") as file:
-            data = part10.look_into(file.fileno())
-        meta, start = part10.read_head(data)
-        syntax = meta.get(part10.TRANSFER_SYNTAX_UID, "")
-        facts = received_header.facts(data, syntax, start)
+            data = look_into(file.fileno())
+        head = read_head(Window(data))
         request = Request(
-            meta.get(part10.SOP_CLASS_UID, ""),
-            meta.get(part10.SOP_INSTANCE_UID, ""),
-            syntax,
-            meta.get(part10.SOURCE_AE_TITLE, ""),
+            head.sop_class_uid, head.sop_instance_uid, head.transfer_syntax_uid, head.source_ae_title
         )
+        facts = received_header.facts(data, head.transfer_syntax_uid, head.start)
         refusal = received_header.check(facts, request.sop_class_uid, request.sop_instance_uid)
         if refusal is not None:
             raise HeaderError(refusal[1])
+    except ScanError as error:
+        _put_away(spool, ledger, path, name, f"It has no readable head: {error}.", at)
+        return False
     except (HeaderError, ValueError) as error:
         _put_away(spool, ledger, path, name, str(error), at)
         return False

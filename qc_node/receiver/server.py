@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from qc_node.receiver import negotiation, pdu
-from qc_node.receiver.association import Association, ReceivedEvent
+from qc_node.receiver.association import Association
+from qc_node.receiver.events import Event
 from qc_node.receiver.store import Store
 from qc_node.receiver.wire import Gone, Wire
 
@@ -102,7 +103,7 @@ class Server:
         listener: socket.socket,
         settings: ReceiverSettings,
         store: Store,
-        on_event: Callable[[ReceivedEvent], None],
+        on_event: Callable[[Event], None],
         log: logging.Logger,
         limit: int,
     ) -> None:
@@ -116,7 +117,7 @@ class Server:
         self._wake, self._woken = socket.socketpair()
         self._lock = threading.Lock()
         self._connections: list[_Connection] = []
-        self._acceptor = threading.Thread(target=self._accept, name="receiver", daemon=True)
+        self._acceptor = threading.Thread(target=self._accept, name="receiver-accept", daemon=True)
 
     def start(self) -> None:
         """Begin to accept."""

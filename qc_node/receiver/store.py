@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qc_node.dicom import received_header
+from qc_node.dicom.part10 import encode_head, look_into
 from qc_node.dicom.received_header import Facts, HeaderError
 from qc_node.ledger import Ledger, Received
-from qc_node.receiver.part10 import encode_head, look_into
 from qc_node.series.headers import expected
 from qc_node.spool import Spool, TempFile, fsync_folder
 
@@ -69,7 +69,7 @@ class _Waiting:
 
 
 class Store:
-    """Spool and ledger as the door uses them; shared by all associations of a process.
+    """Spool and ledger as the receiver uses them; shared by all associations of a process.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ LONGEST_COMMAND = 1 << 16
 
 
 class Gone(Exception):
-    """The conversation is over: the peer closed, stalled or aborted, or the door closes."""
+    """The conversation is over: the peer closed, stalled or aborted, or the receiver stops."""
 
 
 class Stalled(Gone):
@@ -55,7 +55,7 @@ class Wire:
     sock
         Set to blocking with a receive tick and without Nagle's delay.
     stopping
-        Tells whether the door closes; looked at only between messages.
+        Tells whether the receiver stops; looked at only between messages.
     idle_s, stall_s
         Longest silence between messages, and longest time from the first byte of a PDU to its last.
     """
@@ -133,16 +133,16 @@ class Wire:
         return view
 
     def _await_message(self) -> None:
-        """Wait for the first byte of a message; the only place where the door may close on an idle peer."""
+        """Wait for the first byte of a message; the only place where a stop may end an idle association."""
         if self._start != self._end:
             if self._stopping():
-                raise Gone("the door closes")
+                raise Gone("the receiver stops")
             return
         end = self._now() + self._idle_s
         self._start = self._end = 0
         while not self._end:
             if self._stopping():
-                raise Gone("the door closes")
+                raise Gone("the receiver stops")
             if self._now() > end:
                 raise Stalled("the peer was silent for too long")
             self._end = self._poll(self._buffer)

@@ -15,6 +15,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import KeyObjectSelectionDocumentStorage
 
 from qc_node.domain import AnswerKind, Grade, InstanceRef, QcNodeError, Question, Reason, SeriesKey, Verdict
 from qc_node.report import codes, modules
@@ -34,7 +35,7 @@ from qc_node.report.items import (
 from qc_node.report.structured_report import DISCLAIMER, NodeIdentity, model_equipment, new_document, observer
 from qc_node.report.uids import flag_uid, report_series_uid
 
-KEY_OBJECT_SELECTION: Final = "1.2.840.10008.5.1.4.1.1.88.59"
+KEY_OBJECT_SELECTION: Final = str(KeyObjectSelectionDocumentStorage)
 """SOP Class."""
 
 SERIES_DESCRIPTION: Final = "QC flag"

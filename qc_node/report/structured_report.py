@@ -29,8 +29,9 @@ from typing import Final
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, ExplicitVRLittleEndian
 
+from qc_node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from qc_node.domain import (
     GRADED,
     AnswerKind,
@@ -62,8 +63,8 @@ from qc_node.report.uids import derived_uid, device_uid, report_series_uid, repo
 __all__ = ["DISCLAIMER", "SR_CLASSES", "NodeIdentity", "build_report", "report_uid"]
 
 SR_CLASSES: Final = {
-    "comprehensive": "1.2.840.10008.5.1.4.1.1.88.33",
-    "comprehensive3d": "1.2.840.10008.5.1.4.1.1.88.34",
+    "comprehensive": str(ComprehensiveSRStorage),
+    "comprehensive3d": str(Comprehensive3DSRStorage),
 }
 """SOP Class UIDs by their name in the configuration."""
 
@@ -72,8 +73,6 @@ DISCLAIMER: Final = "Automated, unverified; not for diagnosis."
 
 SERIES_DESCRIPTION: Final = "QC report"
 MANUFACTURER: Final = "qc-node"
-IMPLEMENTATION_CLASS_UID: Final = derived_uid("implementation")
-IMPLEMENTATION_VERSION_NAME: Final = "QC_NODE"
 SERIES_NUMBER_BASE: Final = 90000
 """The report on series 5 is in series 90005, which sorts behind the images."""
 

@@ -1,4 +1,4 @@
-"""What the desk says when a series or a file cannot be looked at."""
+"""What is said when a series or a file cannot be looked at."""
 
 from __future__ import annotations
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from qc_node.dicom.association import Peer, Timeouts
+from qc_node.dicom.association import Peer
 from qc_node.ledger import Ledger
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.outbox.sending import Destination, Outbox, RetryPolicy
+from qc_node.outbox.transport.dimse import DimseTransport
+from qc_node.outbox.transport.interface import Transport
 from qc_node.spool import Spool
 from tests.report.sources import as_bytes, report
 
-QUICK = Timeouts(connect=2.0, association=2.0, response=2.0, network=2.0)
 SOON = RetryPolicy(first_s=0.05, cap_s=0.2)
 
 
-class Post:
+class Sender:
     """One node's outbox: reports are written, then the outbox is started or stepped."""
 
     def __init__(self, root: Path) -> None:
@@ -28,7 +29,7 @@ class Post:
         self.clock = 1000.0
 
     def write_reports(self, count: int, *destinations: str, first: int = 0) -> list[str]:
-        """Put `count` reports into the line; returns their UIDs in order."""
+        """Put `count` reports into the outbox; returns their UIDs in order."""
         uids = []
         for number in range(first, first + count):
             ds = report(rules_digest=f"rules {number}", instance_number=number + 1)
@@ -48,15 +49,16 @@ class Post:
             uids.append(uid)
         return uids
 
-    def outbox(self, *peers: Peer, **options: object) -> Outbox:
-        """An outbox to `peers`, on this test's clock unless `wall` says otherwise."""
+    def outbox(self, *destinations: Peer | Transport, **options: object) -> Outbox:
+        """An outbox to peers, or by transports, on this test's clock unless `wall` says otherwise."""
         commitment = bool(options.pop("storage_commitment", False))
         options.setdefault("wall", lambda: self.clock)
         return Outbox(
             self.ledger,
             self.spool,
-            [Destination(p, storage_commitment=commitment) for p in peers],
+            [Destination(DimseTransport(d) if isinstance(d, Peer) else d, commitment) for d in destinations],
             on_delivery=lambda row, destination, outcome: self.outcomes.append((destination, outcome)),
+            on_committed=lambda destination: self.outcomes.append((destination, "committed")),
             retry=options.pop("retry", SOON),  # type: ignore[arg-type]
             jitter=lambda: 0.0,
             **options,  # type: ignore[arg-type]
@@ -73,17 +75,7 @@ class Post:
 
 
 @pytest.fixture
-def post(tmp_path: Path) -> Iterator[Post]:
-    house = Post(tmp_path / "node")
-    yield house
-    house.ledger.close()
-
-
-@pytest.fixture
-def peer_at() -> Callable[..., Peer]:
-    """A peer on loopback with short timeouts."""
-
-    def make(port: int, ae_title: str = "PACS", name: str = "PACS", timeouts: Timeouts = QUICK) -> Peer:
-        return Peer(name, ae_title, "127.0.0.1", port, "QCNODE", timeouts)
-
-    return make
+def sender(tmp_path: Path) -> Iterator[Sender]:
+    sender = Sender(tmp_path / "node")
+    yield sender
+    sender.ledger.close()

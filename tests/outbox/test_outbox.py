@@ -1,4 +1,4 @@
-"""The line: its order, its patience, and what it gives up."""
+"""The queue: its order, its patience, and what it gives up."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
 
 from qc_node.dicom.association import Timeouts
 from qc_node.outbox.sending import RetryPolicy
-from tests.dicom.test_association import raw_tcp, scripted_scp
+from tests.dicom.scps import raw_tcp, scripted_scp
 from tests.peers import wait_for
 from tests.peers.process import find_free_port
 
@@ -37,14 +38,14 @@ class Script:
         return status
 
 
-def drain(post, outbox, steps: int = 50) -> None:
+def drain(sender, outbox, steps: int = 50) -> None:
     """Step as the loop would, with the clock held: each time to when the outbox asks for it."""
     for _ in range(steps):
-        due = outbox.step(post.clock)
+        due = outbox.step(sender.clock)
         if due is None:
             return
-        post.clock = max(post.clock, due)
-    raise AssertionError("the line does not come to an end")
+        sender.clock = max(sender.clock, due)
+    raise AssertionError("the queue does not come to an end")
 
 
 # -- when to try again -------------------------------------------------------------------------------
@@ -56,103 +57,103 @@ def test_waiting_grows_to_a_cap_and_jitter_takes_at_most_half(attempts, jitter):
     assert longest / 2 <= policy.delay(attempts, jitter) <= longest
 
 
-def test_waiting_follows_the_attempts_in_the_ledger(post, peer_at):
-    post.write_reports(1)
-    outbox = post.outbox(peer_at(find_free_port()), retry=RetryPolicy(first_s=1, cap_s=8))
+def test_waiting_follows_the_attempts_in_the_ledger(sender, peer_at):
+    sender.write_reports(1)
+    outbox = sender.outbox(peer_at(find_free_port()), retry=RetryPolicy(first_s=1, cap_s=8))
     waits = []
     for _ in range(6):
-        due = outbox.step(post.clock)
-        waits.append(due - post.clock)
-        assert outbox.step(post.clock) == due
-        post.clock = due
+        due = outbox.step(sender.clock)
+        waits.append(due - sender.clock)
+        assert outbox.step(sender.clock) == due
+        sender.clock = due
     assert waits == [1, 2, 4, 8, 8, 8]
-    assert post.outcomes == [("PACS", "retry")] * 6
+    assert sender.outcomes == [("PACS", "retry")] * 6
 
 
-def test_empty_line_asks_for_nothing(post, peer_at):
-    assert post.outbox(peer_at(1)).step(post.clock) is None
+def test_empty_queue_asks_for_nothing(sender, peer_at):
+    assert sender.outbox(peer_at(1)).step(sender.clock) is None
 
 
 # -- statuses ----------------------------------------------------------------------------------------
-def test_pacs_out_of_resources_gets_everything_in_order_once_it_is_well(post, peer_at):
-    uids = post.write_reports(4)
+def test_pacs_out_of_resources_gets_everything_in_order_once_it_is_well(sender, peer_at):
+    uids = sender.write_reports(4)
     script = Script(0x0000, 0xA700, 0xA700, 0xA7FF, 0xA700, 0xA700, 0xA700, 0x0000)
     with scripted_scp(script) as port:
-        drain(post, post.outbox(peer_at(port)))
+        drain(sender, sender.outbox(peer_at(port)))
     assert script.stored == uids
-    assert post.counts() == {"sent": 4}
-    assert post.outcomes.count(("PACS", "retry")) == 6
+    assert sender.counts() == {"sent": 4}
+    assert sender.outcomes.count(("PACS", "retry")) == 6
 
 
-def test_refused_object_is_given_up_after_some_attempts_and_the_line_goes_on(post, peer_at):
-    uids = post.write_reports(3)
+def test_refused_object_is_given_up_after_some_attempts_and_the_queue_goes_on(sender, peer_at):
+    uids = sender.write_reports(3)
     script = Script(0x0000, 0xC000, 0xA900, 0xC123, 0x0000)
     with scripted_scp(script) as port:
-        drain(post, post.outbox(peer_at(port)))
+        drain(sender, sender.outbox(peer_at(port)))
     assert script.stored == [uids[0], uids[2]]
     assert script.asked.count(uids[1]) == 3
-    assert post.counts() == {"sent": 2, "failed": 1}
-    assert post.outcomes.count(("PACS", "failed")) == 1
-    assert "0xC123" in (post.errors()[1] or "")
+    assert sender.counts() == {"sent": 2, "failed": 1}
+    assert sender.outcomes.count(("PACS", "failed")) == 1
+    assert "0xC123" in (sender.errors()[1] or "")
 
 
-def test_hours_without_a_pacs_are_no_refusals(post, peer_at):
-    post.write_reports(1)
+def test_hours_without_a_pacs_are_no_refusals(sender, peer_at):
+    sender.write_reports(1)
     port = find_free_port()
-    down = post.outbox(peer_at(port))
+    down = sender.outbox(peer_at(port))
     for _ in range(10):
-        post.clock = down.step(post.clock)
+        sender.clock = down.step(sender.clock)
     with scripted_scp(Script(0xC000, 0xC000, 0x0000)) as port:
-        drain(post, post.outbox(peer_at(port)))
-    assert post.counts() == {"sent": 1}
+        drain(sender, sender.outbox(peer_at(port)))
+    assert sender.counts() == {"sent": 1}
 
 
-def test_operator_can_put_a_failed_object_back(post, peer_at):
-    (uid,) = post.write_reports(1)
+def test_operator_can_put_a_failed_object_back(sender, peer_at):
+    (uid,) = sender.write_reports(1)
     script = Script(0xC000, 0xC000, 0xC000, 0x0000)
     with scripted_scp(script) as port:
-        outbox = post.outbox(peer_at(port))
-        drain(post, outbox)
-        assert post.counts() == {"failed": 1}
-        (row,) = post.ledger.deliveries.of_series("1.2.826.0.1.3680043.10.999.1.1")
-        post.ledger.deliveries.again(row["id"], post.clock)
-        drain(post, outbox)
+        outbox = sender.outbox(peer_at(port))
+        drain(sender, outbox)
+        assert sender.counts() == {"failed": 1}
+        (row,) = sender.ledger.deliveries.of_series("1.2.826.0.1.3680043.10.999.1.1")
+        sender.ledger.deliveries.again(row["id"], sender.clock)
+        drain(sender, outbox)
     assert script.stored == [uid]
 
 
 @pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
-def test_warnings_count_as_stored_and_are_noted(post, peer_at, status):
-    post.write_reports(1)
+def test_warnings_count_as_stored_and_are_noted(sender, peer_at, status):
+    sender.write_reports(1)
     with scripted_scp(Script(status)) as port:
-        drain(post, post.outbox(peer_at(port)))
-    assert post.counts() == {"sent": 1}
-    assert post.errors() == [f"Stored with the warning 0x{status:04X}."]
+        drain(sender, sender.outbox(peer_at(port)))
+    assert sender.counts() == {"sent": 1}
+    assert sender.errors() == [f"Stored with the warning 0x{status:04X}."]
 
 
-def test_class_that_the_pacs_does_not_take_fails_with_a_sentence(post, peer_at):
+def test_class_that_the_pacs_does_not_take_fails_with_a_sentence(sender, peer_at):
     from pynetdicom.presentation import build_context
 
-    post.write_reports(1)
-    with scripted_scp(contexts=[build_context("1.2.840.10008.5.1.4.1.1.2")]) as port:
-        drain(post, post.outbox(peer_at(port)))
-    assert post.counts() == {"failed": 1}
-    assert "does not take Comprehensive SR Storage" in (post.errors()[0] or "")
+    sender.write_reports(1)
+    with scripted_scp(contexts=[build_context(CTImageStorage)]) as port:
+        drain(sender, sender.outbox(peer_at(port)))
+    assert sender.counts() == {"failed": 1}
+    assert "does not take Comprehensive SR Storage" in (sender.errors()[0] or "")
 
 
-def test_object_whose_file_is_gone_fails_and_the_line_goes_on(post, peer_at):
-    uids = post.write_reports(3)
-    post.spool.path(post.spool.report_name(uids[0])).unlink()
+def test_object_whose_file_is_gone_fails_and_the_queue_goes_on(sender, peer_at):
+    uids = sender.write_reports(3)
+    sender.spool.path(sender.spool.report_name(uids[0])).unlink()
     script = Script(0x0000)
     with scripted_scp(script) as port:
-        drain(post, post.outbox(peer_at(port)))
+        drain(sender, sender.outbox(peer_at(port)))
     assert script.stored == uids[1:]
-    assert post.counts() == {"sent": 2, "failed": 1}
-    assert "is gone" in (post.errors()[0] or "")
+    assert sender.counts() == {"sent": 2, "failed": 1}
+    assert "is gone" in (sender.errors()[0] or "")
 
 
-def test_sending_again_never_rebuilds(post, peer_at):
-    (uid,) = post.write_reports(1)
-    before = post.bytes_of(uid)
+def test_sending_again_never_rebuilds(sender, peer_at):
+    (uid,) = sender.write_reports(1)
+    before = sender.bytes_of(uid)
     seen = []
     answers = [0xA700, 0x0000]
 
@@ -161,24 +162,24 @@ def test_sending_again_never_rebuilds(post, peer_at):
         return answers.pop(0)
 
     with scripted_scp(keep) as port:
-        drain(post, post.outbox(peer_at(port)))
+        drain(sender, sender.outbox(peer_at(port)))
     assert seen[0] == seen[1] and before.endswith(seen[0])
-    assert post.bytes_of(uid) == before
+    assert sender.bytes_of(uid) == before
 
 
 # -- peers that hold on ------------------------------------------------------------------------------
 @pytest.mark.parametrize("head", [b"", b"\x02\x00\x00\x00\x00\xff"], ids=["silent", "stalled in a PDU"])
-def test_silent_peer_costs_bounded_time_and_a_retry(post, peer_at, head):
-    post.write_reports(1)
+def test_silent_peer_costs_bounded_time_and_a_retry(sender, peer_at, head):
+    sender.write_reports(1)
     with raw_tcp(lambda s: s.sendall(head)) as port:
-        due = post.outbox(peer_at(port, timeouts=Timeouts(1, 1, 1, 1))).step(post.clock)
+        due = sender.outbox(peer_at(port, timeouts=Timeouts(1, 1, 1, 1))).step(sender.clock)
     assert due is not None
-    assert post.counts() == {"pending": 1}
-    assert "PACS" in (post.errors()[0] or "")
+    assert sender.counts() == {"pending": 1}
+    assert "PACS" in (sender.errors()[0] or "")
 
 
-def test_stopping_finishes_the_object_in_hand_and_keeps_the_rest(post, peer_at):
-    uids = post.write_reports(5)
+def test_stopping_finishes_the_object_in_hand_and_keeps_the_rest(sender, peer_at):
+    uids = sender.write_reports(5)
     entered, go_on, stored = threading.Event(), threading.Event(), []
 
     def slow(event):
@@ -188,7 +189,7 @@ def test_stopping_finishes_the_object_in_hand_and_keeps_the_rest(post, peer_at):
         return 0
 
     with scripted_scp(slow) as port:
-        outbox = post.outbox(peer_at(port, timeouts=Timeouts(5, 5, 15, 15)), wall=time.time)
+        outbox = sender.outbox(peer_at(port, timeouts=Timeouts(5, 5, 15, 15)), wall=time.time)
         outbox.start()
         assert outbox.alive()
         assert entered.wait(10)
@@ -199,17 +200,17 @@ def test_stopping_finishes_the_object_in_hand_and_keeps_the_rest(post, peer_at):
         stopper.join(20)
         assert not outbox.alive()
     assert stored == uids[:1]
-    assert post.counts() == {"sent": 1, "pending": 4}
+    assert sender.counts() == {"sent": 1, "pending": 4}
 
 
-def test_new_object_goes_out_as_soon_as_the_outbox_is_woken(post, peer_at):
+def test_new_object_goes_out_as_soon_as_the_outbox_is_woken(sender, peer_at):
     script = Script(0x0000)
     with scripted_scp(script) as port:
-        outbox = post.outbox(peer_at(port), wall=time.time)
+        outbox = sender.outbox(peer_at(port), wall=time.time)
         outbox.start()
-        uids = post.write_reports(2)
+        uids = sender.write_reports(2)
         outbox.wake()
-        wait_for(lambda: post.counts() == {"sent": 2})
+        wait_for(lambda: sender.counts() == {"sent": 2})
         outbox.stop()
     assert script.stored == uids
 
@@ -218,9 +219,10 @@ def test_new_object_goes_out_as_soon_as_the_outbox_is_woken(post, peer_at):
 KILLED_AFTER_THE_ANSWER = """
 import os, signal, sys
 from pathlib import Path
-from qc_node.delivery.outbox import Destination, Outbox
-from qc_node.delivery.scu import Peer
+from qc_node.dicom.association import Peer
 from qc_node.ledger import Ledger
+from qc_node.outbox.sending import Destination, Outbox
+from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.spool import Spool
 
 root, port, survive = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -237,20 +239,20 @@ def sent(*args):
 
 ledger.deliveries.sent = sent
 peer = Peer("PACS", "ORTHANC", "127.0.0.1", port)
-Outbox(ledger, Spool(root), [Destination(peer, storage_commitment=False)], wall=lambda: 1000.0).step(1000.0)
+Outbox(ledger, Spool(root), [Destination(DimseTransport(peer), False)], wall=lambda: 1000.0).step(1000.0)
 """
 
 
 @pytest.mark.peer
-def test_kill_between_the_answer_and_the_row_loses_nothing_and_doubles_nothing(post, peer_at, orthanc):
-    uids = post.write_reports(5)
+def test_kill_between_the_answer_and_the_row_loses_nothing_and_doubles_nothing(sender, peer_at, orthanc):
+    uids = sender.write_reports(5)
     for survive in (0, 2):
         child = subprocess.run(
             [
                 sys.executable,
                 "-c",
                 textwrap.dedent(KILLED_AFTER_THE_ANSWER),
-                str(post.spool.root),
+                str(sender.spool.root),
                 str(orthanc.port),
                 str(survive),
             ],
@@ -258,7 +260,7 @@ def test_kill_between_the_answer_and_the_row_loses_nothing_and_doubles_nothing(p
             timeout=120,
         )
         assert child.returncode == -signal.SIGKILL
-    assert post.counts() == {"sent": 2, "pending": 3}
-    post.outbox(peer_at(orthanc.port, "ORTHANC")).step(post.clock)
-    assert post.counts() == {"sent": 5}
+    assert sender.counts() == {"sent": 2, "pending": 3}
+    sender.outbox(peer_at(orthanc.port, "ORTHANC")).step(sender.clock)
+    assert sender.counts() == {"sent": 5}
     assert orthanc.received_uids() == uids

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 
+import pydicom
 import pytest
+from pydicom.uid import ImplicitVRLittleEndian
 
 from qc_node.dicom.association import Timeouts
 from tests.peers import wait_for
@@ -18,8 +20,8 @@ def running():
     """Start an outbox on the real clock and stop it at the end."""
     started = []
 
-    def start(post, *peers, **options):
-        outbox = post.outbox(*peers, wall=time.time, **options)
+    def start(sender, *peers, **options):
+        outbox = sender.outbox(*peers, wall=time.time, **options)
         started.append(outbox)
         outbox.start()
         return outbox
@@ -29,85 +31,85 @@ def running():
         outbox.stop()
 
 
-def test_orthanc_gets_every_report_once_in_order_and_byte_for_byte(post, peer_at, orthanc):
-    uids = post.write_reports(7)
-    assert post.outbox(peer_at(orthanc.port, "ORTHANC")).step(post.clock) is None
+def test_orthanc_gets_every_report_once_in_order_and_byte_for_byte(sender, peer_at, orthanc):
+    uids = sender.write_reports(7)
+    assert sender.outbox(peer_at(orthanc.port, "ORTHANC")).step(sender.clock) is None
     assert orthanc.received_uids() == uids
-    assert post.counts() == {"sent": 7}
-    assert post.outcomes == [("PACS", "sent")] * 7
-    data_set = post.bytes_of(uids[0])[-2000:]
+    assert sender.counts() == {"sent": 7}
+    assert sender.outcomes == [("PACS", "sent")] * 7
+    data_set = sender.bytes_of(uids[0])[-2000:]
     assert orthanc.received_file(uids[0])[-2000:] == data_set
 
 
-def test_many_objects_go_over_one_association(post, peer_at, start_storescp):
+def test_many_objects_go_over_one_association(sender, peer_at, start_storescp):
     scp = start_storescp("-d")
-    uids = post.write_reports(20)
-    post.outbox(peer_at(scp.port)).step(post.clock)
+    uids = sender.write_reports(20)
+    sender.outbox(peer_at(scp.port)).step(sender.clock)
     assert sorted(scp.received_uids()) == sorted(uids)
     assert scp.output().count("Association Acknowledged") == 1
 
 
-def test_a_pacs_that_was_down_gets_everything_when_it_is_back(post, peer_at, start_storescp, running):
+def test_a_pacs_that_was_down_gets_everything_when_it_is_back(sender, peer_at, start_storescp, running):
     port = find_free_port()
-    uids = post.write_reports(3)
-    running(post, peer_at(port))
-    wait_for(lambda: ("PACS", "retry") in post.outcomes)
-    uids += post.write_reports(2, first=3)
-    assert "cannot be reached" in (post.errors()[0] or "")
+    uids = sender.write_reports(3)
+    running(sender, peer_at(port))
+    wait_for(lambda: ("PACS", "retry") in sender.outcomes)
+    uids += sender.write_reports(2, first=3)
+    assert "cannot be reached" in (sender.errors()[0] or "")
     scp = start_storescp(port=port)
-    wait_for(lambda: post.counts() == {"sent": 5})
+    wait_for(lambda: sender.counts() == {"sent": 5})
     assert scp.received_uids() == uids
-    assert post.outcomes.count(("PACS", "sent")) == 5
+    assert sender.outcomes.count(("PACS", "sent")) == 5
 
 
-def test_a_pacs_that_is_frozen_holds_up_nobody_and_gets_everything_after(post, peer_at, start_storescp, running):
+def test_a_pacs_that_is_frozen_holds_up_nobody_and_gets_everything_after(sender, peer_at, start_storescp, running):
     frozen, well = start_storescp(), start_storescp()
     frozen.freeze()
-    uids = post.write_reports(3, "FROZEN", "WELL")
+    uids = sender.write_reports(3, "FROZEN", "WELL")
     quick = Timeouts(1.0, 1.0, 1.0, 1.0)
     running(
-        post, peer_at(frozen.port, name="FROZEN", timeouts=quick), peer_at(well.port, name="WELL", timeouts=quick)
+        sender,
+        peer_at(frozen.port, name="FROZEN", timeouts=quick),
+        peer_at(well.port, name="WELL", timeouts=quick),
     )
-    wait_for(lambda: post.outcomes.count(("WELL", "sent")) == 3)
-    wait_for(lambda: ("FROZEN", "retry") in post.outcomes)
+    wait_for(lambda: sender.outcomes.count(("WELL", "sent")) == 3)
+    wait_for(lambda: ("FROZEN", "retry") in sender.outcomes)
     frozen.thaw()
-    wait_for(lambda: post.counts() == {"sent": 6})
+    wait_for(lambda: sender.counts() == {"sent": 6})
     assert well.received_uids() == uids
     assert sorted(frozen.received_uids()) == sorted(uids)
 
 
 @pytest.mark.parametrize("switch", ["--refuse", "--abort-during", "--abort-after", "--sleep-during 5"])
-def test_a_misbehaving_pacs_loses_nothing_and_never_hangs_the_line(post, peer_at, start_storescp, switch):
+def test_a_misbehaving_pacs_loses_nothing_and_never_hangs_the_queue(sender, peer_at, start_storescp, switch):
     port = find_free_port()
     bad = start_storescp(*switch.split(), port=port)
-    uids = post.write_reports(2)
-    outbox = post.outbox(peer_at(port, timeouts=Timeouts(1.0, 1.0, 1.0, 1.0)))
-    due = outbox.step(post.clock)
-    assert due is not None and due > post.clock
-    assert post.counts() == {"pending": 2}
-    assert post.outcomes == [("PACS", "retry")]
+    uids = sender.write_reports(2)
+    outbox = sender.outbox(peer_at(port, timeouts=Timeouts(1.0, 1.0, 1.0, 1.0)))
+    due = outbox.step(sender.clock)
+    assert due is not None and due > sender.clock
+    assert sender.counts() == {"pending": 2}
+    assert sender.outcomes == [("PACS", "retry")]
     bad.stop()
     good = start_storescp(port=port)
-    post.clock = due
-    outbox.step(post.clock)
-    assert post.counts() == {"sent": 2}
+    sender.clock = due
+    outbox.step(sender.clock)
+    assert sender.counts() == {"sent": 2}
     assert good.received_uids() == uids
 
 
-def test_storescp_that_ignores_the_object_but_answers_success_counts_as_sent(post, peer_at, start_storescp):
+def test_storescp_that_ignores_the_object_but_answers_success_counts_as_sent(sender, peer_at, start_storescp):
     scp = start_storescp("--ignore")
-    post.write_reports(1)
-    post.outbox(peer_at(scp.port)).step(post.clock)
-    assert post.counts() == {"sent": 1}
+    sender.write_reports(1)
+    sender.outbox(peer_at(scp.port)).step(sender.clock)
+    assert sender.counts() == {"sent": 1}
 
 
-def test_a_pacs_that_takes_only_implicit_gets_the_report_in_implicit(post, peer_at, start_storescp):
+def test_a_pacs_that_takes_only_implicit_gets_the_report_in_implicit(sender, peer_at, start_storescp):
     scp = start_storescp(accept="+xi")
-    uids = post.write_reports(2)
-    post.outbox(peer_at(scp.port)).step(post.clock)
+    uids = sender.write_reports(2)
+    sender.outbox(peer_at(scp.port)).step(sender.clock)
     assert scp.received_uids() == uids
-    import pydicom
-
     received = pydicom.dcmread(scp.received_files()[0])
-    assert received.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2"
+    assert received.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
     assert received.ContentSequence[0].ConceptCodeSequence[0].CodeValue == "en-US"

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from qc_node.dicom.association import Peer, Timeouts
 from tests.peers.dcmtk import StoreScp
 from tests.peers.orthanc import Orthanc
+
+QUICK = Timeouts(connect=2.0, association=2.0, response=2.0, network=2.0)
 
 
 @pytest.fixture
@@ -51,3 +54,13 @@ def start_storescp(tmp_path: Path) -> Iterator[Callable[..., StoreScp]]:
     yield start
     for scp in started:
         scp.stop()
+
+
+@pytest.fixture
+def peer_at() -> Callable[..., Peer]:
+    """A peer on loopback with short timeouts."""
+
+    def make(port: int, ae_title: str = "PACS", name: str = "PACS", timeouts: Timeouts = QUICK) -> Peer:
+        return Peer(name, ae_title, "127.0.0.1", port, "QCNODE", timeouts)
+
+    return make

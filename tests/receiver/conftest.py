@@ -1,4 +1,4 @@
-"""A door on loopback, and the list of what it tells."""
+"""A receiver on loopback, and the list of what it tells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qc_node.ledger import Ledger
-from qc_node.receiver.receiver import ReceivedEvent, Receiver
+from qc_node.receiver.service import Event, Receiver
 from qc_node.spool import Spool
 from tests.part_settings import receiver_settings
 
@@ -23,25 +23,25 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-class Door:
-    """A running reception with its data folder."""
+class RunningReceiver:
+    """A receiver with its data folder."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
-        self.events: list[ReceivedEvent] = []
+        self.events: list[Event] = []
         self.spool = Spool(folder)
         self.ledger = Ledger(folder / "ledger.sqlite")
-        self.receiver = Receiver(
-            receiver_settings(**(DEFAULTS | settings)), folder, self.events.append, logging.getLogger("door")
+        self.service = Receiver(
+            receiver_settings(**(DEFAULTS | settings)), folder, self.events.append, logging.getLogger("receiver")
         )
 
-    def start(self) -> Door:
-        self.receiver.start()
+    def start(self) -> RunningReceiver:
+        self.service.start()
         return self
 
     @property
     def port(self) -> int:
-        return self.receiver.port
+        return self.service.port
 
     def stored(self) -> list[dict[str, Any]]:
         """All instance rows in order of arrival."""
@@ -57,17 +57,21 @@ class Door:
         return [p for p in (self.folder / "images").rglob("*") if p.is_file()]
 
 
-@pytest.fixture
-def open_door(tmp_path: Path) -> Iterator[Callable[..., Door]]:
-    """A function that opens a door; arguments as :class:`ReceiverSettings`, ``start=False`` to open it later."""
-    doors: list[Door] = []
+StartReceiver = Callable[..., RunningReceiver]
+"""Takes what :class:`ReceiverSettings` takes, and ``start=False`` for a receiver that is started later."""
 
-    def start(folder: Path | None = None, start: bool = True, **settings: Any) -> Door:
-        door = Door(folder or tmp_path / f"door-{len(doors)}", **settings)
-        doors.append(door)
-        return door.start() if start else door
+
+@pytest.fixture
+def start_receiver(tmp_path: Path) -> Iterator[StartReceiver]:
+    """A function that starts a receiver, which ends with the test."""
+    receivers: list[RunningReceiver] = []
+
+    def start(folder: Path | None = None, start: bool = True, **settings: Any) -> RunningReceiver:
+        receiver = RunningReceiver(folder or tmp_path / f"receiver-{len(receivers)}", **settings)
+        receivers.append(receiver)
+        return receiver.start() if start else receiver
 
     yield start
-    for door in doors:
-        door.receiver.stop(2.0)
-        door.ledger.close()
+    for receiver in receivers:
+        receiver.service.stop(2.0)
+        receiver.ledger.close()

@@ -1,32 +1,28 @@
-"""Storage commitment results, on an association that the PACS opens; and what the PACS counts."""
+"""Storage commitment results on an association that the PACS opens."""
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
-import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_role
 
-from qc_node.completion.pacs_query import series_count
+from qc_node.dicom import commitment
+from qc_node.dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from qc_node.ledger import Ledger
+from qc_node.ledger.commitments import NotedCommitment, note_commitment
 from qc_node.ledger.deliveries import WrittenObject
-from qc_node.receiver.commitment import take_result
-from tests.peers import Orthanc, find_free_port
-from tests.receiver.conftest import Door
-from tests.receiver.wire_peer import encode, image
-
-COMMITMENT, INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
+from qc_node.receiver.service import CommittedEvent
+from tests.peers import wait_for
+from tests.receiver.conftest import StartReceiver
+from tests.receiver.wire_peer import encode
 
 
-def post(ledger: Ledger, *uids: str, transaction: str = "1.7") -> None:
+def sent(ledger: Ledger, *uids: str, transaction: str = "1.7") -> None:
     """Objects that were sent and whose commitment was asked for."""
     for uid in uids:
         ledger.deliveries.post(
@@ -61,29 +57,55 @@ def result(kept: list[str], lost: list[str], transaction: str = "1.7") -> Datase
     return ds
 
 
-def test_a_pacs_reports_on_an_association_of_its_own(open_door: Callable[..., Door]) -> None:
-    door = open_door()
-    post(door.ledger, "2.1", "2.2", "2.3")
+def report(port: int, ds: Dataset, event_type: int = 2) -> int:
+    """N-EVENT-REPORT as a PACS sends it on an association of its own; the status that is answered."""
     ae = AE(ae_title="PACS")
-    ae.add_requested_context(COMMITMENT)
-    role = build_role(COMMITMENT, scp_role=True)
-    association = ae.associate("127.0.0.1", door.port, ae_title="QCNODE", ext_neg=[role])
+    ae.add_requested_context(STORAGE_COMMITMENT)
+    role = build_role(STORAGE_COMMITMENT, scp_role=True)
+    association = ae.associate("127.0.0.1", port, ae_title="QCNODE", ext_neg=[role])
     assert association.is_established
-    status, _ = association.send_n_event_report(result(["2.1", "2.2"], ["2.3"]), 2, COMMITMENT, INSTANCE)
-    assert status.Status == 0
+    status, _ = association.send_n_event_report(ds, event_type, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
     association.release()
-    assert states(door.ledger) == {"2.1": "committed", "2.2": "committed", "2.3": "pending"}
-    (again,) = door.ledger.deliveries.next_pending("PACS", time.time())
+    return int(status.Status)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_pacs_reports_on_an_association_of_its_own(start_receiver: StartReceiver, processes: int) -> None:
+    receiver = start_receiver(processes=processes)
+    sent(receiver.ledger, "2.1", "2.2", "2.3")
+    assert report(receiver.port, result(["2.1", "2.2"], ["2.3"])) == 0
+    assert states(receiver.ledger) == {"2.1": "committed", "2.2": "committed", "2.3": "pending"}
+    (again,) = receiver.ledger.deliveries.next_pending("PACS", time.time())
     assert again["sop_instance_uid"] == "2.3" and "0x0112" in again["last_error"]
+    wait_for(lambda: receiver.events == [CommittedEvent("PACS")] * 2)
+    # a PACS that repeats itself, also in part: nothing is counted twice
+    assert report(receiver.port, result(["2.1", "2.2"], ["2.3"])) == 0
+    assert report(receiver.port, result(["2.1"], []), event_type=1) == 0
+    assert report(receiver.port, result(["2.1"], []), event_type=3) == 0x0113
+    receiver.service.stop(2.0)
+    assert receiver.events == [CommittedEvent("PACS")] * 2
+
+
+def take(ledger: Ledger, event_type: int, data: bytes, syntax: str) -> tuple[int, NotedCommitment | None]:
+    """What the receiver does with a result, and what came of it."""
+    noted: list[NotedCommitment] = []
+
+    def note(found: commitment.CommitmentResult) -> str:
+        noted.append(note_commitment(ledger.deliveries, found, 9.0))
+        return noted[-1].sentence
+
+    status, sentence = commitment.take_result(event_type, lambda: commitment.decode(data, syntax), note)
+    assert sentence.endswith(".")
+    return status, noted[0] if noted else None
 
 
 def test_results_that_nobody_asked_for_change_nothing(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    post(ledger, "2.1")
+    sent(ledger, "2.1")
     foreign = encode(result(["2.1"], ["2.9"], transaction="6.6"), ImplicitVRLittleEndian)
-    assert take_result(ledger, 2, foreign, ImplicitVRLittleEndian, 9.0)[0] == 0
+    assert take(ledger, 2, foreign, ImplicitVRLittleEndian) == (0, NotedCommitment((), 0))
     unknown = encode(result(["8.8"], ["9.9"]), ImplicitVRLittleEndian)
-    assert take_result(ledger, 2, unknown, ImplicitVRLittleEndian, 9.0)[0] == 0
+    assert take(ledger, 2, unknown, ImplicitVRLittleEndian) == (0, NotedCommitment((), 0))
     assert states(ledger) == {"2.1": "sent"}
 
 
@@ -93,47 +115,31 @@ def test_results_that_nobody_asked_for_change_nothing(tmp_path: Path) -> None:
 )
 def test_unreadable_results_are_answered_so(event_type: int, data: bytes, status: int, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    post(ledger, "2.1")
-    assert take_result(ledger, event_type, data, ImplicitVRLittleEndian, 9.0)[0] == status
+    sent(ledger, "2.1")
+    assert take(ledger, event_type, data, ImplicitVRLittleEndian) == (status, None)
     assert states(ledger) == {"2.1": "sent"}
 
 
 def test_a_repeated_result_is_harmless(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    post(ledger, "2.1")
+    sent(ledger, "2.1")
     data = encode(result(["2.1"], []))
-    for _ in range(2):
-        assert take_result(ledger, 1, data, ExplicitVRLittleEndian, 9.0)[0] == 0
+    for counted in (("PACS",), ()):
+        assert take(ledger, 1, data, ExplicitVRLittleEndian) == (0, NotedCommitment(counted, 0))
     assert states(ledger) == {"2.1": "committed"}
 
 
-# -- what the PACS counts ----------------------------------------------------------------------------------
-@pytest.mark.peer
-def test_orthanc_counts_what_it_has(orthanc: Orthanc) -> None:
-    study, series = "1.2.3", "1.2.3.4"
+def test_a_result_that_cannot_be_noted_is_answered_so_and_may_come_again(tmp_path: Path) -> None:
+    def full(result: commitment.CommitmentResult) -> str:
+        raise OSError("no space left on device")
 
-    def ask(series_uid: str = series) -> int | None:
-        return series_count("127.0.0.1", orthanc.port, orthanc.ae_title, "QCNODE", study, series_uid)
-
-    assert ask() == 0
-    for count in (1, 2, 3):
-        ds = image(StudyInstanceUID=study, SeriesInstanceUID=series)
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        buffer = BytesIO()
-        pydicom.dcmwrite(buffer, ds, enforce_file_format=True)
-        orthanc.upload(buffer.getvalue())
-        assert ask() == count
-    assert ask("1.2.3.5") == 0
+    status, sentence = commitment.take_result(1, lambda: result(["2.1"], []), full)
+    assert status == 0x0110 and "could not be noted" in sentence
 
 
-def test_a_pacs_that_is_not_there_says_nothing() -> None:
-    assert series_count("127.0.0.1", find_free_port(), "PACS", "QCNODE", "1.2", "1.3", timeout_s=1.0) is None
-
-
-def test_a_pacs_that_accepts_and_is_silent_is_given_up() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        began = time.monotonic()
-        port = silent.getsockname()[1]
-        assert series_count("127.0.0.1", port, "PACS", "QCNODE", "1.2", "1.3", timeout_s=0.5) is None
-        assert time.monotonic() - began < 10
+def test_what_a_result_names_as_kept_and_as_lost_is_lost(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    sent(ledger, "2.1")
+    data = encode(result(["2.1"], ["2.1"]))
+    assert take(ledger, 2, data, ExplicitVRLittleEndian) == (0, NotedCommitment((), 1))
+    assert states(ledger) == {"2.1": "pending"}

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -22,7 +22,7 @@ from qc_node.receiver.store import LOOK_EVERY_S
 from qc_node.receiver.wire import Wire
 from qc_node.spool import TempFile
 from tests.peers import wait_for
-from tests.receiver.conftest import Door
+from tests.receiver.conftest import StartReceiver
 from tests.receiver.wire_peer import (
     RELEASE_RQ,
     VERIFICATION,
@@ -65,37 +65,39 @@ HALF_OPEN = {
 
 
 @pytest.mark.parametrize("script", HALF_OPEN)
-def test_twenty_half_open_peers_do_not_keep_a_good_one_out(script: str, open_door: Callable[..., Door]) -> None:
-    door = open_door(max_associations=4, associate_s=60.0, stall_s=60.0)
-    peers = [WirePeer(door.port) for _ in range(20)]
+def test_twenty_half_open_peers_do_not_keep_a_good_one_out(script: str, start_receiver: StartReceiver) -> None:
+    receiver = start_receiver(max_associations=4, associate_s=60.0, stall_s=60.0)
+    peers = [WirePeer(receiver.port) for _ in range(20)]
     try:
         for peer in peers:
             peer.send(HALF_OPEN[script])
-        assert send_good(door.port) == 0
-        assert send_good(door.port) == 0
+        assert send_good(receiver.port) == 0
+        assert send_good(receiver.port) == 0
     finally:
         for peer in peers:
             peer.close()
 
 
 @pytest.mark.parametrize("script", HALF_OPEN)
-def test_a_half_open_peer_is_cut_by_the_artim_timer(script: str, open_door: Callable[..., Door]) -> None:
-    door = open_door(associate_s=0.3)
-    with WirePeer(door.port) as peer:
+def test_a_half_open_peer_is_cut_by_the_artim_timer(script: str, start_receiver: StartReceiver) -> None:
+    receiver = start_receiver(associate_s=0.3)
+    with WirePeer(receiver.port) as peer:
         peer.send(HALF_OPEN[script])
         assert peer.hung_up()
 
 
-def test_twenty_peers_stalled_in_the_middle_of_a_pdu_lose_their_places(open_door: Callable[..., Door]) -> None:
-    door = open_door(max_associations=20, stall_s=0.5, idle_s=60.0)
-    peers = [WirePeer(door.port) for _ in range(20)]
+def test_twenty_peers_stalled_in_the_middle_of_a_pdu_lose_their_places(
+    start_receiver: StartReceiver,
+) -> None:
+    receiver = start_receiver(max_associations=20, stall_s=0.5, idle_s=60.0)
+    peers = [WirePeer(receiver.port) for _ in range(20)]
     try:
         for peer in peers:
             peer.associate(MR)
             peer.send(struct.pack(">BBL", 4, 0, 5000) + bytes(10))
-        assert wait_for(lambda: _gets_in(door.port), 20)
+        assert wait_for(lambda: _gets_in(receiver.port), 20)
         assert all(peer.hung_up() for peer in peers)
-        assert not door.half_written()
+        assert not receiver.half_written()
     finally:
         for peer in peers:
             peer.close()
@@ -109,9 +111,11 @@ def _gets_in(port: int) -> bool:
         return False
 
 
-def test_a_peer_that_drips_bytes_does_not_get_around_the_stall_time(open_door: Callable[..., Door]) -> None:
-    door = open_door(stall_s=1.0, idle_s=60.0)
-    with WirePeer(door.port) as peer:
+def test_a_peer_that_drips_bytes_does_not_get_around_the_stall_time(
+    start_receiver: StartReceiver,
+) -> None:
+    receiver = start_receiver(stall_s=1.0, idle_s=60.0)
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         peer.send(struct.pack(">BBL", 4, 0, 5000))
         with pytest.raises(OSError):
@@ -121,18 +125,18 @@ def test_a_peer_that_drips_bytes_does_not_get_around_the_stall_time(open_door: C
 
 
 def test_a_peer_that_is_silent_after_the_association_is_cut_by_the_idle_time(
-    open_door: Callable[..., Door],
+    start_receiver: StartReceiver,
 ) -> None:
-    door = open_door(idle_s=0.5, stall_s=60.0)
-    with WirePeer(door.port) as peer:
+    receiver = start_receiver(idle_s=0.5, stall_s=60.0)
+    with WirePeer(receiver.port) as peer:
         peer.associate(ECHO)
         assert peer.echo() == 0
         assert peer.hung_up()
 
 
-def test_a_pause_between_objects_is_no_stall(open_door: Callable[..., Door]) -> None:
-    door = open_door(idle_s=60.0, stall_s=0.4)
-    with WirePeer(door.port) as peer:
+def test_a_pause_between_objects_is_no_stall(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver(idle_s=60.0, stall_s=0.4)
+    with WirePeer(receiver.port) as peer:
         peer.associate(ECHO)
         assert peer.echo() == 0
         time.sleep(1.5)
@@ -147,37 +151,41 @@ OVERSIZED = {
 
 @pytest.mark.parametrize("script", OVERSIZED)
 def test_an_oversized_association_request_is_refused_before_it_is_read(
-    script: str, open_door: Callable[..., Door]
+    script: str, start_receiver: StartReceiver
 ) -> None:
-    door = open_door(associate_s=60.0)
+    receiver = start_receiver(associate_s=60.0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     chunk = bytes(1 << 20)
-    with WirePeer(door.port) as peer:
+    with WirePeer(receiver.port) as peer:
         peer.send(OVERSIZED[script])
         with pytest.raises(OSError):
             for _ in range(400):
                 peer.send(chunk)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 20_000, f"{grown} KiB for a peer that nobody knows"
-    assert send_good(door.port) == 0
+    assert send_good(receiver.port) == 0
 
 
-def test_an_oversized_p_data_pdu_is_refused_before_it_is_read(open_door: Callable[..., Door]) -> None:
-    door = open_door()
-    with WirePeer(door.port) as peer:
+def test_an_oversized_p_data_pdu_is_refused_before_it_is_read(
+    start_receiver: StartReceiver,
+) -> None:
+    receiver = start_receiver()
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         begin_object(peer)
         peer.send(struct.pack(">BBL", 4, 0, 400 << 20))
         assert peer.hung_up()
-    wait_for(lambda: not door.half_written())
+    wait_for(lambda: not receiver.half_written())
 
 
-def test_an_object_in_one_pdu_beyond_our_maximum_costs_no_memory(open_door: Callable[..., Door]) -> None:
-    door = open_door()
+def test_an_object_in_one_pdu_beyond_our_maximum_costs_no_memory(
+    start_receiver: StartReceiver,
+) -> None:
+    receiver = start_receiver()
     ds = image(PixelData=bytes(12 << 20))
     data = encode(ds)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with WirePeer(door.port) as peer:
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         peer.send(p_data(pdv(1, 3, c_store_rq(ds.SOPClassUID, ds.SOPInstanceUID))))
         pieces = p_data(pdv(1, 2, data))
@@ -189,41 +197,41 @@ def test_an_object_in_one_pdu_beyond_our_maximum_costs_no_memory(open_door: Call
 
 
 @pytest.mark.parametrize("how", ["close", "cut", "abort", "release"])
-def test_a_connection_that_ends_within_an_object_leaves_nothing(how: str, open_door: Callable[..., Door]) -> None:
-    door = open_door()
-    peer = WirePeer(door.port)
+def test_a_connection_that_ends_within_an_object_leaves_nothing(how: str, start_receiver: StartReceiver) -> None:
+    receiver = start_receiver()
+    peer = WirePeer(receiver.port)
     peer.associate(MR)
     begin_object(peer)
-    wait_for(door.half_written)
+    wait_for(receiver.half_written)
     if how == "close":
         peer.close()
     elif how == "cut":
         peer.cut()
     else:
         peer.send(struct.pack(">BBL4x", 7, 0, 4) if how == "abort" else RELEASE_RQ)
-    wait_for(lambda: not door.half_written())
+    wait_for(lambda: not receiver.half_written())
     peer.close()
-    assert not door.files() and not door.stored()
-    assert send_good(door.port) == 0
+    assert not receiver.files() and not receiver.stored()
+    assert send_good(receiver.port) == 0
 
 
-def test_connections_leak_neither_sockets_nor_threads(open_door: Callable[..., Door]) -> None:
-    door = open_door()
+def test_connections_leak_neither_sockets_nor_threads(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver()
     me = psutil.Process()
-    send_good(door.port)
+    send_good(receiver.port)
     wait_for(lambda: threading.active_count() < 10)
     fds, threads = me.num_fds(), threading.active_count()
     for n in range(40):
-        peer = WirePeer(door.port)
+        peer = WirePeer(receiver.port)
         if n % 4:
             peer.associate(MR)
         if n % 4 > 1:
             begin_object(peer)
         (peer.cut if n % 2 else peer.close)()
     for _ in range(10):
-        send_good(door.port)
+        send_good(receiver.port)
     wait_for(lambda: me.num_fds() <= fds and threading.active_count() <= threads)
-    wait_for(lambda: not door.half_written())
+    wait_for(lambda: not receiver.half_written())
 
 
 PATH_LIKE = [
@@ -241,23 +249,23 @@ PATH_LIKE = [
 @pytest.mark.parametrize("uid", PATH_LIKE)
 @pytest.mark.parametrize("where", ["SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"])
 def test_a_path_like_uid_is_quarantined_and_never_names_a_file(
-    uid: str, where: str, open_door: Callable[..., Door], tmp_path: Path
+    uid: str, where: str, start_receiver: StartReceiver, tmp_path: Path
 ) -> None:
-    door = open_door(folder=tmp_path / "a" / "b" / "c" / "door")
+    receiver = start_receiver(folder=tmp_path / "a" / "b" / "c" / "receiver")
     ds = image()
     # written by hand: pydicom would warn, and a peer does not ask pydicom
     ds.add_new(where, "LO", uid)
     data = encode(ds).replace(b"LO", b"UI")
     sop_instance = uid if where == "SOPInstanceUID" else ds.SOPInstanceUID
-    with WirePeer(door.port) as peer:
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         assert peer.store(MRImageStorage, sop_instance, data) == 0xC212
         peer.release()
-    (kept,) = door.ledger.instances.quarantined()
+    (kept,) = receiver.ledger.instances.quarantined()
     assert "is not a UID" in kept["reason"] and uid not in kept["reason"]
-    assert door.spool.path(kept["path"]).read_bytes().endswith(data)
-    assert not door.stored() and not door.files() and not door.half_written()
-    outside = [p for p in tmp_path.rglob("*") if p.is_file() and door.folder not in p.parents]
+    assert receiver.spool.path(kept["path"]).read_bytes().endswith(data)
+    assert not receiver.stored() and not receiver.files() and not receiver.half_written()
+    outside = [p for p in tmp_path.rglob("*") if p.is_file() and receiver.folder not in p.parents]
     assert not outside
 
 
@@ -282,13 +290,13 @@ def test_our_answers_do_not_wait_for_nagle() -> None:
     ],
 )
 def test_what_is_no_association_request_is_answered_by_an_abort(
-    script: bytes, open_door: Callable[..., Door]
+    script: bytes, start_receiver: StartReceiver
 ) -> None:
-    door = open_door(associate_s=2.0)
-    with WirePeer(door.port) as peer:
+    receiver = start_receiver(associate_s=2.0)
+    with WirePeer(receiver.port) as peer:
         peer.send(script)
         assert peer.hung_up()
-    assert send_good(door.port) == 0
+    assert send_good(receiver.port) == 0
 
 
 MALFORMED = {
@@ -309,31 +317,33 @@ MALFORMED = {
 
 @pytest.mark.parametrize("script", MALFORMED)
 def test_a_breach_of_protocol_ends_this_association_and_no_other(
-    script: str, open_door: Callable[..., Door], caplog: pytest.LogCaptureFixture
+    script: str, start_receiver: StartReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    door = open_door(stall_s=2.0)
-    with WirePeer(door.port) as bystander, WirePeer(door.port) as peer:
+    receiver = start_receiver(stall_s=2.0)
+    with WirePeer(receiver.port) as bystander, WirePeer(receiver.port) as peer:
         bystander.associate(ECHO)
         peer.associate(MR)
         peer.send(MALFORMED[script])
         assert peer.hung_up()
         assert bystander.echo() == 0
-    assert not door.half_written()
+    assert not receiver.half_written()
     assert not [r for r in caplog.records if r.exc_info]
 
 
-def test_an_endless_command_set_is_not_collected(open_door: Callable[..., Door]) -> None:
-    door = open_door()
-    with WirePeer(door.port) as peer:
+def test_an_endless_command_set_is_not_collected(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver()
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             for _ in range(2000):
                 peer.send(p_data(pdv(1, 1, bytes(16000))))
 
 
-def test_half_open_peers_beyond_the_limit_push_the_oldest_out(open_door: Callable[..., Door]) -> None:
-    door = open_door(max_associations=10, associate_s=60.0)
-    peers = [WirePeer(door.port) for _ in range(40)]
+def test_half_open_peers_beyond_the_limit_push_the_oldest_out(
+    start_receiver: StartReceiver,
+) -> None:
+    receiver = start_receiver(max_associations=10, associate_s=60.0)
+    peers = [WirePeer(receiver.port) for _ in range(40)]
     try:
         assert all(peer.hung_up() for peer in peers[:25])
         peers[-1].associate(ECHO)
@@ -344,19 +354,21 @@ def test_half_open_peers_beyond_the_limit_push_the_oldest_out(open_door: Callabl
 
 
 # -- full disks ----------------------------------------------------------------------------------------
-def test_below_the_watermark_associations_are_rejected_as_transient(open_door: Callable[..., Door]) -> None:
-    door = open_door(low_watermark_bytes=1 << 60)
-    with WirePeer(door.port) as peer, pytest.raises(Rejected) as rejected:
+def test_below_the_watermark_associations_are_rejected_as_transient(
+    start_receiver: StartReceiver,
+) -> None:
+    receiver = start_receiver(low_watermark_bytes=1 << 60)
+    with WirePeer(receiver.port) as peer, pytest.raises(Rejected) as rejected:
         peer.associate(MR)
     assert rejected.value.args == (2, 3, 1)
 
 
 def test_a_disk_that_fills_up_during_an_association_answers_a700(
-    open_door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+    start_receiver: StartReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = open_door(low_watermark_bytes=1 << 20)
+    receiver = start_receiver(low_watermark_bytes=1 << 20)
     ds, other = image(), image()
-    with WirePeer(door.port) as peer:
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         assert peer.store(MRImageStorage, ds.SOPInstanceUID, encode(ds)) == 0
         monkeypatch.setattr("qc_node.spool.Spool.free_bytes", lambda self: 0)
@@ -365,16 +377,16 @@ def test_a_disk_that_fills_up_during_an_association_answers_a700(
         monkeypatch.undo()
         time.sleep(2 * LOOK_EVERY_S)
         assert peer.store(MRImageStorage, other.SOPInstanceUID, encode(other)) == 0
-    assert len(door.stored()) == len(door.files()) == 2
-    assert not door.half_written() and not door.ledger.instances.quarantined()
-    wait_for(lambda: [e.status for e in door.events] == [0, 0xA700, 0])
+    assert len(receiver.stored()) == len(receiver.files()) == 2
+    assert not receiver.half_written() and not receiver.ledger.instances.quarantined()
+    wait_for(lambda: [e.status for e in receiver.events] == [0, 0xA700, 0])
 
 
 @pytest.mark.parametrize("step", ["write", "commit"])
 def test_no_space_left_on_device_answers_a700_and_leaves_nothing(
-    step: str, open_door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+    step: str, start_receiver: StartReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = open_door()
+    receiver = start_receiver()
     original = getattr(TempFile, step)
 
     def full(self: TempFile, *args: object, **kwargs: object) -> None:
@@ -383,12 +395,12 @@ def test_no_space_left_on_device_answers_a700_and_leaves_nothing(
         original(self, *args, **kwargs)
 
     ds = image(PixelData=bytes(100_000))
-    with WirePeer(door.port) as peer:
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         with monkeypatch.context() as patch:
             patch.setattr(TempFile, step, full)
             assert peer.store(MRImageStorage, ds.SOPInstanceUID, encode(ds)) == 0xA700
-        assert not door.half_written() and not door.files() and not door.stored()
+        assert not receiver.half_written() and not receiver.files() and not receiver.stored()
         assert peer.store(MRImageStorage, ds.SOPInstanceUID, encode(ds)) == 0
 
 
@@ -407,20 +419,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_on_a_disk_that_is_really_full_nothing_answered_is_lost(
-    open_door: Callable[..., Door], small_disk: Path
+    start_receiver: StartReceiver, small_disk: Path
 ) -> None:
-    door = open_door(folder=small_disk / "door")
+    receiver = start_receiver(folder=small_disk / "receiver")
     statuses = {}
-    with WirePeer(door.port) as peer:
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         for _ in range(40):
             ds = image(PixelData=os.urandom(200_000))
             statuses[str(ds.SOPInstanceUID)] = peer.store(MRImageStorage, ds.SOPInstanceUID, encode(ds))
     kept = {uid for uid, status in statuses.items() if status == 0}
     assert kept and set(statuses.values()) == {0, 0xA700}
-    assert {row["sop_instance_uid"] for row in door.stored()} == kept
-    assert len(door.files()) == len(kept) and not door.half_written()
-    for row in door.stored():
-        assert pydicom.dcmread(door.path(row)).SOPInstanceUID == row["sop_instance_uid"]
-    door.receiver.stop(1.0)
-    door.ledger.close()
+    assert {row["sop_instance_uid"] for row in receiver.stored()} == kept
+    assert len(receiver.files()) == len(kept) and not receiver.half_written()
+    for row in receiver.stored():
+        assert pydicom.dcmread(receiver.path(row)).SOPInstanceUID == row["sop_instance_uid"]
+    receiver.service.stop(1.0)
+    receiver.ledger.close()

@@ -6,7 +6,7 @@ import csv
 import logging
 import resource
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
@@ -14,7 +14,7 @@ import pytest
 from pydicom.filereader import read_partial
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
-from tests.receiver.conftest import Door
+from tests.receiver.conftest import StartReceiver
 from tests.receiver.wire_peer import VERIFICATION, WirePeer, encode, image
 
 pytestmark = pytest.mark.data
@@ -63,9 +63,9 @@ def as_sent(path: Path) -> tuple[str, str, str, bytes]:
 
 
 def test_every_object_is_stored_or_refused_with_a_reason(
-    open_door: Callable[..., Door], objects: list[Path], caplog: pytest.LogCaptureFixture
+    start_receiver: StartReceiver, objects: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    door = open_door()
+    receiver = start_receiver()
     caplog.set_level(logging.INFO)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     answers: dict[str, int] = {}
@@ -73,7 +73,7 @@ def test_every_object_is_stored_or_refused_with_a_reason(
     for path in objects:
         sop_class, sop_instance, syntax, data = as_sent(path)
         largest = max(largest, len(data))
-        with WirePeer(door.port) as peer:
+        with WirePeer(receiver.port) as peer:
             results = peer.associate((sop_class, [syntax]), calling="INTEROP")
             assert results[1] == (0, syntax), f"{path.name}: context refused"
             answers[path.name] = peer.store(sop_class, sop_instance, data)
@@ -84,43 +84,41 @@ def test_every_object_is_stored_or_refused_with_a_reason(
     assert len(stored) > 0.8 * len(objects), refused
     assert all(0xC000 <= s <= 0xCFFF or 0xA900 <= s <= 0xA9FF for s in refused.values()), refused
 
-    rows = door.stored()
+    rows = receiver.stored()
     assert len(rows) == len({as_sent(p)[1] for p in objects if answers[p.name] == 0})
     for row in rows:
-        meta = pydicom.dcmread(door.path(row), stop_before_pixels=True).file_meta
+        meta = pydicom.dcmread(receiver.path(row), stop_before_pixels=True).file_meta
         assert meta.TransferSyntaxUID == row["transfer_syntax_uid"]
-    reasons = door.ledger.instances.quarantined()
+    reasons = receiver.ledger.instances.quarantined()
     assert len(reasons) == len(refused)
-    assert all(r["reason"].endswith(".") and door.spool.path(r["path"]).exists() for r in reasons)
-    assert not door.half_written()
+    assert all(r["reason"].endswith(".") and receiver.spool.path(r["path"]).exists() for r in reasons)
+    assert not receiver.half_written()
 
     assert not [r for r in caplog.records if r.exc_info], "a traceback"
-    with WirePeer(door.port) as peer:
+    with WirePeer(receiver.port) as peer:
         peer.associate((VERIFICATION, [ImplicitVRLittleEndian]))
         assert peer.echo() == 0
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert grown < 64 << 20, f"memory grew by {grown >> 20} MiB for objects of at most {largest >> 20} MiB"
 
 
-def test_the_bytes_on_the_disk_are_those_of_the_sender(
-    open_door: Callable[..., Door], objects: list[Path]
-) -> None:
-    door = open_door()
+def test_the_bytes_on_the_disk_are_those_of_the_sender(start_receiver: StartReceiver, objects: list[Path]) -> None:
+    receiver = start_receiver()
     for path in objects[::20]:
         sop_class, sop_instance, syntax, data = as_sent(path)
-        with WirePeer(door.port) as peer:
+        with WirePeer(receiver.port) as peer:
             peer.associate((sop_class, [syntax]))
             peer.store(sop_class, sop_instance, data)
-    for row in door.stored():
-        kept = door.path(row).read_bytes()
+    for row in receiver.stored():
+        kept = receiver.path(row).read_bytes()
         assert any(kept.endswith(as_sent(p)[3]) for p in objects[::20])
         assert UID(row["transfer_syntax_uid"]).is_valid
 
 
-def test_a_good_object_comes_through_afterwards(open_door: Callable[..., Door]) -> None:
-    door = open_door()
+def test_a_good_object_comes_through_afterwards(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver()
     ds = image()
-    with WirePeer(door.port) as peer:
+    with WirePeer(receiver.port) as peer:
         peer.associate((MRImageStorage, [ExplicitVRLittleEndian]))
         assert peer.store(ds.SOPClassUID, ds.SOPInstanceUID, encode(ds)) == 0
-    assert [row["sop_instance_uid"] for row in door.stored()] == [ds.SOPInstanceUID]
+    assert [row["sop_instance_uid"] for row in receiver.stored()] == [ds.SOPInstanceUID]

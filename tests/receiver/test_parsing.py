@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import tracemalloc
 import zlib
-from io import BytesIO
 from typing import Any
 
 import pytest
@@ -26,7 +25,9 @@ from pydicom.uid import (
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ
 
 from qc_node.dicom import received_header
-from qc_node.receiver import negotiation, part10, pdu
+from qc_node.dicom.elements import ScanError, Window, scan
+from qc_node.dicom.uids import IMPLEMENTATION_CLASS_UID
+from qc_node.receiver import negotiation, pdu
 from tests.receiver.wire_peer import associate_rq, c_store_rq, encode, image
 
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
@@ -58,7 +59,7 @@ def test_our_answers_are_read_by_pynetdicom() -> None:
         (3, 0, ExplicitVRLittleEndian),
     ]
     assert answer.user_information.maximum_length == 131072
-    assert answer.user_information.implementation_class_uid == negotiation.IMPLEMENTATION_CLASS_UID
+    assert answer.user_information.implementation_class_uid == IMPLEMENTATION_CLASS_UID
     rejection = A_ASSOCIATE_RJ()
     rejection.decode(negotiation.NO_SPACE.answer)
     assert (rejection.result, rejection.source, rejection.reason_diagnostic) == (2, 3, 1)
@@ -191,43 +192,10 @@ def test_the_scanner_reads_what_pydicom_wrote(
 def test_pydicom_helps_where_the_scanner_gives_up() -> None:
     ds = image()
     explicit = encode(ds, ExplicitVRLittleEndian)
-    with pytest.raises(received_header.ScanError):
-        received_header.scan(memoryview(explicit), received_header.WANTED, 0x00540101, explicit=False)
+    with pytest.raises(ScanError):
+        scan(Window(memoryview(explicit)), received_header.WANTED, explicit=False)
     # the sender says Implicit VR and writes Explicit VR
     assert received_header.facts(memoryview(explicit), ImplicitVRLittleEndian).series_uid == ds.SeriesInstanceUID
-
-
-def test_a_sequence_of_unknown_vr_is_implicit_inside() -> None:
-    ds = image()
-    item = (
-        struct.pack("<HHLHHL", 0xFFFE, 0xE000, 0xFFFFFFFF, 8, 0x60, 2)
-        + b"XX"
-        + struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
-    )
-    unknown = struct.pack("<HH2sHL", 0x0009, 0x1010, b"UN", 0, 0xFFFFFFFF) + item
-    data = encode(ds)
-    at = data.index(struct.pack("<HH", 0x10, 0x20))
-    found, _ = received_header.scan(
-        memoryview(data[:at] + unknown + data[at:]), received_header.WANTED, 0x0020000E, explicit=True
-    )
-    assert found[received_header.MODALITY] == b"MR" and received_header.SERIES_INSTANCE_UID in found
-
-
-def test_sequences_without_end_are_refused() -> None:
-    deep = struct.pack("<HH2sHLHHL", 8, 0x1140, b"SQ", 0, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF) * 100_000
-    with pytest.raises(received_header.ScanError):
-        received_header.scan(memoryview(deep), received_header.WANTED, 0x00540101, explicit=True)
-    with pytest.raises(received_header.HeaderError):
-        received_header.facts(memoryview(deep), ExplicitVRLittleEndian)
-
-
-def test_a_walk_over_countless_elements_is_given_up() -> None:
-    for explicit in (False, True):
-        element = struct.pack("<HH", 8, 1) + (b"LO\0\0" if explicit else bytes(4))
-        with pytest.raises(received_header.ScanError):
-            received_header.scan(
-                memoryview(element * 100_000), received_header.WANTED, 0x00540101, explicit=explicit
-            )
 
 
 def test_a_deflate_bomb_is_inflated_only_as_far_as_a_header_may_reach() -> None:
@@ -276,23 +244,3 @@ def test_a_data_set_of_any_bytes_gives_facts_or_a_reason(data: Any, syntax: str)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 40 << 20
-
-
-# -- Part 10 ---------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("uid", ["1.2.3", "1.2.34", "../../evil", "", "\u00ff" * 70])
-def test_the_head_of_a_file_is_read_again(uid: str) -> None:
-    head = part10.encode_head(MRImageStorage, uid, ExplicitVRLittleEndian, "CALLER")
-    meta, start = part10.read_head(memoryview(head + encode(image())))
-    assert start == len(head)
-    assert meta[part10.SOP_INSTANCE_UID] == uid and meta[part10.SOURCE_AE_TITLE] == "CALLER"
-    assert meta[part10.TRANSFER_SYNTAX_UID] == ExplicitVRLittleEndian
-
-
-def test_the_head_of_a_file_is_read_by_pydicom() -> None:
-    from pydicom import dcmread
-
-    ds = image()
-    head = part10.encode_head(ds.SOPClassUID, ds.SOPInstanceUID, ExplicitVRLittleEndian, "CALLER")
-    read = dcmread(BytesIO(head + encode(ds)))
-    assert read.file_meta.SourceApplicationEntityTitle == "CALLER"
-    assert read.file_meta.FileMetaInformationVersion == b"\0\1" and read == ds

@@ -1,4 +1,4 @@
-"""The door with real peers and several processes."""
+"""The receiver with real peers and several processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from pynetdicom import AE
 
 from qc_node.domain import QcNodeError
 from tests.peers import echo, find_free_port, store, wait_for
-from tests.receiver.conftest import Door
+from tests.receiver.conftest import StartReceiver
 from tests.receiver.wire_peer import VERIFICATION, Rejected, WirePeer, c_store_rq, encode, image, p_data, pdv
 
 MR = (MRImageStorage, [ExplicitVRLittleEndian])
@@ -67,19 +66,19 @@ def send(port: int, ds: pydicom.Dataset, syntax: str = ExplicitVRLittleEndian, *
         "1.3.6.1.4.1.99999.7",
     ],
 )
-def test_every_transfer_syntax_is_stored_as_received(syntax: str, open_door: Callable[..., Door]) -> None:
-    door = open_door()
+def test_every_transfer_syntax_is_stored_as_received(syntax: str, start_receiver: StartReceiver) -> None:
+    receiver = start_receiver()
     ds = image(SOPClassUID=CTImageStorage, Modality="CT")
     implicit = syntax == "1.2.840.113619.5.2"
     data = encode(ds, ImplicitVRLittleEndian if implicit else syntax)
-    with WirePeer(door.port) as peer:
+    with WirePeer(receiver.port) as peer:
         assert peer.associate((CTImageStorage, [syntax]))[1] == (0, syntax)
         assert peer.store(CTImageStorage, ds.SOPInstanceUID, data) == 0
         peer.release()
-    (row,) = door.stored()
-    raw = door.path(row).read_bytes()
+    (row,) = receiver.stored()
+    raw = receiver.path(row).read_bytes()
     assert raw.endswith(data) and raw[128:132] == b"DICM" and row["bytes"] == len(raw)
-    meta = pydicom.dcmread(door.path(row), stop_before_pixels=True).file_meta
+    meta = pydicom.dcmread(receiver.path(row), stop_before_pixels=True).file_meta
     assert meta.TransferSyntaxUID == syntax == row["transfer_syntax_uid"]
     assert meta.MediaStorageSOPInstanceUID == ds.SOPInstanceUID
     assert meta.FileMetaInformationGroupLength == len(raw) - len(data) - 144
@@ -101,23 +100,23 @@ def test_every_transfer_syntax_is_stored_as_received(syntax: str, open_door: Cal
     ],
 )
 def test_every_storage_class_is_taken_and_only_images_open_a_series(
-    sop_class: str, modality: str, opens: bool, open_door: Callable[..., Door]
+    sop_class: str, modality: str, opens: bool, start_receiver: StartReceiver
 ) -> None:
-    door = open_door()
+    receiver = start_receiver()
     ds = image(SOPClassUID=sop_class, Modality=modality)
-    assert send(door.port, ds) == 0
-    (row,) = door.stored()
+    assert send(receiver.port, ds) == 0
+    (row,) = receiver.stored()
     assert bool(row["opens_series"]) is opens
-    assert (door.ledger.series.get(ds.SeriesInstanceUID) is not None) is opens
-    wait_for(lambda: door.events)
-    (event,) = door.events
+    assert (receiver.ledger.series.get(ds.SeriesInstanceUID) is not None) is opens
+    wait_for(lambda: receiver.events)
+    (event,) = receiver.events
     assert (event.status, event.opens_series, event.series_uid) == (0, opens, ds.SeriesInstanceUID)
     assert event.calling_ae == "PEER" and event.bytes == len(encode(ds)) and event.seconds > 0
 
 
-def test_other_services_are_not_accepted(open_door: Callable[..., Door]) -> None:
-    door = open_door()
-    with WirePeer(door.port) as peer:
+def test_other_services_are_not_accepted(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver()
+    with WirePeer(receiver.port) as peer:
         results = peer.associate(
             ("1.2.840.10008.5.1.4.1.2.2.1", [ImplicitVRLittleEndian]),
             ("1.2.840.10008.5.1.4.1.2.2.2", [ImplicitVRLittleEndian]),
@@ -128,36 +127,38 @@ def test_other_services_are_not_accepted(open_door: Callable[..., Door]) -> None
         assert peer.echo(7) == 0
 
 
-def test_a_duplicate_is_a_success_and_changes_nothing(open_door: Callable[..., Door]) -> None:
-    door = open_door()
+def test_a_duplicate_is_a_success_and_changes_nothing(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver()
     ds = image()
-    assert [send(door.port, ds) for _ in range(3)] == [0, 0, 0]
+    assert [send(receiver.port, ds) for _ in range(3)] == [0, 0, 0]
     changed = image(SOPInstanceUID=ds.SOPInstanceUID)
-    assert send(door.port, changed) == 0
-    (row,) = door.stored()
-    assert pydicom.dcmread(door.path(row)).SeriesInstanceUID == ds.SeriesInstanceUID
-    assert len(door.files()) == 1 and not door.half_written()
-    series = door.ledger.series.get(ds.SeriesInstanceUID)
+    assert send(receiver.port, changed) == 0
+    (row,) = receiver.stored()
+    assert pydicom.dcmread(receiver.path(row)).SeriesInstanceUID == ds.SeriesInstanceUID
+    assert len(receiver.files()) == 1 and not receiver.half_written()
+    series = receiver.ledger.series.get(ds.SeriesInstanceUID)
     assert series is not None and (series["instances"], series["run"]) == (1, 1)
-    assert door.ledger.series.get(changed.SeriesInstanceUID) is None
+    assert receiver.ledger.series.get(changed.SeriesInstanceUID) is None
 
 
-def test_the_same_instance_from_many_peers_at_once_is_stored_once(open_door: Callable[..., Door]) -> None:
-    door = open_door(processes=2)
+def test_the_same_instance_from_many_peers_at_once_is_stored_once(
+    start_receiver: StartReceiver,
+) -> None:
+    receiver = start_receiver(processes=2)
     ds = image(PixelData=bytes(400_000))
     twins = [ds, image(SOPInstanceUID=ds.SOPInstanceUID, PixelData=bytes(400_000))]
     statuses: list[int] = []
     peers = [
-        threading.Thread(target=lambda d=twins[n % 2]: statuses.append(send(door.port, d))) for n in range(12)
+        threading.Thread(target=lambda d=twins[n % 2]: statuses.append(send(receiver.port, d))) for n in range(12)
     ]
     for peer in peers:
         peer.start()
     for peer in peers:
         peer.join()
     assert statuses == [0] * 12
-    (row,) = door.stored()
-    assert [p.relative_to(door.folder).as_posix() for p in door.files()] == [row["path"]]
-    assert not door.half_written()
+    (row,) = receiver.stored()
+    assert [p.relative_to(receiver.folder).as_posix() for p in receiver.files()] == [row["path"]]
+    assert not receiver.half_written()
 
 
 @pytest.mark.parametrize(
@@ -171,35 +172,37 @@ def test_the_same_instance_from_many_peers_at_once_is_stored_once(open_door: Cal
     ],
 )
 def test_missing_and_mismatching_uids_are_refused_and_quarantined(
-    changes: dict[str, Any], status: int, words: str, open_door: Callable[..., Door]
+    changes: dict[str, Any], status: int, words: str, start_receiver: StartReceiver
 ) -> None:
-    door = open_door()
+    receiver = start_receiver()
     data = encode(image(**changes))
-    with WirePeer(door.port) as peer:
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         assert peer.store(MRImageStorage, generate_uid(), data) == status
-        assert send(door.port, image()) == 0
-    (kept,) = door.ledger.instances.quarantined()
+        assert send(receiver.port, image()) == 0
+    (kept,) = receiver.ledger.instances.quarantined()
     assert kept["reason"].startswith(words) and kept["calling_ae"] == "PEER"
-    assert door.spool.path(kept["path"]).read_bytes().endswith(data)
-    assert len(door.stored()) == 1
+    assert receiver.spool.path(kept["path"]).read_bytes().endswith(data)
+    assert len(receiver.stored()) == 1
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage" * 100, encode(image())[:50], bytes(1000)])
-def test_an_unreadable_data_set_is_refused_and_quarantined(data: bytes, open_door: Callable[..., Door]) -> None:
-    door = open_door()
-    with WirePeer(door.port) as peer:
+def test_an_unreadable_data_set_is_refused_and_quarantined(data: bytes, start_receiver: StartReceiver) -> None:
+    receiver = start_receiver()
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         assert 0xC210 <= peer.store(MRImageStorage, generate_uid(), data) <= 0xC2FF
         peer.release()
-    assert len(door.ledger.instances.quarantined()) == 1
-    assert not door.stored() and not door.files() and not door.half_written()
+    assert len(receiver.ledger.instances.quarantined()) == 1
+    assert not receiver.stored() and not receiver.files() and not receiver.half_written()
 
 
-def test_a_request_without_data_set_or_of_another_class_is_refused(open_door: Callable[..., Door]) -> None:
-    door = open_door()
+def test_a_request_without_data_set_or_of_another_class_is_refused(
+    start_receiver: StartReceiver,
+) -> None:
+    receiver = start_receiver()
     ds = image()
-    with WirePeer(door.port) as peer:
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         peer.send(p_data(pdv(1, 3, c_store_rq(MRImageStorage, "1.2.3", data_set=False))))
         assert peer.status() == 0xC213
@@ -225,10 +228,10 @@ def test_titles_and_hosts(
     calling: str,
     called: str,
     answer: tuple[int, ...] | None,
-    open_door: Callable[..., Door],
+    start_receiver: StartReceiver,
 ) -> None:
-    door = open_door(**settings)
-    with WirePeer(door.port) as peer:
+    receiver = start_receiver(**settings)
+    with WirePeer(receiver.port) as peer:
         if answer is None:
             peer.associate(MR, calling=calling, called=called)
             peer.release()
@@ -238,23 +241,23 @@ def test_titles_and_hosts(
             assert rejected.value.args == answer
 
 
-def test_too_many_associations_are_rejected_as_transient(open_door: Callable[..., Door]) -> None:
-    door = open_door(max_associations=2)
-    with WirePeer(door.port) as one, WirePeer(door.port) as two, WirePeer(door.port) as three:
+def test_too_many_associations_are_rejected_as_transient(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver(max_associations=2)
+    with WirePeer(receiver.port) as one, WirePeer(receiver.port) as two, WirePeer(receiver.port) as three:
         one.associate(MR)
         two.associate(MR)
         with pytest.raises(Rejected) as rejected:
             three.associate(MR)
         assert rejected.value.args == (2, 3, 2)
         one.release()
-    wait_for(lambda: send(door.port, image()) == 0)
+    wait_for(lambda: send(receiver.port, image()) == 0)
 
 
 # -- toolkits ----------------------------------------------------------------------------------------------
 @pytest.mark.peer
-def test_dcmtk_is_understood(open_door: Callable[..., Door], tmp_path: Path) -> None:
-    door = open_door(processes=2)
-    assert echo(door.port).ok
+def test_dcmtk_is_understood(start_receiver: StartReceiver, tmp_path: Path) -> None:
+    receiver = start_receiver(processes=2)
+    assert echo(receiver.port).ok
     paths = []
     for n in range(5):
         paths.append(tmp_path / f"{n}.dcm")
@@ -262,16 +265,16 @@ def test_dcmtk_is_understood(open_door: Callable[..., Door], tmp_path: Path) -> 
         ds.file_meta = pydicom.dataset.FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.save_as(paths[-1], enforce_file_format=True)
-    assert store(paths, door.port).ok
-    assert store(paths, door.port, "-pdu", "131072").ok
-    assert not store(paths, door.port, called="OTHER").ok
-    assert {r["sop_instance_uid"] for r in door.stored()} == {pydicom.dcmread(p).SOPInstanceUID for p in paths}
+    assert store(paths, receiver.port).ok
+    assert store(paths, receiver.port, "-pdu", "131072").ok
+    assert not store(paths, receiver.port, called="OTHER").ok
+    assert {r["sop_instance_uid"] for r in receiver.stored()} == {pydicom.dcmread(p).SOPInstanceUID for p in paths}
 
 
-def test_pynetdicom_is_understood_also_with_role_selection(open_door: Callable[..., Door]) -> None:
+def test_pynetdicom_is_understood_also_with_role_selection(start_receiver: StartReceiver) -> None:
     from pynetdicom import build_role
 
-    door = open_door()
+    receiver = start_receiver()
     ae = AE(ae_title="NETDICOM")
     ae.add_requested_context(VERIFICATION)
     ae.add_requested_context(MRImageStorage, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
@@ -280,7 +283,7 @@ def test_pynetdicom_is_understood_also_with_role_selection(open_door: Callable[.
         build_role("1.2.840.10008.1.20.1", scp_role=True, scu_role=True),
         build_role(MRImageStorage, True, True),
     ]
-    association = ae.associate("127.0.0.1", door.port, ae_title="QCNODE", ext_neg=roles)
+    association = ae.associate("127.0.0.1", receiver.port, ae_title="QCNODE", ext_neg=roles)
     assert association.is_established
     chosen = {c.abstract_syntax: c for c in association.accepted_contexts}
     assert chosen[MRImageStorage].transfer_syntax == [ExplicitVRLittleEndian]
@@ -292,17 +295,19 @@ def test_pynetdicom_is_understood_also_with_role_selection(open_door: Callable[.
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     assert association.send_c_store(ds).Status == 0
     association.release()
-    assert len(door.stored()) == 1
+    assert len(receiver.stored()) == 1
 
 
 # -- processes -------------------------------------------------------------------------------------------
-def test_events_and_rows_of_several_processes_come_together(open_door: Callable[..., Door]) -> None:
-    door = open_door(processes=2)
-    assert len(door.receiver.pids()) == 2 and door.receiver.alive()
+def test_events_and_rows_of_several_processes_come_together(
+    start_receiver: StartReceiver,
+) -> None:
+    receiver = start_receiver(processes=2)
+    assert len(receiver.service.pids()) == 2 and receiver.service.alive()
     ds = image()
 
     def sender() -> None:
-        with WirePeer(door.port) as peer:
+        with WirePeer(receiver.port) as peer:
             peer.associate(MR)
             for _ in range(15):
                 other = image(StudyInstanceUID=ds.StudyInstanceUID, SeriesInstanceUID=ds.SeriesInstanceUID)
@@ -314,31 +319,35 @@ def test_events_and_rows_of_several_processes_come_together(open_door: Callable[
         thread.start()
     for thread in senders:
         thread.join()
-    assert len(door.stored()) == len(door.files()) == 90
-    series = door.ledger.series.get(ds.SeriesInstanceUID)
+    assert len(receiver.stored()) == len(receiver.files()) == 90
+    series = receiver.ledger.series.get(ds.SeriesInstanceUID)
     assert series is not None and series["instances"] == 90
-    wait_for(lambda: len(door.events) == 90)
-    assert {(e.status, e.series_uid) for e in door.events} == {(0, ds.SeriesInstanceUID)}
+    wait_for(lambda: len(receiver.events) == 90)
+    assert {(e.status, e.series_uid) for e in receiver.events} == {(0, ds.SeriesInstanceUID)}
 
 
-def test_the_children_have_neither_torch_nor_a_second_thread_pool(open_door: Callable[..., Door]) -> None:
-    door = open_door(processes=1)
-    (pid,) = door.receiver.pids()
+def test_the_children_have_neither_torch_nor_a_second_thread_pool(
+    start_receiver: StartReceiver,
+) -> None:
+    receiver = start_receiver(processes=1)
+    (pid,) = receiver.service.pids()
     mapped = {m.path for m in psutil.Process(pid).memory_maps()}
     assert not [path for path in mapped if "torch" in path or "SimpleITK" in path]
 
 
-def test_the_command_line_of_a_child_shows_no_setting(open_door: Callable[..., Door]) -> None:
-    door = open_door(processes=1, peers={"SCANNER-7": "127.0.0.1"})
-    (pid,) = door.receiver.pids()
+def test_the_command_line_of_a_child_shows_no_setting(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver(processes=1, peers={"SCANNER-7": "127.0.0.1"})
+    (pid,) = receiver.service.pids()
     assert psutil.Process(pid).cmdline()[1:] == ["-m", "qc_node.receiver.receiving_process"]
 
 
-def test_a_killed_child_is_replaced_and_nothing_answered_is_lost(open_door: Callable[..., Door]) -> None:
-    door = open_door(processes=1)
+def test_a_killed_child_is_replaced_and_nothing_answered_is_lost(
+    start_receiver: StartReceiver,
+) -> None:
+    receiver = start_receiver(processes=1)
     answered = []
-    (pid,) = door.receiver.pids()
-    with WirePeer(door.port) as peer:
+    (pid,) = receiver.service.pids()
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         for _ in range(10):
             ds = image()
@@ -346,16 +355,16 @@ def test_a_killed_child_is_replaced_and_nothing_answered_is_lost(open_door: Call
             answered.append(str(ds.SOPInstanceUID))
         os.kill(pid, signal.SIGKILL)
         assert peer.hung_up()
-    wait_for(lambda: door.receiver.alive() and door.receiver.pids() not in ([], [pid]))
-    assert send(door.port, image()) == 0
-    assert set(answered) < {row["sop_instance_uid"] for row in door.stored()}
+    wait_for(lambda: receiver.service.alive() and receiver.service.pids() not in ([], [pid]))
+    assert send(receiver.port, image()) == 0
+    assert set(answered) < {row["sop_instance_uid"] for row in receiver.stored()}
 
 
 def test_children_die_with_their_parent_and_free_the_port(tmp_path: Path) -> None:
     port = find_free_port()
     script = textwrap.dedent(f"""
         import logging, pathlib, time
-        from qc_node.receiver.receiver import Receiver
+        from qc_node.receiver.service import Receiver
         from tests.part_settings import receiver_settings
         settings = receiver_settings(host="127.0.0.1", port={port}, processes=2)
         r = Receiver(settings, pathlib.Path({str(tmp_path)!r}), print, logging.getLogger())
@@ -377,48 +386,46 @@ def test_children_die_with_their_parent_and_free_the_port(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("processes", [0, 1])
 def test_stopping_finishes_the_object_in_flight_and_takes_no_other(
-    processes: int, open_door: Callable[..., Door]
+    processes: int, start_receiver: StartReceiver
 ) -> None:
-    door = open_door(processes=processes)
+    receiver = start_receiver(processes=processes)
     ds = image(PixelData=bytes(200_000))
     data = encode(ds)
-    with WirePeer(door.port) as peer, WirePeer(door.port) as idle:
+    with WirePeer(receiver.port) as peer, WirePeer(receiver.port) as idle:
         idle.associate(MR)
         peer.associate(MR)
         peer.send(p_data(pdv(1, 3, c_store_rq(MRImageStorage, ds.SOPInstanceUID))))
         peer.send(p_data(pdv(1, 0, data[:50_000])))
-        wait_for(door.half_written)
-        stopper = threading.Thread(target=door.receiver.stop, args=(20.0,))
+        wait_for(receiver.half_written)
+        stopper = threading.Thread(target=receiver.service.stop, args=(20.0,))
         stopper.start()
         assert idle.hung_up()
         peer.send(p_data(pdv(1, 2, data[50_000:])))
         assert peer.status() == 0
         assert peer.hung_up()
         stopper.join(20)
-    assert [row["sop_instance_uid"] for row in door.stored()] == [ds.SOPInstanceUID]
+    assert [row["sop_instance_uid"] for row in receiver.stored()] == [ds.SOPInstanceUID]
     with pytest.raises(OSError):
-        WirePeer(door.port)
-    wait_for(lambda: len(door.events) == 1)
+        WirePeer(receiver.port)
+    wait_for(lambda: len(receiver.events) == 1)
 
 
 @pytest.mark.parametrize("processes", [0, 1])
-def test_a_peer_that_never_finishes_cannot_hold_up_the_stop(
-    processes: int, open_door: Callable[..., Door]
-) -> None:
-    door = open_door(processes=processes)
-    with WirePeer(door.port) as peer:
+def test_a_peer_that_never_finishes_cannot_hold_up_the_stop(processes: int, start_receiver: StartReceiver) -> None:
+    receiver = start_receiver(processes=processes)
+    with WirePeer(receiver.port) as peer:
         peer.associate(MR)
         peer.send(p_data(pdv(1, 3, c_store_rq(MRImageStorage, "1.2.3"))))
         peer.send(p_data(pdv(1, 0, bytes(50_000))))
-        wait_for(door.half_written)
+        wait_for(receiver.half_written)
         began = time.monotonic()
-        door.receiver.stop(0.5)
+        receiver.service.stop(0.5)
         assert time.monotonic() - began < 15
-    assert not door.stored() and not door.files() and not door.half_written()
+    assert not receiver.stored() and not receiver.files() and not receiver.half_written()
 
 
-def test_a_port_in_use_is_one_sentence(open_door: Callable[..., Door]) -> None:
-    door = open_door()
-    other = open_door(start=False, port=door.port)
-    with pytest.raises(QcNodeError, match=rf"The DICOM port 127\.0\.0\.1:{door.port} cannot be opened"):
+def test_a_port_in_use_is_one_sentence(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver()
+    other = start_receiver(start=False, port=receiver.port)
+    with pytest.raises(QcNodeError, match=rf"The DICOM port 127\.0\.0\.1:{receiver.port} cannot be opened"):
         other.start()

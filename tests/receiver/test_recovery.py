@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, MRImageStorage
 
+from qc_node.dicom.part10 import encode_head
 from qc_node.ledger import Ledger
 from qc_node.ledger.instances import Instances
-from qc_node.receiver import part10
 from qc_node.receiver.recovery import recover
 from qc_node.receiver.store import Request, Store
 from qc_node.spool import Spool
-from tests.receiver.conftest import Door
+from tests.receiver.conftest import StartReceiver
 from tests.receiver.wire_peer import WirePeer, encode, image
 
 MR = (MRImageStorage, [ExplicitVRLittleEndian])
@@ -86,7 +85,7 @@ def test_a_file_that_cannot_be_read_goes_into_quarantine(content: bytes, store: 
 def test_a_copy_of_a_known_instance_under_another_series_is_dropped(store: Store) -> None:
     uid, _ = take(store)
     ds = image(SOPInstanceUID=uid)
-    head = part10.encode_head(MRImageStorage, uid, ExplicitVRLittleEndian, "MRI")
+    head = encode_head(MRImageStorage, uid, ExplicitVRLittleEndian, "MRI")
     store.spool.store(store.spool.image_name("1.9", "1.8", uid), head + encode(ds))
     assert recover(store.spool, store.ledger) == 0
     assert [store.ledger.instances.path_of(uid)] == list(store.spool.images_on_disk())
@@ -94,7 +93,7 @@ def test_a_copy_of_a_known_instance_under_another_series_is_dropped(store: Store
 
 def test_a_deflated_file_is_adopted_too(store: Store) -> None:
     ds = image()
-    head = part10.encode_head(MRImageStorage, ds.SOPInstanceUID, DeflatedExplicitVRLittleEndian, "MRI")
+    head = encode_head(MRImageStorage, ds.SOPInstanceUID, DeflatedExplicitVRLittleEndian, "MRI")
     name = store.spool.image_name(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
     store.spool.store(name, head + encode(ds, DeflatedExplicitVRLittleEndian))
     assert recover(store.spool, store.ledger) == 1
@@ -151,13 +150,13 @@ def test_the_bytes_are_synced_before_the_name_and_the_name_before_the_row(
     assert order == ["bytes", "name", "folder", "row"]
 
 
-def test_a_restarted_door_knows_what_it_has(open_door: Callable[..., Door], tmp_path: Path) -> None:
+def test_a_restarted_door_knows_what_it_has(start_receiver: StartReceiver, tmp_path: Path) -> None:
     ds = image()
     for _ in range(2):
-        door = open_door(folder=tmp_path / "same")
-        with WirePeer(door.port) as peer:
+        receiver = start_receiver(folder=tmp_path / "same")
+        with WirePeer(receiver.port) as peer:
             peer.associate(MR)
             assert peer.store(MRImageStorage, ds.SOPInstanceUID, encode(ds)) == 0
             peer.release()
-        door.receiver.stop(1.0)
-    assert len(door.stored()) == len(door.files()) == 1
+        receiver.service.stop(1.0)
+    assert len(receiver.stored()) == len(receiver.files()) == 1

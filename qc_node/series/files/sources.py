@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydicom.uid import MediaStorageDirectoryStorage
+
 from qc_node.domain import Accepts, HeaderClaims, QcNodeError, Volume
-from qc_node.series.elements import scan
 from qc_node.series.errors import NotDicom
 from qc_node.series.files.archives import ArchiveRefused, Limits, Unpacked, inflate, is_archive, unpack
 from qc_node.series.files.nifti import is_nifti, read_nifti
 from qc_node.series.headers.routing import Route, known_modalities, neither, route, to_stages
+from qc_node.series.raw_header import scan_file
 from qc_node.series.volume.instances import Instance, instance_of
 from qc_node.series.volume.stack import OpenedSeries, assemble
 
 Progress = Callable[[int], None]
 """Called with the number of files looked at so far."""
-
-_DIRECTORY_SOP = "1.2.840.10008.1.3.10"
 
 
 @dataclass(frozen=True)
@@ -238,13 +238,13 @@ class _Pile:
                 return True
             path = inflated
         try:
-            instance = instance_of(scan(path))
+            instance = instance_of(scan_file(path))
         except NotDicom as error:
             if named or _looks_like_dicom(path):
                 self.errors.append((source, str(error).replace(str(path), source)))
                 return named
             return False
-        if instance.ref.sop_class_uid == _DIRECTORY_SOP:
+        if instance.ref.sop_class_uid == MediaStorageDirectoryStorage:
             return True
         self._count += 1
         # without a Series Instance UID the folder is the best guess of what belongs together

@@ -8,8 +8,23 @@ that can be right for one part of a series only is *weak*: completion lets a mom
 
 from __future__ import annotations
 
+import re
+
+from pydicom.uid import (
+    EnhancedMRColorImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameSingleBitSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    RTImageStorage,
+    UltrasoundMultiFrameImageStorage,
+)
+
 from qc_node.dicom import received_header
 from qc_node.dicom.received_header import Facts
+from qc_node.dicom.uids import ENHANCED_CT, ENHANCED_MR, SERVICE_ROOT, STORAGE_ROOT
 
 TEMPORAL = "NumberOfTemporalPositions (0020,0105) x ImagesInAcquisition (0020,1002)"
 ACQUISITION = "ImagesInAcquisition (0020,1002)"
@@ -24,42 +39,28 @@ WEAK = frozenset((CARDIAC, CONCATENATION, MULTI_FRAME))
 
 MOST = 1_000_000
 
-_ENHANCED = frozenset(
-    f"1.2.840.10008.5.1.4.1.1.{suffix}"
-    for suffix in ("2.1", "2.2", "4.1", "4.3", "4.4", "128.1", "130", "3.1", "7.1", "7.2", "7.3", "7.4")
+_MULTI_FRAME = (
+    ENHANCED_CT
+    | ENHANCED_MR
+    | {
+        EnhancedMRColorImageStorage,
+        EnhancedPETImageStorage,
+        LegacyConvertedEnhancedPETImageStorage,
+        UltrasoundMultiFrameImageStorage,
+        MultiFrameSingleBitSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        MultiFrameTrueColorSecondaryCaptureImageStorage,
+    }
 )
 """Enhanced CT, MR and PET (legacy converted ones too), ultrasound and secondary capture multi-frame."""
 
-_NO_IMAGES = tuple(
-    f"1.2.840.10008.5.1.4.1.1.{suffix}"
-    for suffix in (
-        "88.",
-        "11.",
-        "104.",
-        "9.",
-        "66",
-        "67",
-        "68.",
-        "78.",
-        "79.",
-        "80.",
-        "82.",
-        "90.",
-        "131",
-        "4.2",
-        "481.2",
-        "481.3",
-        "481.4",
-        "481.5",
-        "481.6",
-        "481.7",
-        "481.8",
-        "481.9",
-        "481.1",
-    )
+_NO_IMAGES = re.compile(
+    re.escape(STORAGE_ROOT) + r"(?:4\.2|9\.|11\.|66|67|68\.|78\.|79\.|80\.|82\.|88\.|90\.|104\.|131|481\.[1-9])"
 )
+"""Beginnings of classes: spectroscopy, waveforms, presentation states, raw data, registrations, measurements,
+structured reports, documents, displays, radiotherapy."""
 _NO_IMAGE_MODALITIES = frozenset(("SR", "KO", "PR", "AU", "DOC", "ECG", "EPS", "HD", "PLAN", "REG", "RWV", "FID"))
-_RT_IMAGE = "1.2.840.10008.5.1.4.1.1.481.1"
 
 
 def opens_series(facts: Facts) -> bool:
@@ -69,11 +70,11 @@ def opens_series(facts: Facts) -> bool:
     like never do; whatever else is an image by its class, or has rows, does.
     """
     sop_class = facts.sop_class_uid
-    if sop_class == _RT_IMAGE:
+    if sop_class == RTImageStorage:
         return True
-    if sop_class.startswith(_NO_IMAGES) or facts.modality in _NO_IMAGE_MODALITIES:
+    if _NO_IMAGES.match(sop_class) or facts.modality in _NO_IMAGE_MODALITIES:
         return False
-    return sop_class.startswith("1.2.840.10008.5.1.4.") or received_header.ROWS in facts.numbers
+    return sop_class.startswith(SERVICE_ROOT) or received_header.ROWS in facts.numbers
 
 
 def expected_count(facts: Facts) -> tuple[int, str] | tuple[None, None]:
@@ -85,7 +86,7 @@ def expected_count(facts: Facts) -> tuple[int, str] | tuple[None, None]:
     numbers = facts.numbers
     in_acquisition = numbers.get(received_header.IMAGES_IN_ACQUISITION, 0)
     positions = numbers.get(received_header.NUMBER_OF_TEMPORAL_POSITIONS, 1)
-    if facts.sop_class_uid in _ENHANCED and received_header.NUMBER_OF_FRAMES in numbers:
+    if facts.sop_class_uid in _MULTI_FRAME and received_header.NUMBER_OF_FRAMES in numbers:
         parts = numbers.get(received_header.IN_CONCATENATION_TOTAL_NUMBER, 1)
         return _sane(parts, CONCATENATION, least=2) if parts != 1 else (1, MULTI_FRAME)
     candidates = (

@@ -17,6 +17,7 @@ from pydicom import Dataset
 from pydicom.config import IGNORE
 from pydicom.uid import UID
 
+from qc_node.dicom.uids import IMAGE_MODALITIES
 from qc_node.domain import Accepts, Content, HeaderClaims, Stage
 from qc_node.series.headers.claims import items_of, number_of, text_of
 from qc_node.series.headers.sequences import BRAIN_T1, IMAGE_TYPES, LOCALIZER, OTHER, OTHER_CONTRASTS, OTHER_CT, T1
@@ -27,20 +28,6 @@ THICK_2D_MM = 2.0
 """Slices of a 2D acquisition above this make a "clear 2D series"."""
 LONG_ECHO_MS = 60.0
 """No T1-weighted sequence of the brain has a longer echo time."""
-
-_IMAGE_SOP = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT",
-    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
-    "1.2.840.10008.5.1.4.1.1.2.2": "CT",
-    "1.2.840.10008.5.1.4.1.1.4": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.4": "MR",
-    "1.2.840.10008.5.1.4.1.1.128": "PT",
-    "1.2.840.10008.5.1.4.1.1.130": "PT",
-    "1.2.840.10008.5.1.4.1.1.1": "CR",
-    "1.2.840.10008.5.1.4.1.1.1.1": "DX",
-}
-"""Modality of the image objects that a classifier may accept."""
 
 _LOCALIZER_TYPES = frozenset({"LOCALIZER", "SCOUT", "SURVEY"})
 _REPORT_TYPES = frozenset(
@@ -101,7 +88,7 @@ def _route(opened: OpenedSeries, accepts: Sequence[Accepts]) -> Route:
     header = opened.header
     known = known_modalities(accepts)
     sop = opened.instances[0].sop_class_uid or text_of(header, "SOPClassUID") or ""
-    if sop and _IMAGE_SOP.get(sop) not in known:
+    if sop and IMAGE_MODALITIES.get(sop) not in known:
         name = UID(sop, validation_mode=IGNORE).name
         what = f"no {', '.join(known[:-1])} or {known[-1]} image" if known[:-1] else f"no {known[-1]} image"
         return _skip("SOP Class UID (0008,0016)", name if name != sop else f"{sop}, which is unknown", what)

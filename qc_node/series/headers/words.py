@@ -34,264 +34,121 @@ def plain(text: str) -> str:
     return f" {_SPLIT.sub(' ', text).strip()} "
 
 
-def _words(*alternatives: str) -> re.Pattern[str]:
-    """A pattern for whole words; an alternative may be a regular expression."""
-    return re.compile(r"(?<![^\W\d_])(?:" + "|".join(alternatives) + r")(?![^\W\d_])")
+def _joined(table: str) -> str:
+    """One pattern of a table in which ``|`` or a new line stands between alternatives."""
+    return "|".join(line.strip() for line in table.strip().splitlines())
+
+
+def _words(table: str) -> re.Pattern[str]:
+    """A pattern for whole words; those in `table` may be regular expressions."""
+    return re.compile(r"(?<![^\W\d_])(?:" + _joined(table) + r")(?![^\W\d_])")
 
 
 # -- contrast agents ---------------------------------------------------------------------------------
-_GADOLINIUM = _words(
-    "gd",
-    "gad",
-    "gado",
-    "gadolin(?:i(?:um|o|u)?|e)?",
-    "gadoliniy",
-    "gadolinum",
-    "gd ?-? ?dtpa",
-    "gd ?-? ?dota",
-    "gado(?:butrol|vist|teri(?:c|dol|ate)|pentet\\w*|benat\\w*|diamid\\w*|xet\\w*|piclenol|versetamide)",
-    "gadavist",
-    "dotarem",
-    "artirem",
-    "clariscan",
-    "magnevist",
-    "magnograf",
-    "prohance",
-    "multihance",
-    "omniscan",
-    "primovist",
-    "eovist",
-    "elucirem",
-    "vueway",
-    "optimark",
-    "dotagraf",
-    "cyclolux",
-    "гадолини\\w*",
-    "гадовист",
-    "ガドリニウム\\w*",
-    "ガドビスト",
-    "ga?dol\\w+ ?dtpa",
-    "mpragegd",
-    "t1gd",
-    "ce ?t1w?",
-    "t1w?ce",
-    "t1w? ?\\+ ?c",
-    "t1w? ?c ?\\+",
-)
+_GADOLINIUM = _words(r"""
+    gd|gad|gado|gadolin(?:i(?:um|o|u)?|e)?|gadoliniy|gadolinum|gd ?-? ?dtpa|gd ?-? ?dota
+    gado(?:butrol|vist|teri(?:c|dol|ate)|pentet\w*|benat\w*|diamid\w*|xet\w*|piclenol|versetamide)|gadavist
+    dotarem|artirem|clariscan|magnevist|magnograf|prohance|multihance|omniscan|primovist|eovist|elucirem|vueway
+    optimark|dotagraf|cyclolux|гадолини\w*|гадовист|ガドリニウム\w*|ガドビスト|ga?dol\w+ ?dtpa|mpragegd|t1gd
+    ce ?t1w?|t1w?ce|t1w? ?\+ ?c|t1w? ?c ?\+
+    """)
 
-_IODINE = _words(
-    "iohexol",
-    "omnipaque",
-    "ultravist",
-    "iopromid\\w*",
-    "visipaque",
-    "iodixanol",
-    "isovue ?\\d*",
-    "iopamidol",
-    "iopamiro",
-    "solutrast",
-    "iomeron",
-    "imeron",
-    "iomeprol",
-    "optiray",
-    "ioversol",
-    "xenetix",
-    "iobitridol",
-    "accupaque",
-    "oxilan",
-    "hexabrix",
-    "niopam",
-    "scanlux",
-    "iodine",
-    "iodinated",
-    "jod(?:haltig\\w*)?",
-    "omni",
-)
+_IODINE = _words(r"""
+    iohexol|omnipaque|ultravist|iopromid\w*|visipaque|iodixanol|isovue ?\d*|iopamidol|iopamiro|solutrast|iomeron
+    imeron|iomeprol|optiray|ioversol|xenetix|iobitridol|accupaque|oxilan|hexabrix|niopam|scanlux|iodine
+    iodinated|jod(?:haltig\w*)?|omni
+    """)
 
-_WITHOUT = (
-    "without",
-    "w ?/ ?o",
-    "wo",
-    "w-o",
-    "no",
-    "non",
-    "not",
-    "ohne",
-    "kein(?:e|en)?",
-    "sans",
-    "sin",
-    "senza",
-    "sem",
-    "zonder",
-    "bez",
-    "utan",
-    "uten",
-    "uden",
-    "ilman",
-    "без",
-    "pre",
-    "vor",
-    "avant",
-    "antes(?: de)?",
-    "prima(?: del)?",
-    "przed",
-    "fore",
-    "for",
-    "before",
-)
-_AGENT = (
-    "contrast\\w*",
-    "contraste?s?",
-    "kontrast\\w*",
-    "contrasto",
-    "iv ?-? ?con(?:t|trast)?",
-    "i ?v ?con(?:trast)?",
-    "iv ?-? ?c",
-    "iv",
-    "con",
-    "cm",
-    "km",
-    "mdc",
-    "mdk",
-    "pdc",
-    "pc",
-    "gad\\w*",
-    "gd",
-    "inj(?:ect\\w*|ec)?",
-    "civ",
-    "i ?\\.? ?v\\.? ?contrast",
-    "enhance(?:d|ment)",
-    "контраст\\w*",
-    "c",
-    "k ?m",
-    "medio de contraste",
-    "mezzo di contrasto",
-    "produit de contraste",
-    "contrastmiddel\\w*",
-    "contrastmedium",
-    "ivcon",
-    "varjoaine\\w*",
-)
+_WITHOUT = _joined(r"""
+    without|w ?/ ?o|wo|w-o|no|non|not|ohne|kein(?:e|en)?|sans|sin|senza|sem|zonder|bez|utan|uten|uden|ilman|без
+    pre|vor|avant|antes(?: de)?|prima(?: del)?|przed|fore|for|before
+    """)
+_AGENT = _joined(r"""
+    contrast\w*|contraste?s?|kontrast\w*|contrasto|iv ?-? ?con(?:t|trast)?|i ?v ?con(?:trast)?|iv ?-? ?c|iv|con
+    cm|km|mdc|mdk|pdc|pc|gad\w*|gd|inj(?:ect\w*|ec)?|civ|i ?\.? ?v\.? ?contrast|enhance(?:d|ment)|контраст\w*|c
+    k ?m|medio de contraste|mezzo di contrasto|produit de contraste|contrastmiddel\w*|contrastmedium|ivcon
+    varjoaine\w*
+    """)
 
 _NEGATIVE = re.compile(
-    r"(?<!\w)(?:"
-    + "|".join(_WITHOUT)
-    + r") ?-? ?(?:(?:iv|i v|oral|any|de|le|du|el|il|and|prod\w*|medio|mezzo) ){0,2}"
-    r"(?:" + "|".join(_AGENT) + r")(?!\w)"
-    r"|(?<!\w)(?:pre ?-?(?:contrast\w*|gad\w*|gd|con|c|inj\w*|km)|non ?-?(?:contrast\w*|con|enh\w*|ce|inj\w*)|"
-    r"ncct|nect|unenhanced|native?|nativ(?:a|e|o|na|ni)?|plain|blanco|blank|basale?|directo?|sinc|c ?-(?!\w)|"
-    r"iv ?-(?!\w)|"
-    r"kontrastsiz|kontrastfri|kontrastlos|ungespritzt|w ?/? ?o|w-o|wo|spc)(?!\w)"
-    r"|平扫|単純|非造影|비조영|без (?:в ?/ ?в )?контраст\w*|нативн\w*"
+    rf"(?<!\w)(?:{_WITHOUT})"
+    r" ?-? ?(?:(?:iv|i v|oral|any|de|le|du|el|il|and|prod\w*|medio|mezzo) ){0,2}"
+    rf"(?:{_AGENT})(?!\w)|"
+    + _joined(r"""
+    (?<!\w)(?:pre ?-?(?:contrast\w*|gad\w*|gd|con|c|inj\w*|km)|non ?-?(?:contrast\w*|con|enh\w*|ce|inj\w*)
+    ncct|nect|unenhanced|native?|nativ(?:a|e|o|na|ni)?|plain|blanco|blank|basale?|directo?|sinc|c ?-(?!\w)
+    iv ?-(?!\w)|kontrastsiz|kontrastfri|kontrastlos|ungespritzt|w ?/? ?o|w-o|wo|spc)(?!\w)
+    平扫|単純|非造影|비조영|без (?:в ?/ ?в )?контраст\w*|нативн\w*
+    """)
 )
 _STUDY_BOTH = re.compile(
-    r"(?<!\w)(?:w ?(?:/|&|and|\+|-)? ?(?:and ?)?(?:w ?/ ?o|wo)|w ?/ ?o ?(?:&|and|\+|/)? ?w ?/?|wo ?(?:&|and|/|"
-    r"\+)? ?w|"
-    r"with ?(?:and|&|/|or|\+)? ?(?:w ?/ ?o|wo|without)|without ?(?:and|&|/|\+) ?with|pre ?(?:and|&|/|\+|-|u|et|"
-    r"y|e)? ?post|"
-    r"sans ?(?:et|puis|/|\+|&) ?avec|avec ?(?:et|/|\+|&) ?sans|sin ?(?:y|/|\+|&) ?con|con ?(?:y|e|/|\+|"
-    r"&) ?(?:sin|senza)|"
-    r"senza ?(?:e|ed|/|\+|&) ?con|ohne ?(?:und|u|/|\+|&) ?mit|mit ?(?:und|u|/|\+|&) ?ohne|nativ ?(?:und|u|/|\+|"
-    r"&) ?(?:km|kontrast\w*)|"
-    r"zonder ?(?:en|/|\+|&) ?met|met ?(?:en|/|\+|&) ?zonder|bez ?(?:i|/|\+|&) ?(?:po|z)|nativ ?(?:a|och|"
-    r"og) ?(?:post|med))(?!\w)"
+    _joined(r"""
+    (?<!\w)(?:w ?(?:/|&|and|\+|-)? ?(?:and ?)?(?:w ?/ ?o|wo)|w ?/ ?o ?(?:&|and|\+|/)? ?w ?/?
+    wo ?(?:&|and|/|\+)? ?w|with ?(?:and|&|/|or|\+)? ?(?:w ?/ ?o|wo|without)|without ?(?:and|&|/|\+) ?with
+    pre ?(?:and|&|/|\+|-|u|et|y|e)? ?post|sans ?(?:et|puis|/|\+|&) ?avec|avec ?(?:et|/|\+|&) ?sans
+    sin ?(?:y|/|\+|&) ?con|con ?(?:y|e|/|\+|&) ?(?:sin|senza)|senza ?(?:e|ed|/|\+|&) ?con
+    ohne ?(?:und|u|/|\+|&) ?mit|mit ?(?:und|u|/|\+|&) ?ohne|nativ ?(?:und|u|/|\+|&) ?(?:km|kontrast\w*)
+    zonder ?(?:en|/|\+|&) ?met|met ?(?:en|/|\+|&) ?zonder|bez ?(?:i|/|\+|&) ?(?:po|z)
+    nativ ?(?:a|och|og) ?(?:post|med))(?!\w)
+    """)
 )
 _POSITIVE = re.compile(
-    r"(?<!\w)(?:with|w ?/?|mit|nach|n|avec|apres|con|dopo|despues(?: de)?|com|apos|pos|met|na|z|ze|po|med|"
-    r"etter|efter|s|с|после|"
-    r"post|\+|c ?/|plus|i ?v|iv|oral)"
-    r" ?-? ?(?:(?:iv|i v|oral|de|le|du|el|il|the|prod\w*|medio|mezzo|dose|injection|administration|"
-    r"podaniu) ?){0,3}"
-    r"(?:contrast\w*|contraste?s?|kontrast\w*|contrasto|con|cm|km|mdc|mdk|pdc|gad\w*|gd|inj(?:ect\w*|ec)?|civ|"
-    r"контраст\w*|"
-    r"iv|enh\w*)(?!\w)"
-    r"|(?<!\w)(?:contrast(?:e|ed|o)?(?:mittel\w*|middel\w*|medium\w*)?|kontrast\w*|contrast ?-?(?:enhanced|"
-    r"agent|media|medium)|"
-    r"enhanced|ce|cect|c ?\+|\+ ?c|km|mdc|iv ?\+|\+ ?iv|post ?-?(?:con|contrast\w*|gad\w*|gd|inj\w*|km|c|mdc|ce)|"
-    r"injecte\w*|injected|injection|inj|postcontrast\w*|dce|kontrastli|contrastad\w*|ivcon|cta|ceus|ce ?-?mra|"
-    r"контраст\w*|с в ?/ ?в)(?!\w)"
-    r"|增强|造影|조영"
+    _joined(r"""
+    (?<!\w)(?:with|w ?/?|mit|nach|n|avec|apres|con|dopo|despues(?: de)?|com|apos|pos|met|na|z|ze|po|med|etter
+    efter|s|с|после|post|\+|c ?/|plus|i ?v|iv|oral)
+    """)
+    + r" ?-? ?(?:(?:iv|i v|oral|de|le|du|el|il|the|prod\w*|medio|mezzo|dose|injection|administration|podaniu) ?)"
+    + r"{0,3}"
+    + _joined(r"""
+    (?:contrast\w*|contraste?s?|kontrast\w*|contrasto|con|cm|km|mdc|mdk|pdc|gad\w*|gd|inj(?:ect\w*|ec)?|civ
+    контраст\w*|iv|enh\w*)(?!\w)
+    (?<!\w)(?:contrast(?:e|ed|o)?(?:mittel\w*|middel\w*|medium\w*)?|kontrast\w*
+    contrast ?-?(?:enhanced|agent|media|medium)|enhanced|ce|cect|c ?\+|\+ ?c|km|mdc|iv ?\+|\+ ?iv
+    post ?-?(?:con|contrast\w*|gad\w*|gd|inj\w*|km|c|mdc|ce)|injecte\w*|injected|injection|inj|postcontrast\w*
+    dce|kontrastli|contrastad\w*|ivcon|cta|ceus|ce ?-?mra|контраст\w*|с в ?/ ?в)(?!\w)
+    增强|造影|조영
+    """)
 )
 _POST = re.compile(
-    r"(?<!\w)post(?! ?-?(?:op|ops|fossa|surg|surgery|surgical|operat|proc|process|processing|processed|treat|"
-    r"treatment|"
-    r"trauma|traumatic|mortem|stroke|ictal|rt|radiation|rad|rx|chemo|therapy|tx|biopsy|stim|task|exercise|void|"
-    r"coil|"
-    r"stent|angio|recon|dti|test|ant|lat|cranial|hoc|covid|natal|partum)(?!\w))(?!\w)"
+    _joined(r"""
+    (?<!\w)post(?! ?-?(?:op|ops|fossa|surg|surgery|surgical|operat|proc|process|processing|processed|treat
+    treatment|trauma|traumatic|mortem|stroke|ictal|rt|radiation|rad|rx|chemo|therapy|tx|biopsy|stim|task
+    exercise|void|coil|stent|angio|recon|dti|test|ant|lat|cranial|hoc|covid|natal|partum)(?!\w))(?!\w)
+    """)
 )
 _PRE = re.compile(
-    r"(?<!\w)pre(?! ?-?(?:op|ops|surg|surgery|scan|process|processed|treat|treatment|rt|chemo|tx|"
-    r"void)(?!\w))(?!\w)"
+    _joined(r"""
+    (?<!\w)pre(?! ?-?(?:op|ops|surg|surgery|scan|process|processed|treat|treatment|rt|chemo|tx|void)(?!\w))(?!\w)
+    """)
 )
 _PHASES = re.compile(
-    r"(?<!\w)(?:arterial?(?:le|ell?e?)?|arteriell?e?|arteriosa|arteriel|portal(?:venous|ven\w*|e|is)?|"
-    r"portal ?-?ven\w*|"
-    r"pv ?phase|venous|venos[ao]?|veineux|venose?|delayed|nephro\w*|pyelo\w*|corticomed\w*|excretory|urographic|"
-    r"spatphase|late phase|tardif|tardiv[ao]|angio\w*|cta|cect|pe protocol|triple ?-?phase|bolus)(?!\w)"
+    _joined(r"""
+    (?<!\w)(?:arterial?(?:le|ell?e?)?|arteriell?e?|arteriosa|arteriel|portal(?:venous|ven\w*|e|is)?
+    portal ?-?ven\w*|pv ?phase|venous|venos[ao]?|veineux|venose?|delayed|nephro\w*|pyelo\w*|corticomed\w*
+    excretory|urographic|spatphase|late phase|tardif|tardiv[ao]|angio\w*|cta|cect|pe protocol|triple ?-?phase
+    bolus)(?!\w)
+    """)
 )
 _NOT_CONTRAST = re.compile(
-    r"(?<!\w)(?:phase ?-?contrast|pc ?-?(?:mra|angio\w*|flow)|contrast ?-?(?:resolution|to|ratio|transfer|"
-    r"weighted|optimi[sz]ed)|"
-    r"(?:soft|tissue|low|high|image|t1w?|t2w?|flow|susceptibility|magnetization|magnetisation|gray|grey|gw|"
-    r"gm ?-?wm) ?-?contrast|"
-    r"without ?-?contact|multi ?-?contrast|dual ?-?contrast|contrast ?-?off)(?!\w)"
+    _joined(r"""
+    (?<!\w)(?:phase ?-?contrast|pc ?-?(?:mra|angio\w*|flow)
+    contrast ?-?(?:resolution|to|ratio|transfer|weighted|optimi[sz]ed)
+    (?:soft|tissue|low|high|image|t1w?|t2w?|flow|susceptibility|magnetization|magnetisation
+    gray|grey|gw|gm ?-?wm) ?-?contrast
+    without ?-?contact|multi ?-?contrast|dual ?-?contrast|contrast ?-?off)(?!\w)
+    """)
 )
-_ORAL = _words(
-    "oral\\w*",
-    "orale?s?",
-    "po",
-    "per os",
-    "rect(?:al|um)\\w*",
-    "rektal\\w*",
-    "enema",
-    "gastro\\w*",
-    "peroral\\w*",
-    "barium\\w*",
-    "readi ?-?cat",
-    "micropaque",
-    "e ?-?z ?-?cat",
-    "water",
-)
-_INTRAVENOUS = _words(
-    "iv",
-    "i v",
-    "intraven\\w*",
-    "omni\\w*",
-    "iohexol",
-    "ultravist",
-    "visipaque",
-    "isovue",
-    "iomeron",
-    "imeron",
-    "optiray",
-    "xenetix",
-)
-_NONE = _words(
-    "none",
-    "no",
-    "off",
-    "0",
-    "n",
-    "nil",
-    "na",
-    "n/a",
-    "keine?s?",
-    "ohne",
-    "aucun",
-    "sans",
-    "sin",
-    "nessuno",
-    "senza",
-    "false",
-    "not applicable",
-    "without",
-    "brak",
-    "nein",
-    "non",
-    "unknown",
-    "ingen",
-    "geen",
-)
+_ORAL = _words(r"""
+    oral\w*|orale?s?|po|per os|rect(?:al|um)\w*|rektal\w*|enema|gastro\w*|peroral\w*|barium\w*|readi ?-?cat
+    micropaque|e ?-?z ?-?cat|water
+    """)
+_INTRAVENOUS = _words(r"""
+    iv|i v|intraven\w*|omni\w*|iohexol|ultravist|visipaque|isovue|iomeron|imeron|optiray|xenetix
+    """)
+_NONE = _words(r"""
+    none|no|off|0|n|nil|na|n/a|keine?s?|ohne|aucun|sans|sin|nessuno|senza|false|not applicable|without|brak|nein
+    non|unknown|ingen|geen
+    """)
 
 
 def contrast_said(text: str | None, ct: bool = False) -> bool | None:
@@ -319,8 +176,7 @@ def contrast_said(text: str | None, ct: bool = False) -> bool | None:
 
 
 def both_said(text: str | None) -> bool:
-    """Whether `text` asks for images with and without a contrast agent, so that neither can be missed in one "
-    "series."""
+    """Whether `text` asks for images with and without an agent, so that neither can be missed in one series."""
     return bool(text and _STUDY_BOTH.search(_NOT_CONTRAST.sub(" ", plain(text))))
 
 
@@ -347,285 +203,47 @@ def agent_stated(text: str | None) -> bool | None:
 
 
 # -- parts of the body -------------------------------------------------------------------------------
-HEAD = _words(
-    "brain\\w*",
-    "head",
-    "skull",
-    "cranium",
-    "crani(?:al|o|um)\\w*",
-    "cerebr\\w*",
-    "encephal\\w*",
-    "encefal\\w*",
-    "neuro\\w*",
-    "kopf",
-    "schadel",
-    "schaedel",
-    "hirn",
-    "gehirn",
-    "ccr?t",
-    "cct",
-    "tete",
-    "crane",
-    "cerveau",
-    "cabeza",
-    "cerebro",
-    "craneo",
-    "cranio",
-    "testa",
-    "cervello",
-    "capo",
-    "cabeca",
-    "cranio",
-    "hoofd",
-    "hersen\\w*",
-    "schedel",
-    "glow[ay]\\w*",
-    "mozg\\w*",
-    "huvud",
-    "hode",
-    "hoved",
-    "hjarna",
-    "hjerne",
-    "mozek",
-    "hlava",
-    "beyin",
-    "kafa",
-    "pituitary",
-    "hypophys\\w*",
-    "hippocamp\\w*",
-    "sella",
-    "iac",
-    "stroke",
-    "epilep\\w*",
-    "schlaganfall",
-    "avc",
-    "ms protocol",
-    "голов\\w*",
-    "мозг\\w*",
-    "головного",
-    "頭部\\w*",
-    "頭",
-    "脳\\w*",
-    "颅脑\\w*",
-    "头部?\\w*",
-    "뇌\\w*",
-    "두부",
-)
-NECK = _words(
-    "neck",
-    "hals\\w*",
-    "cou",
-    "cuello",
-    "collo",
-    "pescoco",
-    "szyj\\w*",
-    "larynx",
-    "thyroid",
-    "soft tissue neck",
-    "cervical soft",
-    "parotid\\w*",
-    "larynge\\w*",
-    "ше[яи]\\w*",
-    "頸部\\w*",
-    "颈部?\\w*",
-    "경부",
-    "nek",
-    "boyun",
-)
-CHEST = _words(
-    "chest",
-    "thora\\w*",
-    "torax\\w*",
-    "torac\\w*",
-    "lung\\w*",
-    "pulmo\\w*",
-    "polmon\\w*",
-    "poumons?",
-    "brust\\w*",
-    "lunge\\w*",
-    "mediastin\\w*",
-    "hrct",
-    "klatk\\w*",
-    "pluc\\w*",
-    "borst\\w*",
-    "longen",
-    "heart",
-    "cardiac",
-    "coronar\\w*",
-    "herz",
-    "pe protocol",
-    "ctpa",
-    "cor(?:onary)? ?cta",
-    "грудн\\w*",
-    "легк\\w*",
-    "胸部\\w*",
-    "胸",
-    "肺\\w*",
-    "흉부",
-    "akciger",
-    "toraks\\w*",
-)
-ABDOMEN = _words(
-    "abd",
-    "abdo",
-    "abdom\\w*",
-    "addom\\w*",
-    "liver",
-    "leber\\w*",
-    "foie",
-    "higado",
-    "fegato",
-    "kidneys?",
-    "renal",
-    "niere\\w*",
-    "pancrea\\w*",
-    "pankrea\\w*",
-    "adrenal\\w*",
-    "oberbauch",
-    "upper abd\\w*",
-    "hepat\\w*",
-    "epigast\\w*",
-    "wiel?ofaz\\w*",
-    "watrob\\w*",
-    "lever",
-    "брюшн\\w*",
-    "печен\\w*",
-    "腹部\\w*",
-    "上腹部?",
-    "肝\\w*",
-    "복부",
-    "batin",
-    "bauch",
-    "buik",
-    "buk\\w*",
-)
-PELVIS = _words(
-    "pelv\\w*",
-    "pelwis",
-    "becken\\w*",
-    "bassin",
-    "bacino",
-    "bekken\\w*",
-    "bladder",
-    "prostat\\w*",
-    "uter\\w*",
-    "rect(?:al|um)",
-    "miednic\\w*",
-    "backen",
-    "ташов\\w*",
-    "таза?\\w*",
-    "骨盤\\w*",
-    "盆腔\\w*",
-    "골반",
-)
-BOTH = _words(
-    "ct ?-?a ?[/&]? ?p",
-    "a ?[/&] ?p",
-    "abd ?[/&+-]? ?pelv?\\w*",
-    "abdpel\\w*",
-    "abdomen ?[-/&+]? ?pelvis",
-    "abdopelv\\w*",
-    "abdomino ?-?pelv\\w*",
-    "abdpelv\\w*",
-    "kub",
-)
-TRUNK = _words(
-    "cap", "tap", "c ?/ ?a ?/ ?p", "ch ?/ ?ab\\w* ?/ ?pel\\w*", "chest ?[/,&-] ?abd\\w* ?[/,&-] ?pel\\w*"
-)
-SPINE_OR_LIMB = _words(
-    "spine",
-    "[ctl] ?-?spine",
-    "[ctl] ?-?sp",
-    "lumb\\w*",
-    "sacr\\w*",
-    "cervical spine",
-    "thoracic spine",
-    "wirbel\\w*",
-    "[hlb]ws",
-    "rachis",
-    "columna",
-    "colonna",
-    "coluna",
-    "kregosl\\w*",
-    "wervel\\w*",
-    "vertebr\\w*",
-    "knees?",
-    "knie\\w*",
-    "genou",
-    "rodilla",
-    "ginocchio",
-    "joelho",
-    "kolan\\w*",
-    "shoulders?",
-    "schulter\\w*",
-    "epaule",
-    "hombro",
-    "spalla",
-    "bark\\w*",
-    "elbow",
-    "ellenbogen",
-    "coude",
-    "codo",
-    "gomito",
-    "wrist",
-    "handgelenk",
-    "poignet",
-    "muneca",
-    "polso",
-    "hand",
-    "hands",
-    "hips?",
-    "hufte\\w*",
-    "hueft\\w*",
-    "hanche",
-    "cadera",
-    "anca",
-    "ankles?",
-    "sprunggelenk",
-    "cheville",
-    "tobillo",
-    "caviglia",
-    "foot",
-    "feet",
-    "fuss",
-    "pied",
-    "piede",
-    "femur",
-    "tibia",
-    "leg",
-    "legs",
-    "thigh",
-    "calf",
-    "lower ?-?leg",
-    "extremit\\w*",
-    "arm",
-    "arms",
-    "humerus",
-    "forearm",
-    "finger",
-    "toe",
-    "limb",
-    "jaw",
-    "breasts?",
-    "mamma\\w*",
-    "brust mr",
-    "腰椎\\w*",
-    "頸椎\\w*",
-    "胸椎\\w*",
-    "脊柱\\w*",
-    "膝\\w*",
-    "позвоноч\\w*",
-    "колен\\w*",
-    "cspine",
-    "tspine",
-    "lspine",
-    "sspine",
-    "clspine",
-    "lsspine",
-    "ctspine",
-)
-_PHANTOM = _words("phantom\\w*", "fantom\\w*", "qa", "quality ?-?(?:assurance|control)", "kalibr\\w*")
-_CERVICAL = _words("c ?-?spine", "cervical ?spine", "cervical", "cspine", "hws", "cervicale?s?")
+HEAD = _words(r"""
+    brain\w*|head|skull|cranium|crani(?:al|o|um)\w*|cerebr\w*|encephal\w*|encefal\w*|neuro\w*|kopf|schadel
+    schaedel|hirn|gehirn|ccr?t|cct|tete|crane|cerveau|cabeza|cerebro|craneo|cranio|testa|cervello|capo|cabeca
+    cranio|hoofd|hersen\w*|schedel|glow[ay]\w*|mozg\w*|huvud|hode|hoved|hjarna|hjerne|mozek|hlava|beyin|kafa
+    pituitary|hypophys\w*|hippocamp\w*|sella|iac|stroke|epilep\w*|schlaganfall|avc|ms protocol|голов\w*|мозг\w*
+    головного|頭部\w*|頭|脳\w*|颅脑\w*|头部?\w*|뇌\w*|두부
+    """)
+NECK = _words(r"""
+    neck|hals\w*|cou|cuello|collo|pescoco|szyj\w*|larynx|thyroid|soft tissue neck|cervical soft|parotid\w*
+    larynge\w*|ше[яи]\w*|頸部\w*|颈部?\w*|경부|nek|boyun
+    """)
+CHEST = _words(r"""
+    chest|thora\w*|torax\w*|torac\w*|lung\w*|pulmo\w*|polmon\w*|poumons?|brust\w*|lunge\w*|mediastin\w*|hrct
+    klatk\w*|pluc\w*|borst\w*|longen|heart|cardiac|coronar\w*|herz|pe protocol|ctpa|cor(?:onary)? ?cta|грудн\w*
+    легк\w*|胸部\w*|胸|肺\w*|흉부|akciger|toraks\w*
+    """)
+ABDOMEN = _words(r"""
+    abd|abdo|abdom\w*|addom\w*|liver|leber\w*|foie|higado|fegato|kidneys?|renal|niere\w*|pancrea\w*|pankrea\w*
+    adrenal\w*|oberbauch|upper abd\w*|hepat\w*|epigast\w*|wiel?ofaz\w*|watrob\w*|lever|брюшн\w*|печен\w*|腹部\w*
+    上腹部?|肝\w*|복부|batin|bauch|buik|buk\w*
+    """)
+PELVIS = _words(r"""
+    pelv\w*|pelwis|becken\w*|bassin|bacino|bekken\w*|bladder|prostat\w*|uter\w*|rect(?:al|um)|miednic\w*|backen
+    ташов\w*|таза?\w*|骨盤\w*|盆腔\w*|골반
+    """)
+BOTH = _words(r"""
+    ct ?-?a ?[/&]? ?p|a ?[/&] ?p|abd ?[/&+-]? ?pelv?\w*|abdpel\w*|abdomen ?[-/&+]? ?pelvis|abdopelv\w*
+    abdomino ?-?pelv\w*|abdpelv\w*|kub
+    """)
+TRUNK = _words(r"cap|tap|c ?/ ?a ?/ ?p|ch ?/ ?ab\w* ?/ ?pel\w*|chest ?[/,&-] ?abd\w* ?[/,&-] ?pel\w*")
+SPINE_OR_LIMB = _words(r"""
+    spine|[ctl] ?-?spine|[ctl] ?-?sp|lumb\w*|sacr\w*|cervical spine|thoracic spine|wirbel\w*|[hlb]ws|rachis
+    columna|colonna|coluna|kregosl\w*|wervel\w*|vertebr\w*|knees?|knie\w*|genou|rodilla|ginocchio|joelho
+    kolan\w*|shoulders?|schulter\w*|epaule|hombro|spalla|bark\w*|elbow|ellenbogen|coude|codo|gomito|wrist
+    handgelenk|poignet|muneca|polso|hand|hands|hips?|hufte\w*|hueft\w*|hanche|cadera|anca|ankles?|sprunggelenk
+    cheville|tobillo|caviglia|foot|feet|fuss|pied|piede|femur|tibia|leg|legs|thigh|calf|lower ?-?leg|extremit\w*
+    arm|arms|humerus|forearm|finger|toe|limb|jaw|breasts?|mamma\w*|brust mr|腰椎\w*|頸椎\w*|胸椎\w*|脊柱\w*
+    膝\w*|позвоноч\w*|колен\w*|cspine|tspine|lspine|sspine|clspine|lsspine|ctspine
+    """)
+_PHANTOM = _words(r"phantom\w*|fantom\w*|qa|quality ?-?(?:assurance|control)|kalibr\w*")
+_CERVICAL = _words(r"c ?-?spine|cervical ?spine|cervical|cspine|hws|cervicale?s?")
 
 
 _COMPOUND = {

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qc_node.dicom.uids import LOSSY
 from qc_node.domain import Volume
-from qc_node.series.elements import PIXELS, syntax_name
 from qc_node.series.errors import SeriesRefused
+from qc_node.series.raw_header import PIXELS, syntax_name
 from qc_node.series.volume.geometry import Stack
 from qc_node.series.volume.instances import Frame, Instance, short_of, text_of
 from qc_node.series.volume.pixels import FrameReader, dtype_of, stored_range
@@ -94,10 +95,6 @@ def decode(stack: Stack, modality: str, warnings: Sequence[str]) -> Volume:
         padding_value=padding_value,
         warnings=tuple(dict.fromkeys(said)),
     )
-
-
-LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 53, 55, 81))
-"""Transfer syntaxes that always lose information; JPEG 2000 may, which Lossy Image Compression tells."""
 
 
 def _rescale(frames: Sequence[Frame], modality: str, said: list[str]) -> tuple[float, float, bool]:

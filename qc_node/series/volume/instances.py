@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qc_node.dicom.elements import UNDEFINED_LENGTH
+from qc_node.dicom.uids import NATIVE
 from qc_node.domain import InstanceRef
-from qc_node.series.elements import NATIVE, UNDEFINED_LENGTH, RawHeader
+from qc_node.series.raw_header import RawHeader
 
 Vector = tuple[float, ...]
 
@@ -202,7 +204,7 @@ KEYS = (
     "Acquisition Number (0020,0012)",
     "SOP Instance UID (0008,0018)",
 )
-"""What may tell two slices at one place apart, in the order in which the desk asks."""
+"""What may tell two slices at one place apart, in the order in which they are asked."""
 
 
 def single_frame(instance: Instance) -> Frame:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset
 
-from qc_node.series.elements import read_dataset
+from qc_node.dicom.uids import ENHANCED_CT, ENHANCED_MR
 from qc_node.series.errors import SeriesRefused
+from qc_node.series.raw_header import read_dataset
 from qc_node.series.volume.instances import (
     KEYS,
     Frame,
@@ -38,18 +39,8 @@ def frames_of(instance: Instance) -> list[Frame]:
     """
     if "MOSAIC" in instance.image_type and instance.manufacturer.startswith("SIEMENS") and instance.frames == 1:
         return _mosaic(instance)
-    enhanced = instance.frames > 1 or instance.ref.sop_class_uid in _ENHANCED
+    enhanced = instance.frames > 1 or instance.ref.sop_class_uid in ENHANCED_CT | ENHANCED_MR
     return _enhanced(instance) if enhanced else [single_frame(instance)]
-
-
-_ENHANCED = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
-        "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
-        "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR
-        "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR
-    }
-)
 
 
 # -- enhanced ----------------------------------------------------------------------------------------

@@ -12,17 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.pixels import get_decoder
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from qc_node.series.elements import (
+from qc_node.series.errors import NotDicom, SeriesRefused
+from qc_node.series.raw_header import (
     DOUBLE_PIXELS,
-    EXPLICIT_BE,
     FLOAT_PIXELS,
-    IMPLICIT_LE,
     PIXELS,
     read_dataset,
     syntax_name,
 )
-from qc_node.series.errors import NotDicom, SeriesRefused
 from qc_node.series.volume.instances import Frame, Instance, PixelFormat
 
 GREY = ("MONOCHROME1", "MONOCHROME2", "")
@@ -188,14 +187,14 @@ def _read_in_place(instance: Instance, number: int, out: npt.NDArray[Any]) -> No
             f"Pixel Data (7FE0,0010) is truncated: frame {number + 1} needs {out.nbytes} bytes and "
             f"{max(0, min(got, raw.pixel_length - number * out.nbytes))} are there."
         )
-    if raw.transfer_syntax == EXPLICIT_BE and out.itemsize > 1:
+    if raw.transfer_syntax == ExplicitVRBigEndian and out.itemsize > 1:
         out.byteswap(inplace=True)
 
 
 @contextmanager
 def _explained(instance: Instance) -> Iterator[None]:
     """Turn what a decoder throws into one sentence that names the transfer syntax."""
-    name = syntax_name(instance.raw.transfer_syntax or IMPLICIT_LE)
+    name = syntax_name(instance.raw.transfer_syntax or ImplicitVRLittleEndian)
     try:
         yield
     except (SeriesRefused, MemoryError):

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.uid import CTImageStorage, MRImageStorage
 
 from qc_node.domain import HeaderClaims, InstanceRef, Volume
-from qc_node.series.elements import read_dataset, scan
 from qc_node.series.errors import NotDicom, SeriesRefused
 from qc_node.series.headers.claims import read_claims
+from qc_node.series.raw_header import read_dataset, scan_file
 from qc_node.series.volume.decode import decode
 from qc_node.series.volume.geometry import Stack, find_stack
 from qc_node.series.volume.instances import Frame, Instance, instance_of
@@ -25,9 +26,6 @@ from qc_node.series.volume.multiframe import frames_of
 from qc_node.series.volume.pixels import check_pixels
 
 __all__ = ["OpenedSeries", "SeriesRefused", "open_series"]
-
-_MR_SOP = "1.2.840.10008.5.1.4.1.1.4"
-_CT_SOP = "1.2.840.10008.5.1.4.1.1.2"
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class OpenedSeries:
         first = self._first
         if first.modality:
             return first.modality
-        for uid, modality in ((_MR_SOP, "MR"), (_CT_SOP, "CT")):
+        for uid, modality in ((MRImageStorage, "MR"), (CTImageStorage, "CT")):
             if first.ref.sop_class_uid == uid or first.ref.sop_class_uid.startswith(uid + "."):
                 return modality
         return self._stated_modality
@@ -138,7 +136,7 @@ def open_series(paths: Sequence[Path]) -> OpenedSeries:
     broken: list[str] = []
     for path in paths:
         try:
-            instances.append(instance_of(scan(Path(path))))
+            instances.append(instance_of(scan_file(Path(path))))
         except NotDicom as error:
             broken.append(str(error))
     if not instances:

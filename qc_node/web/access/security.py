@@ -21,19 +21,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from qc_node.web.settings import LOOPBACK, WebOptions
 
 COOKIE = "qc_node_session"
-UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
-"""A DICOM UID (PS3.5 section 9.1): numbers and dots, at most 64 characters."""
 ACCESSION = re.compile(r"[^\\\x00-\x1f\x7f]{1,64}")
 """An accession number (SH, but longer ones exist): no backslash, no control characters."""
 HANDLE = re.compile(r"[A-Za-z0-9_-]{22}")
 """An opaque name: 128 random bits."""
 
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
-
-
-def is_uid(text: str) -> bool:
-    """Whether `text` is a DICOM UID."""
-    return UID.fullmatch(text) is not None
 
 
 def new_handle() -> str:

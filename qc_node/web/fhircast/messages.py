@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from qc_node.web.access.security import ACCESSION, is_uid
+from qc_node.dicom.uids import is_uid
+from qc_node.web.access.security import ACCESSION
 
 EVENTS = (
     "ImagingStudy-open",

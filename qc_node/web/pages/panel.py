@@ -11,10 +11,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from qc_node.classifiers import catalogue
+from qc_node.dicom.uids import is_uid
 from qc_node.domain import QcNodeError, results_json
 from qc_node.web.access.identity import Anyone, Known, current_reader, deps_of, known_reader, may_look
 from qc_node.web.access.readers import Reader
-from qc_node.web.access.security import RateLimiter, is_uid
+from qc_node.web.access.security import RateLimiter
 from qc_node.web.broadcast import Broadcaster, Full
 from qc_node.web.pages.rendering import page
 from qc_node.web.settings import WebDeps

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qc_node.classifiers import catalogue
+from qc_node.dicom.uids import is_uid
 from qc_node.domain import QcNodeError
 from qc_node.web.access import security
 from qc_node.web.access.readers import Reader
@@ -47,7 +48,7 @@ def parse_launch(query: Mapping[str, str]) -> Launch | None:
     series = found.get("seriesinstanceuid") or found.get("seriesuid")
     accession = found.get("accessionnumber") or found.get("accession")
     for name, uid in (("StudyInstanceUID", study), ("SeriesInstanceUID", series)):
-        if uid is not None and not security.is_uid(uid):
+        if uid is not None and not is_uid(uid):
             raise QcNodeError(f"{name} is not a DICOM UID.")
     if accession is not None and security.ACCESSION.fullmatch(accession) is None:
         raise QcNodeError("AccessionNumber is not an accession number.")
@@ -116,7 +117,7 @@ def open_series(deps: WebDeps, series_uid: str) -> str:
 def search(deps: WebDeps, text: str) -> list[str]:
     """Handles of what a reader typed: an accession number or a UID."""
     text = text.strip()
-    if security.is_uid(text):
+    if "." in text and is_uid(text):  # a plain number is an accession number
         return resolve(deps, Launch(series_uid=text) if deps.ledger.series.get(text) else Launch(study_uid=text))
     if security.ACCESSION.fullmatch(text) is None:
         raise QcNodeError("Type an accession number or a UID.")

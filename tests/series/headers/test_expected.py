@@ -17,8 +17,9 @@ from pydicom.uid import (
 )
 
 from qc_node.dicom import received_header
+from qc_node.dicom.elements import Window
+from qc_node.dicom.part10 import read_head
 from qc_node.dicom.received_header import Facts
-from qc_node.receiver import part10
 from qc_node.series.headers import expected
 
 
@@ -88,8 +89,8 @@ def test_no_real_series_is_closed_by_a_wrong_count(shared_data: Path) -> None:
                 file = archive.extractfile(member)
                 assert file is not None
                 raw = file.read()
-                meta, start = part10.read_head(memoryview(raw))
-                result = received_header.facts(memoryview(raw), meta[part10.TRANSFER_SYNTAX_UID], start)
+                head = read_head(Window(raw))
+                result = received_header.facts(memoryview(raw), head.transfer_syntax_uid, head.start)
                 found.add(expected.expected_count(result))
         assert found in ({(None, None)}, {(int(row["instances"]), expected.ACQUISITION)}), row["file"]
         assert (None, None) not in found or not row["file"].startswith("hitachi")

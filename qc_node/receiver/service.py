@@ -1,4 +1,4 @@
-"""The receiver as the rest of the program knows it: start, stop, and an event for every object.
+"""The receiver as the rest of the program knows it: start, stop, and events.
 
 The listening socket is shared by several processes, each with a thread per association; who is free accepts.
 They inherit nothing but the socket and two pipes, and end with their parent.
@@ -16,12 +16,12 @@ from typing import Any
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
 from qc_node.process import ChildProcess, Message
-from qc_node.receiver.association import ReceivedEvent
+from qc_node.receiver.events import CommittedEvent, Event, ReceivedEvent, event_from_json
 from qc_node.receiver.server import ReceiverSettings, Server
 from qc_node.receiver.store import Store
 from qc_node.spool import Spool
 
-__all__ = ["ReceivedEvent", "Receiver", "ReceiverSettings"]
+__all__ = ["CommittedEvent", "Event", "ReceivedEvent", "Receiver", "ReceiverSettings"]
 
 BIND_PATIENCE_S = 3.0
 """A process killed a moment ago may hold the port for so long."""
@@ -68,7 +68,7 @@ class Receiver:
     data_dir
         The spool's root.
     on_event
-        Called in this process for every answered C-STORE request, from several threads.
+        Called in this process for every event, from several threads.
     log
         Where rejections, refusals and restarts go; no patient data.
     ledger_path
@@ -79,7 +79,7 @@ class Receiver:
         self,
         settings: ReceiverSettings,
         data_dir: Path,
-        on_event: Callable[[ReceivedEvent], None],
+        on_event: Callable[[Event], None],
         log: logging.Logger,
         ledger_path: Path | None = None,
     ) -> None:
@@ -150,9 +150,9 @@ class Receiver:
         )
 
     def _hear(self, message: Message) -> None:
-        if message["event"] == "received":
-            for event in message["objects"]:
-                self.tell(ReceivedEvent(*event))
+        if message["event"] == "events":
+            for event in message["events"]:
+                self.tell(event_from_json(event))
         elif message["event"] == "log":
             self.log.log(message["level"], "%s", message["text"], extra={"status": message["status"]})
 
@@ -173,7 +173,7 @@ class Receiver:
             self._store = None
 
     def alive(self) -> bool:
-        """Whether somebody listens on the port."""
+        """Whether connections are accepted."""
         if self._server is not None:
             return self._server.alive()
         return any(child.ready.is_set() for child in self._children)
@@ -182,7 +182,7 @@ class Receiver:
         """The receiving processes now running."""
         return [pid for child in self._children if (pid := child.pid) is not None]
 
-    def tell(self, event: ReceivedEvent) -> None:
+    def tell(self, event: Event) -> None:
         """Pass an event on; what a listener does wrong is no concern of the peer's."""
         try:
             self._on_event(event)

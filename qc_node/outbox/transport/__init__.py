@@ -1,0 +1,1 @@
+"""Ways to a destination: what the outbox asks of one, and DIMSE."""
