@@ -293,7 +293,7 @@ def completion_settings(settings: Settings) -> CompletionPolicy:
 
 
 def worker_settings(settings: Settings) -> WorkerSettings:
-    """What the classifier needs to know."""
+    """What the engine's worker needs to know."""
     return WorkerSettings(
         data_dir=str(settings.node.data_dir.resolve()),
         models_dir=str(settings.classify.models_dir.resolve()),
@@ -307,7 +307,7 @@ def worker_settings(settings: Settings) -> WorkerSettings:
 
 
 def web_settings(settings: Settings) -> WebOptions:
-    """How the counter is served; without a configured secret one is made and kept in the data folder."""
+    """How the web pages are served; without a configured secret one is made and kept in the data folder."""
     web = settings.web
     return WebOptions(
         secret=web.secret or load_or_make_secret(settings.node.data_dir / "web-secret"),

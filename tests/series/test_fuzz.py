@@ -27,7 +27,7 @@ RELAXED = settings(
 
 
 def look(paths: list[Path]) -> None:
-    """Everything that the desk does with a series."""
+    """Everything that is done to open a series."""
     try:
         opened = open_series(paths)
         opened.claims.as_dict()

@@ -84,7 +84,7 @@ class SourceSeries:
         return HeaderClaims(modality=self.stated_modality or str(self._read.get("modality", "")))
 
     def route(self) -> Route:
-        """Which reading room; NIfTI has no header to route by, so its modality decides."""
+        """Which stage judges it; NIfTI has no header to route by, so its modality decides."""
         if self.error is not None:
             return Route(None, self.error)
         if self.opened is not None:

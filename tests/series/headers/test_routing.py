@@ -1,4 +1,4 @@
-"""Which reading room, or which tag says none."""
+"""Which stage, or which tag says none."""
 
 from __future__ import annotations
 
