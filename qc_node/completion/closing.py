@@ -76,7 +76,7 @@ class Completion:
     def _set_timer(
         self, save: Callable[[str, float, float], None], uid: str, last: float, until: float, now: float
     ) -> None:
-        """Persist a timer, but not between two images: each write costs a sync that reception needs.
+        """Persist a timer, but not between two images: each write costs a sync that the receiver needs.
 
         The row then stays due, so the next step, or the next process, decides anew.
         """

@@ -1,4 +1,4 @@
-"""The writing desk: takes verdicts whose report is due, has them written, and puts them in the outbox.
+"""Takes verdicts whose report is due, has the report written, and puts it in the outbox.
 
 A step that is run twice writes the same SOP Instance UID, finds its row already there and changes nothing;
 the bytes in the spool are what is sent, now and at every retry.

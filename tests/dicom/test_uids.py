@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from pathlib import Path
 
 import pytest
-from pydicom.uid import UID
+from pydicom import dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 import qc_node
 from qc_node.dicom import uids
+from qc_node.dicom.part10 import encode_head
 from qc_node.dicom.uids import is_uid
+from tests.receiver.wire_peer import encode, image
+from tests.report.sources import report
+from tests.report.test_key_objects import flag
 
 PACKAGE = Path(qc_node.__file__).parent
 
@@ -57,3 +64,17 @@ def test_what_is_no_uid(text: str) -> None:
 def test_our_identity_is_as_the_standard_asks() -> None:
     assert UID(uids.IMPLEMENTATION_CLASS_UID).is_valid
     assert 1 <= len(uids.IMPLEMENTATION_VERSION_NAME) <= 16 and uids.IMPLEMENTATION_VERSION_NAME.isascii()
+    statement = (PACKAGE.parent / "docs" / "conformance.md").read_text(encoding="utf-8")
+    assert uids.IMPLEMENTATION_CLASS_UID in statement and uids.IMPLEMENTATION_VERSION_NAME in statement
+
+
+def test_whatever_we_write_bears_our_identity() -> None:
+    head = read_head_of_a_received_file()
+    for meta in (head, report().file_meta, flag().file_meta):
+        assert meta.ImplementationClassUID == uids.IMPLEMENTATION_CLASS_UID
+        assert meta.ImplementationVersionName == uids.IMPLEMENTATION_VERSION_NAME
+
+
+def read_head_of_a_received_file() -> FileMetaDataset:
+    written = encode_head(MRImageStorage, "1.2.3", ExplicitVRLittleEndian, "CALLER")
+    return dcmread(BytesIO(written + encode(image()))).file_meta

@@ -21,7 +21,7 @@ from tests.peers import Orthanc, StoreScp, require, store, wait_for
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
-THRESHOLDS = {
+KILL_POINTS = {
     "after rename, before row": "qc_node.ledger.instances:Instances.add:before:3",
     "after row, before response": "qc_node.ledger.instances:Instances.add:after:3",
     "series just closed": "qc_node.ledger.series:SeriesTable.close:after:1",
@@ -64,12 +64,12 @@ def evidence(report: pydicom.Dataset) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_a_kill_at_any_threshold_loses_and_doubles_nothing(
-    threshold: str, start_node: Callable[..., NodeProcess], orthanc: Orthanc, tmp_path: Path
+@pytest.mark.parametrize("kill_point", KILL_POINTS)
+def test_a_kill_at_any_point_loses_and_doubles_nothing(
+    kill_point: str, start_node: Callable[..., NodeProcess], orthanc: Orthanc, tmp_path: Path
 ) -> None:
     files = write_series(ct_sample(8), tmp_path / "ct")
-    node = start_node((orthanc.ae_title, orthanc.port), crash=THRESHOLDS[threshold])
+    node = start_node((orthanc.ae_title, orthanc.port), crash=KILL_POINTS[kill_point])
     first = store([tmp_path / "ct"], node.port)
     wait_for(node.dead, 60)
 

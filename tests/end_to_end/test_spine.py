@@ -25,7 +25,7 @@ SERIES = {
     "ct_dcmqa_ph_201": "ct",
     "ct_ts_dicom_0": "ct",
 }
-"""Archives of whole series, and the reading room each belongs to (None: skipped with a sentence)."""
+"""Archives of whole series, and the stage each belongs to (None: skipped with a sentence)."""
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +45,12 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture(scope="module")
 def node(pacs: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    started = NodeProcess(
+    process = NodeProcess(
         tmp_path_factory.mktemp("node"), (pacs.ae_title, pacs.port), settings={"pacs": {"flag_object": True}}
     )
-    started.start()
-    yield started
-    started.stop()
+    process.start()
+    yield process
+    process.stop()
 
 
 def series_uid_of(folder: Path) -> str:

@@ -144,7 +144,7 @@ def test_a_ledger_that_is_none(settings: Callable[..., Settings], tmp_path: Path
     assert "cannot be read" in fault
 
 
-def test_a_door_that_nobody_may_use(settings: Callable[..., Settings]) -> None:
+def test_a_receiver_that_nobody_may_use(settings: Callable[..., Settings]) -> None:
     (fault,) = faults(settings(QC_NODE_PEER="[]"))
     assert "Nobody may send images" in fault
 

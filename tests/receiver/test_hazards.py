@@ -311,8 +311,9 @@ MALFORMED = {
     "a context that was not accepted": p_data(pdv(77, 3, c_store_rq(MRImageStorage, "1.2.3"))),
     "a message that changes its context": p_data(pdv(1, 1, b"1234"), pdv(3, 3, b"5678")),
     "a command within a data set": p_data(pdv(1, 3, c_store_rq(MRImageStorage, "1.2.3")))
-    + p_data(pdv(1, 0, b"12")) + p_data(pdv(1, 3, c_store_rq(MRImageStorage, "1.2.3"))),
-}  # fmt: skip
+    + p_data(pdv(1, 0, b"12"))
+    + p_data(pdv(1, 3, c_store_rq(MRImageStorage, "1.2.3"))),
+}
 
 
 @pytest.mark.parametrize("script", MALFORMED)

@@ -82,16 +82,16 @@ def unpack(path: Path, folder: Path, limits: Limits, progress: Callable[[], None
     ArchiveRefused
         One sentence; what came out until then lies in `folder` and should be thrown away.
     """
-    counter = _Budget(path, limits)
+    budget = _Budget(path, limits)
     out = Unpacked()
     try:
         members = _zip_members(path, out) if zipfile.is_zipfile(path) else _tar_members(path, out)
         for number, (name, stream) in enumerate(members):
-            counter.member()
+            budget.member()
             target = folder / f"{number:06d}{_suffix(name)}"
             with target.open("wb") as file:
                 while block := stream.read(_BLOCK):
-                    counter.count(len(block))
+                    budget.count(len(block))
                     file.write(block)
             out.files[target] = name
             if progress:
@@ -276,11 +276,11 @@ def inflate(path: Path, target: Path, limits: Limits) -> None:
     ArchiveRefused
         It is broken or larger than `limits` allow.
     """
-    counter = _Budget(path, limits)
+    budget = _Budget(path, limits)
     try:
         with decompressed(path) as stream, target.open("wb") as file:
             while block := stream.read(_BLOCK):
-                counter.count(len(block))
+                budget.count(len(block))
                 file.write(block)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ArchiveRefused(f"{path} cannot be unpacked ({_why(error)}).") from None

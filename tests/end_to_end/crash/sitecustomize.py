@@ -1,4 +1,4 @@
-"""Kills the whole node at one named threshold, once.
+"""Kills the whole node at one named point, once.
 
 Every Python process below a test that sets ``QC_TEST_CRASH=module:Class.method:before|after:N`` runs this at
 its start (``PYTHONPATH``).  At the N-th call of the method the process group gets SIGKILL, as from
