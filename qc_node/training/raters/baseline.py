@@ -422,10 +422,6 @@ def judged(
         rng = np.random.default_rng(seed)
         return [metric(*arrays), *scores.bootstrap_ci(metric, where, arrays, rng, RESAMPLES)]
 
-    def balanced(t: npt.NDArray[Any], p: npt.NDArray[Any]) -> float:
-        # A resample without an excluded scan has no sensitivity: nan leaves it out.
-        return (float(p[t].mean()) + float((~p[~t]).mean())) / 2 if t.any() and not t.all() else float("nan")
-
     right = said.likely[both] == bad
     by_site = [float(right[sites[both] == s].mean()) for s in np.unique(sites[both])]
     return {
@@ -433,7 +429,7 @@ def judged(
         "excluded": float(bad.mean()),
         "auc": with_interval(scores.auc, bad, said.score[both]),
         "auc_within_site": auc_within(bad, said.score[both], sites[both]),
-        "balanced_accuracy": with_interval(balanced, bad, said.balanced[both]),
+        "balanced_accuracy": with_interval(scores.balanced_accuracy_of_both, bad, said.balanced[both]),
         "accuracy": with_interval(scores.accuracy, bad, said.likely[both]),
         "accuracy_by_site": list(scores.mean_sd(by_site)),
         "always_accept": float(1 - bad.mean()),

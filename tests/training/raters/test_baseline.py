@@ -173,7 +173,7 @@ def test_people_are_judged_like_models_on_the_scans_that_both_saw():
     a, b = table.votes[both, 1], table.votes[both, 0]
     assert row["n"] == both.sum()
     assert row["quadratic_kappa"][0] == pytest.approx(scores.weighted_kappa(a, b, 3))
-    assert row["balanced_accuracy"][0] == pytest.approx(scores.balanced_accuracy(a == 2, b == 2, 2))
+    assert row["balanced_accuracy"][0] == pytest.approx(scores.balanced_accuracy(a == 2, b == 2))
     assert row["accuracy"][0] == pytest.approx(np.mean((a == 2) == (b == 2)))
     assert ("rater 2", "person: rater 2") not in rows
 
