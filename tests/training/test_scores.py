@@ -32,19 +32,25 @@ def test_scores_agree_with_scikit_learn():
     assert s.score_auc == pytest.approx(metrics.roc_auc_score(truth, score))
     assert s.f1 == pytest.approx(metrics.f1_score(truth, said, average="weighted"))
     assert s.mcc == pytest.approx(metrics.matthews_corrcoef(truth, said))
+    assert scores.balanced_accuracy_of_both(truth, said) == pytest.approx(s.balanced_accuracy)
+    assert s.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(truth, said))
     grades, other = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
     for weights in (None, "linear", "quadratic"):
         expected = metrics.cohen_kappa_score(grades, other, weights=weights)
         assert scores.weighted_kappa(grades, other, 3, weights) == pytest.approx(expected)
-    assert scores.balanced_accuracy(grades, other, 3) == pytest.approx(
-        metrics.balanced_accuracy_score(grades, other)
-    )
+    assert scores.balanced_accuracy(grades, other) == pytest.approx(metrics.balanced_accuracy_score(grades, other))
 
 
 def test_an_empty_class_is_nan_and_not_a_number_out_of_thin_air():
     s = scores.binary_scores([0, 0], [0, 1])
     assert np.isnan(s.sensitivity) and np.isnan(s.balanced_accuracy)
+    assert np.isnan(s.mcc) and s.npv == 1 and s.f1_positive == 0
     assert np.isnan(scores.auc([1, 1], [0.2, 0.3]))
+    assert np.isnan(scores.balanced_accuracy_of_both([1, 1], [1, 0]))
+    nobody = scores.binary_scores([], [], [])
+    assert nobody.n == 0 and np.isnan(nobody.sensitivity) and np.isnan(nobody.score_auc)
+    assert np.isnan(scores.balanced_accuracy([], [])) and np.isnan(scores.macro_f1([], []))
+    assert scores.confusion([], [], 2).tolist() == [[0, 0], [0, 0]]
 
 
 def test_auc_counts_ties_as_half():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qc_node.domain import QcNodeError, vote_level
-from qc_node.web.statistics.figures import VoteFact, compute, quartiles, standing, weighted_kappa
+from qc_node.web.statistics.figures import VoteFact, compute, quartiles, standing
 from qc_node.web.statistics.overview import overview, plots_of
 from qc_node.web.statistics.plots import bars, lines, ticks
 from qc_node.web.votes import cases, exchange
@@ -115,19 +115,6 @@ def test_a_spreadsheet_runs_nothing():
     assert (
         exchange.csv_text([{"a": "=HYPERLINK(1)"}, {"a": "@x"}, {"a": 3}], ["a"]) == "a\n'=HYPERLINK(1)\n'@x\n3\n"
     )
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=60), st.sampled_from([1, 2]))
-def test_kappa_is_that_of_scikit_learn(pairs, power):
-    metrics = pytest.importorskip("sklearn.metrics")
-    ours = weighted_kappa(pairs, power=power)
-    if ours is None:
-        assert len(set(pairs)) == 1
-        return
-    a, b = zip(*pairs, strict=True)
-    theirs = metrics.cohen_kappa_score(a, b, labels=[0, 1, 2], weights={1: "linear", 2: "quadratic"}[power])
-    assert ours == pytest.approx(theirs, abs=1e-12)
 
 
 @settings(deadline=None)

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qc_node import domain
+from qc_node.series.files.nifti import read_nifti
+from qc_node.training.label_maps import read_label_map
 
 HELD_OUT_HEADS = (
     "ds000011-sub-08",
@@ -125,23 +127,18 @@ def scanner_of(person: str) -> str | None:
 
 
 def read_image(path: Path) -> domain.Volume:
-    """A NIfTI file (the NIfTI world is RAS; SimpleITK hands out LPS) or a packed DICOM series.
+    """A NIfTI file or a packed DICOM series, read the way the node reads it.
 
     Raises
     ------
     domain.QcNodeError
-        The packed files are not one series that forms a volume.
+        The file is broken, or the packed files are not one series that forms a volume.
     """
-    if path.name.endswith(".tar.xz"):
-        return _read_dicom(path)
-    import SimpleITK
-
-    image = SimpleITK.ReadImage(str(path))
-    return domain.Volume(SimpleITK.GetArrayFromImage(image), affine_of(image), modality="MR")
+    return _read_dicom(path) if path.name.endswith(".tar.xz") else read_nifti(path, "MR")
 
 
 def _read_dicom(path: Path) -> domain.Volume:
-    """A series kept as ``.tar.xz``, read the way the node reads what it received."""
+    """A series kept as ``.tar.xz``."""
     from qc_node.series.volume.stack import open_series
 
     with tempfile.TemporaryDirectory() as folder:
@@ -150,22 +147,9 @@ def _read_dicom(path: Path) -> domain.Volume:
         return open_series(sorted(p for p in Path(folder).rglob("*") if p.is_file())).volume()
 
 
-def affine_of(image: object) -> npt.NDArray[np.float64]:
-    """LPS affine of a SimpleITK image."""
-    affine = np.eye(4)
-    direction = np.array(image.GetDirection()).reshape(3, 3)  # type: ignore[attr-defined]
-    affine[:3, :3] = direction @ np.diag(image.GetSpacing())  # type: ignore[attr-defined]
-    affine[:3, 3] = image.GetOrigin()  # type: ignore[attr-defined]
-    return affine
-
-
 def read_labels(path: Path) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
     """A label map ``(K, J, I)``, cropped to the head with a margin, in LPS order, and its affine."""
-    import SimpleITK
-
-    image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
-    labels = SimpleITK.GetArrayFromImage(image).astype(np.int16)
-    affine = affine_of(image)
+    labels, affine = read_label_map(path)
     margin = 12
     low, high = [], []
     for axis in range(3):

@@ -14,6 +14,8 @@ from itertools import combinations
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
+from qc_node.domain.agreement import weighted_kappa
+
 DAY_S = 86_400.0
 WEEK_S = 7 * DAY_S
 LEVELS = {"good": 0, "acceptable": 1, "poor": 2}
@@ -63,31 +65,6 @@ def standing(log: Iterable[VoteFact]) -> list[VoteFact]:
     return sorted({f[1:4]: f for f in log}.values())
 
 
-def weighted_kappa(pairs: Iterable[tuple[int, int]], levels: int = 3, power: int = 2) -> float | None:
-    """Cohen's kappa with weights ``|i - j| ** power`` (1 linear, 2 quadratic).
-
-    Source: J. Cohen, Psychological Bulletin 70 (1968) 213-220.  None for no pairs, or when chance alone
-    explains everything (both raters always gave the same one answer).
-    """
-    return _kappa(Counter(pairs), levels, power)
-
-
-def _kappa(both: Mapping[tuple[int, int], int], levels: int, power: int) -> float | None:
-    """Kappa of a table of counts."""
-    n = sum(both.values())
-    if n == 0:
-        return None
-    first, second = [0] * levels, [0] * levels
-    for (a, b), count in both.items():
-        first[a] += count
-        second[b] += count
-    observed = sum(abs(a - b) ** power * count for (a, b), count in both.items()) / n
-    chance = sum(abs(a - b) ** power * first[a] * second[b] for a in range(levels) for b in range(levels)) / (
-        n * n
-    )
-    return None if chance == 0 else 1.0 - observed / chance
-
-
 def quartiles(values: Sequence[float]) -> tuple[float, float, float] | None:
     """First quartile, median and third quartile (linear interpolation); None without values."""
     if not values:
@@ -123,7 +100,7 @@ def agreement(pairs: Iterable[tuple[int, int]], *, levels: int = 3, symmetric: b
     count, same = sum(table.values()), sum(n for (a, b), n in table.items() if a == b)
     if symmetric:
         table = table + Counter({(b, a): n for (a, b), n in table.items()})
-    return Agreement(count, same, _kappa(table, levels, 1), _kappa(table, levels, 2))
+    return Agreement(count, same, weighted_kappa(table, levels, 1), weighted_kappa(table, levels, 2))
 
 
 @dataclass(frozen=True)

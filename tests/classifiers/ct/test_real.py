@@ -13,7 +13,7 @@ import pytest
 
 from qc_node.classifiers.ct.classifier import CtClassifier, load
 from qc_node.domain import BodyPart, Question, Region, Volume
-from qc_node.training.ct.data.pack import read_nifti
+from qc_node.series.files.nifti import read_nifti
 
 pytestmark = pytest.mark.data
 SHIPPED = Path(__file__).resolve().parents[3] / "models" / "ct"
@@ -39,7 +39,7 @@ def classifier() -> CtClassifier:
 
 
 def volume_of(shared_data: Path, name: str) -> Volume:
-    return read_nifti(shared_data / "ct" / "volumes" / f"{name}.nii.gz")
+    return read_nifti(shared_data / "ct" / "volumes" / f"{name}.nii.gz", "CT")
 
 
 @pytest.mark.parametrize("name", sorted(SERIES))

@@ -1,8 +1,11 @@
-"""Our NIfTI reader against NiBabel on files that NiBabel wrote, and on broken ones."""
+"""NIfTI files become the volume that NiBabel itself makes of them; broken ones become one sentence."""
 
 from __future__ import annotations
 
 import gzip
+import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,19 @@ def test_qform_alone(tmp_path: Path, qfac: int) -> None:
     made.header.set_sform(None, 0)
     nib.save(made, tmp_path / "x.nii")
     assert read_nifti(tmp_path / "x.nii", "MR").affine == pytest.approx(LPS @ affine, abs=1e-5)
+
+
+def test_a_quaternion_a_little_too_long_is_cut_to_length_one(tmp_path: Path) -> None:
+    made = nib.Nifti1Image(np.zeros((5, 4, 3), "<i2"), None)
+    made.header.set_qform(np.diag([-1.0, -2.0, 3.0, 1.0]), 1)
+    made.header.set_sform(None, 0)
+    nib.save(made, tmp_path / "x.nii")
+    data = bytearray((tmp_path / "x.nii").read_bytes())
+    assert struct.unpack_from("<3f", data, 256) == (0, 0, 1)
+    struct.pack_into("<3f", data, 256, 0, 0, 1.0001)  # as some converters round it
+    struct.pack_into("<f", data, 76, 0.0)  # qfac of files older than it
+    (tmp_path / "x.nii").write_bytes(data)
+    assert read_nifti(tmp_path / "x.nii", "MR").affine == pytest.approx(np.diag([1.0, 2.0, 3.0, 1.0]), abs=1e-5)
 
 
 def test_unknown_orientation_is_said(tmp_path: Path) -> None:
@@ -122,6 +138,28 @@ def test_a_header_that_claims_terabytes_is_refused_before_memory_is_taken(tmp_pa
     (tmp_path / "x.nii").write_bytes(data)
     with pytest.raises(NiftiRefused, match="too large"):
         read_nifti(tmp_path / "x.nii")
+
+
+def test_a_short_file_that_claims_gigabytes_takes_none(tmp_path: Path) -> None:
+    nib.save(image(), tmp_path / "x.nii")
+    data = bytearray((tmp_path / "x.nii").read_bytes())
+    struct.pack_into("<3h", data, 42, 1290, 1290, 1290)  # 4 GiB
+    (tmp_path / "x.nii").write_bytes(data)
+    program = """
+import resource, sys
+from pathlib import Path
+from qc_node.series.files.nifti import NiftiRefused, read_nifti
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_nifti(Path(sys.argv[1]))
+except NiftiRefused as refusal:
+    print(refusal)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "x.nii")]
+    sentence, mebibytes = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert sentence.endswith("is truncated: the voxels end too early.")
+    assert int(mebibytes) < 200
 
 
 def test_modality_is_guessed_by_hounsfield_units() -> None:

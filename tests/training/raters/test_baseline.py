@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from qc_node.domain import QcNodeError
 from qc_node.training import scores
-from qc_node.training.raters import baseline, consensus
+from qc_node.training.raters import baseline, consensus, leave_site_out, ordinal, vote_table
 
 
-def _table(seed: int = 0, sites: int = 5, each: int = 40, told: bool = True) -> baseline.VoteTable:
+def _table(seed: int = 0, sites: int = 5, each: int = 40, told: bool = True) -> vote_table.VoteTable:
     """Scans whose quality two of six metrics tell; sites differ in offset; three imperfect raters."""
     rng = np.random.default_rng(seed)
     n = sites * each
@@ -31,7 +31,7 @@ def _table(seed: int = 0, sites: int = 5, each: int = 40, told: bool = True) -> 
     ).astype(np.int64)
     votes[rng.random(n) < 0.4, 0] = consensus.MISSING
     names = tuple(f"m{i}" for i in range(6))
-    return baseline.VoteTable(
+    return vote_table.VoteTable(
         ("rater 1", "rater 2", "rater 3"), names, where, votes, values, {"site": list(where)}
     )
 
@@ -44,7 +44,7 @@ def test_two_grades_agree_with_scikit_learn():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 4))
     y = (x @ [1.0, -2.0, 0.0, 0.5] + rng.logistic(size=300) > 0.7).astype(int)
-    mine = baseline.fit_ordinal(x, np.eye(2)[y], ridge=5.0)
+    mine = ordinal.fit_ordinal(x, np.eye(2)[y], ridge=5.0)
     theirs = linear.LogisticRegression(C=1 / 5.0, tol=1e-9, max_iter=1000).fit(x, y)
     assert mine.weights == pytest.approx(theirs.coef_[0], abs=1e-3)
     assert mine.offsets == pytest.approx(theirs.intercept_, abs=1e-3)
@@ -54,22 +54,24 @@ def test_three_grades_recover_planted_weights_and_thresholds():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(5000, 3))
     y = np.digitize(x @ [1.5, 0.0, -0.7] + rng.logistic(size=5000), [0.5, 2.0])
-    model = baseline.fit_ordinal(x, baseline.one_hot(y), ridge=1.0)
+    model = ordinal.fit_ordinal(x, leave_site_out.one_hot(y), ridge=1.0)
     assert model.weights == pytest.approx([1.5, 0.0, -0.7], abs=0.1)
     assert model.offsets == pytest.approx([-0.5, -2.0], abs=0.15)
     above = model.above(x)
     assert (above[:, 0] > above[:, 1]).all()
-    warm = baseline.fit_ordinal(x, baseline.one_hot(y), 1.0, baseline.fit_ordinal(x, baseline.one_hot(y), 300.0))
+    warm = ordinal.fit_ordinal(
+        x, leave_site_out.one_hot(y), 1.0, ordinal.fit_ordinal(x, leave_site_out.one_hot(y), 300.0)
+    )
     assert warm.weights == pytest.approx(model.weights, abs=1e-3)
 
 
 def test_rows_without_a_label_and_a_grade_that_never_occurs():
     rng = np.random.default_rng(2)
     x = rng.normal(size=(200, 2))
-    labels = baseline.one_hot(np.where(x[:, 0] > 0, 2, 0))
+    labels = leave_site_out.one_hot(np.where(x[:, 0] > 0, 2, 0))
     labels[150:] = 0
     x[150:] = 1e6
-    model = baseline.fit_ordinal(x, labels, 3.0)
+    model = ordinal.fit_ordinal(x, labels, 3.0)
     assert np.isfinite(model.weights).all() and np.isfinite(model.offsets).all()
     assert model.weights[0] > 1
 
@@ -77,27 +79,29 @@ def test_rows_without_a_label_and_a_grade_that_never_occurs():
 def test_scaling_uses_the_rows_it_says():
     values = np.array([[0.0, 7], [1, 7], [2, 7], [100, 7], [110, 7], [120, 7]])
     sites = np.array(["A"] * 3 + ["B"] * 3)
-    each = baseline.scaled(values, sites, sites == "A", "each site")
+    each = ordinal.scaled(values, sites, sites == "A", "each site")
     assert each[:3] == pytest.approx(each[3:])
-    training = baseline.scaled(values, sites, sites == "A", "training sites")
+    training = ordinal.scaled(values, sites, sites == "A", "training sites")
     assert training[1, 0] == 0 and training[3, 0] > 4
     assert (training[:, 1] == 0).all(), "a metric that never changes says nothing"
     with pytest.raises(ValueError, match="scaling"):
-        baseline.scaled(values, sites, sites == "A", "nonsense")
+        ordinal.scaled(values, sites, sites == "A", "nonsense")
 
 
 def test_the_cutoff_lies_between_two_scores():
-    assert baseline.balanced_cutoff(np.array([0.1, 0.2, 0.6, 0.7]), np.array([0.0, 0, 1, 1])) == pytest.approx(0.4)
+    assert leave_site_out.balanced_cutoff(
+        np.array([0.1, 0.2, 0.6, 0.7]), np.array([0.0, 0, 1, 1])
+    ) == pytest.approx(0.4)
     # Two of three bad ones against one of three good ones: cut above the tie, not inside it.
     score, bad = np.array([0.1, 0.3, 0.3, 0.3, 0.8, 0.9]), np.array([0.0, 0, 0, 1, 1, 1])
-    assert baseline.balanced_cutoff(score, bad) == pytest.approx(0.55)
-    assert baseline.balanced_cutoff(score, np.zeros(6)) == 0.5
+    assert leave_site_out.balanced_cutoff(score, bad) == pytest.approx(0.55)
+    assert leave_site_out.balanced_cutoff(score, np.zeros(6)) == 0.5
 
 
 def test_log_loss_of_soft_labels_by_hand():
     above = np.array([[0.5, 0.25], [0.9, 0.9]])
     labels = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])
-    assert baseline.soft_log_loss(above, labels) == pytest.approx(-0.5 * np.log(0.5) - 0.5 * np.log(0.25))
+    assert leave_site_out.soft_log_loss(above, labels) == pytest.approx(-0.5 * np.log(0.5) - 0.5 * np.log(0.25))
 
 
 # --- Leaving sites out -------------------------------------------------------------------------------------
@@ -105,8 +109,8 @@ def test_log_loss_of_soft_labels_by_hand():
 
 def test_planted_quality_is_found_at_sites_that_were_left_out():
     table = _table()
-    for name, rule in baseline.label_rules(table).items():
-        said, choices = baseline.SiteFits(table, rule).leave_one_out()
+    for name, rule in leave_site_out.label_rules(table).items():
+        said, choices = leave_site_out.SiteFits(table, rule).leave_one_out()
         assert [c.site for c in choices] == sorted(set(table.sites))
         row = baseline.judged(said, table.votes[:, 1], table.sites, table.sites)
         assert row["auc"][0] > 0.9 and row["auc_within_site"] > 0.9, name
@@ -117,7 +121,7 @@ def test_planted_quality_is_found_at_sites_that_were_left_out():
 
 def test_metrics_that_tell_nothing_give_chance():
     table = _table(seed=3, each=80, told=False)
-    said, _ = baseline.SiteFits(table, baseline.label_rules(table)["Dawid-Skene"]).leave_one_out()
+    said, _ = leave_site_out.SiteFits(table, leave_site_out.label_rules(table)["Dawid-Skene"]).leave_one_out()
     row = baseline.judged(said, table.votes[:, 1], table.sites, table.sites)
     assert row["auc_within_site"] == pytest.approx(0.5, abs=0.09)
     assert row["balanced_accuracy"][0] == pytest.approx(0.5, abs=0.09)
@@ -131,7 +135,9 @@ def test_votes_of_a_left_out_site_change_nothing_about_it(name: str):
     lies[mine] = 2 - np.maximum(table.votes[mine], 0)
     assert not np.array_equal(lies, table.votes)
     forged = replace(table, votes=lies)
-    honest, forged_fits = (baseline.SiteFits(t, baseline.label_rules(t)[name]) for t in (table, forged))
+    honest, forged_fits = (
+        leave_site_out.SiteFits(t, leave_site_out.label_rules(t)[name]) for t in (table, forged)
+    )
     (before, choice), (after, same) = honest.predict("S2"), forged_fits.predict("S2")
     assert choice == same
     for field in ("score", "likely", "balanced", "grade"):
@@ -142,17 +148,17 @@ def test_votes_of_a_left_out_site_change_nothing_about_it(name: str):
 
 def test_transfer_learns_nothing_from_the_other_table():
     here, there = _table(), _table(seed=9, sites=2)
-    rule = baseline.label_rules(here)["rater 2"]
-    said, choice = baseline.SiteFits(here, rule, there).transfer()
+    rule = leave_site_out.label_rules(here)["rater 2"]
+    said, choice = leave_site_out.SiteFits(here, rule, there).transfer()
     assert said.score.shape == (80,) and choice.site == "none"
     assert scores.auc(there.votes[:, 1] == 2, said.score) > 0.9
     # One scan of the other table alone gets the same answer as in company.
     if choice.scaling == "training sites":
         only = replace(there, sites=there.sites[:1], votes=there.votes[:1] * 0, values=there.values[:1])
-        alone, _ = baseline.SiteFits(here, rule, only).transfer()
+        alone, _ = leave_site_out.SiteFits(here, rule, only).transfer()
         assert alone.score[0] == pytest.approx(said.score[0])
     with pytest.raises(QcNodeError, match="metrics"):
-        baseline.SiteFits(here, rule, replace(there, metric_names=("other",)))
+        leave_site_out.SiteFits(here, rule, replace(there, metric_names=("other",)))
 
 
 def test_an_auc_that_only_tells_sites_apart_is_chance_within_them():
@@ -173,7 +179,7 @@ def test_people_are_judged_like_models_on_the_scans_that_both_saw():
     a, b = table.votes[both, 1], table.votes[both, 0]
     assert row["n"] == both.sum()
     assert row["quadratic_kappa"][0] == pytest.approx(scores.weighted_kappa(a, b, 3))
-    assert row["balanced_accuracy"][0] == pytest.approx(scores.balanced_accuracy(a == 2, b == 2, 2))
+    assert row["balanced_accuracy"][0] == pytest.approx(scores.balanced_accuracy(a == 2, b == 2))
     assert row["accuracy"][0] == pytest.approx(np.mean((a == 2) == (b == 2)))
     assert ("rater 2", "person: rater 2") not in rows
 
@@ -181,7 +187,7 @@ def test_people_are_judged_like_models_on_the_scans_that_both_saw():
 # --- Tables and the command --------------------------------------------------------------------------------
 
 
-def _write(path: Path, table: baseline.VoteTable, **more: list[str]) -> None:
+def _write(path: Path, table: vote_table.VoteTable, **more: list[str]) -> None:
     back = {0: "1", 1: "0", 2: "-1.0", consensus.MISSING: "n/a"}
     names = [n.replace(" ", "_") for n in table.rater_names]
     with path.open("w", newline="") as stream:
@@ -196,7 +202,7 @@ def test_the_table_is_read_as_it_was_written(tmp_path: Path):
     table = _table()
     n = len(table.sites)
     _write(tmp_path / "t.tsv", table, sex=["F", "n/a"] * (n // 2), age=[str(a % 90) for a in range(n)])
-    read = baseline.read_table(tmp_path / "t.tsv")
+    read = vote_table.read_table(tmp_path / "t.tsv")
     assert read.rater_names == table.rater_names and read.metric_names == table.metric_names
     assert np.array_equal(read.votes, table.votes) and read.values == pytest.approx(table.values)
     assert read.factors["sex"][:2] == ["F", None]
@@ -204,8 +210,13 @@ def test_the_table_is_read_as_it_was_written(tmp_path: Path):
 
 
 def test_ages_fall_into_thirds():
-    assert baseline.thirds(["10", "20", "30", None]) == ["up to 16.6667", "16.6667-23.3333", "over 23.3333", None]
-    assert baseline.thirds([None]) == [None]
+    assert vote_table.thirds(["10", "20", "30", None]) == [
+        "up to 16.6667",
+        "16.6667-23.3333",
+        "over 23.3333",
+        None,
+    ]
+    assert vote_table.thirds([None]) == [None]
 
 
 @pytest.mark.parametrize(
@@ -220,9 +231,9 @@ def test_ages_fall_into_thirds():
 def test_a_broken_table_is_named(tmp_path: Path, text: str, sentence: str):
     (tmp_path / "t.tsv").write_text(text)
     with pytest.raises(QcNodeError, match=sentence):
-        baseline.read_table(tmp_path / "t.tsv")
+        vote_table.read_table(tmp_path / "t.tsv")
     with pytest.raises(QcNodeError, match="no such table"):
-        baseline.read_table(tmp_path / "absent.tsv")
+        vote_table.read_table(tmp_path / "absent.tsv")
 
 
 def test_the_command_writes_text_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -251,12 +262,12 @@ def test_the_command_writes_text_and_json(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.data
 def test_the_real_votes_give_what_the_facts_say_others_got(shared_data: Path, monkeypatch: pytest.MonkeyPatch):
     """Random forests on these metrics had AUC .799 (rater 1, other sites) and .755 (DS030); MRIQC 76 %."""
-    monkeypatch.setattr(baseline, "RIDGES", (30.0,))  # what the inner loop chooses nearly always
-    monkeypatch.setattr(baseline, "SCALINGS", ("training sites",))
-    abide = baseline.read_table(shared_data / "votes" / "abide.tsv")
-    ds030 = baseline.read_table(shared_data / "votes" / "ds030.tsv")
+    monkeypatch.setattr(leave_site_out, "RIDGES", (30.0,))  # what the inner loop chooses nearly always
+    monkeypatch.setattr(leave_site_out, "SCALINGS", ("training sites",))
+    abide = vote_table.read_table(shared_data / "votes" / "abide.tsv")
+    ds030 = vote_table.read_table(shared_data / "votes" / "ds030.tsv")
     assert len(abide.metric_names) == 62
-    fits = baseline.SiteFits(abide, baseline.label_rules(abide)["rater 1"], ds030)
+    fits = leave_site_out.SiteFits(abide, leave_site_out.label_rules(abide)["rater 1"], ds030)
     said, _ = fits.leave_one_out()
     row = baseline.judged(said, abide.votes[:, 0], abide.sites, abide.sites)
     assert row["n"] == 600

@@ -108,7 +108,7 @@ def learning_curve(
         row: dict[str, Any] = {"people": size}
         for name, parts in answers.items():
             truth, said = np.concatenate(parts, 1)
-            row[name] = scores.balanced_accuracy(truth, said, 3)
+            row[name] = scores.balanced_accuracy(truth, said)
             if name in packed.GRADED:
                 row[f"kappa_{name}"] = scores.weighted_kappa(truth, said, 3)
         rows.append(row)

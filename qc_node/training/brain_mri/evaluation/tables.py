@@ -93,9 +93,7 @@ def binary_row(
     """One line of Tables 3, 5, 6 with its bootstrap interval by person and calibration."""
     said = (probability >= 0.5).astype(int) if predicted is None else predicted.astype(int)
     result = scores.binary_scores(truth, said, probability)
-    low, high = scores.bootstrap_ci(
-        lambda t, p: scores.binary_scores(t, p).balanced_accuracy, people, [truth, said], rng
-    )
+    low, high = scores.bootstrap_ci(scores.balanced_accuracy_of_both, people, [truth, said], rng)
     stacked = np.stack([1 - probability, probability], 1)
     return {
         "question": name,
@@ -141,7 +139,7 @@ def tables(answers: Answers, rng: np.random.Generator, with_zone: bool) -> dict[
             {
                 "question": question.value,
                 "n": len(use),
-                "balanced_accuracy": scores.balanced_accuracy(truth, answer, 3),
+                "balanced_accuracy": scores.balanced_accuracy(truth, answer),
                 "kappa_quadratic": scores.weighted_kappa(truth, answer, 3, "quadratic"),
                 "kappa_quadratic_ci": [low, high],
                 "kappa_linear": scores.weighted_kappa(truth, answer, 3, "linear"),

@@ -192,7 +192,7 @@ def watch(
         if name == "damage":
             continue
         truth, said = answered(name, z, targets[name])
-        out[name] = scores.balanced_accuracy(truth, said, 3)
+        out[name] = scores.balanced_accuracy(truth, said)
     return out
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from qc_node.classifiers.ct.anatomy import CLASSES, LIMB, NOTHING, SECTION_MM, SECTIONS, axis_position
 from qc_node.classifiers.ct.projections import COARSE_MM, project
 from qc_node.domain import QcNodeError, Volume
+from qc_node.series.files.nifti import read_nifti
 
 LANDMARK_FILE = Path(__file__).with_name("landmarks.csv")
 """Slice numbers of landmarks, marked by eye on each volume's projections, counted from the caudal end."""
@@ -114,17 +115,6 @@ def soft_targets(position: npt.NDArray[np.float32], section: int) -> npt.NDArray
     return target
 
 
-def read_nifti(path: Path) -> Volume:
-    """A NIfTI file as a volume in HU and LPS millimetres."""
-    import SimpleITK
-
-    image = SimpleITK.ReadImage(str(path))
-    affine = np.eye(4)
-    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) @ np.diag(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return Volume(np.ascontiguousarray(SimpleITK.GetArrayFromImage(image)), affine, modality="CT")
-
-
 def read_landmarks(path: Path = LANDMARK_FILE) -> dict[str, dict[str, str]]:
     """Rows of the landmark table by volume name."""
     with path.open(encoding="utf-8", newline="") as handle:
@@ -152,7 +142,7 @@ def pack_real(data: Path) -> Iterator[PackItem]:
     marks = read_landmarks()
     for row in real_rows(data):
         name = Path(row["file"]).name.removesuffix(".nii.gz")
-        volume = read_nifti(data / "ct" / row["file"])
+        volume = read_nifti(data / "ct" / row["file"], "CT")
         coarse = project(volume).coarse
         position = np.full(len(coarse), np.nan, np.float32)
         mark = marks.get(name)
@@ -252,7 +242,7 @@ def pack_virtual(data: Path, seed: int) -> Iterator[PackItem]:
         name = Path(row["file"]).name.removesuffix(".nii.gz")
         if row["body_part"] != "abdomen" or row["contrast"] != "yes":
             continue
-        volume = read_nifti(data / "ct" / row["file"])
+        volume = read_nifti(data / "ct" / row["file"], "CT")
         rng = np.random.default_rng([seed, len(name)])
         hu = virtual_plain(volume.voxels.astype(np.int16), rng, 320 if name in _BRIGHT else 210)
         plain = Volume(hu, volume.affine, modality="CT")

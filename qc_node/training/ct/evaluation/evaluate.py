@@ -146,7 +146,7 @@ def summary(rows: Iterable[JudgedCase], rng: np.random.Generator) -> dict[str, A
             "right": int((said == truth).sum()),
             "accuracy": float((said == truth).mean()),
             "accuracy_of_answered": float((said == truth)[answered].mean()) if answered.any() else None,
-            "macro_f1": scores.macro_f1(truth[answered], said[answered], len(names)) if answered.any() else None,
+            "macro_f1": scores.macro_f1(truth[answered], said[answered]) if answered.any() else None,
             "accuracy_ci95": scores.bootstrap_ci(scores.accuracy, people, [truth, said], rng),
             "ece": scores.expected_calibration_error(probabilities, truth),
             "per_class": per_class,

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from qc_node.domain import Volume
+from qc_node.training.label_maps import read_label_map
 
 _WHITE = (2, 41, 7, 46, 77, 85, 251, 252, 253, 254, 255)
 _GREY = (3, 42, 8, 47, 10, 11, 12, 13, 17, 18, 26, 28, 49, 50, 51, 52, 53, 54, 58, 60, 136, 137, 163, 164)
@@ -41,10 +42,7 @@ class Head:
 
 def read_labels(path: Path) -> npt.NDArray[np.int16]:
     """A label map as ``(z, y, x)``: cranial first, anterior first, the patient's right first; 1 mm."""
-    import SimpleITK
-
-    image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
-    labels: npt.NDArray[np.int16] = SimpleITK.GetArrayFromImage(image).astype(np.int16)
+    labels, _ = read_label_map(path)
     return np.ascontiguousarray(labels[::-1])
 
 
