@@ -342,9 +342,9 @@ def review(ctx: click.Context, folder: Path, port: int) -> None:
             )
             click.echo(f"{server.url}/sign-in?next=/review#{token}")
             for judged in hooks.classify(folder, lambda sentence: click.echo(sentence, err=True)):
-                uid = shelve(ledger, spool, judged, time.time())
-                if uid is not None:
-                    app.state.board.publish(uid)
+                series_id = shelve(ledger, spool, judged, time.time())
+                if series_id is not None:
+                    app.state.board.publish(series_id)
                 elif judged.skipped:
                     click.echo(f"{judged.source}: {judged.skipped}", err=True)
             if sys.stdout.isatty():

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from qc_node.dicom.association import Call, Context
 from qc_node.ledger import Ledger
+from qc_node.ledger.rows import ReportDelivery
 
 log = logging.getLogger("qc_node.outbox")
 
@@ -44,7 +45,7 @@ class ResultTaker:
 
     ledger: Ledger
     wall: Callable[[], float]
-    on_committed: Callable[[Mapping[str, Any]], None]
+    on_committed: Callable[[ReportDelivery], None]
     arrived: threading.Event = field(default_factory=threading.Event)
 
     def handlers(self) -> list[Any]:
@@ -69,7 +70,7 @@ class ResultTaker:
         return 0x0000, None
 
 
-def note_result(ledger: Ledger, result: Any, at: float) -> list[Mapping[str, Any]]:
+def note_result(ledger: Ledger, result: Any, at: float) -> list[ReportDelivery]:
     """Write what a result says into the ledger; returns the deliveries that are kept.
 
     An object that the peer did not keep goes back into the line.
@@ -80,19 +81,23 @@ def note_result(ledger: Ledger, result: Any, at: float) -> list[Mapping[str, Any
         str(item.ReferencedSOPInstanceUID): int(item.get("FailureReason") or 0)
         for item in result.get("FailedSOPSequence") or []
     }
-    kept: list[Mapping[str, Any]] = []
+    kept: list[ReportDelivery] = []
     for item in result.get("ReferencedSOPSequence") or []:
         uid = str(item.ReferencedSOPInstanceUID)
         if uid in ours and uid not in lost and ledger.deliveries.committed(uid, transaction, at):
             kept.append(ours[uid])
     for uid in ours.keys() & lost.keys():
         sentence = f"The destination did not commit the object (failure reason 0x{lost[uid]:04X})."
-        ledger.deliveries.again(ours[uid]["id"], at, sentence)
+        ledger.deliveries.again(ours[uid]["id"], at, sentence, transaction)
     return kept
 
 
 def ask(
-    line: Call, ledger: Ledger, deliveries: Sequence[Mapping[str, Any]], transaction_uid: str, at: float
+    line: Call,
+    ledger: Ledger,
+    deliveries: Sequence[ReportDelivery],
+    transaction_uid: str,
+    at: float,
 ) -> bool:
     """N-ACTION for `deliveries`; whether the peer took the question.
 

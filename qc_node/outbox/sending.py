@@ -22,21 +22,21 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from qc_node.dicom.association import EXPLICIT_LE, IMPLICIT_LE, Call, Context, Peer, PeerError, Trouble, call
 from qc_node.dicom.file_meta import StoredObject, open_object
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
+from qc_node.ledger.rows import ReportDelivery
 from qc_node.outbox import commitment
 from qc_node.periodic import Periodic
 from qc_node.spool import Spool
 
 log = logging.getLogger("qc_node.outbox")
 
-OnDelivery = Callable[[Mapping[str, Any], str, str], None]
+OnDelivery = Callable[[ReportDelivery, str, str], None]
 """Called with a delivery's row, its destination and ``sent``, ``retry``, ``failed`` or ``committed``."""
 
 
@@ -175,7 +175,7 @@ class Line:
             self._ask_again(now)
         return self._ledger.deliveries.next_attempt_at(self.name)
 
-    def _open(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], StoredObject]]:
+    def _open(self, rows: Sequence[ReportDelivery]) -> list[tuple[ReportDelivery, StoredObject]]:
         objects = []
         for row in rows:
             try:
@@ -184,7 +184,7 @@ class Line:
                 self._fail(row, str(error))
         return objects
 
-    def _send(self, objects: Sequence[tuple[Mapping[str, Any], StoredObject]]) -> None:
+    def _send(self, objects: Sequence[tuple[ReportDelivery, StoredObject]]) -> None:
         head = objects[0][0]
         taker = self._taker()
         handlers = taker.handlers() if self._destination.storage_commitment else []
@@ -205,7 +205,7 @@ class Line:
             else:
                 log.warning("storage commitment: %s", error)
 
-    def _contexts(self, objects: Sequence[tuple[Mapping[str, Any], StoredObject]]) -> list[Context]:
+    def _contexts(self, objects: Sequence[tuple[ReportDelivery, StoredObject]]) -> list[Context]:
         contexts: list[Context] = []
         for _, obj in objects:
             contexts.append((obj.sop_class_uid, obj.transfer_syntax_uid))
@@ -216,7 +216,7 @@ class Line:
         return list(dict.fromkeys(contexts))
 
     # -- outcomes ------------------------------------------------------------------------------------
-    def _sent(self, row: Mapping[str, Any], status: int) -> None:
+    def _sent(self, row: ReportDelivery, status: int) -> None:
         note = None if status == 0 else f"Stored with the warning 0x{status:04X}."
         self._ledger.deliveries.sent(row["id"], self._wall(), note)
         self._refusals.pop(row["id"], None)
@@ -224,7 +224,7 @@ class Line:
             log.warning("peer %s: %s", self.name, note)
         self._on_delivery(row, self.name, "sent")
 
-    def _try_later(self, row: Mapping[str, Any], error: PeerError) -> None:
+    def _try_later(self, row: ReportDelivery, error: PeerError) -> None:
         attempts = int(row["attempts"])
         if error.concerns_the_object:
             attempts = self._refusals[row["id"]] = self._refusals.get(row["id"], 0) + 1
@@ -236,7 +236,7 @@ class Line:
         log.warning("%s The next attempt follows in %.0f s.", error, at - self._wall())
         self._on_delivery(row, self.name, "retry")
 
-    def _fail(self, row: Mapping[str, Any], sentence: str) -> None:
+    def _fail(self, row: ReportDelivery, sentence: str) -> None:
         self._ledger.deliveries.failed(row["id"], sentence)
         self._refusals.pop(row["id"], None)
         log.error("An object will not be sent to %s: %s", self.name, sentence)
@@ -248,7 +248,7 @@ class Line:
             self._ledger, self._wall, lambda delivery: self._on_delivery(delivery, self.name, "committed")
         )
 
-    def _ask(self, line: Call, sent: Sequence[Mapping[str, Any]], taker: commitment.ResultTaker) -> bool:
+    def _ask(self, line: Call, sent: Sequence[ReportDelivery], taker: commitment.ResultTaker) -> bool:
         """Ask for what was sent, where the peer offers that; whether it took the question."""
         if not self._destination.storage_commitment or not sent or not commitment.offered(line):
             return False

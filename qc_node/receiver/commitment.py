@@ -47,5 +47,5 @@ def take_result(
     for uid, reason in lost.items():
         if uid in known:
             error = f"The destination did not commit the object (failure reason 0x{reason:04X})."
-            ledger.deliveries.again(known[uid], at, error)
+            ledger.deliveries.again(known[uid], at, error, transaction)
     return SUCCESS, f"Storage commitment: {committed} kept, {len(lost.keys() & known.keys())} to be sent again."
