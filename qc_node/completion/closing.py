@@ -97,7 +97,7 @@ Decision = Close | Wait | AskPacs
 
 
 class OpenSeries(TypedDict):
-    """What a decision needs of an open series: columns of its row, and when the first instance of this run came."""
+    """What a decision needs of an open series: columns of its row, and when this run's first instance came."""
 
     instances: int
     expected: int | None

@@ -4,10 +4,10 @@ WAL with ``synchronous=FULL``: a committed row survives ``kill -9`` and a power 
 connection; writers take the lock at the start of a transaction (``BEGIN IMMEDIATE``), so that two of
 them wait for each other instead of failing half-way.
 
-What is sqlite-utils' and what is ours: sqlite-utils makes the tables and indexes (:mod:`qc_node.ledger.schema`), reads
-the tables during the upgrade and does the inserts that happen a few times a minute at most (it looks the table up for
-each: about 0.3 ms).  Everything on the way of an image or of a vote, every update and every query with a join is
-SQL written here.
+What is sqlite-utils' and what is ours: sqlite-utils makes the tables and indexes (:mod:`qc_node.ledger.schema`),
+writes the votes during the upgrade and does the inserts that happen a few times a minute at most (it looks the
+table up for each).  Everything on the way of an image or of a vote, every update and every query with a join is
+SQL, written beside the table that it is about.
 """
 
 from __future__ import annotations

@@ -167,7 +167,8 @@ class Deliveries:
             )
             if cursor.rowcount > 0:
                 self._answer(
-                    "transaction_uid = ? AND delivery_id IN (SELECT id FROM deliveries WHERE sop_instance_uid = ?)",
+                    "transaction_uid = ?"
+                    " AND delivery_id IN (SELECT id FROM deliveries WHERE sop_instance_uid = ?)",
                     (transaction_uid, sop_instance_uid),
                     "committed",
                     at,
@@ -191,8 +192,8 @@ class Deliveries:
     def awaiting_commitment(self, destination: str, asked_before: float, limit: int = 50) -> list[ReportDelivery]:
         """Sent objects for which a commitment was never asked, or asked before `asked_before` in vain."""
         return self._db.rows(
-            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'sent' AND NOT EXISTS (SELECT 1 FROM commitments"
-            " WHERE delivery_id = deliveries.id AND asked_at >= ?) ORDER BY deliveries.id LIMIT ?",
+            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'sent'"
+            " AND NOT EXISTS (SELECT 1 FROM commitments WHERE delivery_id = deliveries.id AND asked_at >= ?) ORDER BY deliveries.id LIMIT ?",
             (destination, asked_before, limit),
             of=ReportDelivery,
         )

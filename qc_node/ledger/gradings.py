@@ -1,7 +1,7 @@
 """Expert gradings by the written protocol, append-only; the newest of each rater counts.
 
-A grading names its series by UID, because ``ratings.tsv`` brings in gradings of series that were never received here;
-where it was, ``series_id`` says which one.
+A grading names its series by UID, because ``ratings.tsv`` brings in gradings of series that were never received
+here; where it was, ``series_id`` says which one.
 """
 
 from __future__ import annotations

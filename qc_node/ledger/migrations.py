@@ -1,7 +1,7 @@
 """The schema, as the ordered list of steps that made it.  A step is never edited once released; add one.
 
-Times are seconds since the epoch (UTC).  The steps of 0.1.0 are SQL texts; that of 0.2 makes its tables with sqlite-utils
-(:mod:`qc_node.ledger.schema`) and moves the rows of 0.1.0 into them (:mod:`qc_node.ledger.upgrade`).
+Times are seconds since the epoch (UTC).  The steps of 0.1.0 are SQL texts; that of 0.2 makes its tables with
+sqlite-utils (:mod:`qc_node.ledger.schema`) and moves the rows of 0.1.0 into them (:mod:`qc_node.ledger.upgrade`).
 """
 
 from __future__ import annotations

@@ -284,7 +284,8 @@ CREATE UNIQUE INDEX verdicts_routed ON verdicts (series_id, run) WHERE routed = 
 """
 
 VOTES_HAVE_A_SUBJECT = """
-CREATE TRIGGER votes_subject BEFORE INSERT ON votes WHEN new.study_uid IS NULL AND new.accession_number IS NULL BEGIN
+CREATE TRIGGER votes_subject BEFORE INSERT ON votes
+WHEN new.study_uid IS NULL AND new.accession_number IS NULL BEGIN
     SELECT raise(ABORT, 'a vote names a study or an accession number');
 END
 """

@@ -13,8 +13,8 @@ from qc_node.ledger.rows import ClaimsRow, EventRow, SeriesRow, StateCount, Stat
 class SeriesTable:
     """One row per series of a study; ``run`` counts how often it was closed, and belongs to every change of state.
 
-    Inside the program a series is its ``series_id``.  UIDs come from outside (web addresses, commands, key objects):
-    :meth:`get` and :meth:`find` look them up.
+    Inside the program a series is its ``series_id``.  UIDs come from outside (web addresses, commands, key
+    objects): :meth:`get` and :meth:`find` look them up.
     """
 
     def __init__(self, db: Database) -> None:
@@ -76,8 +76,8 @@ class SeriesTable:
         rows = self._db.rows(
             "SELECT state, min(CASE state WHEN 'receiving' THEN last_received WHEN 'queued' THEN closed_at"
             " WHEN 'judging' THEN claimed_at ELSE report_after END) AS since"
-            " FROM series LEFT JOIN verdicts ON verdicts.series_id = series.series_id AND verdicts.run = series.run"
-            " AND verdicts.routed = 1 WHERE state IN ('receiving', 'queued', 'judging', 'judged') GROUP BY state",
+            " FROM series LEFT JOIN verdicts ON verdicts.series_id = series.series_id"
+            " AND verdicts.run = series.run AND verdicts.routed = 1 WHERE state IN ('receiving', 'queued', 'judging', 'judged') GROUP BY state",
             of=StateSince,
         )
         return {row["state"]: row["since"] for row in rows if row["since"] is not None}

@@ -179,7 +179,8 @@ class Upgrade:
         for series_uid, study_uid, first, last, count, calling_ae in found:
             self._conn.execute(
                 "INSERT INTO series (study_uid, series_uid, modality, calling_ae, first_received, last_received,"
-                " instances, state, due_at, sentence, images_removed_at) SELECT ?, series_uid, modality, ?, ?, ?, ?,"
+                " instances, state, due_at, sentence, images_removed_at)"
+                " SELECT ?, series_uid, modality, ?, ?, ?, ?,"
                 " iif(images_removed_at IS NULL, 'receiving', 'skipped'), iif(images_removed_at IS NULL, 0, NULL),"
                 " iif(images_removed_at IS NULL, NULL, ?), images_removed_at FROM old_series WHERE series_uid = ?",
                 (study_uid, calling_ae, first, last, count, GONE_STRANGER, series_uid),
@@ -320,8 +321,8 @@ class Upgrade:
         for name, count in found.items():
             if count != self._count(f"old_{name}"):
                 raise QcNodeError(
-                    f"The ledger {self._path} is not upgraded and stays as it is: of {self._count(f'old_{name}')} rows"
-                    f" of {name} only {count} can be carried over."
+                    f"The ledger {self._path} is not upgraded and stays as it is: of"
+                    f" {self._count(f'old_{name}')} rows of {name} only {count} can be carried over."
                 )
 
     def drop_old(self) -> None:

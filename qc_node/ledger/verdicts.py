@@ -15,8 +15,8 @@ from qc_node.ledger.rows import StoredStudyVerdict, StoredVerdict, StudyVerdict,
 class Verdicts:
     """One row per series, run and stage.
 
-    ``routed`` marks the verdict of the classifier that the series was routed to: it makes the report due and is the
-    one that :meth:`get` gives.  Of each run of a series there is at most one such verdict.
+    ``routed`` marks the verdict of the classifier that the series was routed to: it makes the report due and is
+    the one that :meth:`get` gives.  Of each run of a series there is at most one such verdict.
     """
 
     def __init__(self, db: Database) -> None:
@@ -51,8 +51,8 @@ class Verdicts:
                     (series_id, run, verdict.stage.value),
                 )
             conn.execute(
-                "INSERT INTO verdicts (series_id, run, stage, routed, verdict, claims, warnings, timings, source_path,"
-                " judged_at, report_after, training_path, thumbnails) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+                "INSERT INTO verdicts (series_id, run, stage, routed, verdict, claims, warnings, timings,"
+                " source_path, judged_at, report_after, training_path, thumbnails) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
                 " ON CONFLICT (series_id, run, stage) DO UPDATE SET routed = excluded.routed,"
                 " verdict = excluded.verdict, claims = excluded.claims, warnings = excluded.warnings,"
                 " timings = excluded.timings, source_path = excluded.source_path,"

@@ -1,8 +1,8 @@
 """Votes and what readers did with them, append-only (triggers of the schema refuse UPDATE and DELETE).
 
-A vote has a time, a time to vote and whether the machine's verdict was visible; none of these ever changes.  What comes
-later is an act, a row of its own: other reasons, a comment, a confidence, a withdrawal.  Votes and acts draw their
-numbers from one sequence, so that the log of both is in order of receipt.
+A vote has a time, a time to vote and whether the machine's verdict was visible; none of these ever changes.  What
+comes later is an act, a row of its own: other reasons, a comment, a confidence, a withdrawal.  Votes and acts draw
+their numbers from one sequence, so that the log of both is in order of receipt.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ WITHDRAWN: Final = "withdrawn"
 class NewVote:
     """One vote as it is written.
 
-    ``vote`` is ``good``, ``acceptable`` or ``poor``; ``source`` is ``panel``, ``fhircast``, ``key_object``, ``api`` or
-    ``import``; ``role`` is that of the reader at the time; times are seconds since the epoch.
+    ``vote`` is ``good``, ``acceptable`` or ``poor``; ``source`` is ``panel``, ``fhircast``, ``key_object``,
+    ``api``, ``import`` or what later channels call themselves; ``role`` is that of the reader at the time; times
+    are seconds since the epoch.
     """
 
     key: str
@@ -56,8 +57,8 @@ class NewVote:
 class NewAct:
     """What a reader does with a standing vote.
 
-    ``value`` is a tuple of reasons, a comment, a confidence in [0, 1], or None for a withdrawal; ``undoes`` is the act
-    that a withdrawal takes back, None for the vote itself.
+    ``value`` is a tuple of reasons, a comment, a confidence in [0, 1], or None for a withdrawal; ``undoes`` is the
+    act that a withdrawal takes back, None for the vote itself.
     """
 
     key: str | None
@@ -155,8 +156,8 @@ class Votes:
 
     def _write_act(self, conn: sqlite3.Connection, act: NewAct) -> None:
         conn.execute(
-            "INSERT INTO vote_acts (id, vote_id, kind, value, undoes, key, reader_id, role, at, received_at, source,"
-            " verdict_visible, presentation) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT INTO vote_acts (id, vote_id, kind, value, undoes, key, reader_id, role, at, received_at,"
+            " source, verdict_visible, presentation) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 self.newest_id() + 1,
                 act.vote_id,
@@ -183,8 +184,8 @@ class Votes:
     def by_key(self, reader_id: str, key: str) -> VoteRow | None:
         """What a reader cast or did under this key, as a line of the log.
 
-        For other reasons it is the vote that they belong to, under the key of the act; for a withdrawal a line whose
-        vote is ``withdrawn`` and that ``replaces`` the vote.
+        For other reasons it is the vote that they belong to, under the key of the act; for a withdrawal a line
+        whose vote is ``withdrawn`` and that ``replaces`` the vote.
         """
         sql = "SELECT id FROM votes WHERE reader_id = ? AND key = ?"
         number = self._db.value(sql, (reader_id, key))
@@ -207,7 +208,8 @@ class Votes:
         """The act that gave the reasons that stand."""
         return self._db.row(
             "SELECT * FROM vote_acts WHERE vote_id = ? AND kind = 'reasons' AND NOT EXISTS"
-            " (SELECT 1 FROM vote_acts AS later WHERE later.undoes = vote_acts.id) ORDER BY at DESC, id DESC LIMIT 1",
+            " (SELECT 1 FROM vote_acts AS later WHERE later.undoes = vote_acts.id)"
+            " ORDER BY at DESC, id DESC LIMIT 1",
             (vote_id,),
             of=ActRow,
         )
@@ -264,7 +266,8 @@ class Votes:
         """The number of the newest vote or act, 0 when there is none: changes with every one."""
         return int(
             self._db.value(
-                "SELECT max((SELECT coalesce(max(id), 0) FROM votes), (SELECT coalesce(max(id), 0) FROM vote_acts))"
+                "SELECT max((SELECT coalesce(max(id), 0) FROM votes),"
+                " (SELECT coalesce(max(id), 0) FROM vote_acts))"
             )
         )
 

@@ -7,8 +7,7 @@ No label ever carries patient data, and no label can grow without bound: what a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from prometheus_client import (
     CollectorRegistry,

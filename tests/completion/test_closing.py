@@ -15,6 +15,7 @@ from qc_node.completion.closing import AskPacs, Close, Completion, CompletionPol
 from qc_node.domain import ClosedBy
 from qc_node.ledger import Ledger, Received
 from qc_node.series.headers import expected
+from tests.ledger.makers import number_of
 
 T0 = 1_800_000_000.0
 SETTINGS = CompletionPolicy(quiet_s=5, hard_cap_s=60, study_quiet_s=20, quiet_s_by_ae={"SLOW": 30})
@@ -133,7 +134,7 @@ class House:
         return found
 
     def closings(self, uid: str = "1.1") -> list[tuple[int, float, str]]:
-        events = self.ledger.series.events(uid)
+        events = self.ledger.series.events(number_of(self.ledger, uid))
         return [(e["run"], e["at"], e["detail"]) for e in events if e["event"] == "closed"]
 
 

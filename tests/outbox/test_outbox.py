@@ -114,7 +114,7 @@ def test_operator_can_put_a_failed_object_back(post, peer_at):
         outbox = post.outbox(peer_at(port))
         drain(post, outbox)
         assert post.counts() == {"failed": 1}
-        (row,) = post.ledger.deliveries.of_series("1.2.826.0.1.3680043.10.999.1.1")
+        (row,) = post.ledger.deliveries.unfinished()
         post.ledger.deliveries.again(row["id"], post.clock)
         drain(post, outbox)
     assert script.stored == [uid]

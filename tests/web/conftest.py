@@ -27,6 +27,7 @@ from qc_node.ledger import Ledger, Received
 from qc_node.spool import Spool
 from qc_node.web.access import readers
 from qc_node.web.app import WebDeps, WebOptions, create_app
+from tests.ledger.makers import number_of
 
 BASE = "http://127.0.0.1:8080"
 SECRET = "a secret of at least thirty-two bytes"
@@ -171,14 +172,14 @@ class House:
         row = self.ledger.series.get(series)
         assert row is not None
         if row["state"] == "receiving":
-            assert self.ledger.series.close(series, row["last_received"], "test", self.clock.now)
+            assert self.ledger.series.close(row["series_id"], row["last_received"], "test", self.clock.now)
         names = []
         for n, view in enumerate(("axial", "coronal", "sagittal", "axial-mip", "coronal-mip", "sagittal-mip")):
             name = self.spool.thumbnail_name(series, row["run"], view)
             (self.spool.root / name).write_bytes(head_picture(seed * 10 + n))  # fsync is the spool's own test
             names.append(name)
         self.ledger.verdicts.add(
-            series,
+            row["series_id"],
             row["run"],
             verdict,
             claims={"series_description": description, **(claims or {})},
@@ -189,7 +190,12 @@ class House:
             report_after=self.clock.now,
             thumbnails=names,
         )
-        self.ledger.series.finish(series, row["run"], "judged", self.clock.now, stage=verdict.stage.value)
+        stage = verdict.stage.value
+        self.ledger.series.finish(row["series_id"], row["run"], "judged", self.clock.now, stage=stage)
+
+    def number(self, series: str) -> int:
+        """The ``series_id`` of a series."""
+        return number_of(self.ledger, series)
 
     def reader(
         self,

@@ -206,7 +206,7 @@ def test_scrolling_through_stored_slices(house, experts):
         )
     house.ledger.instances.add(names)
     house.judge("1.7.1", brain())
-    number = house.ledger.verdicts.get("1.7.1")["id"]
+    number = house.ledger.verdicts.get(house.number("1.7.1"))["id"]
     assert a.get(f"/api/annotate/{number}").json()["slices"] == 3
     tops = []
     for n in range(3):

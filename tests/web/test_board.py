@@ -51,11 +51,11 @@ def test_an_alarm_stays_until_acknowledged(house, browse):
     board = browser.app.state.board
     house.receive("1.1", "1.1.1")
     house.judge("1.1.1", rejected())
-    board.publish("1.1.1")
-    board.publish("1.1.1")
+    board.publish(house.number("1.1.1"))
+    board.publish(house.number("1.1.1"))
     house.receive("1.2", "1.2.1")
     house.judge("1.2.1", brain())
-    board.publish("1.2.1")
+    board.publish(house.number("1.2.1"))
     (card,) = browser.get("/api/board").json()["cards"]
     assert card["newest"]["words"]["headline"] == "Good quality"
     (alarm,) = card["alarms"]
@@ -70,10 +70,10 @@ def test_judged_again_as_good_ends_the_alarm(house, browse):
     board = browser.app.state.board
     house.receive("1.1", "1.1.1")
     house.judge("1.1.1", brain(motion=2))
-    board.publish("1.1.1")
-    assert house.ledger.series.judge_again("1.1.1", house.clock())
+    board.publish(house.number("1.1.1"))
+    assert house.ledger.series.judge_again(house.number("1.1.1"), house.clock())
     house.judge("1.1.1", brain())
-    board.publish("1.1.1")
+    board.publish(house.number("1.1.1"))
     assert browser.get("/api/board").json()["cards"][0]["alarms"] == []
 
 
@@ -90,8 +90,8 @@ def test_webhook_is_told_once_and_learns_nothing_of_the_patient(house):
     board = Board(deps, Broadcaster(), send=lambda url, body: (told.append((url, body)), done.set()))
     house.receive("1.1", "1.1.1", accession="A-1")
     house.judge("1.1.1", brain(motion=2))
-    board.publish("1.1.1")
-    board.publish("1.1.1")
+    board.publish(house.number("1.1.1"))
+    board.publish(house.number("1.1.1"))
     assert done.wait(5)
     ((url, body),) = told
     assert url.endswith("/hook") and body["scanner"] == "MR_EAST"
@@ -120,7 +120,7 @@ def test_a_webhook_that_is_down_holds_up_nothing(house):
     board = Board(house.deps(webhook_url="http://127.0.0.1:1/hook"), Broadcaster())
     house.receive("1.1", "1.1.1")
     house.judge("1.1.1", brain(motion=2))
-    board.publish("1.1.1")
+    board.publish(house.number("1.1.1"))
     assert len(board.cards()[0]["alarms"]) == 1
 
 

@@ -14,7 +14,7 @@ from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from qc_node.ledger import Received
+from qc_node.ledger import NewAct, Received
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.report.key_objects import build_flag
 from qc_node.report.vote_report import read_vote_report
@@ -188,7 +188,7 @@ def test_our_own_flag_sent_back_by_a_router_is_nothing_even_with_another_uid(hou
         source(), evidence(), key(source()), rejected(), software_version="1", node="QCNODE", created=CREATED
     )
     house.ledger.deliveries.post(
-        [WrittenObject(str(ds.SOPInstanceUID), str(ds.SOPClassUID), "1", "1", 1, "kos", "x")], [], 1.0
+        [WrittenObject(str(ds.SOPInstanceUID), str(ds.SOPClassUID), None, "1", 1, "kos", "x")], [], 1.0
     )
     arrive(house, ds)
     assert from_key_objects.take_in(house.deps()) == [Intake.OURS]
@@ -300,23 +300,17 @@ def test_a_vote_becomes_a_valid_report_once_it_cannot_be_undone(house, browse, t
 def test_a_vote_taken_back_is_never_sent(house, browse):
     vote_on(house, browse)
     row = house.ledger.votes.all()[0]
-    from qc_node.ledger import NewVote
-
-    house.ledger.votes.add(
-        [
-            NewVote(
-                key="w",
-                reader_id=row["reader_id"],
-                site="x",
-                modality="MR",
-                vote="withdrawn",
-                voted_at=row["voted_at"] + 1,
-                received_at=row["voted_at"] + 1,
-                source="panel",
-                study_uid=row["study_uid"],
-                replaces=row["id"],
-            )
-        ]
+    house.ledger.votes.act(
+        NewAct(
+            key="w",
+            vote_id=row["id"],
+            kind="withdrawal",
+            reader_id=row["reader_id"],
+            role=row["role"],
+            at=row["voted_at"] + 1,
+            received_at=row["voted_at"] + 1,
+            source="panel",
+        )
     )
     house.clock.forward(60)
     Housekeeping(with_poster(house, vote_sr=True)).step()

@@ -54,7 +54,7 @@ def cast(house, browse, token, vote, key="key-00000001"):
 
 def test_a_random_study_is_asked_of_one_reader_who_is_not_told_why(house, two, browse):
     asked = prompter(house, random_share=1.0)
-    row, verdict = house.ledger.series.get("1.2.1"), house.ledger.verdicts.get("1.2.1")
+    row, verdict = house.ledger.series.get("1.2.1"), house.ledger.verdicts.get(house.number("1.2.1"))
     assert asked.after_verdict(row, verdict) is Why.RANDOM
     (prompt,) = house.ledger.prompts.all()
     token = next(t for r, t in two if r.reader_id == prompt["reader_id"])
@@ -92,7 +92,7 @@ def test_double_reads_reach_their_share(house, browse):
 
 def test_prompts_that_nobody_answers_are_recorded(house, two):
     asked = prompter(house, random_share=1.0)
-    asked.after_verdict(house.ledger.series.get("1.2.1"), house.ledger.verdicts.get("1.2.1"))
+    asked.after_verdict(house.ledger.series.get("1.2.1"), house.ledger.verdicts.get(house.number("1.2.1")))
     house.clock.forward(73 * 3600)
     assert asked.expire() == 1
     assert house.ledger.prompts.all()[0]["outcome"] == "not answered"

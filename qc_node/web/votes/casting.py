@@ -141,8 +141,8 @@ def cast(
 ) -> tuple[VoteRow, bool]:
     """Write one key press; returns what it made and whether that is new (the same key again changes nothing).
 
-    A level is a vote, and another level replaces it.  The same level again is no new vote: its reasons are added to
-    the vote that stands, whose time and blindness stay as they are.
+    A level is a vote, and another level replaces it.  The same level again is no new vote: its reasons are added
+    to the vote that stands, whose time and blindness stay as they are.
 
     Parameters
     ----------

@@ -14,8 +14,8 @@ from typing import Any, TextIO
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger, NewAct, NewVote
 from qc_node.ledger.rows import LoggedVote
-from qc_node.web.access import readers, security
 from qc_node.ledger.votes import WITHDRAWN
+from qc_node.web.access import readers, security
 from qc_node.web.votes.casting import VoteReason, effective
 
 COLUMNS = (
