@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from qc_node.ledger.database import Database
@@ -17,6 +17,11 @@ LATE_RUN = """
     state = 'receiving', closed_by = NULL, closed_at = NULL, attempts = 0, sentence = NULL,
     pacs_count = NULL, pacs_count_since = NULL
 """
+
+INSERT = (
+    "INSERT INTO instances (sop_instance_uid, series_id, sop_class_uid, transfer_syntax_uid, calling_ae, path,"
+    " bytes, received_at) VALUES (?,?,?,?,?,?,?,?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +65,21 @@ class Instances:
         becomes 0, which means: let completion decide anew.  An image whose Series Instance UID is known
         under another study opens a series of its own.
         """
-        fresh = []
         with self._db.transaction() as conn:
-            for r in items:
-                fresh.append(not _known(conn, r.sop_instance_uid))
-                if fresh[-1]:
-                    _touch_study(conn, r)
-                    series_id = _touch_series(conn, r) if r.opens_series else None
-                    _write(conn, r, series_id)
-        return fresh
+            new = _not_known(conn, items)
+            for group in _by(new, lambda r: (r.study_uid, "")):
+                _touch_study(conn, group)
+            images = [r for r in new if r.opens_series]
+            numbers = {
+                (group[0].study_uid, group[0].series_uid): _touch_series(conn, group)
+                for group in _by(images, lambda r: (r.study_uid, r.series_uid))
+            }
+            conn.executemany(INSERT, [_columns(r, numbers[r.study_uid, r.series_uid]) for r in images])
+            for r in new:
+                if not r.opens_series:
+                    _add_object(conn, r)
+        left = {r.sop_instance_uid for r in new}
+        return [_take(left, r.sop_instance_uid) for r in items]
 
     def of_series(self, series_id: int) -> list[InstanceRow]:
         """The current version of every image of a series, in order of arrival."""
@@ -154,57 +165,82 @@ def _known(conn: sqlite3.Connection, sop_instance_uid: str) -> bool:
     return conn.execute(sql, (sop_instance_uid,)).fetchone() is not None
 
 
-def _touch_study(conn: sqlite3.Connection, r: Received) -> None:
+def _not_known(conn: sqlite3.Connection, items: Sequence[Received]) -> list[Received]:
+    """Of each instance that the ledger lacks the first one of the batch, in order."""
+    first: dict[str, Received] = {}
+    for r in items:
+        first.setdefault(r.sop_instance_uid, r)
+    return [r for uid, r in first.items() if not _known(conn, uid)]
+
+
+def _take(left: set[str], uid: str) -> bool:
+    """Whether `uid` was left; it is not any more."""
+    found = uid in left
+    left.discard(uid)
+    return found
+
+
+def _by(items: Iterable[Received], key: Callable[[Received], tuple[str, str]]) -> Iterable[Sequence[Received]]:
+    """Groups of a batch, each in order of arrival: one statement for each costs less than one per image."""
+    groups: dict[tuple[str, str], list[Received]] = {}
+    for r in items:
+        groups.setdefault(key(r), []).append(r)
+    return groups.values()
+
+
+def _touch_study(conn: sqlite3.Connection, group: Sequence[Received]) -> None:
     conn.execute(
         "INSERT INTO studies (study_uid, first_received, last_received, due_at) VALUES (?,?,?,0)"
         " ON CONFLICT (study_uid) DO UPDATE SET last_received = excluded.last_received,"
         " state = 'open', due_at = 0, closed_by = NULL, closed_at = NULL",
-        (r.study_uid, r.received_at, r.received_at),
+        (group[0].study_uid, group[0].received_at, group[-1].received_at),
     )
 
 
-def _touch_series(conn: sqlite3.Connection, r: Received) -> int:
-    """Count the image in its series, which opens or re-opens; returns the series' number."""
+def _touch_series(conn: sqlite3.Connection, group: Sequence[Received]) -> int:
+    """Count images in their series, which opens or re-opens; returns the series' number."""
+    first, last = group[0], group[-1]
     conn.execute(
         "INSERT INTO series (series_uid, study_uid, modality, calling_ae, first_received,"
         " last_received, instances, expected, expected_rule, due_at)"
-        " VALUES (?,?,?,?,?,?,1,?,?,0) ON CONFLICT (series_uid, study_uid) DO UPDATE SET"
-        " instances = series.instances + 1, last_received = excluded.last_received,"
+        " VALUES (?,?,?,?,?,?,?,?,?,0) ON CONFLICT (series_uid, study_uid) DO UPDATE SET"
+        " instances = series.instances + excluded.instances, last_received = excluded.last_received,"
         " expected = coalesce(excluded.expected, series.expected),"
         " expected_rule = coalesce(excluded.expected_rule, series.expected_rule),"
         f" due_at = 0, {LATE_RUN}",
         (
-            r.series_uid,
-            r.study_uid,
-            r.modality,
-            r.calling_ae,
-            r.received_at,
-            r.received_at,
-            r.expected,
-            r.expected_rule,
+            first.series_uid,
+            first.study_uid,
+            first.modality,
+            first.calling_ae,
+            first.received_at,
+            last.received_at,
+            len(group),
+            next((r.expected for r in reversed(group) if r.expected is not None), None),
+            next((r.expected_rule for r in reversed(group) if r.expected_rule is not None), None),
         ),
     )
     sql = "SELECT series_id FROM series WHERE series_uid = ? AND study_uid = ?"
-    return int(conn.execute(sql, (r.series_uid, r.study_uid)).fetchone()[0])
+    return int(conn.execute(sql, (first.series_uid, first.study_uid)).fetchone()[0])
 
 
-def _write(conn: sqlite3.Connection, r: Received, series_id: int | None) -> None:
-    cursor = conn.execute(
-        "INSERT INTO instances (sop_instance_uid, series_id, sop_class_uid, transfer_syntax_uid, calling_ae, path,"
-        " bytes, received_at) VALUES (?,?,?,?,?,?,?,?)",
-        (
-            r.sop_instance_uid,
-            series_id,
-            r.sop_class_uid,
-            r.transfer_syntax_uid,
-            r.calling_ae,
-            r.path,
-            r.bytes,
-            r.received_at,
-        ),
+def _columns(r: Received, series_id: int | None) -> tuple[object, ...]:
+    """The values of :data:`INSERT`."""
+    return (
+        r.sop_instance_uid,
+        series_id,
+        r.sop_class_uid,
+        r.transfer_syntax_uid,
+        r.calling_ae,
+        r.path,
+        r.bytes,
+        r.received_at,
     )
-    if series_id is None:
-        conn.execute(
-            "INSERT INTO objects (instance_id, study_uid, series_uid) VALUES (?,?,?)",
-            (cursor.lastrowid, r.study_uid, r.series_uid),
-        )
+
+
+def _add_object(conn: sqlite3.Connection, r: Received) -> None:
+    number = conn.execute(INSERT, _columns(r, None)).lastrowid
+    conn.execute(
+        "INSERT INTO objects (instance_id, study_uid, series_uid) VALUES (?,?,?)",
+        (number, r.study_uid, r.series_uid),
+    )

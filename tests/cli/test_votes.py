@@ -15,7 +15,7 @@ from qc_node.cli import votes
 from qc_node.domain import HeaderClaims, QcNodeError, SeriesKey, Verdict
 from qc_node.ledger import Ledger
 from qc_node.web.pages.folder import shelve
-from tests.web.conftest import brain, browse, house  # noqa: F401
+from tests.web.conftest import brain
 from tests.web.seventy_days import make_log
 
 

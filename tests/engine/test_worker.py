@@ -111,6 +111,12 @@ class Bench:
         assert self.ledger.series.close(number_of(self.ledger, uid), 10.0, rule, 11.0)
         return uid
 
+    def late(self, uid: str, at: float) -> Received:
+        """One more image of a series."""
+        row = self.ledger.series.get(uid)
+        assert row is not None
+        return Received("late", "1", uid, row["study_uid"], "1", "CT", "SCANNER", "images/x", 1, at)
+
     def state(self, uid: str) -> tuple[str, str | None]:
         row = self.ledger.series.get(uid)
         assert row is not None
@@ -190,7 +196,7 @@ def test_a_verdict_on_a_series_that_was_reopened_meanwhile_is_never_reported(ben
 
     def look(row: Any) -> Any:
         result = original(row)
-        bench.ledger.instances.add([Received("late", "1", uid, "st", "1", "CT", "SCANNER", "images/x", 1, 20.0)])
+        bench.ledger.instances.add([bench.late(uid, 20.0)])
         return result
 
     bench.worker._look = look  # type: ignore[method-assign]
@@ -203,7 +209,7 @@ def test_images_that_retention_removed_are_not_judged_in_part(bench: Bench) -> N
     uid = bench.receive("a")
     bench.worker.step()
     assert bench.ledger.series.mark_images_removed(number_of(bench.ledger, uid), 10.0, 50.0)
-    bench.ledger.instances.add([Received("late", "1", uid, "st", "1", "CT", "SCANNER", "images/x", 1, 60.0)])
+    bench.ledger.instances.add([bench.late(uid, 60.0)])
     assert bench.ledger.series.close(number_of(bench.ledger, uid), 60.0, ClosedBy.QUIET, 61.0)
     bench.worker.step()
     state, sentence = bench.state(uid)

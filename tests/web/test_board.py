@@ -146,7 +146,7 @@ def test_pushed_from_another_thread_to_every_open_board(house):
             assert read_event(boards[-1]) == ("hello", {"cards": []})
         house.receive("1.1", "1.1.1")
         house.judge("1.1.1", brain(noise=1))
-        thread = threading.Thread(target=app.state.board.publish, args=("1.1.1",))
+        thread = threading.Thread(target=app.state.board.publish, args=(house.number("1.1.1"),))
         thread.start()
         thread.join()
         for board in boards:
