@@ -74,8 +74,8 @@ def latency(node: NodeProcess, folder: Path, uid: str) -> dict[str, float]:
     ledger = node.ledger()
     sql = (
         "SELECT deliveries.sent_at, series.last_received, verdicts.timings, series.closed_at, verdicts.judged_at"
-        " FROM deliveries JOIN reports USING (sop_instance_uid) JOIN series USING (series_uid)"
-        " JOIN verdicts USING (series_uid) WHERE series_uid = ? AND sent_at IS NOT NULL"
+        " FROM deliveries JOIN reports USING (sop_instance_uid) JOIN series USING (series_id)"
+        " JOIN verdicts USING (series_id) WHERE series_uid = ? AND sent_at IS NOT NULL"
     )
     row = wait_for(lambda: ledger.db.row(sql, (uid,)), 120, every=0.02)
     last = row["last_received"]

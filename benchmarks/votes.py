@@ -83,6 +83,7 @@ def measure_statistics(count: int = 100_000) -> None:
                 NewVote(
                     key=f"k{n}",
                     reader_id=who.reader_id,
+                    role=who.role,
                     site=who.site,
                     modality=rng.choice(["MR", "CT", "DX"]),
                     vote=vote,
@@ -169,7 +170,7 @@ def serve_until_told(folder: Path) -> None:
             series = line.split()[1]
             clinic.judge(series, brain(motion=1))
             start = time.time()
-            app.state.board.publish(series)
+            app.state.board.publish(clinic.number(series))
             print(start, flush=True)
     handle.stop()
 

@@ -24,6 +24,7 @@ from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
 from qc_node.engine.closed_studies import check_study
 from qc_node.engine.pool import Pool
 from qc_node.ledger import Ledger
+from qc_node.ledger.rows import ReportDelivery
 from qc_node.operations import health, logs
 from qc_node.operations.metrics import Metrics
 from qc_node.operations.retention import remove_old
@@ -193,25 +194,25 @@ class Node:
             self.metrics.verdict(verdict_from_json(event["verdict"]))
         if event["state"] != "judged" or not self.settings.pacs.destination:
             self.metrics.series_finished(event["stage"], event["state"])
-        self._publish(event["series_uid"])
+        self._publish(event["series_id"])
         self._writing.wake()
 
-    def _on_written(self, series_uid: str) -> None:
+    def _on_written(self, series_id: int) -> None:
         self._outbox.wake()
 
-    def _on_delivery(self, delivery: Mapping[str, Any], destination: str, outcome: str) -> None:
+    def _on_delivery(self, delivery: ReportDelivery, destination: str, outcome: str) -> None:
         self.metrics.delivery(destination, outcome)
         if outcome == "sent" and delivery["kind"] == "sr":
             self.metrics.report_acknowledged(self.ledger, delivery, time.time())
-            self._publish(delivery["series_uid"])
+            self._publish(delivery["series_id"])
 
     def _on_committed(self, destination: str) -> None:
         """A destination promised to keep an object, on our association or on one of its own."""
         self.metrics.delivery(destination, "committed")
 
-    def _publish(self, series_uid: str) -> None:
-        if self.app is not None:
-            self.app.state.board.publish(series_uid)
+    def _publish(self, series_id: int | None) -> None:
+        if self.app is not None and series_id is not None:
+            self.app.state.board.publish(series_id)
 
     # -- parts ---------------------------------------------------------------------------------------
     def _open_web(self) -> Any:

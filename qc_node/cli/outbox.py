@@ -67,9 +67,10 @@ def judge_again(series_uids: tuple[str, ...], config: Path | None) -> None:
     """
     ledger = ledger_of(load_settings(config))
     for uid in series_uids:
-        if ledger.series.get(uid) is None:
+        series = ledger.series.get(uid)
+        if series is None:
             raise QcNodeError(f"There is no series {uid} in the ledger.")
-        if not ledger.series.judge_again(uid, time.time()):
+        if not ledger.series.judge_again(series["series_id"], time.time()):
             raise QcNodeError(f"The series {uid} is not finished, or its images were removed by retention.")
     click.echo(f"{len(series_uids)} series are in the queue.")
 

@@ -6,9 +6,9 @@ Every timer is a row in the ledger, so a restart forgets nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
 from qc_node.completion.decide import (
     AskPacs,
@@ -20,13 +20,28 @@ from qc_node.completion.decide import (
     decide_study,
 )
 from qc_node.ledger import Ledger
+from qc_node.ledger.rows import SeriesRow, StudyRow
 
-Row = Mapping[str, Any]
+Name = TypeVar("Name", str, int)
 AskPacsFor = Callable[[str, str], int | None]
 """(study UID, series UID) to the number of instances that the PACS has; None when it does not say."""
 
 ARRIVING_S = 0.5
 """A series that got an instance so recently is still arriving."""
+
+
+def _open_series(row: SeriesRow, opened_at: float) -> OpenSeries:
+    return OpenSeries(
+        calling_ae=row["calling_ae"],
+        instances=row["instances"],
+        opened_at=opened_at,
+        last_received=row["last_received"],
+        expected=row["expected"],
+        expected_rule=row["expected_rule"],
+        pacs_count=row["pacs_count"],
+        pacs_count_since=row["pacs_count_since"],
+        pacs_asked_at=row["pacs_asked_at"],
+    )
 
 
 class Completion:
@@ -74,7 +89,7 @@ class Completion:
         return min(timers, default=None)
 
     def _set_timer(
-        self, save: Callable[[str, float, float], None], uid: str, last: float, until: float, now: float
+        self, save: Callable[[Name, float, float], None], name: Name, last: float, until: float, now: float
     ) -> None:
         """Persist a timer, but not between two images: each write costs a sync that the receiver needs.
 
@@ -83,23 +98,23 @@ class Completion:
         if 0 <= now - last < ARRIVING_S:
             self._unsaved = min(self._unsaved, until)
         else:
-            save(uid, last, until)
+            save(name, last, until)
 
-    def _settle(self, row: Row, now: float, answer: PacsAnswer | None) -> bool:
+    def _settle(self, row: SeriesRow, now: float, answer: PacsAnswer | None) -> bool:
         """Close the series or set its timer; False when the PACS must be asked first."""
-        series_uid, last = row["series_uid"], row["last_received"]
+        series_id, last = row["series_id"], row["last_received"]
         if answer is None and now < self._pacs_rests_until:
             answer = PacsAnswer(None)
-        decision = decide(self._open_series(row), now, self._settings, answer)
+        decision = decide(_open_series(row, self._opened_at(row)), now, self._settings, answer)
         if isinstance(decision, AskPacs):
             return False
         if isinstance(decision, Wait):
-            self._set_timer(self._ledger.series.set_due, series_uid, last, decision.until, now)
-        elif self._ledger.series.close(series_uid, last, decision.rule, now):
-            self._on_closed("series", series_uid)
+            self._set_timer(self._ledger.series.set_due, series_id, last, decision.until, now)
+        elif self._ledger.series.close(series_id, last, decision.rule, now):
+            self._on_closed("series", row["series_uid"])
         return True
 
-    def _question(self, row: Row, now: float) -> None:
+    def _question(self, row: SeriesRow, now: float) -> None:
         assert self._ask is not None
         if now < self._pacs_rests_until:
             count = None
@@ -107,34 +122,21 @@ class Completion:
             count = self._ask(row["study_uid"], row["series_uid"])
             if count is None:
                 self._pacs_rests_until = now + self._settings.pacs_rest_s
-        self._ledger.series.set_pacs_count(row["series_uid"], count, now)
-        current = self._ledger.series.get(row["series_uid"])
+        self._ledger.series.set_pacs_count(row["series_id"], count, now)
+        current = self._ledger.series.by_id(row["series_id"])
         if current is not None and current["state"] == "receiving":
             self._settle(current, now, PacsAnswer(count))
 
-    def _open_series(self, row: Row) -> OpenSeries:
-        return OpenSeries(
-            calling_ae=row["calling_ae"],
-            instances=row["instances"],
-            opened_at=self._opened_at(row),
-            last_received=row["last_received"],
-            expected=row["expected"],
-            expected_rule=row["expected_rule"],
-            pacs_count=row["pacs_count"],
-            pacs_count_since=row["pacs_count_since"],
-            pacs_asked_at=row["pacs_asked_at"],
-        )
-
-    def _opened_at(self, row: Row) -> float:
+    def _opened_at(self, row: SeriesRow) -> float:
         """When the first instance of this run came: for a re-opened series, the first after it was closed."""
         if row["run"] == 1:
             return float(row["first_received"])
-        events = self._ledger.series.events(row["series_uid"])
+        events = self._ledger.series.events(row["series_id"])
         closed = max((e["at"] for e in events if e["event"] == "closed"), default=row["first_received"])
-        arrivals = (i["received_at"] for i in self._ledger.instances.of_series(row["series_uid"]))
+        arrivals = (i["received_at"] for i in self._ledger.instances.of_series(row["series_id"]))
         return float(min((at for at in arrivals if at > closed), default=row["last_received"]))
 
-    def _settle_study(self, study: Row, now: float) -> None:
+    def _settle_study(self, study: StudyRow, now: float) -> None:
         study_uid, last = study["study_uid"], study["last_received"]
         timers = [
             row["due_at"] or 0.0 for row in self._ledger.series.of_study(study_uid) if row["state"] == "receiving"

@@ -114,7 +114,8 @@ def _walk(pacs: DemoPacs, node: Node, folder: Path, seed: int) -> None:
                 else f"its state is {row['state'] if row else 'unknown'}"
             )
             raise QcNodeError(f"No report came for {sample.title}: {why}")
-        stored = node.ledger.verdicts.get(series_uid)
+        judged = node.ledger.series.get(series_uid)
+        stored = None if judged is None else node.ledger.verdicts.get(judged["series_id"])
         assert stored is not None
         seconds = time.monotonic() - sent
         click.secho(f"  {headline(stored['verdict'])}", bold=True)

@@ -12,19 +12,19 @@ from qc_node.ledger import Ledger, Received
 from qc_node.spool import Spool
 
 
-def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> str | None:
-    """Put one judged series into the ledger; returns its UID, None when it was skipped or is known."""
+def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> int | None:
+    """Put one judged series into the ledger; returns its number, None when it was skipped or is known."""
     if judged.verdict is None:
         return None
     key = judged.series or _made_up(judged.source)
     uid = key.series_instance_uid
-    if ledger.series.get(uid) is not None:
+    if ledger.series.find(key.study_instance_uid, uid) is not None:
         return None
     name = Path(judged.source).name or judged.source
     ledger.instances.add(
         [
             Received(
-                sop_instance_uid=f"{uid}.{n}",
+                sop_instance_uid=f"{key.study_instance_uid}/{uid}.{n}",
                 sop_class_uid="",
                 series_uid=uid,
                 study_uid=key.study_instance_uid,
@@ -38,14 +38,17 @@ def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> str 
             for n in range(max(1, judged.instances))
         ]
     )
-    ledger.series.close(uid, at, "read from disk", at)
+    row = ledger.series.find(key.study_instance_uid, uid)
+    assert row is not None
+    series_id = row["series_id"]
+    ledger.series.close(series_id, at, "read from disk", at)
     pictures = []
     for view, picture in judged.thumbnails.items():
-        picture_name = spool.thumbnail_name(uid, 1, view)
+        picture_name = spool.thumbnail_name(f"{key.study_instance_uid}/{uid}", 1, view)
         spool.store(picture_name, png(picture))
         pictures.append(picture_name)
     ledger.verdicts.add(
-        uid,
+        series_id,
         1,
         judged.verdict,
         claims=judged.claims.as_dict(),
@@ -56,8 +59,8 @@ def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> str 
         report_after=at,
         thumbnails=pictures,
     )
-    ledger.series.finish(uid, 1, "judged", at, stage=judged.verdict.stage.value)
-    return uid
+    ledger.series.finish(series_id, 1, "judged", at, stage=judged.verdict.stage.value)
+    return series_id
 
 
 def _made_up(source: str) -> SeriesKey:

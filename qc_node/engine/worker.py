@@ -40,6 +40,7 @@ from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
 from qc_node.engine.orders import Rule
 from qc_node.engine.registry import Registry, choose_device
 from qc_node.ledger import Ledger
+from qc_node.ledger.rows import SeriesRow
 from qc_node.process import ParentProcess
 from qc_node.series.headers.routing import route
 from qc_node.series.volume.stack import OpenedSeries, open_series
@@ -104,9 +105,9 @@ class Worker:
     def step(self) -> int:
         """Judge up to one batch of queued series; returns how many were taken."""
         rows = self._ledger.series.claim(self._wall(), self._settings.batch)
-        waiting: dict[Stage, list[tuple[dict[str, Any], Pending]]] = {}
+        waiting: dict[Stage, list[tuple[SeriesRow, Pending]]] = {}
         for row in rows:
-            self._emit({"event": "started", "series_uid": row["series_uid"], "run": row["run"]})
+            self._emit({"event": "started", **_named(row)})
             try:
                 result = self._look(row)
             except Exception as error:  # a bad series must never stop the node
@@ -121,18 +122,18 @@ class Worker:
             self._judge(stage, pairs)
         return len(rows)
 
-    def _look(self, row: Mapping[str, Any]) -> SeriesOutcome | Pending:
+    def _look(self, row: SeriesRow) -> SeriesOutcome | Pending:
         start = self._clock()
         if row["images_removed_at"] is not None:
             raise QcNodeError(
                 "A late image came after retention had removed the others; this series cannot be judged again."
             )
-        names = self._ledger.instances.paths_of_series(row["series_uid"])
+        names = self._ledger.instances.paths_of_series(row["series_id"])
         opened = open_series([self._spool.path(name) for name in names])
         source = str(opened.header_path.relative_to(self._spool.root.resolve()))
         blank = blank_outcome(opened, row["series_uid"], source)
         blank = replace(blank, timings_s={"read": self._clock() - start})
-        self._ledger.series.note_claims(row["series_uid"], blank.claims.as_dict())
+        self._ledger.series.note_claims(row["series_id"], blank.claims.as_dict())
         header = opened.header
         self._ledger.studies.describe(
             row["study_uid"], _text(header.get("AccessionNumber")), _text(header.get("StudyDescription"))
@@ -141,7 +142,7 @@ class Worker:
             blank, route(opened, self._registry.accepts), opened.volume, self._registry.classifier, self._clock
         )
 
-    def _judge(self, stage: Stage, pairs: Sequence[tuple[dict[str, Any], Pending]]) -> None:
+    def _judge(self, stage: Stage, pairs: Sequence[tuple[SeriesRow, Pending]]) -> None:
         try:
             outcomes = decide([p for _, p in pairs], self._registry.classifier, self._rules, self._clock)
         except Exception as error:
@@ -154,17 +155,17 @@ class Worker:
         for (row, _), outcome in zip(pairs, outcomes, strict=True):
             self._finish(row, outcome)
 
-    def _finish(self, row: Mapping[str, Any], outcome: SeriesOutcome) -> None:
-        series_uid, run, now = row["series_uid"], row["run"], self._wall()
+    def _finish(self, row: SeriesRow, outcome: SeriesOutcome) -> None:
+        series_id, run, now = row["series_id"], row["run"], self._wall()
         if outcome.verdict is None:
             stage = outcome.stage.value if outcome.stage else None
-            self._ledger.series.finish(series_uid, run, "skipped", now, stage=stage, sentence=outcome.skipped)
+            self._ledger.series.finish(series_id, run, "skipped", now, stage=stage, sentence=outcome.skipped)
             self._tell(row, "skipped", outcome, outcome.skipped)
             return
-        kept = self._keep(series_uid, run, outcome)
+        kept = self._keep(row, outcome)
         with self._ledger.db.transaction():
             self._ledger.verdicts.add(
-                series_uid,
+                series_id,
                 run,
                 outcome.verdict,
                 claims=outcome.claims.as_dict(),
@@ -176,47 +177,45 @@ class Worker:
                 training_path=kept[0],
                 thumbnails=kept[1],
             )
-            self._ledger.series.finish(series_uid, run, "judged", now, stage=outcome.verdict.stage.value)
+            self._ledger.series.finish(series_id, run, "judged", now, stage=outcome.verdict.stage.value)
         self._tell(row, "judged", outcome, None)
 
-    def _patience(self, row: Mapping[str, Any], verdict: Verdict) -> float:
+    def _patience(self, row: SeriesRow, verdict: Verdict) -> float:
         """A series cut short by a slow sender looks like bad coverage: wait before saying so."""
         by_silence = str(row["closed_by"]).startswith(ClosedBy.QUIET)
         return self._settings.confirm_s if by_silence and looks_cut_short(verdict) else 0.0
 
-    def _keep(self, series_uid: str, run: int, outcome: SeriesOutcome) -> tuple[str | None, list[str]]:
+    def _keep(self, row: SeriesRow, outcome: SeriesOutcome) -> tuple[str | None, list[str]]:
         """Store the network input and the thumbnails: votes come days after the images are gone."""
+        series, run = f"{row['study_uid']}/{row['series_uid']}", row["run"]
         names = []
         for view, picture in outcome.thumbnails.items():
-            name = self._spool.thumbnail_name(series_uid, run, view)
+            name = self._spool.thumbnail_name(series, run, view)
             self._spool.store(name, png(picture))
             names.append(name)
         if outcome.network_input is None:
             return None, names
         buffer = io.BytesIO()
         np.savez_compressed(buffer, input=outcome.network_input)
-        training = self._spool.training_name(series_uid, run)
+        training = self._spool.training_name(series, run)
         self._spool.store(training, buffer.getbuffer())
         return training, names
 
-    def _fail(self, row: Mapping[str, Any], error: Exception) -> None:
+    def _fail(self, row: SeriesRow, error: Exception) -> None:
         if isinstance(error, QcNodeError):
             sentence = str(error)
         else:
             sentence = f"The classifier could not judge this series ({type(error).__name__})."
             log.exception("series %s failed", digest(row["series_uid"]))
-        self._ledger.series.finish(row["series_uid"], row["run"], "failed", self._wall(), sentence=sentence)
+        self._ledger.series.finish(row["series_id"], row["run"], "failed", self._wall(), sentence=sentence)
         self._tell(row, "failed", None, sentence)
 
-    def _tell(
-        self, row: Mapping[str, Any], state: str, outcome: SeriesOutcome | None, sentence: str | None
-    ) -> None:
+    def _tell(self, row: SeriesRow, state: str, outcome: SeriesOutcome | None, sentence: str | None) -> None:
         verdict = outcome.verdict if outcome else None
         self._emit(
             {
                 "event": "finished",
-                "series_uid": row["series_uid"],
-                "run": row["run"],
+                **_named(row),
                 "state": state,
                 "stage": outcome.stage.value if outcome and outcome.stage else None,
                 "sentence": sentence,
@@ -224,6 +223,11 @@ class Worker:
                 "verdict": verdict_to_json(verdict) if verdict else None,
             }
         )
+
+
+def _named(row: SeriesRow) -> dict[str, Any]:
+    """Which run of which series an event is about."""
+    return {"series_id": row["series_id"], "series_uid": row["series_uid"], "run": row["run"]}
 
 
 def blank_outcome(opened: OpenedSeries, series_uid: str | None = None, source: str = "") -> SeriesOutcome:

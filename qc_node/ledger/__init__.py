@@ -1,24 +1,30 @@
-"""The ledger: one table per noun, and the only SQL in the house.
+"""The ledger: one table per noun, a file per table, and the only SQL of the program.
 
 Every step of the walk is *read row, do pure work, write row*; whatever a ``kill -9`` interrupts is found
-again here.
+again here.  Rows are typed (:mod:`qc_node.ledger.rows`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from qc_node.ledger.annotations import Alarms, Gradings, Labels, Prompts
+from qc_node.ledger.alarms import Alarms
+from qc_node.ledger.audit import Audit
+from qc_node.ledger.cases import Cases
 from qc_node.ledger.database import Database
 from qc_node.ledger.deliveries import Deliveries
+from qc_node.ledger.gradings import Gradings
 from qc_node.ledger.instances import Instances, Received
-from qc_node.ledger.readers import Cases, Readers
+from qc_node.ledger.labels import Labels
+from qc_node.ledger.models import Models
+from qc_node.ledger.prompts import Prompts
+from qc_node.ledger.readers import Readers
 from qc_node.ledger.series import SeriesTable
 from qc_node.ledger.studies import Studies
 from qc_node.ledger.verdicts import Verdicts
-from qc_node.ledger.votes import NewVote, Votes
+from qc_node.ledger.votes import NewAct, NewVote, Votes
 
-__all__ = ["Ledger", "NewVote", "Received"]
+__all__ = ["Ledger", "NewAct", "NewVote", "Received"]
 
 
 class Ledger:
@@ -41,6 +47,7 @@ class Ledger:
         self.series = SeriesTable(self.db)
         self.studies = Studies(self.db)
         self.verdicts = Verdicts(self.db)
+        self.models = Models(self.db)
         self.deliveries = Deliveries(self.db)
         self.readers = Readers(self.db)
         self.cases = Cases(self.db)
@@ -49,6 +56,7 @@ class Ledger:
         self.labels = Labels(self.db)
         self.prompts = Prompts(self.db)
         self.gradings = Gradings(self.db)
+        self.audit = Audit(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:
         """Take the write lock on a connection of its own and give it back; changes nothing.

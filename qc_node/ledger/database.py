@@ -1,28 +1,34 @@
-"""The SQLite file: connections, transactions, migrations.
+"""The SQLite file: connections, transactions, typed rows.
 
 WAL with ``synchronous=FULL``: a committed row survives ``kill -9`` and a power cut.  Every thread has its own
 connection; writers take the lock at the start of a transaction (``BEGIN IMMEDIATE``), so that two of
 them wait for each other instead of failing half-way.
+
+What is sqlite-utils' and what is ours: sqlite-utils makes the tables and indexes (:mod:`qc_node.ledger.schema`),
+writes the votes during the upgrade and does the inserts that happen a few times a minute at most (it looks the
+table up for each).  Everything on the way of an image or of a vote, every update and every query with a join is
+SQL, written beside the table that it is about.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast, overload
 
 import sqlite_utils
 
 from qc_node.domain import QcNodeError
-from qc_node.ledger.migrations import MIGRATIONS
+from qc_node.ledger.migrations import bring_up_to_date
+from qc_node.ledger.rows import AnyRow
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for another one."""
 
-Row = Mapping[str, Any]
+R = TypeVar("R")
 
 
 class Database:
@@ -38,14 +44,14 @@ class Database:
         self.path = path
         self._local = threading.local()
         try:
-            self._migrate()
-        except sqlite3.Error as error:
+            bring_up_to_date(path)
+        except (sqlite3.Error, OSError) as error:
             raise QcNodeError(f"The ledger {path} cannot be opened: {error}.") from error
 
     @property
     def utils(self) -> sqlite_utils.Database:
         """This thread's connection, as sqlite-utils sees it."""
-        db = getattr(self._local, "db", None)
+        db: sqlite_utils.Database | None = getattr(self._local, "db", None)
         if db is None:
             conn = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             conn.row_factory = sqlite3.Row
@@ -78,12 +84,26 @@ class Database:
             raise
         conn.execute("COMMIT")
 
-    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """All rows of a query."""
+    def insert(self, table: str, row: AnyRow, *, ignore: bool = False) -> int:
+        """Write one row by sqlite-utils; its rowid.  With `ignore` a row that is there already stays as it is."""
+        with self.transaction() as conn:
+            self.utils.table(table).insert(dict(row), ignore=ignore)
+            return int(conn.execute("SELECT last_insert_rowid()").fetchone()[0])
+
+    @overload
+    def rows(self, sql: str, params: Sequence[Any] = (), *, of: type[R]) -> list[R]: ...
+    @overload
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[AnyRow]: ...
+    def rows(self, sql: str, params: Sequence[Any] = (), *, of: Any = None) -> Any:
+        """All rows of a query, of the type `of` (one of :mod:`qc_node.ledger.rows`)."""
         return [dict(row) for row in self.conn.execute(sql, params)]
 
-    def row(self, sql: str, params: Sequence[Any] = ()) -> dict[str, Any] | None:
-        """The first row of a query, or None."""
+    @overload
+    def row(self, sql: str, params: Sequence[Any] = (), *, of: type[R]) -> R | None: ...
+    @overload
+    def row(self, sql: str, params: Sequence[Any] = ()) -> AnyRow | None: ...
+    def row(self, sql: str, params: Sequence[Any] = (), *, of: Any = None) -> Any:
+        """The first row of a query, of the type `of`, or None."""
         row = self.conn.execute(sql, params).fetchone()
         return None if row is None else dict(row)
 
@@ -108,29 +128,6 @@ class Database:
             db.conn.close()
             self._local.db = None
 
-    def _migrate(self) -> None:
-        with self.transaction() as conn:
-            version = conn.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(MIGRATIONS):
-                raise QcNodeError(
-                    f"The ledger {self.path} has schema {version}, newer than this qc-node knows "
-                    f"({len(MIGRATIONS)}); run the newer version or restore a backup."
-                )
-            for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-                for statement in _statements(script):
-                    conn.execute(statement)
-                conn.execute(f"PRAGMA user_version={number}")
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of `script`; semicolons inside a trigger do not end one."""
-    statement = ""
-    for piece in script.split(";"):
-        statement += piece + ";"
-        if statement.strip(" \n;") and sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
 
 def schema_of(path: Path) -> int:
     """The schema version of a ledger, read without changing anything.
@@ -142,6 +139,6 @@ def schema_of(path: Path) -> int:
     """
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", 2.0, uri=True)) as conn:
-            return int(conn.execute("PRAGMA user_version").fetchone()[0])
+            return int(cast("int", conn.execute("PRAGMA user_version").fetchone()[0]))
     except sqlite3.Error as error:
         raise QcNodeError(f"The ledger {path} cannot be read: {error}.") from error

@@ -7,17 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from qc_node.ledger.database import Database
+from qc_node.ledger.rows import CommitmentRow, ReportDelivery, ReportRow, StateCount
 
-Row = dict[str, Any]
+WITH_REPORT = (
+    "SELECT deliveries.*, reports.path, reports.sop_class_uid, reports.series_id, series.series_uid,"
+    " reports.study_uid, reports.run, reports.kind FROM deliveries JOIN reports USING (sop_instance_uid)"
+    " LEFT JOIN series USING (series_id)"
+)
+"""The columns of :class:`qc_node.ledger.rows.ReportDelivery`."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenObject:
-    """An object of the node's own, already durable in the spool; ``kind`` is ``sr``, ``kos`` or ``vote``."""
+    """An object of the node's own, already durable in the spool.
+
+    ``kind`` is ``sr``, ``kos`` or ``vote``; ``series_id`` is the series that it is about, None for a whole study.
+    """
 
     sop_instance_uid: str
     sop_class_uid: str
-    series_uid: str
+    series_id: int | None
     study_uid: str
     run: int
     kind: str
@@ -37,21 +46,21 @@ class Deliveries:
         destinations: Sequence[str],
         at: float,
         *,
-        reported: tuple[str, int] | None = None,
+        reported: tuple[int, int] | None = None,
     ) -> None:
         """Write report and outbox rows in one transaction; what is already there stays as it is.
 
-        ``reported`` is the ``(series_uid, run)`` whose state becomes ``reported`` with it.
+        ``reported`` is the ``(series_id, run)`` whose state becomes ``reported`` with it.
         """
         with self._db.transaction() as conn:
             for o in objects:
                 conn.execute(
-                    "INSERT OR IGNORE INTO reports (sop_instance_uid, sop_class_uid, series_uid, study_uid, run,"
+                    "INSERT OR IGNORE INTO reports (sop_instance_uid, sop_class_uid, series_id, study_uid, run,"
                     " kind, path, predecessor, created_at) VALUES (?,?,?,?,?,?,?,?,?)",
                     (
                         o.sop_instance_uid,
                         o.sop_class_uid,
-                        o.series_uid,
+                        o.series_id,
                         o.study_uid,
                         o.run,
                         o.kind,
@@ -68,19 +77,20 @@ class Deliveries:
                     )
             if reported is not None:
                 conn.execute(
-                    "UPDATE series SET state = 'reported' WHERE series_uid = ? AND run = ? AND state = 'judged'",
+                    "UPDATE series SET state = 'reported' WHERE series_id = ? AND run = ? AND state = 'judged'",
                     reported,
                 )
 
-    def last_report(self, series_uid: str, kind: str = "sr", before_run: int | None = None) -> Row | None:
+    def last_report(self, series_id: int, kind: str = "sr", before_run: int | None = None) -> ReportRow | None:
         """The newest report of a series (of a run before `before_run`)."""
-        sql = "SELECT * FROM reports WHERE series_uid = ? AND kind = ? AND run < ? ORDER BY run DESC LIMIT 1"
-        return self._db.row(sql, (series_uid, kind, before_run if before_run is not None else 1 << 62))
+        sql = "SELECT * FROM reports WHERE series_id = ? AND kind = ? AND run < ? ORDER BY run DESC LIMIT 1"
+        last = before_run if before_run is not None else 1 << 62
+        return self._db.row(sql, (series_id, kind, last), of=ReportRow)
 
-    def reports_of(self, series_uid: str) -> list[Row]:
+    def reports_of(self, series_id: int) -> list[ReportRow]:
         """All objects written for a series."""
-        sql = "SELECT * FROM reports WHERE series_uid = ? ORDER BY created_at"
-        return self._db.rows(sql, (series_uid,))
+        sql = "SELECT * FROM reports WHERE series_id = ? ORDER BY created_at"
+        return self._db.rows(sql, (series_id,), of=ReportRow)
 
     def is_ours(self, sop_instance_uid: str) -> bool:
         """Whether the node wrote this object itself."""
@@ -88,16 +98,15 @@ class Deliveries:
         return self._db.value(sql, (sop_instance_uid,)) is not None
 
     # -- the outbox ----------------------------------------------------------------------------------
-    def next_pending(self, destination: str, now: float, limit: int = 50) -> list[Row]:
+    def next_pending(self, destination: str, now: float, limit: int = 50) -> list[ReportDelivery]:
         """What goes next to `destination`: the head of the line and what follows it, in order.
 
         Empty while the head is waiting for its next attempt, because order is kept.
         """
         rows = self._db.rows(
-            "SELECT deliveries.*, reports.path, reports.sop_class_uid, reports.series_uid, reports.study_uid,"
-            " reports.run, reports.kind FROM deliveries JOIN reports USING (sop_instance_uid)"
-            " WHERE destination = ? AND deliveries.state = 'pending' ORDER BY deliveries.id LIMIT ?",
+            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'pending' ORDER BY deliveries.id LIMIT ?",
             (destination, limit),
+            of=ReportDelivery,
         )
         if rows and rows[0]["next_attempt_at"] > now:
             return []
@@ -126,44 +135,93 @@ class Deliveries:
         """The destination refuses this object for good; an operator must look."""
         self._set("state = 'failed', attempts = attempts + 1, last_error = ?", (error,), delivery_id)
 
-    def again(self, delivery_id: int, at: float, error: str | None = None) -> None:
-        """Put a delivery back into the line (the commitment failed, or an operator asked)."""
-        self._set("state = 'pending', next_attempt_at = ?, last_error = ?", (at, error), delivery_id)
+    def again(
+        self, delivery_id: int, at: float, error: str | None = None, transaction_uid: str | None = None
+    ) -> None:
+        """Put a delivery back into the line: an operator asked, or `transaction_uid` was answered with a failure.
 
+        A failure that was heard before, or after another transaction was committed, changes nothing.
+        """
+        with self._db.transaction():
+            if transaction_uid is None or self._commitment_failed(delivery_id, transaction_uid, at):
+                self._set("state = 'pending', next_attempt_at = ?, last_error = ?", (at, error), delivery_id)
+
+    # -- storage commitment --------------------------------------------------------------------------
     def commitment_asked(self, delivery_id: int, transaction_uid: str, at: float) -> None:
-        """A storage commitment request for this delivery is on its way."""
-        self._set("transaction_uid = ?, commitment_asked_at = ?", (transaction_uid, at), delivery_id)
+        """A storage commitment request for this delivery is on its way; earlier ones stay open beside it."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "INSERT INTO commitments (delivery_id, transaction_uid, asked_at) VALUES (?,?,?)"
+                " ON CONFLICT (transaction_uid, delivery_id) DO UPDATE SET asked_at = excluded.asked_at",
+                (delivery_id, transaction_uid, at),
+            )
 
     def committed(self, sop_instance_uid: str, transaction_uid: str, at: float) -> bool:
-        """The destination promised to keep the object; False when nobody asked, or it had promised before."""
+        """The destination promised to keep the object.
+
+        False when nobody asked under this transaction, or it had promised before.
+        """
         with self._db.transaction() as conn:
             cursor = conn.execute(
                 "UPDATE deliveries SET state = 'committed', committed_at = ?"
-                " WHERE sop_instance_uid = ? AND transaction_uid = ? AND state = 'sent'",
+                " WHERE sop_instance_uid = ? AND state = 'sent'"
+                " AND id IN (SELECT delivery_id FROM commitments WHERE transaction_uid = ?)",
                 (at, sop_instance_uid, transaction_uid),
             )
+            if cursor.rowcount > 0:
+                self._answer(
+                    "transaction_uid = ?"
+                    " AND delivery_id IN (SELECT id FROM deliveries WHERE sop_instance_uid = ?)",
+                    (transaction_uid, sop_instance_uid),
+                    "committed",
+                    at,
+                )
             return cursor.rowcount > 0
 
-    def awaiting_commitment(self, destination: str, asked_before: float, limit: int = 50) -> list[Row]:
+    def _commitment_failed(self, delivery_id: int, transaction_uid: str, at: float) -> bool:
+        """Note a failure; whether the object must be sent again."""
+        if not self._answer(
+            "delivery_id = ? AND transaction_uid = ?", (delivery_id, transaction_uid), "failed", at
+        ):
+            return False
+        sql = "SELECT 1 FROM commitments WHERE delivery_id = ? AND outcome = 'committed'"
+        return self._db.value(sql, (delivery_id,)) is None
+
+    def _answer(self, where: str, params: tuple[Any, ...], outcome: str, at: float) -> bool:
+        """Note the outcome of transactions; False when they had it already."""
+        sql = f"UPDATE commitments SET answered_at = ?, outcome = ? WHERE {where} AND outcome IS NOT ?"
+        return self._db.conn.execute(sql, (at, outcome, *params, outcome)).rowcount > 0
+
+    def awaiting_commitment(self, destination: str, asked_before: float, limit: int = 50) -> list[ReportDelivery]:
         """Sent objects for which a commitment was never asked, or asked before `asked_before` in vain."""
         return self._db.rows(
-            "SELECT deliveries.*, reports.sop_class_uid FROM deliveries JOIN reports USING (sop_instance_uid)"
-            " WHERE destination = ? AND deliveries.state = 'sent'"
-            " AND (commitment_asked_at IS NULL OR commitment_asked_at < ?) ORDER BY deliveries.id LIMIT ?",
+            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'sent'"
+            " AND NOT EXISTS (SELECT 1 FROM commitments WHERE delivery_id = deliveries.id AND asked_at >= ?) ORDER BY deliveries.id LIMIT ?",
             (destination, asked_before, limit),
+            of=ReportDelivery,
         )
 
-    def of_transaction(self, transaction_uid: str) -> list[Row]:
+    def of_transaction(self, transaction_uid: str) -> list[ReportDelivery]:
         """The deliveries that one commitment request named."""
-        sql = "SELECT * FROM deliveries WHERE transaction_uid = ?"
-        return self._db.rows(sql, (transaction_uid,))
+        return self._db.rows(
+            f"{WITH_REPORT} WHERE deliveries.id IN (SELECT delivery_id FROM commitments WHERE transaction_uid = ?)"
+            " ORDER BY deliveries.id",
+            (transaction_uid,),
+            of=ReportDelivery,
+        )
 
-    def of_series(self, series_uid: str) -> list[Row]:
+    def commitments_of(self, delivery_id: int) -> list[CommitmentRow]:
+        """Every commitment request for one delivery, oldest first."""
+        sql = "SELECT * FROM commitments WHERE delivery_id = ? ORDER BY id"
+        return self._db.rows(sql, (delivery_id,), of=CommitmentRow)
+
+    # -- looking -------------------------------------------------------------------------------------
+    def of_series(self, series_id: int) -> list[ReportDelivery]:
         """All deliveries of a series' objects."""
         return self._db.rows(
-            "SELECT deliveries.*, reports.kind, reports.run FROM deliveries"
-            " JOIN reports USING (sop_instance_uid) WHERE reports.series_uid = ? ORDER BY deliveries.id",
-            (series_uid,),
+            f"{WITH_REPORT} WHERE reports.series_id = ? ORDER BY deliveries.id",
+            (series_id,),
+            of=ReportDelivery,
         )
 
     def oldest_pending(self) -> float | None:
@@ -171,16 +229,16 @@ class Deliveries:
         value = self._db.value("SELECT min(created_at) FROM deliveries WHERE state = 'pending'")
         return None if value is None else float(value)
 
-    def unfinished(self) -> list[Row]:
+    def unfinished(self) -> list[ReportDelivery]:
         """Everything that waits or has failed, in the order of sending."""
         return self._db.rows(
-            "SELECT deliveries.*, reports.series_uid, reports.kind FROM deliveries"
-            " JOIN reports USING (sop_instance_uid) WHERE state IN ('pending', 'failed') ORDER BY deliveries.id"
+            f"{WITH_REPORT} WHERE deliveries.state IN ('pending', 'failed') ORDER BY deliveries.id",
+            of=ReportDelivery,
         )
 
     def counts(self) -> dict[str, int]:
         """How many deliveries stand in each state."""
-        rows = self._db.rows("SELECT state, count(*) AS n FROM deliveries GROUP BY state")
+        rows = self._db.rows("SELECT state, count(*) AS n FROM deliveries GROUP BY state", of=StateCount)
         return {row["state"]: row["n"] for row in rows}
 
     def _set(self, assignments: str, values: tuple[Any, ...], delivery_id: int) -> None:

@@ -1,7 +1,24 @@
 """The schema, as the ordered list of steps that made it.  A step is never edited once released; add one.
 
-Times are seconds since the epoch (UTC).  Statements are separated by semicolons.
+Times are seconds since the epoch (UTC).  The steps of 0.1.0 are SQL texts; that of 0.2 makes its tables with
+sqlite-utils (:mod:`qc_node.ledger.schema`) and moves the rows of 0.1.0 into them (:mod:`qc_node.ledger.upgrade`).
 """
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from qc_node.domain import QcNodeError
+from qc_node.ledger.upgrade import Upgrade
+
+log = logging.getLogger("qc_node.ledger")
+
+UPGRADE_TIMEOUT_S = 3600.0
+"""How long whoever opens the ledger waits for another process that is upgrading it."""
 
 SPINE = """
 CREATE TABLE studies (
@@ -143,7 +160,7 @@ CREATE INDEX deliveries_due ON deliveries (destination, state, id);
 CREATE INDEX deliveries_transaction ON deliveries (transaction_uid);
 """
 
-COUNTER = """
+VOTES = """
 CREATE TABLE readers (
     reader_id TEXT PRIMARY KEY,
     login TEXT NOT NULL UNIQUE COLLATE NOCASE,
@@ -292,5 +309,77 @@ CREATE TABLE gradings (
 CREATE INDEX gradings_series ON gradings (series_uid);
 """
 
-MIGRATIONS: list[str] = [SPINE, COUNTER]
+Step = Callable[[sqlite3.Connection, Path], None]
+
+
+def _script(text: str) -> Step:
+    def run(conn: sqlite3.Connection, path: Path) -> None:
+        for statement in statements(text):
+            conn.execute(statement)
+
+    return run
+
+
+def _to_0_2(conn: sqlite3.Connection, path: Path) -> None:
+    Upgrade(conn, path, quiet=conn.execute("SELECT count(*) FROM studies").fetchone()[0] == 0).run()
+
+
+MIGRATIONS: list[Step] = [_script(SPINE), _script(VOTES), _to_0_2]
 """Step *n* brings the schema from version *n* - 1 to *n* (``PRAGMA user_version``)."""
+
+RELEASED_0_1_0 = 2
+"""The schema of 0.1.0."""
+
+
+def bring_up_to_date(path: Path) -> None:
+    """Make or upgrade the ledger at `path`: all steps that it lacks, in one transaction.
+
+    Raises
+    ------
+    QcNodeError
+        The file was written by a newer qc-node, or holds what 0.1.0 never wrote.
+    sqlite3.Error, OSError
+        The file cannot be opened, or a copy cannot be written.
+    """
+    with closing(sqlite3.connect(path, timeout=UPGRADE_TIMEOUT_S, isolation_level=None)) as conn:
+        if _version(conn, path) == len(MIGRATIONS):
+            return
+        conn.execute("PRAGMA journal_mode=WAL")
+        conn.execute("PRAGMA synchronous=FULL")
+        conn.execute("PRAGMA foreign_keys=OFF")  # checked at the end instead
+        conn.execute("BEGIN IMMEDIATE")
+        version = _version(conn, path)  # another process may have been quicker
+        try:
+            if version == RELEASED_0_1_0:
+                Upgrade(conn, path).copy()
+            for step in MIGRATIONS[version:]:
+                step(conn, path)
+            conn.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+        except BaseException:
+            if conn.in_transaction:  # a full disk has rolled back already
+                conn.execute("ROLLBACK")
+            raise
+        conn.execute("COMMIT")
+        if version == RELEASED_0_1_0:
+            log.info("the ledger %s is of qc-node 0.2 now", path)
+            conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _version(conn: sqlite3.Connection, path: Path) -> int:
+    version = int(conn.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(MIGRATIONS):
+        raise QcNodeError(
+            f"The ledger {path} has schema {version}, newer than this qc-node knows "
+            f"({len(MIGRATIONS)}); run the newer version or restore a backup."
+        )
+    return version
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of `script`; semicolons inside a trigger do not end one."""
+    statement = ""
+    for piece in script.split(";"):
+        statement += piece + ";"
+        if statement.strip(" \n;") and sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

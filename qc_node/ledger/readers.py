@@ -1,13 +1,11 @@
-"""Readers: who may vote, and which studies were put before them."""
+"""Readers: who may vote, and of which studies they saw the machine's opinion."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from qc_node.ledger.database import Database
-
-Row = dict[str, Any]
+from qc_node.ledger.rows import ReaderRow
 
 
 class Readers:
@@ -37,28 +35,35 @@ class Readers:
         sqlite3.IntegrityError
             The login is taken.
         """
-        with self._db.transaction() as conn:
-            conn.execute(
-                "INSERT INTO readers (reader_id, login, name, site, role, pseudonym, dicom_name, pin_hash,"
-                " token_hash, created_at) VALUES (?,?,?,?,?,?,?,?,?,?)",
-                (reader_id, login, name, site, role, pseudonym, dicom_name, pin_hash, token_hash, at),
-            )
+        row = {
+            "reader_id": reader_id,
+            "login": login,
+            "name": name,
+            "site": site,
+            "role": role,
+            "pseudonym": pseudonym,
+            "dicom_name": dicom_name,
+            "pin_hash": pin_hash,
+            "token_hash": token_hash,
+            "created_at": at,
+        }
+        self._db.insert("readers", row)
 
-    def get(self, reader_id: str) -> Row | None:
+    def get(self, reader_id: str) -> ReaderRow | None:
         """The row of one reader, disabled or not."""
-        return self._db.row("SELECT * FROM readers WHERE reader_id = ?", (reader_id,))
+        return self._db.row("SELECT * FROM readers WHERE reader_id = ?", (reader_id,), of=ReaderRow)
 
-    def by_login(self, login: str) -> Row | None:
+    def by_login(self, login: str) -> ReaderRow | None:
         """The reader with this login (any case)."""
-        return self._db.row("SELECT * FROM readers WHERE login = ?", (login,))
+        return self._db.row("SELECT * FROM readers WHERE login = ?", (login,), of=ReaderRow)
 
-    def by_token(self, token_hash: str) -> Row | None:
+    def by_token(self, token_hash: str) -> ReaderRow | None:
         """The reader to whom a personal link belongs."""
-        return self._db.row("SELECT * FROM readers WHERE token_hash = ?", (token_hash,))
+        return self._db.row("SELECT * FROM readers WHERE token_hash = ?", (token_hash,), of=ReaderRow)
 
-    def all(self) -> list[Row]:
+    def all(self) -> list[ReaderRow]:
         """Every reader in order of coming."""
-        return self._db.rows("SELECT * FROM readers ORDER BY created_at, login")
+        return self._db.rows("SELECT * FROM readers ORDER BY created_at, login", of=ReaderRow)
 
     def count_enabled(self) -> int:
         """How many readers may sign in."""
@@ -101,85 +106,3 @@ class Readers:
         """Whether the machine's opinion had been shown to this reader by then."""
         sql = "SELECT 1 FROM verdict_views WHERE reader_id = ? AND study_uid = ? AND at <= ?"
         return self._db.value(sql, (reader_id, study_uid, before)) is not None
-
-
-class Cases:
-    """Opaque handles for what can be voted on, and the record of what was shown to whom."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-
-    def open(
-        self,
-        handle: str,
-        subject: str,
-        at: float,
-        *,
-        study_uid: str | None = None,
-        series_uid: str | None = None,
-        accession_number: str | None = None,
-        modality: str | None = None,
-        description: str | None = None,
-    ) -> str:
-        """The handle of `subject`: an older one where there is one, else `handle`.
-
-        What the caller knows fills what was empty; nothing is overwritten.
-        """
-        with self._db.transaction() as conn:
-            conn.execute(
-                "INSERT INTO cases (handle, subject, study_uid, series_uid, accession_number, modality,"
-                " description, created_at) VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (subject) DO UPDATE SET"
-                " accession_number = coalesce(cases.accession_number, excluded.accession_number),"
-                " modality = coalesce(cases.modality, excluded.modality),"
-                " description = coalesce(cases.description, excluded.description)",
-                (handle, subject, study_uid, series_uid, accession_number, modality, description, at),
-            )
-            row = conn.execute("SELECT handle FROM cases WHERE subject = ?", (subject,)).fetchone()
-            return str(row[0])
-
-    def get(self, handle: str) -> Row | None:
-        """The case behind a handle."""
-        return self._db.row("SELECT * FROM cases WHERE handle = ?", (handle,))
-
-    def present(
-        self,
-        presentation: str,
-        handle: str,
-        reader_id: str,
-        site: str,
-        modality: str | None,
-        at: float,
-        how: str,
-        prompt: str | None = None,
-        context_id: str | None = None,
-    ) -> bool:
-        """Note that a case was put before a reader; False when this presentation is known."""
-        with self._db.transaction() as conn:
-            cursor = conn.execute(
-                "INSERT OR IGNORE INTO presentations (id, handle, reader_id, site, modality, at, how, prompt,"
-                " context_id) VALUES (?,?,?,?,?,?,?,?,?)",
-                (presentation, handle, reader_id, site, modality, at, how, prompt, context_id),
-            )
-            return cursor.rowcount == 1
-
-    def presentation(self, presentation: str) -> Row | None:
-        """One presentation with the case that it showed."""
-        return self._db.row(
-            "SELECT presentations.*, cases.study_uid, cases.series_uid, cases.accession_number"
-            " FROM presentations JOIN cases USING (handle) WHERE id = ?",
-            (presentation,),
-        )
-
-    def presented(self) -> list[tuple[Any, ...]]:
-        """The first time each study was put before each reader: the denominator of the acceptance rate.
-
-        ``(reader_id, subject, site, modality, at)`` in order of time; the subject as in
-        :meth:`qc_node.ledger.votes.Votes.facts`.
-        """
-        cursor = self._db.conn.cursor()
-        cursor.row_factory = None
-        return cursor.execute(
-            "SELECT reader_id, coalesce(cases.study_uid, '#' || cases.accession_number) AS subject, site,"
-            " coalesce(presentations.modality, 'OT'), min(at) AS first FROM presentations"
-            " JOIN cases USING (handle) GROUP BY reader_id, subject ORDER BY first"
-        ).fetchall()

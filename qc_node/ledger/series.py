@@ -7,31 +7,65 @@ from collections.abc import Mapping
 from typing import Any
 
 from qc_node.ledger.database import Database
-
-Row = dict[str, Any]
+from qc_node.ledger.rows import ClaimsRow, EventRow, SeriesRow, StateCount, StateSince, TiredRow
 
 
 class SeriesTable:
-    """One row per series; ``run`` counts how often it was closed, and belongs to every change of state."""
+    """One row per series of a study; ``run`` counts how often it was closed, and belongs to every change of state.
+
+    Inside the program a series is its ``series_id``.  UIDs come from outside (web addresses, commands, key
+    objects): :meth:`get` and :meth:`find` look them up.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def get(self, series_uid: str) -> Row | None:
+    def by_id(self, series_id: int) -> SeriesRow | None:
         """The row of one series."""
-        return self._db.row("SELECT * FROM series WHERE series_uid = ?", (series_uid,))
+        return self._db.row("SELECT * FROM series WHERE series_id = ?", (series_id,), of=SeriesRow)
 
-    def of_study(self, study_uid: str) -> list[Row]:
+    def get(self, series_uid: str) -> SeriesRow | None:
+        """The series with this UID; of several (one UID in several studies) the one that received last."""
+        return self._db.row(
+            "SELECT * FROM series WHERE series_uid = ? ORDER BY last_received DESC, series_id DESC LIMIT 1",
+            (series_uid,),
+            of=SeriesRow,
+        )
+
+    def find(self, study_uid: str, series_uid: str) -> SeriesRow | None:
+        """The series with this UID in this study."""
+        return self._db.row(
+            "SELECT * FROM series WHERE series_uid = ? AND study_uid = ?", (series_uid, study_uid), of=SeriesRow
+        )
+
+    def of_study(self, study_uid: str) -> list[SeriesRow]:
         """All series of a study in order of arrival."""
-        return self._db.rows("SELECT * FROM series WHERE study_uid = ? ORDER BY first_received", (study_uid,))
+        sql = "SELECT * FROM series WHERE study_uid = ? ORDER BY first_received"
+        return self._db.rows(sql, (study_uid,), of=SeriesRow)
 
-    def recent(self, limit: int = 100) -> list[Row]:
+    def recent(self, limit: int = 100) -> list[SeriesRow]:
         """The series that moved last, newest first."""
-        return self._db.rows("SELECT * FROM series ORDER BY last_received DESC LIMIT ?", (limit,))
+        return self._db.rows("SELECT * FROM series ORDER BY last_received DESC LIMIT ?", (limit,), of=SeriesRow)
+
+    def newest_per_scanner(self, since: float) -> list[SeriesRow]:
+        """The newest series of each calling AE title that sent anything after `since`."""
+        return self._db.rows(
+            "SELECT series.* FROM series JOIN (SELECT calling_ae, max(last_received) AS newest FROM series"
+            " WHERE last_received >= ? GROUP BY calling_ae) AS n"
+            " ON series.calling_ae = n.calling_ae AND series.last_received = n.newest"
+            " GROUP BY series.calling_ae ORDER BY series.calling_ae",
+            (since,),
+            of=SeriesRow,
+        )
+
+    def newest_of(self, calling_ae: str) -> SeriesRow | None:
+        """The newest series of one scanner."""
+        sql = "SELECT * FROM series WHERE calling_ae = ? ORDER BY last_received DESC LIMIT 1"
+        return self._db.row(sql, (calling_ae,), of=SeriesRow)
 
     def counts(self) -> dict[str, int]:
         """How many series stand in each state."""
-        rows = self._db.rows("SELECT state, count(*) AS n FROM series GROUP BY state")
+        rows = self._db.rows("SELECT state, count(*) AS n FROM series GROUP BY state", of=StateCount)
         return {row["state"]: row["n"] for row in rows}
 
     def waiting_since(self) -> dict[str, float]:
@@ -42,87 +76,89 @@ class SeriesTable:
         rows = self._db.rows(
             "SELECT state, min(CASE state WHEN 'receiving' THEN last_received WHEN 'queued' THEN closed_at"
             " WHEN 'judging' THEN claimed_at ELSE report_after END) AS since"
-            " FROM series LEFT JOIN verdicts USING (series_uid, run)"
-            " WHERE state IN ('receiving', 'queued', 'judging', 'judged') GROUP BY state"
+            " FROM series LEFT JOIN verdicts ON verdicts.series_id = series.series_id"
+            " AND verdicts.run = series.run AND verdicts.routed = 1 WHERE state IN ('receiving', 'queued', 'judging', 'judged') GROUP BY state",
+            of=StateSince,
         )
         return {row["state"]: row["since"] for row in rows if row["since"] is not None}
 
-    def note_claims(self, series_uid: str, claims: Mapping[str, Any]) -> None:
+    def note_claims(self, series_id: int, claims: Mapping[str, Any]) -> None:
         """Keep what the header of a series claims, judged or not."""
         with self._db.transaction() as conn:
-            conn.execute("UPDATE series SET claims = ? WHERE series_uid = ?", (json.dumps(claims), series_uid))
+            conn.execute("UPDATE series SET claims = ? WHERE series_id = ?", (json.dumps(claims), series_id))
 
-    def claims_of_study(self, study_uid: str) -> list[Row]:
+    def claims_of_study(self, study_uid: str) -> list[dict[str, Any]]:
         """The claims of every series of a study that was looked at."""
-        rows = self._db.rows("SELECT claims FROM series WHERE study_uid = ? AND claims != '{}'", (study_uid,))
+        sql = "SELECT claims FROM series WHERE study_uid = ? AND claims != '{}'"
+        rows = self._db.rows(sql, (study_uid,), of=ClaimsRow)
         return [json.loads(row["claims"]) for row in rows]
 
-    def event(self, series_uid: str, run: int, at: float, event: str, detail: str | None = None) -> None:
+    def event(self, series_id: int, run: int, at: float, event: str, detail: str | None = None) -> None:
         """Leave a line in the history of a series."""
         with self._db.transaction() as conn:
             conn.execute(
-                "INSERT INTO events (series_uid, run, at, event, detail) VALUES (?,?,?,?,?)",
-                (series_uid, run, at, event, detail),
+                "INSERT INTO events (series_id, run, at, event, detail) VALUES (?,?,?,?,?)",
+                (series_id, run, at, event, detail),
             )
 
-    def events(self, series_uid: str) -> list[Row]:
+    def events(self, series_id: int) -> list[EventRow]:
         """The history of a series."""
-        return self._db.rows("SELECT * FROM events WHERE series_uid = ? ORDER BY id", (series_uid,))
+        return self._db.rows("SELECT * FROM events WHERE series_id = ? ORDER BY id", (series_id,), of=EventRow)
 
     # -- completion ----------------------------------------------------------------------------------
-    def due(self, now: float) -> list[Row]:
+    def due(self, now: float) -> list[SeriesRow]:
         """Open series whose timer has run out."""
         sql = "SELECT * FROM series WHERE state = 'receiving' AND due_at <= ? ORDER BY due_at"
-        return self._db.rows(sql, (now,))
+        return self._db.rows(sql, (now,), of=SeriesRow)
 
     def next_due(self) -> float | None:
         """When the earliest timer of an open series runs out."""
         value = self._db.value("SELECT min(due_at) FROM series WHERE state = 'receiving'")
         return None if value is None else float(value)
 
-    def set_due(self, series_uid: str, last_received: float, due_at: float) -> None:
+    def set_due(self, series_id: int, last_received: float, due_at: float) -> None:
         """Persist a timer, unless another instance came in meanwhile."""
         with self._db.transaction() as conn:
             conn.execute(
-                "UPDATE series SET due_at = ? WHERE series_uid = ? AND last_received = ? AND state = 'receiving'",
-                (due_at, series_uid, last_received),
+                "UPDATE series SET due_at = ? WHERE series_id = ? AND last_received = ? AND state = 'receiving'",
+                (due_at, series_id, last_received),
             )
 
-    def set_pacs_count(self, series_uid: str, count: int | None, at: float) -> None:
+    def set_pacs_count(self, series_id: int, count: int | None, at: float) -> None:
         """Note what the PACS said; ``pacs_count_since`` moves only when the count changes."""
         with self._db.transaction() as conn:
             conn.execute(
                 "UPDATE series SET pacs_asked_at = ?,"
                 " pacs_count_since = CASE WHEN pacs_count IS ? THEN pacs_count_since ELSE ? END,"
-                " pacs_count = ? WHERE series_uid = ?",
-                (at, count, at, count, series_uid),
+                " pacs_count = ? WHERE series_id = ?",
+                (at, count, at, count, series_id),
             )
 
-    def close(self, series_uid: str, last_received: float, rule: str, at: float) -> bool:
+    def close(self, series_id: int, last_received: float, rule: str, at: float) -> bool:
         """Close an open series by `rule`; False when an instance came in meanwhile."""
         with self._db.transaction() as conn:
             cursor = conn.execute(
                 "UPDATE series SET state = 'queued', closed_by = ?, closed_at = ?, due_at = NULL, attempts = 0"
-                " WHERE series_uid = ? AND state = 'receiving' AND last_received = ?",
-                (rule, at, series_uid, last_received),
+                " WHERE series_id = ? AND state = 'receiving' AND last_received = ?",
+                (rule, at, series_id, last_received),
             )
             if cursor.rowcount != 1:
                 return False
-            run = conn.execute("SELECT run FROM series WHERE series_uid = ?", (series_uid,)).fetchone()[0]
-            self.event(series_uid, run, at, "closed", rule)
+            run = conn.execute("SELECT run FROM series WHERE series_id = ?", (series_id,)).fetchone()[0]
+            self.event(series_id, run, at, "closed", rule)
             return True
 
     # -- the classifier stage ------------------------------------------------------------------------
-    def claim(self, now: float, limit: int = 1) -> list[Row]:
+    def claim(self, now: float, limit: int = 1) -> list[SeriesRow]:
         """Take the oldest queued series for judging."""
         with self._db.transaction() as conn:
             sql = "SELECT * FROM series WHERE state = 'queued' ORDER BY closed_at LIMIT ?"
-            rows = [dict(row) for row in conn.execute(sql, (limit,))]
+            rows = self._db.rows(sql, (limit,), of=SeriesRow)
             for row in rows:
                 conn.execute(
                     "UPDATE series SET state = 'judging', claimed_at = ?, attempts = attempts + 1"
-                    " WHERE series_uid = ?",
-                    (now, row["series_uid"]),
+                    " WHERE series_id = ?",
+                    (now, row["series_id"]),
                 )
                 row["attempts"] += 1
         return rows
@@ -134,17 +170,18 @@ class SeriesTable:
         """
         with self._db.transaction() as conn:
             tired = self._db.rows(
-                "SELECT series_uid, run, attempts FROM series WHERE state = 'judging' AND attempts >= ?",
+                "SELECT series_id, run, attempts FROM series WHERE state = 'judging' AND attempts >= ?",
                 (max_attempts,),
+                of=TiredRow,
             )
             for row in tired:
                 sentence = f"The classifier stopped {row['attempts']} times while judging this series."
-                self.finish(row["series_uid"], row["run"], "failed", at, sentence=sentence)
+                self.finish(row["series_id"], row["run"], "failed", at, sentence=sentence)
             return conn.execute("UPDATE series SET state = 'queued' WHERE state = 'judging'").rowcount
 
     def finish(
         self,
-        series_uid: str,
+        series_id: int,
         run: int,
         state: str,
         at: float,
@@ -159,50 +196,51 @@ class SeriesTable:
         with self._db.transaction() as conn:
             cursor = conn.execute(
                 "UPDATE series SET state = ?, stage = ?, sentence = ?"
-                " WHERE series_uid = ? AND run = ? AND state IN ('judging', 'queued')",
-                (state, stage, sentence, series_uid, run),
+                " WHERE series_id = ? AND run = ? AND state IN ('judging', 'queued')",
+                (state, stage, sentence, series_id, run),
             )
-            self.event(series_uid, run, at, state, sentence)
+            self.event(series_id, run, at, state, sentence)
             return cursor.rowcount == 1
 
-    def fail_report(self, series_uid: str, run: int, at: float, sentence: str) -> None:
+    def fail_report(self, series_id: int, run: int, at: float, sentence: str) -> None:
         """End a judged run whose report could not be written."""
         with self._db.transaction() as conn:
             conn.execute(
-                "UPDATE series SET state = 'failed', sentence = ? WHERE series_uid = ? AND run = ?"
+                "UPDATE series SET state = 'failed', sentence = ? WHERE series_id = ? AND run = ?"
                 " AND state = 'judged'",
-                (sentence, series_uid, run),
+                (sentence, series_id, run),
             )
-            self.event(series_uid, run, at, "failed", sentence)
+            self.event(series_id, run, at, "failed", sentence)
 
-    def judge_again(self, series_uid: str, at: float) -> bool:
+    def judge_again(self, series_id: int, at: float) -> bool:
         """Queue a finished series once more under the next run (new model, new rules)."""
         with self._db.transaction() as conn:
             cursor = conn.execute(
                 "UPDATE series SET state = 'queued', run = run + 1, attempts = 0, closed_at = ?"
-                " WHERE series_uid = ? AND state IN ('judged', 'skipped', 'failed', 'reported')"
+                " WHERE series_id = ? AND state IN ('judged', 'skipped', 'failed', 'reported')"
                 " AND images_removed_at IS NULL",
-                (at, series_uid),
+                (at, series_id),
             )
             return cursor.rowcount == 1
 
     # -- retention -----------------------------------------------------------------------------------
-    def images_to_remove(self, older_than: float, limit: int = 100) -> list[Row]:
+    def images_to_remove(self, older_than: float, limit: int = 100) -> list[SeriesRow]:
         """Finished series whose images may go: nothing of theirs waits for delivery any more."""
         return self._db.rows(
             "SELECT * FROM series WHERE images_removed_at IS NULL AND last_received < ?"
             " AND state IN ('reported', 'skipped', 'failed') AND NOT EXISTS ("
             "  SELECT 1 FROM reports JOIN deliveries USING (sop_instance_uid)"
-            "  WHERE reports.series_uid = series.series_uid AND deliveries.state = 'pending')"
+            "  WHERE reports.series_id = series.series_id AND deliveries.state = 'pending')"
             " ORDER BY last_received LIMIT ?",
             (older_than, limit),
+            of=SeriesRow,
         )
 
-    def mark_images_removed(self, series_uid: str, last_received: float, at: float) -> bool:
+    def mark_images_removed(self, series_id: int, last_received: float, at: float) -> bool:
         """Note that the images are gone; False when new ones came in meanwhile."""
         with self._db.transaction() as conn:
             cursor = conn.execute(
-                "UPDATE series SET images_removed_at = ? WHERE series_uid = ? AND last_received = ?",
-                (at, series_uid, last_received),
+                "UPDATE series SET images_removed_at = ? WHERE series_id = ? AND last_received = ?",
+                (at, series_id, last_received),
             )
             return cursor.rowcount == 1

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from qc_node.ledger.database import Database
-
-Row = dict[str, Any]
+from qc_node.ledger.rows import StudyRow
 
 
 class Studies:
@@ -17,17 +15,17 @@ class Studies:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def get(self, study_uid: str) -> Row | None:
+    def get(self, study_uid: str) -> StudyRow | None:
         """The row of one study."""
-        return self._db.row("SELECT * FROM studies WHERE study_uid = ?", (study_uid,))
+        return self._db.row("SELECT * FROM studies WHERE study_uid = ?", (study_uid,), of=StudyRow)
 
-    def by_accession(self, accession_number: str) -> list[Row]:
+    def by_accession(self, accession_number: str) -> list[StudyRow]:
         """Studies with this accession number, newest first."""
         sql = "SELECT * FROM studies WHERE accession_number = ? ORDER BY last_received DESC"
-        return self._db.rows(sql, (accession_number,))
+        return self._db.rows(sql, (accession_number,), of=StudyRow)
 
     def describe(self, study_uid: str, accession_number: str | None, description: str | None) -> None:
-        """Note what the headers call the study (read at the desk, when a series is looked at)."""
+        """Note what the headers call the study (read when a series is looked at)."""
         with self._db.transaction() as conn:
             conn.execute(
                 "UPDATE studies SET accession_number = coalesce(?, accession_number),"
@@ -47,10 +45,10 @@ class Studies:
         value = self._db.value("SELECT missing FROM studies WHERE study_uid = ?", (study_uid,))
         return tuple(json.loads(value)) if value else ()
 
-    def due(self, now: float) -> list[Row]:
+    def due(self, now: float) -> list[StudyRow]:
         """Open studies whose timer has run out."""
         sql = "SELECT * FROM studies WHERE state = 'open' AND due_at <= ? ORDER BY due_at"
-        return self._db.rows(sql, (now,))
+        return self._db.rows(sql, (now,), of=StudyRow)
 
     def next_due(self) -> float | None:
         """When the earliest timer of an open study runs out."""

@@ -1,4 +1,4 @@
-"""Verdicts and the models that gave them."""
+"""Verdicts: one per classifier that judged a run of a series."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qc_node.domain import ModelIdentity, Stage, Verdict, verdict_from_json, verdict_to_json
+from qc_node.domain import Verdict, verdict_from_json, verdict_to_json
 from qc_node.ledger.database import Database
-
-Row = dict[str, Any]
+from qc_node.ledger.models import Models
+from qc_node.ledger.rows import StoredStudyVerdict, StoredVerdict, StudyVerdict, VerdictRow
 
 
 class Verdicts:
-    """One row per judged run of a series."""
+    """One row per series, run and stage.
+
+    ``routed`` marks the verdict of the classifier that the series was routed to: it makes the report due and is
+    the one that :meth:`get` gives.  Of each run of a series there is at most one such verdict.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._models = Models(db)
 
     def add(
         self,
-        series_uid: str,
+        series_id: int,
         run: int,
         verdict: Verdict,
         *,
@@ -32,25 +37,32 @@ class Verdicts:
         report_after: float,
         training_path: str | None = None,
         thumbnails: Sequence[str] = (),
+        routed: bool = True,
     ) -> None:
-        """Write the verdict of one run; the same run a second time replaces it.
+        """Write the verdict of one classifier on one run; the same again replaces it.
 
         ``source_path`` is the instance whose patient and study modules the report copies;
         ``report_after`` is when the report may be written at the earliest.
         """
         with self._db.transaction() as conn:
+            if routed:  # judged again after a kill, and routed elsewhere now
+                conn.execute(
+                    "DELETE FROM verdicts WHERE series_id = ? AND run = ? AND routed = 1 AND stage != ?",
+                    (series_id, run, verdict.stage.value),
+                )
             conn.execute(
-                "INSERT INTO verdicts (series_uid, run, stage, verdict, claims, warnings, timings, source_path,"
-                " judged_at, report_after, training_path, thumbnails) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
-                " ON CONFLICT (series_uid, run) DO UPDATE SET stage = excluded.stage,"
+                "INSERT INTO verdicts (series_id, run, stage, routed, verdict, claims, warnings, timings,"
+                " source_path, judged_at, report_after, training_path, thumbnails) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+                " ON CONFLICT (series_id, run, stage) DO UPDATE SET routed = excluded.routed,"
                 " verdict = excluded.verdict, claims = excluded.claims, warnings = excluded.warnings,"
                 " timings = excluded.timings, source_path = excluded.source_path,"
                 " judged_at = excluded.judged_at, report_after = excluded.report_after,"
                 " training_path = excluded.training_path, thumbnails = excluded.thumbnails",
                 (
-                    series_uid,
+                    series_id,
                     run,
                     verdict.stage.value,
+                    int(routed),
                     json.dumps(verdict_to_json(verdict)),
                     json.dumps(claims),
                     json.dumps(list(warnings)),
@@ -62,70 +74,75 @@ class Verdicts:
                     json.dumps(list(thumbnails)),
                 ),
             )
-            self._note_model(verdict.stage, verdict.model, at)
+            self._models.note(verdict.stage.value, verdict.model, at)
 
-    def _note_model(self, stage: Stage, model: ModelIdentity, at: float) -> None:
-        self._db.conn.execute(
-            "INSERT OR IGNORE INTO models (sha256, name, version, stage, first_used) VALUES (?,?,?,?,?)",
-            (model.sha256, model.name, model.version, stage.value, at),
+    def get(self, series_id: int, run: int | None = None) -> VerdictRow | None:
+        """The routed classifier's verdict on a run (by default the last one that was judged)."""
+        last = run if run is not None else 1 << 62
+        first = run if run is not None else 0
+        sql = (
+            "SELECT * FROM verdicts WHERE series_id = ? AND run BETWEEN ? AND ? AND routed = 1"
+            " ORDER BY run DESC LIMIT 1"
         )
-
-    def get(self, series_uid: str, run: int | None = None) -> Row | None:
-        """The verdict of a run (by default the last one), with its JSON columns decoded."""
-        if run is None:
-            sql = "SELECT * FROM verdicts WHERE series_uid = ? ORDER BY run DESC LIMIT 1"
-            row = self._db.row(sql, (series_uid,))
-        else:
-            sql = "SELECT * FROM verdicts WHERE series_uid = ? AND run = ?"
-            row = self._db.row(sql, (series_uid, run))
+        row = self._db.row(sql, (series_id, first, last), of=StoredVerdict)
         return None if row is None else _decoded(row)
 
-    def by_id(self, verdict_id: int) -> Row | None:
+    def of(self, series_id: int, run: int) -> list[VerdictRow]:
+        """Every verdict on one run, the routed classifier's first."""
+        sql = "SELECT * FROM verdicts WHERE series_id = ? AND run = ? ORDER BY routed DESC, id"
+        return [_decoded(row) for row in self._db.rows(sql, (series_id, run), of=StoredVerdict)]
+
+    def by_id(self, verdict_id: int) -> VerdictRow | None:
         """One verdict with its JSON columns decoded."""
-        row = self._db.row("SELECT * FROM verdicts WHERE id = ?", (verdict_id,))
+        row = self._db.row("SELECT * FROM verdicts WHERE id = ?", (verdict_id,), of=StoredVerdict)
         return None if row is None else _decoded(row)
 
-    def after(self, verdict_id: int, limit: int = 200) -> list[Row]:
-        """Verdicts given after one, in order, decoded."""
-        rows = self._db.rows("SELECT * FROM verdicts WHERE id > ? ORDER BY id LIMIT ?", (verdict_id, limit))
+    def after(self, verdict_id: int, limit: int = 200) -> list[VerdictRow]:
+        """Routed classifiers' verdicts given after one, in order, decoded."""
+        sql = "SELECT * FROM verdicts WHERE id > ? AND routed = 1 ORDER BY id LIMIT ?"
+        rows = self._db.rows(sql, (verdict_id, limit), of=StoredVerdict)
         return [_decoded(row) for row in rows]
 
-    def of_voted_studies(self) -> list[Row]:
+    def of_voted_studies(self) -> list[StudyVerdict]:
         """The last verdict of each series of studies that somebody voted on."""
         rows = self._db.rows(
-            "SELECT verdicts.*, series.study_uid FROM verdicts JOIN series USING (series_uid, run)"
-            " WHERE study_uid IN (SELECT study_uid FROM votes)"
+            "SELECT verdicts.*, series.study_uid FROM verdicts JOIN series USING (series_id, run)"
+            " WHERE study_uid IN (SELECT study_uid FROM votes)",
+            of=StoredStudyVerdict,
         )
+        return [{**_decoded(row), "study_uid": row["study_uid"]} for row in rows]
+
+    def recent(self, limit: int = 50) -> list[VerdictRow]:
+        """The newest verdicts of routed classifiers, newest first, decoded."""
+        sql = "SELECT * FROM verdicts WHERE routed = 1 ORDER BY judged_at DESC LIMIT ?"
+        rows = self._db.rows(sql, (limit,), of=StoredVerdict)
         return [_decoded(row) for row in rows]
 
-    def recent(self, limit: int = 50) -> list[Row]:
-        """The newest verdicts, newest first, decoded."""
-        rows = self._db.rows("SELECT * FROM verdicts ORDER BY judged_at DESC LIMIT ?", (limit,))
-        return [_decoded(row) for row in rows]
-
-    def to_report(self, now: float, limit: int = 20) -> list[Row]:
-        """Verdicts of the current run of a judged series whose report is due, oldest first, decoded."""
+    def to_report(self, now: float, limit: int = 20) -> list[VerdictRow]:
+        """Routed verdicts of the current run of a judged series whose report is due, oldest first, decoded."""
         rows = self._db.rows(
-            "SELECT verdicts.* FROM verdicts JOIN series USING (series_uid, run)"
-            " WHERE series.state = 'judged' AND report_after <= ? ORDER BY verdicts.id LIMIT ?",
+            "SELECT verdicts.* FROM verdicts JOIN series USING (series_id, run)"
+            " WHERE series.state = 'judged' AND routed = 1 AND report_after <= ? ORDER BY verdicts.id LIMIT ?",
             (now, limit),
+            of=StoredVerdict,
         )
         return [_decoded(row) for row in rows]
 
     def next_report_at(self) -> float | None:
         """When the earliest waiting report is due."""
         value = self._db.value(
-            "SELECT min(report_after) FROM verdicts JOIN series USING (series_uid, run)"
-            " WHERE series.state = 'judged'"
+            "SELECT min(report_after) FROM verdicts JOIN series USING (series_id, run)"
+            " WHERE series.state = 'judged' AND routed = 1"
         )
         return None if value is None else float(value)
 
-    def training_to_remove(self, older_than: float, limit: int = 100) -> list[Row]:
+    def training_to_remove(self, older_than: float, limit: int = 100) -> list[VerdictRow]:
         """Verdicts whose kept network input and thumbnails are older than the retention allows."""
         rows = self._db.rows(
             "SELECT * FROM verdicts WHERE judged_at < ? AND (training_path IS NOT NULL OR thumbnails != '[]')"
             " LIMIT ?",
             (older_than, limit),
+            of=StoredVerdict,
         )
         return [_decoded(row) for row in rows]
 
@@ -134,14 +151,21 @@ class Verdicts:
         with self._db.transaction() as conn:
             conn.execute("UPDATE verdicts SET training_path = NULL, thumbnails = '[]' WHERE id = ?", (verdict_id,))
 
-    def models(self) -> list[Row]:
-        """Every model that ever gave a verdict here."""
-        return self._db.rows("SELECT * FROM models ORDER BY first_used")
 
-
-def _decoded(row: Row) -> Row:
-    row = dict(row)
-    row["verdict"] = verdict_from_json(json.loads(row["verdict"]))
-    for name in ("claims", "warnings", "timings", "thumbnails"):
-        row[name] = json.loads(row[name])
-    return row
+def _decoded(row: StoredVerdict) -> VerdictRow:
+    return {
+        "id": row["id"],
+        "series_id": row["series_id"],
+        "run": row["run"],
+        "stage": row["stage"],
+        "routed": row["routed"],
+        "verdict": verdict_from_json(json.loads(row["verdict"])),
+        "claims": json.loads(row["claims"]),
+        "warnings": json.loads(row["warnings"]),
+        "timings": json.loads(row["timings"]),
+        "source_path": row["source_path"],
+        "judged_at": row["judged_at"],
+        "report_after": row["report_after"],
+        "training_path": row["training_path"],
+        "thumbnails": json.loads(row["thumbnails"]),
+    }

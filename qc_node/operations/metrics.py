@@ -7,8 +7,7 @@ No label ever carries patient data, and no label can grow without bound: what a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,6 +23,7 @@ from qc_node import __version__
 from qc_node.classifiers import catalogue
 from qc_node.domain import ModelIdentity, Stage, Verdict
 from qc_node.ledger import Ledger
+from qc_node.ledger.rows import ReportDelivery, SeriesRow, VerdictRow
 from qc_node.operations.health import Health
 from qc_node.operations.listener import HttpAnswer, Listener
 from qc_node.spool import Spool
@@ -138,14 +138,15 @@ class Metrics:
         if latency_s is not None:
             self._latency.observe(latency_s)
 
-    def report_acknowledged(self, ledger: Ledger, delivery: Mapping[str, Any], now: float) -> None:
+    def report_acknowledged(self, ledger: Ledger, delivery: ReportDelivery, now: float) -> None:
         """The destination took a report: count the series, its latency, and the steps that the ledger timed.
 
         `delivery` is the row that the outbox sent; a report on an earlier run, overtaken by a late image,
         counts without times.
         """
-        series = ledger.series.get(delivery["series_uid"])
-        verdict = ledger.verdicts.get(delivery["series_uid"], delivery["run"])
+        number = delivery["series_id"]
+        series = None if number is None else ledger.series.by_id(number)
+        verdict = None if number is None else ledger.verdicts.get(number, delivery["run"])
         if series is None or verdict is None or series["run"] != delivery["run"]:
             self.series_finished(None if verdict is None else verdict["stage"], "reported")
             return
@@ -248,9 +249,9 @@ class Metrics:
 
 
 def walk_seconds(
-    series: Mapping[str, Any], verdict: Mapping[str, Any], delivery: Mapping[str, Any], sent_at: float
+    series: SeriesRow, verdict: VerdictRow, delivery: ReportDelivery, sent_at: float
 ) -> dict[str, float]:
-    """How long a series waited in each step, in seconds, from its rows in the ledger.
+    """How long a series waited at each step, in seconds, from its rows in the ledger.
 
     ``complete``: last image to closing; ``queue``: closing to the worker's hand; ``write``: report due to
     report in the outbox; ``deliver``: outbox to acknowledgement.

@@ -25,20 +25,20 @@ def remove_old(
     """
     series = 0
     for row in ledger.series.images_to_remove(now - keep_images_h * HOUR_S):
-        if not ledger.series.mark_images_removed(row["series_uid"], row["last_received"], now):
+        if not ledger.series.mark_images_removed(row["series_id"], row["last_received"], now):
             continue
-        for name in ledger.instances.paths_of_series(row["series_uid"]):
+        for name in ledger.instances.paths_of_series(row["series_id"]):
             spool.remove(name)
         series += 1
-    for row in ledger.instances.objects_to_remove(now - keep_images_h * HOUR_S):
-        ledger.instances.mark_removed(row["sop_instance_uid"])
-        spool.remove(row["path"])
+    for removable in ledger.instances.objects_to_remove(now - keep_images_h * HOUR_S):
+        ledger.instances.mark_removed(removable["sop_instance_uid"])
+        spool.remove(removable["path"])
     spool.remove_quarantine(now - keep_training_days * DAY_S)
     inputs = 0
-    for row in ledger.verdicts.training_to_remove(now - keep_training_days * DAY_S):
-        ledger.verdicts.forget_training(row["id"])
-        for name in (row["training_path"], *row["thumbnails"]):
-            if name:
-                spool.remove(name)
+    for verdict in ledger.verdicts.training_to_remove(now - keep_training_days * DAY_S):
+        ledger.verdicts.forget_training(verdict["id"])
+        for kept in (verdict["training_path"], *verdict["thumbnails"]):
+            if kept:
+                spool.remove(kept)
         inputs += 1
     return series, inputs

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from qc_node.dicom.commitment import CommitmentResult
 from qc_node.domain import InstanceRef
 from qc_node.ledger import Ledger
 from qc_node.ledger.commitments import note_commitment
+from qc_node.ledger.rows import ReportDelivery
 
 
 class Question:
@@ -24,7 +24,7 @@ class Question:
     def __init__(
         self,
         ledger: Ledger,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[ReportDelivery],
         wall: Callable[[], float],
         on_committed: Callable[[str], None],
     ) -> None:

@@ -21,13 +21,13 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from qc_node.dicom.part10 import StoredObject, open_object
 from qc_node.domain import InstanceRef, QcNodeError
 from qc_node.ledger import Ledger
+from qc_node.ledger.rows import ReportDelivery
 from qc_node.outbox.commitment import Question
 from qc_node.outbox.transport.interface import (
     CommittingTransport,
@@ -40,7 +40,7 @@ from qc_node.spool import Spool
 
 log = logging.getLogger("qc_node.outbox")
 
-OnDelivery = Callable[[Mapping[str, Any], str, str], None]
+OnDelivery = Callable[[ReportDelivery, str, str], None]
 """Called with a delivery's row, its destination and ``sent``, ``retry`` or ``failed``."""
 
 OnCommitted = Callable[[str], None]
@@ -186,7 +186,7 @@ class DeliveryQueue:
             self._ask_again(now)
         return self._ledger.deliveries.next_attempt_at(self.name)
 
-    def _open(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], StoredObject]]:
+    def _open(self, rows: Sequence[ReportDelivery]) -> list[tuple[ReportDelivery, StoredObject]]:
         objects = []
         for row in rows:
             try:
@@ -195,7 +195,7 @@ class DeliveryQueue:
                 self._fail(row, str(error))
         return objects
 
-    def _send(self, objects: Sequence[tuple[Mapping[str, Any], StoredObject]]) -> None:
+    def _send(self, objects: Sequence[tuple[ReportDelivery, StoredObject]]) -> None:
         """Hand objects over until one fails or we are stopped; each has its row before the next goes."""
         outcomes = self._outcomes(objects)
         tried = 0
@@ -212,27 +212,27 @@ class DeliveryQueue:
         if not tried:
             self._note(objects[0][0], TransportOutcome(TransportStatus.BROKEN, f"{self.name} gave no answer."))
 
-    def _outcomes(self, objects: Sequence[tuple[Mapping[str, Any], StoredObject]]) -> Iterator[TransportOutcome]:
+    def _outcomes(self, objects: Sequence[tuple[ReportDelivery, StoredObject]]) -> Iterator[TransportOutcome]:
         transport, stored = self._destination.transport, [obj for _, obj in objects]
         if self._destination.storage_commitment and isinstance(transport, CommittingTransport):
             return transport.store_and_ask(stored, self._question([row for row, _ in objects]))
         return transport.store(stored)
 
     # -- outcomes ------------------------------------------------------------------------------------
-    def _note(self, row: Mapping[str, Any], outcome: TransportOutcome) -> None:
+    def _note(self, row: ReportDelivery, outcome: TransportOutcome) -> None:
         if outcome.status is TransportStatus.STORED:
             self._sent(row, outcome.sentence or None)
         else:
             self._try_later(row, outcome)
 
-    def _sent(self, row: Mapping[str, Any], warning: str | None) -> None:
+    def _sent(self, row: ReportDelivery, warning: str | None) -> None:
         self._ledger.deliveries.sent(row["id"], self._wall(), warning)
         self._refusals.pop(row["id"], None)
         if warning:
             log.warning("peer %s: %s", self.name, warning)
         self._on_delivery(row, self.name, "sent")
 
-    def _try_later(self, row: Mapping[str, Any], outcome: TransportOutcome) -> None:
+    def _try_later(self, row: ReportDelivery, outcome: TransportOutcome) -> None:
         attempts = int(row["attempts"])
         if outcome.status is TransportStatus.REFUSED:
             attempts = self._refusals[row["id"]] = self._refusals.get(row["id"], 0) + 1
@@ -244,14 +244,14 @@ class DeliveryQueue:
         log.warning("%s The next attempt follows in %.0f s.", outcome.sentence, at - self._wall())
         self._on_delivery(row, self.name, "retry")
 
-    def _fail(self, row: Mapping[str, Any], sentence: str) -> None:
+    def _fail(self, row: ReportDelivery, sentence: str) -> None:
         self._ledger.deliveries.failed(row["id"], sentence)
         self._refusals.pop(row["id"], None)
         log.error("An object will not be sent to %s: %s", self.name, sentence)
         self._on_delivery(row, self.name, "failed")
 
     # -- storage commitment --------------------------------------------------------------------------
-    def _question(self, rows: Sequence[Mapping[str, Any]]) -> Question:
+    def _question(self, rows: Sequence[ReportDelivery]) -> Question:
         return Question(self._ledger, rows, self._wall, self._on_committed)
 
     def _ask_again(self, now: float) -> None:

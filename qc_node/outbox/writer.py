@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -25,6 +24,7 @@ from qc_node.domain import (
 )
 from qc_node.ledger import Ledger
 from qc_node.ledger.deliveries import WrittenObject
+from qc_node.ledger.rows import ReportRow, SeriesRow, VerdictRow
 from qc_node.spool import Spool, digest
 
 log = logging.getLogger("qc_node.writing")
@@ -55,7 +55,7 @@ class Writer:
         ledger: Ledger,
         spool: Spool,
         wall: Callable[[], float],
-        on_written: Callable[[str], None] = lambda series_uid: None,
+        on_written: Callable[[int], None] = lambda series_id: None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -71,39 +71,43 @@ class Writer:
             except QcNodeError as error:
                 self._give_up(row, str(error))
             except Exception as error:
-                log.exception("no report could be written for series %s", digest(row["series_uid"]))
+                log.exception("no report could be written for series %s", self._log_name(row))
                 self._give_up(row, f"The report could not be written ({type(error).__name__}).")
         return self._ledger.verdicts.next_report_at()
 
-    def _give_up(self, row: Mapping[str, Any], sentence: str) -> None:
-        self._ledger.series.fail_report(row["series_uid"], row["run"], self._wall(), sentence)
+    def _log_name(self, row: VerdictRow) -> str:
+        series = self._ledger.series.by_id(row["series_id"])
+        return digest(series["series_uid"]) if series is not None else str(row["series_id"])
 
-    def _write(self, row: Mapping[str, Any]) -> None:
-        series = self._ledger.series.get(row["series_uid"])
+    def _give_up(self, row: VerdictRow, sentence: str) -> None:
+        self._ledger.series.fail_report(row["series_id"], row["run"], self._wall(), sentence)
+
+    def _write(self, row: VerdictRow) -> None:
+        series = self._ledger.series.by_id(row["series_id"])
         if series is None or series["run"] != row["run"]:
             return
-        key = SeriesKey(series["study_uid"], row["series_uid"])
-        instances = self._ledger.instances.of_series(row["series_uid"])
-        evidence = [InstanceRef(i["sop_class_uid"], i["sop_instance_uid"]) for i in instances if i["opens_series"]]
+        key = SeriesKey(series["study_uid"], series["series_uid"])
+        instances = self._ledger.instances.of_series(row["series_id"])
+        evidence = [InstanceRef(i["sop_class_uid"], i["sop_instance_uid"]) for i in instances]
         source = read_header(self._spool, row["source_path"])
-        before = self._ledger.deliveries.last_report(row["series_uid"], before_run=row["run"])
+        before = self._ledger.deliveries.last_report(row["series_id"], before_run=row["run"])
         report = self._report(row, key, source, evidence, before)
-        objects = [self._store(report, key, row["run"], "sr", before)]
+        objects = [self._store(report, series, "sr", before)]
         if self._settings.flag_object and needs_attention(row["verdict"]):
             flag = self._flag(row, key, source, evidence)
-            objects.append(self._store(flag, key, row["run"], "kos", None))
+            objects.append(self._store(flag, series, "kos", None))
         self._ledger.deliveries.post(
-            objects, self._settings.destinations, self._wall(), reported=(row["series_uid"], row["run"])
+            objects, self._settings.destinations, self._wall(), reported=(row["series_id"], row["run"])
         )
-        self._on_written(row["series_uid"])
+        self._on_written(row["series_id"])
 
     def _report(
         self,
-        row: Mapping[str, Any],
+        row: VerdictRow,
         key: SeriesKey,
         source: Dataset,
         evidence: list[InstanceRef],
-        before: Mapping[str, Any] | None,
+        before: ReportRow | None,
     ) -> Dataset:
         from qc_node.report.structured_report import build_report
 
@@ -127,9 +131,7 @@ class Writer:
             instance_number=row["run"],
         )
 
-    def _flag(
-        self, row: Mapping[str, Any], key: SeriesKey, source: Dataset, evidence: list[InstanceRef]
-    ) -> Dataset:
+    def _flag(self, row: VerdictRow, key: SeriesKey, source: Dataset, evidence: list[InstanceRef]) -> Dataset:
         from qc_node.report.key_objects import build_flag
 
         return build_flag(
@@ -142,9 +144,7 @@ class Writer:
             created=datetime.fromtimestamp(row["judged_at"], UTC).astimezone(),
         )
 
-    def _store(
-        self, ds: Dataset, key: SeriesKey, run: int, kind: str, before: Mapping[str, Any] | None
-    ) -> WrittenObject:
+    def _store(self, ds: Dataset, series: SeriesRow, kind: str, before: ReportRow | None) -> WrittenObject:
         uid = str(ds.SOPInstanceUID)
         name = self._spool.report_name(uid)
         if not self._spool.path(name).exists():
@@ -154,9 +154,9 @@ class Writer:
         return WrittenObject(
             sop_instance_uid=uid,
             sop_class_uid=str(ds.SOPClassUID),
-            series_uid=key.series_instance_uid,
-            study_uid=key.study_instance_uid,
-            run=run,
+            series_id=series["series_id"],
+            study_uid=series["study_uid"],
+            run=series["run"],
             kind=kind,
             path=name,
             predecessor=before["sop_instance_uid"] if before and before["sop_instance_uid"] != uid else None,

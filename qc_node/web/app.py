@@ -28,7 +28,7 @@ __all__ = ["Health", "PromptPolicy", "WebDeps", "WebOptions", "create_app"]
 def create_app(deps: WebDeps) -> FastAPI:
     """The web application of a node.
 
-    ``app.state.board.publish(series_uid)`` (any thread) tells every open board about a series;
+    ``app.state.board.publish(series_id)`` (any thread) tells every open board about a series;
     ``app.state.broadcaster.close()`` ends every open stream before the server stops.
     """
 

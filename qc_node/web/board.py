@@ -11,6 +11,7 @@ from typing import Any
 
 from qc_node.classifiers import catalogue
 from qc_node.domain.wording import Card
+from qc_node.ledger.rows import SeriesRow
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.pages import phrases
 from qc_node.web.settings import WebDeps
@@ -41,9 +42,9 @@ class Board:
         self._broadcaster = broadcaster
         self._send = send or post_json
 
-    def publish(self, series_uid: str) -> None:
+    def publish(self, series_id: int) -> None:
         """Tell every open board about a series (any thread; call it again whenever its state changes)."""
-        row = self._deps.ledger.series.get(series_uid)
+        row = self._deps.ledger.series.by_id(series_id)
         if row is None:
             return
         raised = self._look(row)
@@ -75,7 +76,7 @@ class Board:
         """Raise alarms for verdicts given while no node was running; returns how many."""
         raised = 0
         for verdict in self._deps.ledger.verdicts.recent(CATCH_UP):
-            row = self._deps.ledger.series.get(verdict["series_uid"])
+            row = self._deps.ledger.series.by_id(verdict["series_id"])
             if row is not None and verdict["judged_at"] >= self._deps.clock() - SHOW_S:
                 raised += self._look(row) is not None
         return raised
@@ -83,17 +84,17 @@ class Board:
     def cards(self) -> list[dict[str, Any]]:
         """Every scanner's card, alarms first, then by name."""
         since = self._deps.clock() - SHOW_S
-        scanners = {row["calling_ae"] for row in self._deps.ledger.alarms.newest_per_scanner(since)}
-        scanners |= {row["calling_ae"] for row in self._deps.ledger.alarms.alarms()}
+        scanners = {row["calling_ae"] for row in self._deps.ledger.series.newest_per_scanner(since)}
+        scanners |= {row["calling_ae"] for row in self._deps.ledger.alarms.open_ones()}
         found = [card for scanner in sorted(scanners) if (card := self.card(scanner)) is not None]
         return sorted(found, key=lambda c: (not c["alarms"], c["scanner"]))
 
     def card(self, scanner: str) -> dict[str, Any] | None:
         """One scanner's card: its newest series, and its open alarms."""
-        newest = self._deps.ledger.alarms.newest_of(scanner)
+        newest = self._deps.ledger.series.newest_of(scanner)
         if newest is None:
             return None
-        alarms = [a for a in self._deps.ledger.alarms.alarms() if a["calling_ae"] == scanner]
+        alarms = [a for a in self._deps.ledger.alarms.open_ones() if a["calling_ae"] == scanner]
         return {
             "scanner": scanner,
             "now": self._deps.clock(),
@@ -101,7 +102,7 @@ class Board:
             "alarms": [
                 {"id": a["id"], "at": a["raised_at"], **self._series(row)}
                 for a in alarms
-                if (row := self._deps.ledger.series.get(a["series_uid"])) is not None
+                if (row := self._deps.ledger.series.by_id(a["series_id"])) is not None
             ],
         }
 
@@ -115,22 +116,22 @@ class Board:
             self._broadcaster.publish(CHANNEL, "card", card)
         return True
 
-    def _look(self, row: dict[str, Any]) -> Card | None:
+    def _look(self, row: SeriesRow) -> Card | None:
         """Raise or close alarms of a series; its words when an alarm is new."""
-        verdict = self._deps.ledger.verdicts.get(row["series_uid"])
+        verdict = self._deps.ledger.verdicts.get(row["series_id"])
         if verdict is None:
             return None
         now = self._deps.clock()
         said = catalogue.card(verdict["verdict"], verdict["warnings"])
         if not said.attention:
-            self._deps.ledger.alarms.supersede(row["series_uid"], verdict["run"], now)
+            self._deps.ledger.alarms.supersede(row["series_id"], verdict["run"], now)
             return None
-        new = self._deps.ledger.alarms.raise_alarm(row["series_uid"], verdict["run"], row["calling_ae"], now)
+        new = self._deps.ledger.alarms.raise_alarm(row["series_id"], verdict["run"], row["calling_ae"], now)
         return said if new else None
 
-    def _series(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _series(self, row: SeriesRow) -> dict[str, Any]:
         """What a card shows of one series.  A series being judged anew keeps its last verdict in view."""
-        verdict = self._deps.ledger.verdicts.get(row["series_uid"])
+        verdict = self._deps.ledger.verdicts.get(row["series_id"])
         judged = verdict is not None and verdict["run"] == row["run"]
         if verdict is not None and judged:
             said = catalogue.card(verdict["verdict"], verdict["warnings"])

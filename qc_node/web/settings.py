@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
+from qc_node.ledger.rows import ReaderRow, VoteRow
 from qc_node.spool import Spool
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -137,7 +138,7 @@ class WebDeps:
     healthz: Health = _fine
     readyz: Health = _fine
     on_vote: Callable[[str, str, str], None] = _nothing
-    report_vote: Callable[[dict[str, Any], dict[str, Any]], None] = _nothing
+    report_vote: Callable[[VoteRow, ReaderRow], None] = _nothing
     rng: random.Random = field(default_factory=random.SystemRandom)
 
 

@@ -17,6 +17,7 @@ from qc_node.domain import ClosedBy
 from qc_node.ledger import Ledger, Received
 from qc_node.series.headers import expected
 from tests.completion.test_decide import NO_PACS, T0
+from tests.ledger.makers import number_of
 from tests.part_settings import completion_policy
 
 
@@ -59,7 +60,7 @@ class Bench:
         return found
 
     def closings(self, uid: str = "1.1") -> list[tuple[int, float, str]]:
-        events = self.ledger.series.events(uid)
+        events = self.ledger.series.events(number_of(self.ledger, uid))
         return [(e["run"], e["at"], e["detail"]) for e in events if e["event"] == "closed"]
 
 

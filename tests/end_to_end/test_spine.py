@@ -13,6 +13,7 @@ import pydicom
 import pytest
 
 from tests.end_to_end.node_process import NodeProcess
+from tests.ledger.makers import number_of
 from tests.peers import Orthanc, store, validate, wait_for
 
 pytestmark = [pytest.mark.peer, pytest.mark.data, pytest.mark.slow]
@@ -143,7 +144,7 @@ def test_classify_says_the_same_of_the_same_folders(unpacked: dict[str, Path], n
             "warnings",
             "timings_s",
         }
-        stored = ledger.verdicts.get(line["series_instance_uid"])
+        stored = ledger.verdicts.get(number_of(ledger, line["series_instance_uid"]))
         if stage:
             assert stored is not None
             assert line["model"]["sha256"] == stored["verdict"].model.sha256

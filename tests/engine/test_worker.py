@@ -27,6 +27,7 @@ from qc_node.engine.worker import Worker
 from qc_node.ledger import Ledger, Received
 from qc_node.spool import Spool
 from tests.end_to_end.node_process import ct_sample, write_series
+from tests.ledger.makers import number_of
 from tests.part_settings import worker_settings
 
 MODEL = ModelIdentity("room", "1", "cd" * 32)
@@ -111,8 +112,14 @@ class Bench:
                     )
                 ]
             )
-        assert self.ledger.series.close(uid, 10.0, rule, 11.0)
+        assert self.ledger.series.close(number_of(self.ledger, uid), 10.0, rule, 11.0)
         return uid
+
+    def late(self, uid: str, at: float) -> Received:
+        """One more image of a series."""
+        row = self.ledger.series.get(uid)
+        assert row is not None
+        return Received("late", "1", uid, row["study_uid"], "1", "CT", "SCANNER", "images/x", 1, at)
 
     def state(self, uid: str) -> tuple[str, str | None]:
         row = self.ledger.series.get(uid)
@@ -130,7 +137,7 @@ def test_a_judged_series_leaves_verdict_claims_input_and_thumbnails(bench: Bench
     assert bench.worker.step() == 1
     assert bench.worker.step() == 0
     assert bench.state(uid) == ("judged", None)
-    row = bench.ledger.verdicts.get(uid)
+    row = bench.ledger.verdicts.get(number_of(bench.ledger, uid))
     assert row is not None
     assert row["verdict"].model == MODEL
     assert row["claims"]["body_part_examined"] == "CHEST"
@@ -152,7 +159,7 @@ def test_a_skipped_series_has_a_sentence_and_no_verdict(bench: Bench) -> None:
     bench.worker.step()
     state, sentence = bench.state(uid)
     assert state == "skipped" and sentence and "(0008,0008)" in sentence
-    assert bench.ledger.verdicts.get(uid) is None
+    assert bench.ledger.verdicts.get(number_of(bench.ledger, uid)) is None
 
 
 def test_one_bad_series_does_not_take_its_batch_with_it(tmp_path: Path) -> None:
@@ -183,7 +190,7 @@ def test_only_a_coverage_reject_after_silence_waits_for_late_images(
     bench = Bench(tmp_path, Room(reason=reason))
     uid = bench.receive("a", rule)
     bench.worker.step()
-    row = bench.ledger.verdicts.get(uid)
+    row = bench.ledger.verdicts.get(number_of(bench.ledger, uid))
     assert row is not None and row["report_after"] == due
 
 
@@ -193,7 +200,7 @@ def test_a_verdict_on_a_series_that_was_reopened_meanwhile_is_never_reported(ben
 
     def look(row: Any) -> Any:
         result = original(row)
-        bench.ledger.instances.add([Received("late", "1", uid, "st", "1", "CT", "SCANNER", "images/x", 1, 20.0)])
+        bench.ledger.instances.add([bench.late(uid, 20.0)])
         return result
 
     bench.worker._look = look  # type: ignore[method-assign]
@@ -205,9 +212,9 @@ def test_a_verdict_on_a_series_that_was_reopened_meanwhile_is_never_reported(ben
 def test_images_that_retention_removed_are_not_judged_in_part(bench: Bench) -> None:
     uid = bench.receive("a")
     bench.worker.step()
-    assert bench.ledger.series.mark_images_removed(uid, 10.0, 50.0)
-    bench.ledger.instances.add([Received("late", "1", uid, "st", "1", "CT", "SCANNER", "images/x", 1, 60.0)])
-    assert bench.ledger.series.close(uid, 60.0, ClosedBy.QUIET, 61.0)
+    assert bench.ledger.series.mark_images_removed(number_of(bench.ledger, uid), 10.0, 50.0)
+    bench.ledger.instances.add([bench.late(uid, 60.0)])
+    assert bench.ledger.series.close(number_of(bench.ledger, uid), 60.0, ClosedBy.QUIET, 61.0)
     bench.worker.step()
     state, sentence = bench.state(uid)
     assert state == "failed" and "retention" in str(sentence)

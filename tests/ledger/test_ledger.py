@@ -9,6 +9,7 @@ from qc_node.domain import ClosedBy, Finding, ModelIdentity, QcNodeError, Questi
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.ledger.migrations import MIGRATIONS
+from tests.ledger.makers import number_of
 
 MODEL = ModelIdentity("m", "1", "ab" * 32)
 VERDICT = Verdict(Stage.BRAIN_MRI, MODEL, (Finding(Question.STRAIGHT_REJECT, False, {"yes": 0.0, "no": 1.0}),))
@@ -28,12 +29,12 @@ def image(uid: str, at: float = 1.0, series: str = "S", opens: bool = True) -> R
 def close(ledger: Ledger, series: str = "S", rule: str = ClosedBy.QUIET, at: float = 5.0) -> bool:
     row = ledger.series.get(series)
     assert row is not None
-    return ledger.series.close(series, row["last_received"], rule, at)
+    return ledger.series.close(row["series_id"], row["last_received"], rule, at)
 
 
 def judge(ledger: Ledger, run: int = 1, at: float = 6.0, report_after: float = 6.0) -> None:
     ledger.verdicts.add(
-        "S",
+        number_of(ledger, "S"),
         run,
         VERDICT,
         claims={"modality": "MR"},
@@ -44,11 +45,11 @@ def judge(ledger: Ledger, run: int = 1, at: float = 6.0, report_after: float = 6
         report_after=report_after,
         thumbnails=["t"],
     )
-    assert ledger.series.finish("S", run, "judged", at, stage="brain_mri")
+    assert ledger.series.finish(number_of(ledger, "S"), run, "judged", at, stage="brain_mri")
 
 
-def written(uid: str, run: int = 1) -> WrittenObject:
-    return WrittenObject(uid, "1.2.840.10008.5.1.4.1.1.88.33", "S", "ST", run, "sr", f"reports/{uid}")
+def written(uid: str, run: int = 1, series_id: int | None = None) -> WrittenObject:
+    return WrittenObject(uid, "1.2.840.10008.5.1.4.1.1.88.33", series_id, "ST", run, "sr", f"reports/{uid}")
 
 
 def test_the_same_instance_twice_is_one_row(ledger: Ledger) -> None:
@@ -70,8 +71,8 @@ def test_a_report_or_key_object_never_opens_a_series(ledger: Ledger) -> None:
 def test_an_image_that_arrives_while_closing_keeps_the_series_open(ledger: Ledger) -> None:
     ledger.instances.add([image("a", 1.0)])
     ledger.instances.add([image("b", 2.0)])
-    assert not ledger.series.close("S", 1.0, ClosedBy.QUIET, 5.0)
-    ledger.series.set_due("S", 1.0, 99.0)
+    assert not ledger.series.close(number_of(ledger, "S"), 1.0, ClosedBy.QUIET, 5.0)
+    ledger.series.set_due(number_of(ledger, "S"), 1.0, 99.0)
     assert [r["series_uid"] for r in ledger.series.due(3.0)] == ["S"], "the stale timer must not be persisted"
     assert close(ledger)
 
@@ -83,18 +84,20 @@ def test_a_late_image_reopens_the_series_under_the_next_run(ledger: Ledger, stat
     if state != "queued":
         ledger.series.claim(5.5)
     if state == "skipped":
-        ledger.series.finish("S", 1, "skipped", 6.0, sentence="a localiser")
+        ledger.series.finish(number_of(ledger, "S"), 1, "skipped", 6.0, sentence="a localiser")
     if state in ("judged", "reported"):
         judge(ledger)
     if state == "reported":
-        ledger.deliveries.post([written("r1")], ["PACS"], 7.0, reported=("S", 1))
+        number = number_of(ledger, "S")
+        ledger.deliveries.post([written("r1", 1, number)], ["PACS"], 7.0, reported=(number, 1))
     row = ledger.series.get("S")
     assert row is not None and row["state"] == state
     ledger.instances.add([image("late", 8.0)])
     row = ledger.series.get("S")
     assert row is not None
     assert (row["state"], row["run"], row["sentence"], row["closed_by"]) == ("receiving", 2, None, None)
-    assert not ledger.series.finish("S", 1, "judged", 9.0), "the run of before the late image is history"
+    done = ledger.series.finish(number_of(ledger, "S"), 1, "judged", 9.0)
+    assert not done, "the run of before the late image is history"
     assert ledger.verdicts.to_report(100.0) == []
 
 
@@ -173,13 +176,14 @@ def test_images_stay_while_a_delivery_is_pending(ledger: Ledger) -> None:
     close(ledger)
     ledger.series.claim(5.5)
     judge(ledger)
-    ledger.deliveries.post([written("r1")], ["PACS"], 7.0, reported=("S", 1))
+    number = number_of(ledger, "S")
+    ledger.deliveries.post([written("r1", 1, number)], ["PACS"], 7.0, reported=(number, 1))
     assert ledger.series.images_to_remove(100.0) == []
     (row,) = ledger.deliveries.next_pending("PACS", 8.0)
     ledger.deliveries.sent(row["id"], 9.0)
     assert [r["series_uid"] for r in ledger.series.images_to_remove(100.0)] == ["S"]
-    assert not ledger.series.mark_images_removed("S", 0.5, 101.0)
-    assert ledger.series.mark_images_removed("S", 1.0, 101.0)
+    assert not ledger.series.mark_images_removed(number_of(ledger, "S"), 0.5, 101.0)
+    assert ledger.series.mark_images_removed(number_of(ledger, "S"), 1.0, 101.0)
     assert ledger.series.images_to_remove(200.0) == []
 
 
@@ -187,7 +191,7 @@ def test_the_pacs_count_remembers_since_when_it_holds(ledger: Ledger) -> None:
     ledger.instances.add([image("a")])
     since = []
     for at, count in ((10.0, 1), (11.0, 1), (14.0, 2), (15.0, None), (16.0, None)):
-        ledger.series.set_pacs_count("S", count, at)
+        ledger.series.set_pacs_count(number_of(ledger, "S"), count, at)
         row = ledger.series.get("S")
         assert row is not None
         since.append(row["pacs_count_since"])

@@ -21,6 +21,7 @@ from qc_node.operations.health import (
     worker_probe,
 )
 from qc_node.spool import Spool
+from tests.ledger.makers import number_of
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def add_series(ledger: Ledger, at: float) -> None:
             )
         ]
     )
-    ledger.series.close("1.2", at, "quiet", at)
+    ledger.series.close(number_of(ledger, "1.2"), at, "quiet", at)
 
 
 def test_worker_dead_or_stuck(ledger: Ledger) -> None:
@@ -101,7 +102,7 @@ def test_worker_dead_or_stuck(ledger: Ledger) -> None:
 def test_outbox(ledger: Ledger) -> None:
     clock: Callable[[], float] = lambda: 1000.0  # noqa: E731
     assert outbox_probe(ledger, clock, 300.0)().passed
-    ledger.deliveries.post([WrittenObject("1.2.9", "1.2", "1.2", "1", 1, "sr", "reports/x")], ["PACS"], 800.0)
+    ledger.deliveries.post([WrittenObject("1.2.9", "1.2", None, "1", 1, "sr", "reports/x")], ["PACS"], 800.0)
     assert outbox_probe(ledger, clock, 300.0)().passed
     check = outbox_probe(ledger, clock, 100.0)()
     assert check.code is HealthCode.OUTBOX_STUCK and check.sentence.startswith("1 reports")

@@ -27,6 +27,7 @@ from qc_node.ledger.deliveries import WrittenObject
 from qc_node.operations.health import Health, HealthCheck, HealthCode, ledger_probe, outbox_probe
 from qc_node.operations.metrics import MOST_SITES, Metrics, status_label
 from qc_node.spool import Spool
+from tests.ledger.makers import number_of
 from tests.peers.process import require
 
 CONTRACT = {
@@ -171,9 +172,10 @@ def received(sop: str, series: str, at: float) -> Received:
 def test_gauges_come_from_the_ledger(tmp_path: Path) -> None:
     ledger, spool, metrics = Ledger(tmp_path / "ledger.sqlite"), Spool(tmp_path), Metrics()
     ledger.instances.add([received("1.2.1.1", "1.2.1", 100.0), received("1.2.2.1", "1.2.2", 140.0)])
-    assert ledger.series.close("1.2.1", 100.0, "quiet", 150.0)
+    assert ledger.series.close(number_of(ledger, "1.2.1"), 100.0, "quiet", 150.0)
     ledger.instances.quarantine("quarantine/x", "not DICOM", "MR1", 100.0)
-    ledger.deliveries.post([WrittenObject("1.2.9", "1.2", "1.2.1", "1.2", 1, "sr", "reports/x")], ["PACS"], 120.0)
+    written = WrittenObject("1.2.9", "1.2", number_of(ledger, "1.2.1"), "1.2", 1, "sr", "reports/x")
+    ledger.deliveries.post([written], ["PACS"], 120.0)
     listener = metrics.serve("127.0.0.1", 0, update=lambda: metrics.observe_ledger(ledger, spool, 200.0))
     assert value(metrics, "qc_node_queue_depth", queue="queued") == 1
     assert value(metrics, "qc_node_queue_depth", queue="receiving") == 1
@@ -192,10 +194,10 @@ def test_gauges_come_from_the_ledger(tmp_path: Path) -> None:
 def test_a_delivered_report_is_timed_step_by_step(tmp_path: Path) -> None:
     ledger, metrics = Ledger(tmp_path / "ledger.sqlite"), Metrics(["MR1"], ["PACS"])
     ledger.instances.add([received("1.2.1.1", "1.2.1", 100.0)])
-    assert ledger.series.close("1.2.1", 100.0, "header", 101.0)
+    assert ledger.series.close(number_of(ledger, "1.2.1"), 100.0, "header", 101.0)
     ledger.series.claim(103.0)
     ledger.verdicts.add(
-        "1.2.1",
+        number_of(ledger, "1.2.1"),
         1,
         Verdict(Stage.CT, MODEL, (Finding(Question.CONTRAST_ENHANCED, True),)),
         claims={},
@@ -205,8 +207,9 @@ def test_a_delivered_report_is_timed_step_by_step(tmp_path: Path) -> None:
         at=110.0,
         report_after=140.0,
     )
-    ledger.series.finish("1.2.1", 1, "judged", 110.0, stage="ct")
-    ledger.deliveries.post([WrittenObject("1.2.9", "1.2", "1.2.1", "1.2", 1, "sr", "reports/x")], ["PACS"], 141.5)
+    ledger.series.finish(number_of(ledger, "1.2.1"), 1, "judged", 110.0, stage="ct")
+    written = WrittenObject("1.2.9", "1.2", number_of(ledger, "1.2.1"), "1.2", 1, "sr", "reports/x")
+    ledger.deliveries.post([written], ["PACS"], 141.5)
     row = ledger.deliveries.next_pending("PACS", 142.0)[0]
     metrics.report_acknowledged(ledger, row, 144.0)
     seconds = {

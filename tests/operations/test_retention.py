@@ -10,6 +10,7 @@ from qc_node.ledger import Ledger, Received
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.operations.retention import DAY_S, HOUR_S, remove_old
 from qc_node.spool import Spool
+from tests.ledger.makers import number_of
 
 VERDICT = Verdict(Stage.CT, ModelIdentity("m", "1", "00"), (Finding(Question.BODY_PART, "chest"),))
 
@@ -22,13 +23,13 @@ def kept(tmp_path: Path) -> tuple[Ledger, Spool]:
         name = spool.image_name("ST", "S", uid)
         spool.store(name, b"image")
         ledger.instances.add([Received(uid, "1", "S", "ST", "1", "CT", "AE", name, 5, 0.0)])
-    ledger.series.close("S", 0.0, ClosedBy.QUIET, 1.0)
+    ledger.series.close(number_of(ledger, "S"), 0.0, ClosedBy.QUIET, 1.0)
     ledger.series.claim(1.0)
     kept = spool.training_name("S", 1), spool.thumbnail_name("S", 1, "axial")
     for name in kept:
         spool.store(name, b"kept")
     ledger.verdicts.add(
-        "S",
+        number_of(ledger, "S"),
         1,
         VERDICT,
         claims={},
@@ -40,10 +41,10 @@ def kept(tmp_path: Path) -> tuple[Ledger, Spool]:
         training_path=kept[0],
         thumbnails=[kept[1]],
     )
-    ledger.series.finish("S", 1, "judged", 2.0)
-    report = WrittenObject("r", "1", "S", "ST", 1, "sr", spool.report_name("r"))
+    ledger.series.finish(number_of(ledger, "S"), 1, "judged", 2.0)
+    report = WrittenObject("r", "1", number_of(ledger, "S"), "ST", 1, "sr", spool.report_name("r"))
     spool.store(report.path, b"report")
-    ledger.deliveries.post([report], ["PACS"], 3.0, reported=("S", 1))
+    ledger.deliveries.post([report], ["PACS"], 3.0, reported=(number_of(ledger, "S"), 1))
     return ledger, spool
 
 
@@ -60,7 +61,7 @@ def test_images_go_after_delivery_and_never_before(kept: tuple[Ledger, Spool]) -
     ledger.deliveries.sent(delivery["id"], later)
     assert remove_old(ledger, spool, later, 72, 90) == (1, 0)
     assert files(spool, "images") == 0
-    assert len(ledger.instances.of_series("S")) == 2, "rows are never deleted"
+    assert len(ledger.instances.of_series(number_of(ledger, "S"))) == 2, "rows are never deleted"
     assert files(spool, "reports") == 1
     assert files(spool, "training") == 1 and files(spool, "thumbnails") == 1, "votes come days later"
     assert remove_old(ledger, spool, later, 72, 90) == (0, 0)
@@ -70,7 +71,7 @@ def test_network_input_and_thumbnails_go_when_no_vote_will_come(kept: tuple[Ledg
     ledger, spool = kept
     assert remove_old(ledger, spool, 91 * DAY_S, 72, 90)[1] == 1
     assert files(spool, "training") == files(spool, "thumbnails") == 0
-    row = ledger.verdicts.get("S")
+    row = ledger.verdicts.get(number_of(ledger, "S"))
     assert row is not None and row["verdict"] == VERDICT
 
 

@@ -39,7 +39,7 @@ class Sender:
             written = WrittenObject(
                 uid,
                 str(ds.SOPClassUID),
-                "1.2.826.0.1.3680043.10.999.1.1",
+                None,
                 str(ds.StudyInstanceUID),
                 number,
                 "sr",

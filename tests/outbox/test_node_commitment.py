@@ -10,6 +10,7 @@ import pytest
 from qc_node.config import load
 from qc_node.node import Node
 from tests.end_to_end.node_process import NodeProcess, ct_sample, write_series
+from tests.ledger.makers import number_of
 from tests.peers import store, validate, wait_for
 from tests.peers.process import find_free_port
 from tests.receiver.test_commitment import report as report_result
@@ -35,9 +36,8 @@ def test_reports_of_a_running_node_are_committed_by_orthanc(tmp_path, start_orth
     finally:
         node.stop()
     (report,) = orthanc.received(modality="SR")
-    row = ledger.deliveries.reports_of(
-        str(report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].SeriesInstanceUID)
-    )[0]
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    row = ledger.deliveries.reports_of(number_of(ledger, str(evidence.SeriesInstanceUID)))[0]
     stored = pydicom.dcmread(node.data_dir / row["path"])
     assert stored == pydicom.dcmread(io.BytesIO(orthanc.received_file(report.SOPInstanceUID)))
     (verdict,) = validate([node.data_dir / row["path"]])

@@ -115,7 +115,7 @@ def test_operator_can_put_a_failed_object_back(sender, peer_at):
         outbox = sender.outbox(peer_at(port))
         drain(sender, outbox)
         assert sender.counts() == {"failed": 1}
-        (row,) = sender.ledger.deliveries.of_series("1.2.826.0.1.3680043.10.999.1.1")
+        (row,) = sender.ledger.deliveries.unfinished()
         sender.ledger.deliveries.again(row["id"], sender.clock)
         drain(sender, outbox)
     assert script.stored == [uid]

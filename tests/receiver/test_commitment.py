@@ -26,7 +26,7 @@ def sent(ledger: Ledger, *uids: str, transaction: str = "1.7") -> None:
     """Objects that were sent and whose commitment was asked for."""
     for uid in uids:
         ledger.deliveries.post(
-            [WrittenObject(uid, ComprehensiveSRStorage, "1.1", "1.0", 1, "sr", uid)], ["PACS"], 1.0
+            [WrittenObject(uid, ComprehensiveSRStorage, None, "1.0", 1, "sr", uid)], ["PACS"], 1.0
         )
     for row in ledger.deliveries.next_pending("PACS", 2.0):
         ledger.deliveries.sent(row["id"], 2.0)

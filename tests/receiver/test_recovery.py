@@ -16,6 +16,7 @@ from qc_node.ledger.instances import Instances
 from qc_node.receiver.recovery import recover
 from qc_node.receiver.store import Request, Store
 from qc_node.spool import Spool
+from tests.ledger.makers import number_of
 from tests.receiver.conftest import StartReceiver
 from tests.receiver.wire_peer import WirePeer, encode, image
 
@@ -54,7 +55,7 @@ def test_a_file_without_row_is_adopted_once(store: Store, monkeypatch: pytest.Mo
     assert not store.ledger.instances.known(str(ds.SOPInstanceUID))
 
     assert recover(store.spool, store.ledger, lambda: 2000.0) == 1
-    (row,) = store.ledger.instances.of_series(str(ds.SeriesInstanceUID))
+    (row,) = store.ledger.instances.of_series(number_of(store.ledger, str(ds.SeriesInstanceUID)))
     assert (row["path"], row["calling_ae"], row["received_at"]) == (name, "MRI", 2000.0)
     assert row["transfer_syntax_uid"] == ExplicitVRLittleEndian and row["sop_class_uid"] == MRImageStorage
     series = store.ledger.series.get(str(ds.SeriesInstanceUID))

@@ -27,6 +27,7 @@ from qc_node.ledger import Ledger, Received
 from qc_node.spool import Spool
 from qc_node.web.access import readers
 from qc_node.web.app import WebDeps, create_app
+from tests.ledger.makers import number_of
 from tests.part_settings import SECRET, web_options
 
 __all__ = ["SECRET"]
@@ -173,14 +174,14 @@ class Clinic:
         row = self.ledger.series.get(series)
         assert row is not None
         if row["state"] == "receiving":
-            assert self.ledger.series.close(series, row["last_received"], "test", self.clock.now)
+            assert self.ledger.series.close(row["series_id"], row["last_received"], "test", self.clock.now)
         names = []
         for n, view in enumerate(("axial", "coronal", "sagittal", "axial-mip", "coronal-mip", "sagittal-mip")):
             name = self.spool.thumbnail_name(series, row["run"], view)
             (self.spool.root / name).write_bytes(head_picture(seed * 10 + n))  # fsync is the spool's own test
             names.append(name)
         self.ledger.verdicts.add(
-            series,
+            row["series_id"],
             row["run"],
             verdict,
             claims={"series_description": description, **(claims or {})},
@@ -191,7 +192,12 @@ class Clinic:
             report_after=self.clock.now,
             thumbnails=names,
         )
-        self.ledger.series.finish(series, row["run"], "judged", self.clock.now, stage=verdict.stage.value)
+        stage = verdict.stage.value
+        self.ledger.series.finish(row["series_id"], row["run"], "judged", self.clock.now, stage=stage)
+
+    def number(self, series: str) -> int:
+        """The ``series_id`` of a series."""
+        return number_of(self.ledger, series)
 
     def reader(
         self,

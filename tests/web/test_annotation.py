@@ -206,7 +206,7 @@ def test_scrolling_through_stored_slices(clinic, experts):
         )
     clinic.ledger.instances.add(names)
     clinic.judge("1.7.1", brain())
-    number = clinic.ledger.verdicts.get("1.7.1")["id"]
+    number = clinic.ledger.verdicts.get(clinic.number("1.7.1"))["id"]
     assert a.get(f"/api/annotate/{number}").json()["slices"] == 3
     tops = []
     for n in range(3):

@@ -52,11 +52,11 @@ def test_an_alarm_stays_until_acknowledged(clinic, browse):
     board = browser.app.state.board
     clinic.receive("1.1", "1.1.1")
     clinic.judge("1.1.1", rejected())
-    board.publish("1.1.1")
-    board.publish("1.1.1")
+    board.publish(clinic.number("1.1.1"))
+    board.publish(clinic.number("1.1.1"))
     clinic.receive("1.2", "1.2.1")
     clinic.judge("1.2.1", brain())
-    board.publish("1.2.1")
+    board.publish(clinic.number("1.2.1"))
     (card,) = browser.get("/api/board").json()["cards"]
     assert card["newest"]["words"]["headline"] == "Good quality"
     (alarm,) = card["alarms"]
@@ -71,10 +71,10 @@ def test_judged_again_as_good_ends_the_alarm(clinic, browse):
     board = browser.app.state.board
     clinic.receive("1.1", "1.1.1")
     clinic.judge("1.1.1", brain(motion=2))
-    board.publish("1.1.1")
-    assert clinic.ledger.series.judge_again("1.1.1", clinic.clock())
+    board.publish(clinic.number("1.1.1"))
+    assert clinic.ledger.series.judge_again(clinic.number("1.1.1"), clinic.clock())
     clinic.judge("1.1.1", brain())
-    board.publish("1.1.1")
+    board.publish(clinic.number("1.1.1"))
     assert browser.get("/api/board").json()["cards"][0]["alarms"] == []
 
 
@@ -91,8 +91,8 @@ def test_webhook_is_told_once_and_learns_nothing_of_the_patient(clinic):
     board = Board(deps, Broadcaster(), send=lambda url, body: (told.append((url, body)), done.set()))
     clinic.receive("1.1", "1.1.1", accession="A-1")
     clinic.judge("1.1.1", brain(motion=2))
-    board.publish("1.1.1")
-    board.publish("1.1.1")
+    board.publish(clinic.number("1.1.1"))
+    board.publish(clinic.number("1.1.1"))
     assert done.wait(5)
     ((url, body),) = told
     assert url.endswith("/hook") and body["scanner"] == "MR_EAST"
@@ -121,7 +121,7 @@ def test_a_webhook_that_is_down_holds_up_nothing(clinic):
     board = Board(clinic.deps(webhook_url="http://127.0.0.1:1/hook"), Broadcaster())
     clinic.receive("1.1", "1.1.1")
     clinic.judge("1.1.1", brain(motion=2))
-    board.publish("1.1.1")
+    board.publish(clinic.number("1.1.1"))
     assert len(board.cards()[0]["alarms"]) == 1
 
 
@@ -147,7 +147,7 @@ def test_pushed_from_another_thread_to_every_open_board(clinic):
             assert read_event(boards[-1]) == ("hello", {"cards": []})
         clinic.receive("1.1", "1.1.1")
         clinic.judge("1.1.1", brain(noise=1))
-        thread = threading.Thread(target=app.state.board.publish, args=("1.1.1",))
+        thread = threading.Thread(target=app.state.board.publish, args=(clinic.number("1.1.1"),))
         thread.start()
         thread.join()
         for board in boards:

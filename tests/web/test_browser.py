@@ -61,6 +61,11 @@ class Served:
     def votes(self) -> list[str]:
         return [row["vote"] for row in self.clinic.ledger.votes.all()]
 
+    def acts(self) -> list[str]:
+        """What was done with the first vote."""
+        (first, *_) = self.house.ledger.votes.all()
+        return [act["kind"] for act in self.house.ledger.votes.acts_of(first["id"])]
+
 
 @pytest.fixture
 def served(clinic, chromium) -> Iterator[Served]:
@@ -110,20 +115,23 @@ def test_vote_reason_undo_and_change_by_keys_alone(chromium, served):
     chromium.press("3")
     chromium.until_text("#says", "Saved: Poor")
     chromium.press("m", "c")
-    wait_for(lambda: served.votes() == ["poor", "poor"])
+    wait_for(lambda: served.acts() == ["reasons"])
+    before = served.clinic.ledger.votes.all()[0]
+    assert before["vote"] == "poor" and json.loads(before["reasons"]) == ["motion", "contrast"]
+    assert not before["verdict_visible"], "a reason leaves the vote as blind as it was"
     chromium.press("u", "u")
-    wait_for(lambda: served.votes() == ["poor", "poor", "withdrawn", "withdrawn"])
+    wait_for(lambda: served.votes() == ["poor", "withdrawn"])
+    assert served.acts() == ["reasons", "withdrawal", "withdrawal"], "the reasons first, then the vote"
     chromium.press("2")
-    wait_for(lambda: served.votes()[4:] == ["acceptable"])
-    assert json.loads(served.clinic.ledger.votes.all()[1]["reasons"]) == ["motion", "contrast"]
+    wait_for(lambda: served.votes()[2:] == ["acceptable"])
     chromium.press("/")
     chromium.until("return document.activeElement.id === 'search-text'")
     chromium.press(*"MR-2", "Enter")
     chromium.until_text("#accession", "MR-2")
     chromium.until("return !document.querySelector('.vote').disabled")
     chromium.press("1")
-    wait_for(lambda: served.votes()[5:] == ["good"])
-    assert [r["study_uid"] for r in served.clinic.ledger.votes.all()] == ["1.2.3"] * 5 + ["1.2.4"]
+    wait_for(lambda: served.votes()[3:] == ["good"])
+    assert [r["study_uid"] for r in served.clinic.ledger.votes.all()] == ["1.2.3"] * 3 + ["1.2.4"]
 
 
 def test_double_click_and_key_repeat_are_one_vote(chromium, served):
@@ -219,11 +227,11 @@ def test_the_board_shows_a_verdict_and_its_alarm_until_acknowledged(chromium, se
     chromium.until_text(".card", "Needs a look")
     served.clinic.receive("1.2.5", "1.2.5.1", scanner="CT_1", modality="CT")
     served.clinic.judge("1.2.5.1", ct("abdomen", True))
-    served.server._app.state.board.publish("1.2.5.1")
+    served.server._app.state.board.publish(served.clinic.number("1.2.5.1"))
     chromium.until_text("#cards", "Abdomen, contrast-enhanced")
     served.clinic.receive("1.2.6", "1.2.6.1", scanner="CT_1", modality="MR")
     served.clinic.judge("1.2.6.1", rejected(), description="<script>alert(1)</script>")
-    served.server._app.state.board.publish("1.2.6.1")
+    served.server._app.state.board.publish(served.clinic.number("1.2.6.1"))
     chromium.until_text("#cards", "Skull removed")
     assert "<script>alert(1)</script>" in chromium.text("#cards")
     assert chromium.script("return document.querySelectorAll('.alarm').length") == 2

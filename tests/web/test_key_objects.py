@@ -14,7 +14,7 @@ from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from qc_node.ledger import Received
+from qc_node.ledger import NewAct, Received
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.report.key_objects import build_flag
 from qc_node.report.vote_report import read_vote_report
@@ -188,7 +188,7 @@ def test_our_own_flag_sent_back_by_a_router_is_nothing_even_with_another_uid(cli
         source(), evidence(), key(source()), rejected(), software_version="1", node="QCNODE", created=CREATED
     )
     clinic.ledger.deliveries.post(
-        [WrittenObject(str(ds.SOPInstanceUID), str(ds.SOPClassUID), "1", "1", 1, "kos", "x")], [], 1.0
+        [WrittenObject(str(ds.SOPInstanceUID), str(ds.SOPClassUID), None, "1", 1, "kos", "x")], [], 1.0
     )
     arrive(clinic, ds)
     assert from_key_objects.take_in(clinic.deps()) == [Intake.OURS]
@@ -306,23 +306,17 @@ def test_a_vote_becomes_a_valid_report_once_it_cannot_be_undone(clinic, browse, 
 def test_a_vote_taken_back_is_never_sent(clinic, browse):
     vote_on(clinic, browse)
     row = clinic.ledger.votes.all()[0]
-    from qc_node.ledger import NewVote
-
-    clinic.ledger.votes.add(
-        [
-            NewVote(
-                key="w",
-                reader_id=row["reader_id"],
-                site="x",
-                modality="MR",
-                vote="withdrawn",
-                voted_at=row["voted_at"] + 1,
-                received_at=row["voted_at"] + 1,
-                source="panel",
-                study_uid=row["study_uid"],
-                replaces=row["id"],
-            )
-        ]
+    clinic.ledger.votes.act(
+        NewAct(
+            key="w",
+            vote_id=row["id"],
+            kind="withdrawal",
+            reader_id=row["reader_id"],
+            role=row["role"],
+            at=row["voted_at"] + 1,
+            received_at=row["voted_at"] + 1,
+            source="panel",
+        )
     )
     clinic.clock.forward(60)
     FollowUp(with_vote_reports(clinic, vote_sr=True)).step()

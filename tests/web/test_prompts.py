@@ -54,7 +54,7 @@ def cast(clinic, browse, token, vote, key="key-00000001"):
 
 def test_a_random_study_is_asked_of_one_reader_who_is_not_told_why(clinic, two, browse):
     asked = prompter(clinic, random_share=1.0)
-    row, verdict = clinic.ledger.series.get("1.2.1"), clinic.ledger.verdicts.get("1.2.1")
+    row, verdict = clinic.ledger.series.get("1.2.1"), clinic.ledger.verdicts.get(clinic.number("1.2.1"))
     assert asked.after_verdict(row, verdict) is Why.RANDOM
     (prompt,) = clinic.ledger.prompts.all()
     token = next(t for r, t in two if r.reader_id == prompt["reader_id"])
@@ -92,7 +92,7 @@ def test_double_reads_reach_their_share(clinic, browse):
 
 def test_prompts_that_nobody_answers_are_recorded(clinic, two):
     asked = prompter(clinic, random_share=1.0)
-    asked.after_verdict(clinic.ledger.series.get("1.2.1"), clinic.ledger.verdicts.get("1.2.1"))
+    asked.after_verdict(clinic.ledger.series.get("1.2.1"), clinic.ledger.verdicts.get(clinic.number("1.2.1")))
     clinic.clock.forward(73 * 3600)
     assert asked.expire() == 1
     assert clinic.ledger.prompts.all()[0]["outcome"] == "not answered"

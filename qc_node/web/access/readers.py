@@ -8,10 +8,10 @@ import sqlite3
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
+from qc_node.ledger.rows import ReaderRow
 from qc_node.web.access import security
 
 LOGIN = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
@@ -45,7 +45,7 @@ class Reader:
     fhircast_topic: str | None = None
 
 
-def reader_from_row(row: dict[str, Any]) -> Reader:
+def reader_from_row(row: ReaderRow) -> Reader:
     """The reader of a ledger row."""
     return Reader(
         reader_id=row["reader_id"],

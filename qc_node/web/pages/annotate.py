@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
+from qc_node.ledger.rows import SeriesRow, VerdictRow
 from qc_node.web import slices
 from qc_node.web.access import readers
 from qc_node.web.access.identity import Expert, deps_of, expert
@@ -70,15 +71,15 @@ def task(request: Request, verdict_id: VerdictId, reader: Expert) -> dict[str, A
     What others said is in it only for a series of the consensus queue, whose raters have both spoken.
     """
     deps = deps_of(request)
-    verdict = _verdict(deps, verdict_id)
-    series = verdict["series_uid"]
+    verdict, row = _verdict(deps, verdict_id)
+    series = row["series_uid"]
     state = gradings.board(deps.ledger.gradings.current())
     mine = state.ratings.get(series, {}).get(reader.reader_id)
     names = {r.reader_id: r.pseudonym for r in readers.list_all(deps.ledger)}
     out: dict[str, Any] = {
         "id": verdict_id,
         "pictures": [p for p in cases.pictures(verdict["thumbnails"]) if p["view"] in cases.MID_PLANES],
-        "slices": len(_stack(deps, series).slices),
+        "slices": len(_stack(deps, row).slices),
         "mine": None if mine is None else mine.as_dict(),
         "both": None,
     }
@@ -94,7 +95,7 @@ def slice_picture(
 ) -> Response:
     """One stored slice."""
     deps = deps_of(request)
-    stack = _stack(deps, _verdict(deps, verdict_id)["series_uid"])
+    stack = _stack(deps, _verdict(deps, verdict_id)[1])
     try:
         data = slices.render(deps.spool, stack, number)
     except (IndexError, OSError) as error:
@@ -106,7 +107,8 @@ def slice_picture(
 def grade(request: Request, verdict_id: VerdictId, body: GradingIn, reader: Expert) -> dict[str, Any]:
     """Save one grading; a later one of the same rater counts instead, both stay in the log."""
     deps = deps_of(request)
-    series = _verdict(deps, verdict_id)["series_uid"]
+    _, row = _verdict(deps, verdict_id)
+    series = row["series_uid"]
     try:
         given = Grading(body.straight_reject, body.gadolinium, body.motion, body.contrast, body.noise)
     except QcNodeError as error:
@@ -123,6 +125,7 @@ def grade(request: Request, verdict_id: VerdictId, body: GradingIn, reader: Expe
     new = deps.ledger.gradings.add(
         key=body.key,
         series_uid=series,
+        series_id=row["series_id"],
         reader_id=reader.reader_id,
         kind=body.kind,
         straight_reject=given.straight_reject,
@@ -168,9 +171,11 @@ def import_ratings(ledger: Ledger, text: str, name: str) -> int:
             reader = known.get(rater.casefold())
             if reader is None:
                 raise QcNodeError(f"{name} names an unknown rater {rater!r}.")
+            known_here = ledger.series.get(series)
             new += ledger.gradings.add(
                 key=f"tsv-{series[-40:]}-{int(at * 1000)}",
                 series_uid=series,
+                series_id=None if known_here is None else known_here["series_id"],
                 reader_id=reader.reader_id,
                 kind="rating",
                 straight_reject=given.straight_reject,
@@ -194,15 +199,15 @@ def _names(ledger: Ledger) -> dict[str, str]:
     return {r.reader_id: r.pseudonym for r in readers.list_all(ledger)}
 
 
-def _verdict(deps: WebDeps, verdict_id: int) -> dict[str, Any]:
+def _verdict(deps: WebDeps, verdict_id: int) -> tuple[VerdictRow, SeriesRow]:
     verdict = deps.ledger.verdicts.by_id(verdict_id)
-    if verdict is None or verdict["stage"] != "brain_mri":
+    series = None if verdict is None else deps.ledger.series.by_id(verdict["series_id"])
+    if verdict is None or series is None or verdict["stage"] != "brain_mri":
         raise HTTPException(404, "This series is not to be graded.")
-    return verdict
+    return verdict, series
 
 
-def _stack(deps: WebDeps, series_uid: str) -> slices.PictureStack:
-    series = deps.ledger.series.get(series_uid)
-    if series is None or series["images_removed_at"] is not None:
+def _stack(deps: WebDeps, series: SeriesRow) -> slices.PictureStack:
+    if series["images_removed_at"] is not None:
         return slices.PictureStack((), (0.0, 1.0))
-    return slices.read_stack(deps.spool, deps.ledger.instances.paths_of_series(series_uid))
+    return slices.read_stack(deps.spool, deps.ledger.instances.paths_of_series(series["series_id"]))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from qc_node.classifiers import catalogue
 from qc_node.dicom.uids import is_uid
 from qc_node.domain import QcNodeError, results_json
+from qc_node.ledger.rows import CaseRow
 from qc_node.web.access.identity import Anyone, Known, current_reader, deps_of, known_reader, may_look
 from qc_node.web.access.readers import Reader
 from qc_node.web.access.security import RateLimiter
@@ -248,7 +249,7 @@ def vote(request: Request, response: Response, body: VoteIn, reader: Known) -> d
     return out
 
 
-def _case_of(deps: WebDeps, body: VoteIn) -> tuple[dict[str, Any], str]:
+def _case_of(deps: WebDeps, body: VoteIn) -> tuple[CaseRow, str]:
     """The case that a vote is on, and how it came."""
     if body.case is not None:
         handle, how = body.case, "panel"
@@ -280,14 +281,17 @@ def _case_of(deps: WebDeps, body: VoteIn) -> tuple[dict[str, Any], str]:
 
 @router.get("/api/series/{uid}", tags=["series"])
 def series(request: Request, uid: str, reader: Anyone) -> dict[str, Any]:
-    """What the node knows of one series, as ``classify --json`` prints it, and how far it got."""
+    """What the node knows of one series, as ``classify --json`` prints it, and how far it got.
+
+    Where several studies have a series with this UID, it is the one that received last.
+    """
     if not is_uid(uid):
         raise HTTPException(422, "This is not a DICOM UID.")
     deps = deps_of(request)
     row = deps.ledger.series.get(uid)
     if row is None:
         raise HTTPException(404, "This series is not known here.")
-    verdict = deps.ledger.verdicts.get(uid, row["run"])
+    verdict = deps.ledger.verdicts.get(row["series_id"], row["run"])
     if reader is not None and verdict is not None:
         deps.ledger.readers.saw_verdict(reader.reader_id, [row["study_uid"]], deps.clock())
     out: dict[str, Any] = {

@@ -55,10 +55,10 @@ def rows(deps: WebDeps, limit: int = LIMIT) -> list[dict[str, Any]]:
     names = {row["reader_id"]: row["pseudonym"] for row in deps.ledger.readers.all()}
     out = []
     for verdict in deps.ledger.verdicts.recent(limit):
-        series = deps.ledger.series.get(verdict["series_uid"])
+        series = deps.ledger.series.by_id(verdict["series_id"])
         if series is None or series["run"] != verdict["run"]:
             continue
-        labels = {label["question"]: label for label in deps.ledger.labels.of(verdict["series_uid"])}
+        labels = {label["question"]: label for label in deps.ledger.labels.of(verdict["series_id"])}
         said = catalogue.card(verdict["verdict"], verdict["warnings"])
         answers = []
         for question in asked(verdict["verdict"]):
@@ -79,7 +79,7 @@ def rows(deps: WebDeps, limit: int = LIMIT) -> list[dict[str, Any]]:
         out.append(
             {
                 "id": verdict["id"],
-                "series_uid": verdict["series_uid"],
+                "series_uid": series["series_uid"],
                 "study_uid": series["study_uid"],
                 "at": verdict["judged_at"],
                 "scanner": series["calling_ae"],
@@ -146,7 +146,7 @@ def label(request: Request, verdict_id: int, body: LabelsIn, reader: Known) -> d
         for name, said in body.labels.items():
             finding = verdict["verdict"].finding(questions[name])
             deps.ledger.labels.add(
-                verdict["series_uid"],
+                verdict["series_id"],
                 verdict["run"],
                 name,
                 finding.key if finding else None,

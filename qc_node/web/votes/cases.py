@@ -10,6 +10,7 @@ from typing import Any
 from qc_node.classifiers import catalogue
 from qc_node.dicom.uids import is_uid
 from qc_node.domain import QcNodeError
+from qc_node.ledger.rows import CaseRow, SeriesRow
 from qc_node.web.access import security
 from qc_node.web.access.readers import Reader
 from qc_node.web.settings import WebDeps
@@ -62,11 +63,9 @@ def resolve(deps: WebDeps, launch: Launch) -> list[str]:
     ledger = deps.ledger
     study = launch.study_uid
     if launch.series_uid is not None:
-        row = ledger.series.get(launch.series_uid)
+        row = _named_series(deps, launch.series_uid, study)
         if row is not None:
-            if study is not None and row["study_uid"] != study:
-                raise QcNodeError("The series does not belong to the study that was named with it.")
-            return [open_series(deps, launch.series_uid)]
+            return [open_series(deps, row)]
     if study is not None:
         return [open_study(deps, study, accession_number=launch.accession_number)]
     if launch.accession_number is not None:
@@ -99,17 +98,25 @@ def open_study(
     )
 
 
-def open_series(deps: WebDeps, series_uid: str) -> str:
-    """The handle of a series that the node holds."""
+def _named_series(deps: WebDeps, series_uid: str, study_uid: str | None) -> SeriesRow | None:
+    """The series that a launch names; without a study the one with this UID that received last."""
     row = deps.ledger.series.get(series_uid)
+    if row is None or study_uid is None or row["study_uid"] == study_uid:
+        return row
+    row = deps.ledger.series.find(study_uid, series_uid)
     if row is None:
-        raise QcNodeError("The series is not known here.")
+        raise QcNodeError("The series does not belong to the study that was named with it.")
+    return row
+
+
+def open_series(deps: WebDeps, row: SeriesRow) -> str:
+    """The handle of a series that the node holds."""
     return deps.ledger.cases.open(
         security.new_handle(),
-        f"series:{series_uid}",
+        f"series:{row['study_uid']}/{row['series_uid']}",
         deps.clock(),
         study_uid=row["study_uid"],
-        series_uid=series_uid,
+        series_uid=row["series_uid"],
         modality=row["modality"],
     )
 
@@ -148,16 +155,16 @@ def summary(deps: WebDeps, handle: str) -> dict[str, Any]:
     modalities = list(dict.fromkeys(row["modality"] for row in series))
     return {
         "case": handle,
-        "accession_number": (study or {}).get("accession_number") or case["accession_number"],
+        "accession_number": (study["accession_number"] if study else None) or case["accession_number"],
         "modality": "/".join(modalities) or case["modality"],
-        "description": (study or {}).get("description") or case["description"],
+        "description": (study["description"] if study else None) or case["description"],
         "received_at": study["first_received"] if study else None,
         "known": study is not None,
         "whole_study": case["series_uid"] is None,
     }
 
 
-def modality_of(deps: WebDeps, case: Mapping[str, Any]) -> str:
+def modality_of(deps: WebDeps, case: CaseRow) -> str:
     """The modality that a vote on this case carries: one word, ``OT`` when nothing is known.
 
     Of several in a study the one with the most images counts (a PET/CT is read as what it mostly is).
@@ -171,7 +178,7 @@ def modality_of(deps: WebDeps, case: Mapping[str, Any]) -> str:
     return max(most, key=lambda name: most[name]) or "OT"
 
 
-def series_uid_of(deps: WebDeps, case: Mapping[str, Any]) -> str | None:
+def series_uid_of(deps: WebDeps, case: CaseRow) -> str | None:
     """The series that a vote on this case is about: the one named, or the only one of the study."""
     if case["series_uid"]:
         return str(case["series_uid"])
@@ -179,9 +186,9 @@ def series_uid_of(deps: WebDeps, case: Mapping[str, Any]) -> str | None:
     return str(series[0]["series_uid"]) if len(series) == 1 else None
 
 
-def _series_of(deps: WebDeps, case: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _series_of(deps: WebDeps, case: CaseRow) -> list[SeriesRow]:
     if case["series_uid"]:
-        row = deps.ledger.series.get(case["series_uid"])
+        row = deps.ledger.series.find(case["study_uid"] or "", case["series_uid"])
         return [] if row is None else [row]
     return deps.ledger.series.of_study(case["study_uid"]) if case["study_uid"] else []
 
@@ -198,11 +205,11 @@ def pictures(names: list[str]) -> list[dict[str, str]]:
     return sorted(out, key=lambda p: order.get(p["view"], len(order)))
 
 
-def opinions(deps: WebDeps, case: Mapping[str, Any]) -> list[dict[str, Any]]:
+def opinions(deps: WebDeps, case: CaseRow) -> list[dict[str, Any]]:
     """What the machine thinks of the series of a case, in words."""
     out = []
     for row in _series_of(deps, case):
-        verdict = deps.ledger.verdicts.get(row["series_uid"])
+        verdict = deps.ledger.verdicts.get(row["series_id"])
         if verdict is not None:
             said = catalogue.card(verdict["verdict"], verdict["warnings"]).as_dict()
             name = verdict["claims"].get("series_description") or row["modality"]
@@ -232,7 +239,7 @@ def show(deps: WebDeps, handle: str, reader: Reader, how: str, context_id: str |
     )
     series = []
     for row in _series_of(deps, case):
-        verdict = deps.ledger.verdicts.get(row["series_uid"])
+        verdict = deps.ledger.verdicts.get(row["series_id"])
         names = verdict["thumbnails"] if verdict is not None else []
         views = [p for p in pictures(names) if p["view"] in MID_PLANES]
         claims = verdict["claims"] if verdict is not None else {}

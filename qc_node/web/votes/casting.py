@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
-from qc_node.ledger import NewVote
+from qc_node.ledger import NewAct, NewVote
+from qc_node.ledger.rows import CaseRow, LoggedVote, VoteRow
+from qc_node.ledger.votes import ActKind
 from qc_node.web.access.readers import Reader
 from qc_node.web.settings import WebDeps
 from qc_node.web.statistics import figures
@@ -16,6 +19,8 @@ MAX_AGE_S = 45 * 86_400.0
 """A vote that waited longer in a browser has an unbelievable clock."""
 GRACE_S = 2.0
 """How much later than the undo time a key press may be by the browser's clock."""
+ELSEWHERE = ("import", "key_object")
+"""Sources of votes that nobody pressed a button for here."""
 
 
 class Choice(StrEnum):
@@ -48,8 +53,11 @@ class Refused(Exception):
         self.status = status
 
 
-def effective(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of votes that stand (:func:`qc_node.web.statistics.figures.standing` says which)."""
+Line = TypeVar("Line", LoggedVote, VoteRow)
+
+
+def effective(rows: Iterable[Line]) -> list[Line]:
+    """The lines of votes that stand (:func:`qc_node.web.statistics.figures.standing` says which)."""
     rows = list(rows)
     facts = (
         VoteFact(
@@ -73,26 +81,52 @@ def effective(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for row in rows if row["id"] in ids]
 
 
-def standing(deps: WebDeps, case: Mapping[str, Any], reader_id: str) -> dict[str, Any] | None:
+def standing(deps: WebDeps, case: CaseRow, reader_id: str) -> VoteRow | None:
     """The vote of a reader on a case that stands now."""
     rows = deps.ledger.votes.of_subject(case["study_uid"], case["accession_number"], reader_id)
     if case["series_uid"]:
         rows = [row for row in rows if row["series_uid"] == case["series_uid"]]
     found = effective(rows)
-    return dict(max(found, key=lambda row: (row["voted_at"], row["id"]))) if found else None
+    return max(found, key=lambda row: (row["voted_at"], row["id"])) if found else None
 
 
-def public(row: Mapping[str, Any]) -> dict[str, Any]:
+def public(row: VoteRow) -> dict[str, Any]:
     """What a page may know of a vote."""
-    names = ("id", "key", "vote", "voted_at", "received_at", "source", "replaces")
-    out = {name: row[name] for name in names}
-    return out | {"reasons": list(row["reasons"]), "verdict_visible": bool(row["verdict_visible"])}
+    return {
+        "id": row["id"],
+        "key": row["key"],
+        "vote": row["vote"],
+        "voted_at": row["voted_at"],
+        "received_at": row["received_at"],
+        "source": row["source"],
+        "replaces": row["replaces"],
+        "reasons": list(row["reasons"]),
+        "verdict_visible": bool(row["verdict_visible"]),
+    }
+
+
+@dataclass(frozen=True)
+class Request:
+    """One key press as it reached the node; ``voted_at`` and ``now`` in seconds since the epoch."""
+
+    reader: Reader
+    case: CaseRow
+    key: str
+    vote: Choice
+    modality: str
+    series_uid: str | None
+    source: str
+    reasons: tuple[str, ...]
+    ms_to_vote: int | None
+    presentation: str | None
+    voted_at: float
+    now: float
 
 
 def cast(
     deps: WebDeps,
     reader: Reader,
-    case: Mapping[str, Any],
+    case: CaseRow,
     *,
     key: str,
     vote: Choice,
@@ -104,8 +138,11 @@ def cast(
     ms_to_vote: int | None = None,
     presentation: str | None = None,
     withdraws: str | None = None,
-) -> tuple[dict[str, Any], bool]:
-    """Write one vote; returns its row and whether it is new (the same key again changes nothing).
+) -> tuple[VoteRow, bool]:
+    """Write one key press; returns what it made and whether that is new (the same key again changes nothing).
+
+    A level is a vote, and another level replaces it.  The same level again is no new vote: its reasons are added
+    to the vote that stands, whose time and blindness stay as they are.
 
     Parameters
     ----------
@@ -115,7 +152,7 @@ def cast(
         How long ago the key went down, by the sender's clock alone, so that a reading-room PC whose
         clock is wrong still gives the right time.
     withdraws
-        Key of the vote that is taken back; only with :attr:`Choice.WITHDRAWN`.
+        Key of the vote, or of the reasons, that are taken back; only with :attr:`Choice.WITHDRAWN`.
 
     Raises
     ------
@@ -126,9 +163,7 @@ def cast(
     now = deps.clock()
     if not 0 <= age_ms / 1000 <= MAX_AGE_S:
         raise Refused(422, "age_ms is not between 0 and 45 days.")
-    voted_at = now - age_ms / 1000
-    table = deps.ledger.votes
-    before = table.by_key(reader.reader_id, key)
+    before = deps.ledger.votes.by_key(reader.reader_id, key)
     if before is not None:
         if before["vote"] != vote or (before["study_uid"], before["accession_number"]) != _subject(case, before):
             raise Refused(409, "This idempotency key was used for another vote.")
@@ -137,50 +172,112 @@ def cast(
         shown = deps.ledger.cases.presentation(presentation)
         if shown is None or shown["handle"] != case["handle"] or shown["reader_id"] != reader.reader_id:
             raise Refused(409, "This study was not the one shown to this reader.")
-    replaces = None
+    said = Request(
+        reader,
+        case,
+        key,
+        vote,
+        modality,
+        series_uid,
+        source,
+        tuple(reasons),
+        ms_to_vote,
+        presentation,
+        now - age_ms / 1000,
+        now,
+    )
     if vote is Choice.WITHDRAWN:
-        target = table.by_key(reader.reader_id, withdraws or "")
-        if target is None or target["vote"] == Choice.WITHDRAWN:
-            raise Refused(409, "There is no such vote to take back.")
-        if voted_at - target["voted_at"] > deps.web.undo_s + GRACE_S:
-            raise Refused(409, f"A vote can be taken back for {deps.web.undo_s:g} seconds; vote anew instead.")
-        replaces, series_uid = target["id"], target["series_uid"]
-        case = {**case, "study_uid": target["study_uid"], "accession_number": target["accession_number"]}
-        source, modality = target["source"], target["modality"]
-    elif (previous := standing(deps, case, reader.reader_id)) is not None:
-        replaces = previous["id"]
-    study_uid = case["study_uid"]
-    seen = study_uid is not None and deps.ledger.readers.has_seen_verdict(reader.reader_id, study_uid, voted_at)
-    row, new = table.add(
+        return _withdraw(deps, said, withdraws or "")
+    previous = standing(deps, case, reader.reader_id)
+    if previous is not None and _says_the_same(previous, said):
+        return _add_reasons(deps, said, previous)
+    return _vote(deps, said, previous)
+
+
+def _says_the_same(previous: VoteRow, said: Request) -> bool:
+    """Whether a key press only adds reasons to the vote that stands.
+
+    Not so for one that is older and came late, and for a vote that was not pressed here.
+    """
+    return (
+        previous["vote"] == said.vote
+        and previous["series_uid"] == said.series_uid
+        and previous["source"] not in ELSEWHERE
+        and previous["voted_at"] <= said.voted_at
+    )
+
+
+def _vote(deps: WebDeps, said: Request, previous: VoteRow | None) -> tuple[VoteRow, bool]:
+    reader, study_uid = said.reader, said.case["study_uid"]
+    row, new = deps.ledger.votes.add(
         [
             NewVote(
-                key=key,
+                key=said.key,
                 reader_id=reader.reader_id,
+                role=reader.role,
                 site=reader.site,
-                modality=modality,
-                vote=vote,
-                voted_at=voted_at,
-                received_at=now,
-                source=source,
+                modality=said.modality,
+                vote=said.vote,
+                voted_at=said.voted_at,
+                received_at=said.now,
+                source=said.source,
                 study_uid=study_uid,
-                series_uid=series_uid,
-                accession_number=case["accession_number"],
-                reasons=tuple(reasons),
-                ms_to_vote=ms_to_vote,
-                verdict_visible=seen,
-                presentation=presentation,
-                replaces=replaces,
+                series_uid=said.series_uid,
+                accession_number=said.case["accession_number"],
+                reasons=said.reasons,
+                ms_to_vote=said.ms_to_vote,
+                verdict_visible=_seen(deps, said, study_uid),
+                presentation=said.presentation,
+                replaces=None if previous is None else previous["id"],
             )
         ]
     )[0]
-    if new and vote is not Choice.WITHDRAWN:
-        deps.on_vote(vote, reader.site, modality)
+    if new:
+        deps.on_vote(said.vote, reader.site, said.modality)
         if study_uid is not None:
-            deps.ledger.prompts.answer(study_uid, reader.reader_id, now)
+            deps.ledger.prompts.answer(study_uid, reader.reader_id, said.now)
     return row, new
 
 
-def _subject(case: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def _add_reasons(deps: WebDeps, said: Request, vote: VoteRow) -> tuple[VoteRow, bool]:
+    act = _act(deps, said, vote, "reasons", said.source)
+    return deps.ledger.votes.act(replace(act, value=said.reasons))
+
+
+def _withdraw(deps: WebDeps, said: Request, key: str) -> tuple[VoteRow, bool]:
+    votes = deps.ledger.votes
+    target, act = votes.by_key(said.reader.reader_id, key), votes.act_by_key(said.reader.reader_id, key)
+    if target is None or target["vote"] == Choice.WITHDRAWN:
+        raise Refused(409, "There is no such vote to take back.")
+    if said.voted_at - (target["voted_at"] if act is None else act["at"]) > deps.web.undo_s + GRACE_S:
+        raise Refused(409, f"A vote can be taken back for {deps.web.undo_s:g} seconds; vote anew instead.")
+    taken_back = _act(deps, said, target, "withdrawal", target["source"])
+    return votes.act(replace(taken_back, undoes=None if act is None else act["id"]))
+
+
+def _act(deps: WebDeps, said: Request, vote: VoteRow, kind: ActKind, source: str) -> NewAct:
+    return NewAct(
+        key=said.key,
+        vote_id=vote["id"],
+        kind=kind,
+        reader_id=said.reader.reader_id,
+        role=said.reader.role,
+        at=said.voted_at,
+        received_at=said.now,
+        source=source,
+        verdict_visible=_seen(deps, said, vote["study_uid"]),
+        presentation=said.presentation,
+    )
+
+
+def _seen(deps: WebDeps, said: Request, study_uid: str | None) -> bool:
+    """Whether the machine's opinion had been shown to the reader when the key went down."""
+    if study_uid is None:
+        return False
+    return deps.ledger.readers.has_seen_verdict(said.reader.reader_id, study_uid, said.voted_at)
+
+
+def _subject(case: CaseRow, row: VoteRow) -> tuple[str | None, str | None]:
     """What a repeated request is about, as the first one wrote it."""
     if case["study_uid"]:
         return case["study_uid"], row["accession_number"]

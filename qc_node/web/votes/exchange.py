@@ -13,7 +13,9 @@ from typing import Any, TextIO
 
 from qc_node.dicom.uids import is_uid
 from qc_node.domain import QcNodeError
-from qc_node.ledger import Ledger, NewVote
+from qc_node.ledger import Ledger, NewAct, NewVote
+from qc_node.ledger.rows import LoggedVote
+from qc_node.ledger.votes import WITHDRAWN
 from qc_node.web.access import readers, security
 from qc_node.web.votes.casting import VoteReason, effective
 
@@ -77,12 +79,12 @@ def export_rows(
     names = {reader.reader_id: reader.pseudonym for reader in readers.list_all(ledger)}
     log = ledger.votes.all()
     keys = {row["id"]: row["key"] for row in log}
-    rows: Iterable[Mapping[str, Any]] = log if whole_log else effective(log)
+    rows = log if whole_log else effective(log)
     rows = [row for row in rows if not (blind_only and row["verdict_visible"])]
     levels = {"good": 0, "acceptable": 1, "poor": 2}
     soft = {} if whole_log else soft_labels([(item_of(r), names[r["reader_id"]], levels[r["vote"]]) for r in rows])
     for row in rows:
-        out = {
+        out: dict[str, Any] = {
             "reader": names[row["reader_id"]],
             "site": row["site"],
             "modality": row["modality"],
@@ -98,14 +100,14 @@ def export_rows(
             "source": row["source"],
             "verdict_visible": int(row["verdict_visible"]),
             "key": row["key"],
-            "withdraws": keys[row["replaces"]] if row["vote"] == "withdrawn" else None,
+            "withdraws": keys[row["replaces"] or 0] if row["vote"] == WITHDRAWN else None,
         }
         if not whole_log:
             out |= {name: round(float(p), 4) for name, p in zip(SOFT, soft[item_of(row)], strict=True)}
         yield out
 
 
-def item_of(row: Mapping[str, Any]) -> str:
+def item_of(row: LoggedVote) -> str:
     """What a vote is about, as one word."""
     return str(row["series_uid"] or row["study_uid"] or f"#{row['accession_number']}")
 
@@ -209,7 +211,6 @@ def import_rows(
     done = Imported()
     known = {r.login.casefold(): r for r in readers.list_all(ledger)}
     known |= {r.pseudonym: r for r in readers.list_all(ledger)}
-    ids: dict[tuple[str, str], int] = {}
     with ledger.db.transaction():
         for place, row in rows:
             reader = known.get(row.get("reader", "").casefold())
@@ -219,7 +220,7 @@ def import_rows(
                 reader = _add_reader(ledger, row, now, place)
                 known[reader.login.casefold()] = reader
                 done.readers_added.append(reader.login)
-            _import_row(ledger, place, row, reader, now, zone, ids, done)
+            _import_row(ledger, place, row, reader, now, zone, done)
     return done
 
 
@@ -239,7 +240,6 @@ def _import_row(
     reader: readers.Reader,
     now: float,
     zone: tzinfo | None,
-    ids: dict[tuple[str, str], int],
     done: Imported,
 ) -> None:
     study, series = row.get("study_instance_uid") or None, row.get("series_instance_uid") or None
@@ -272,13 +272,25 @@ def _import_row(
     key = row.get("key") or digest(
         reader.reader_id, study or "", series or "", accession or "", vote, repr(voted_at)
     )
-    replaces = None
-    if vote == "withdrawn":
-        withdrawn = row.get("withdraws", "")
-        before = ledger.votes.by_key(reader.reader_id, withdrawn)
-        replaces = before["id"] if before is not None else ids.get((reader.reader_id, withdrawn))
-        if replaces is None:
+    received = parse_time(row.get("received_at", ""), zone, place) or now
+    visible = row.get("verdict_visible", "") in ("1", "true", "True")
+    if vote == WITHDRAWN:
+        before = ledger.votes.by_key(reader.reader_id, row.get("withdraws", ""))
+        if before is None:
             raise QcNodeError(f"{place} withdraws a vote that is not there.")
+        taken_back = NewAct(
+            key=key,
+            vote_id=(before["replaces"] if before["vote"] == WITHDRAWN else None) or before["id"],
+            kind="withdrawal",
+            reader_id=reader.reader_id,
+            role=reader.role,
+            at=voted_at,
+            received_at=received,
+            source="import",
+            verdict_visible=visible,
+        )
+        _count(done, ledger.votes.act(taken_back)[1])
+        return
     ms = row.get("ms_to_vote", "")
     if ms and not ms.isdigit():
         raise QcNodeError(f"{place} has a time to vote that is no number of milliseconds.")
@@ -286,10 +298,10 @@ def _import_row(
     for reason in reasons:
         if reason not in list(VoteReason):
             raise QcNodeError(f"{place} has an unknown reason {reason!r}.")
-    received = parse_time(row.get("received_at", ""), zone, place) or now
     new = NewVote(
         key=key,
         reader_id=reader.reader_id,
+        role=reader.role,
         site=site,
         modality=modality,
         vote=vote,
@@ -301,11 +313,12 @@ def _import_row(
         accession_number=accession,
         reasons=tuple(reasons),
         ms_to_vote=int(ms) if ms else None,
-        verdict_visible=row.get("verdict_visible", "") in ("1", "true", "True"),
-        replaces=replaces,
+        verdict_visible=visible,
     )
-    written, fresh = ledger.votes.add([new])[0]
-    ids[(reader.reader_id, key)] = written["id"]
+    _count(done, ledger.votes.add([new])[0][1])
+
+
+def _count(done: Imported, fresh: bool) -> None:
     done.votes += fresh
     done.known_before += not fresh
 

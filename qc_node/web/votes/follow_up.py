@@ -8,12 +8,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from typing import Any
 
 from qc_node.domain import QcNodeError
 from qc_node.web.settings import WebDeps
 from qc_node.web.votes import from_key_objects
-from qc_node.web.votes.casting import GRACE_S, effective
+from qc_node.web.votes.casting import ELSEWHERE, GRACE_S, effective
 from qc_node.web.votes.prompts import Prompter
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ class FollowUp:
         self._thread: threading.Thread | None = None
         self._verdict = max((row["id"] for row in deps.ledger.verdicts.recent(1)), default=0)
         self._vote = deps.ledger.votes.newest_id()
-        self._reported: set[int] = set()
+        self._reported: set[tuple[int, str]] = set()
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
@@ -64,7 +63,7 @@ class FollowUp:
     def _ask(self) -> None:
         for verdict in self._deps.ledger.verdicts.after(self._verdict):
             self._verdict = verdict["id"]
-            series = self._deps.ledger.series.get(verdict["series_uid"])
+            series = self._deps.ledger.series.by_id(verdict["series_id"])
             if series is not None:
                 self._prompter.after_verdict(series, verdict)
         for vote in self._deps.ledger.votes.after(self._vote):
@@ -74,20 +73,22 @@ class FollowUp:
         self._prompter.expire()
 
     def _report(self) -> None:
-        """Send votes that stand once they cannot be undone any more; building one twice changes nothing."""
+        """Send votes that stand once they cannot be undone any more; building one twice changes nothing.
+
+        Reasons that were given later make a report of their own, under their own key.
+        """
         now = self._deps.clock()
         settled = now - self._deps.web.undo_s - GRACE_S
         rows = self._deps.ledger.votes.received_since(now - LOOK_BACK_S)
         for row in effective(rows):
-            if row["id"] in self._reported or row["voted_at"] > settled or not row["study_uid"]:
+            said = self._deps.ledger.votes.reasons_of(row["id"])
+            key = (said["key"] if said is not None else None) or row["key"]
+            last = row["voted_at"] if said is None else max(said["at"], row["voted_at"])
+            if (row["id"], key) in self._reported or last > settled or not row["study_uid"]:
                 continue
-            if row["source"] in ("import", "key_object"):
+            if row["source"] in ELSEWHERE:
                 continue  # from elsewhere: the PACS has the key object already
             reader = self._deps.ledger.readers.get(row["reader_id"])
             if reader is not None:
-                self._deps.report_vote(_plain(row), reader)
-            self._reported.add(row["id"])
-
-
-def _plain(row: Any) -> dict[str, Any]:
-    return dict(row)
+                self._deps.report_vote({**row, "key": key}, reader)
+            self._reported.add((row["id"], key))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
-from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
 
 from qc_node.ledger import NewVote
+from qc_node.ledger.rows import ObjectRow
 from qc_node.report.key_objects import KeyObject, is_key_object, read_key_object
 from qc_node.web.access import readers
 from qc_node.web.settings import WebDeps
@@ -61,7 +60,7 @@ def take_in(deps: WebDeps, limit: int = 100) -> list[Intake]:
     return out
 
 
-def _take(deps: WebDeps, row: Mapping[str, Any]) -> Intake:
+def _take(deps: WebDeps, row: ObjectRow) -> Intake:
     if deps.ledger.deliveries.is_ours(row["sop_instance_uid"]):
         return Intake.OURS
     try:
@@ -86,13 +85,14 @@ def _take(deps: WebDeps, row: Mapping[str, Any]) -> Intake:
             row["sop_instance_uid"], study, series, vote, list(reasons), why, row["received_at"]
         )
         return Intake.MARK
-    known = deps.ledger.series.get(series) if series else None
+    known = deps.ledger.series.find(study, series) if series else None
     modality = known["modality"] if known else _modality(deps, study)
     _, new = deps.ledger.votes.add(
         [
             NewVote(
                 key=f"kos-{hashlib.sha256(row['sop_instance_uid'].encode()).hexdigest()[:32]}",
                 reader_id=reader.reader_id,
+                role=reader.role,
                 site=reader.site,
                 modality=modality,
                 vote=vote,

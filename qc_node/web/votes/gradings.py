@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qc_node.domain import QcNodeError, tier_from_grades
+from qc_node.ledger.rows import GradingRow
 from qc_node.web.statistics.figures import Agreement, agreement
 from qc_node.web.votes.exchange import harmless, parse_time, to_iso
 
@@ -53,7 +54,7 @@ class Grading:
         return {name: getattr(self, name) for name in CHARACTERISTICS} | {"tier": self.tier}
 
 
-def grading_of(row: Mapping[str, Any]) -> Grading:
+def grading_of(row: GradingRow) -> Grading:
     """The grading of a ledger row."""
     gadolinium = row["gadolinium"]
     return Grading(
@@ -96,8 +97,8 @@ class GradingState:
     queue: tuple[str, ...]
 
 
-def board(rows: Iterable[Mapping[str, Any]]) -> GradingState:
-    """The state that the newest gradings (:meth:`qc_node.ledger.annotations.Gradings.current`) add up to."""
+def board(rows: Iterable[GradingRow]) -> GradingState:
+    """The state that the newest gradings (:meth:`qc_node.ledger.gradings.Gradings.current`) add up to."""
     ratings: dict[str, dict[str, Grading]] = defaultdict(dict)
     decided: dict[str, Grading] = {}
     for row in rows:
@@ -171,7 +172,7 @@ SIDECAR = {
 }
 
 
-def write_ratings(rows: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> tuple[str, str]:
+def write_ratings(rows: Iterable[GradingRow], names: Mapping[str, str]) -> tuple[str, str]:
     """``ratings.tsv`` and its JSON sidecar (BIDS 1.10, tabular files) from the newest gradings.
 
     The consensus of two ratings follows them as a row of its own.

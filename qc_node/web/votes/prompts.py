@@ -6,11 +6,11 @@ A reader is never told why a study is asked for: "uncertain" or "conflict" would
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
 
 from qc_node.domain import Verdict, vote_level
+from qc_node.ledger.rows import SeriesRow, VerdictRow, VoteRow
 from qc_node.web.access import security
 from qc_node.web.settings import PromptPolicy, WebDeps
 from qc_node.web.statistics.figures import LEVELS
@@ -73,15 +73,15 @@ class Prompter:
         """The policy in force."""
         return self._deps.web.prompts
 
-    def after_verdict(self, series: Mapping[str, Any], verdict: Mapping[str, Any]) -> Why | None:
+    def after_verdict(self, series: SeriesRow, verdict: VerdictRow) -> Why | None:
         """Perhaps ask for a first vote on a study that was judged."""
         protocol = str(verdict["claims"].get("protocol_name") or verdict["claims"].get("series_description") or "")
         why = Why.RANDOM if self._random.take(series["calling_ae"], protocol) else None
         if why is None and is_uncertain(verdict["verdict"], self.policy.uncertain_below):
             why = Why.UNCERTAIN
-        return why if why and self._ask(series["study_uid"], series["series_uid"], why, ()) else None
+        return why if why and self._ask(series["study_uid"], series["series_id"], why, ()) else None
 
-    def after_vote(self, vote: Mapping[str, Any]) -> Why | None:
+    def after_vote(self, vote: VoteRow) -> Why | None:
         """Perhaps ask somebody else about a study that was voted on."""
         study = vote["study_uid"]
         if study is None or vote["vote"] not in LEVELS:
@@ -91,7 +91,7 @@ class Prompter:
             levels = [
                 level
                 for row in self._deps.ledger.series.of_study(study)
-                if (verdict := self._deps.ledger.verdicts.get(row["series_uid"])) is not None
+                if (verdict := self._deps.ledger.verdicts.get(row["series_id"])) is not None
                 and (level := vote_level(verdict["verdict"])) is not None
             ]
             if levels and in_conflict(vote["vote"], max(levels)):
@@ -99,14 +99,16 @@ class Prompter:
         if self._double.take() and why is None:
             why = Why.DOUBLE
         voted = {row["reader_id"] for row in self._deps.ledger.votes.of_subject(study, None)}
-        return why if why and self._ask(study, vote["series_uid"], why, tuple(voted)) else None
+        series = self._deps.ledger.series.find(study, vote["series_uid"] or "")
+        number = None if series is None else series["series_id"]
+        return why if why and self._ask(study, number, why, tuple(voted)) else None
 
     def expire(self) -> int:
         """Record prompts that nobody answered in time."""
         now = self._deps.clock()
         return self._deps.ledger.prompts.expire(now - self.policy.expire_h * 3600, now)
 
-    def _ask(self, study_uid: str, series_uid: str | None, why: Why, but: Sequence[str]) -> bool:
+    def _ask(self, study_uid: str, series_id: int | None, why: Why, but: Sequence[str]) -> bool:
         candidates = [
             row["reader_id"]
             for row in self._deps.ledger.readers.all()
@@ -121,5 +123,5 @@ class Prompter:
         fewest = min(open_now.values())
         reader = self._deps.rng.choice([r for r in candidates if open_now[r] == fewest])
         return self._deps.ledger.prompts.add(
-            security.new_handle(), study_uid, series_uid, reader, why, self._deps.clock()
+            security.new_handle(), study_uid, series_id, reader, why, self._deps.clock()
         )

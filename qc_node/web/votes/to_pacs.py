@@ -6,13 +6,13 @@ import io
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import pydicom
 
 from qc_node.domain import InstanceRef, Reason, SeriesKey
 from qc_node.ledger import Ledger
 from qc_node.ledger.deliveries import WrittenObject
+from qc_node.ledger.rows import ReaderRow, SeriesRow, VoteRow
 from qc_node.report.vote_report import PersonObserver, build_vote_report
 from qc_node.spool import Spool
 
@@ -38,25 +38,20 @@ def vote_reporter(
     software_version: str,
     sr_class: str,
     clock: Callable[[], float],
-) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+) -> Callable[[VoteRow, ReaderRow], None]:
     """The ``report_vote`` of :class:`WebDeps`: builds the report of a vote and puts it into the outbox.
 
     The UID follows from reader and key of the vote, so that a second call changes nothing.
     """
 
-    def report(vote: dict[str, Any], reader: dict[str, Any]) -> None:
-        wanted = (
-            [vote["series_uid"]]
-            if vote["series_uid"]
-            else [row["series_uid"] for row in ledger.series.of_study(vote["study_uid"])]
-        )
+    def report(vote: VoteRow, reader: ReaderRow) -> None:
+        study_uid = vote["study_uid"] or ""
+        wanted = _series_of(ledger, study_uid, vote["series_uid"])
         evidence: dict[SeriesKey, list[InstanceRef]] = {}
         source = None
-        for series_uid in wanted:
-            for row in ledger.instances.of_series(series_uid):
-                if not row["opens_series"]:
-                    continue
-                key = SeriesKey(vote["study_uid"], series_uid)
+        for series in wanted:
+            for row in ledger.instances.of_series(series["series_id"]):
+                key = SeriesKey(study_uid, series["series_uid"])
                 ref = InstanceRef(row["sop_class_uid"], row["sop_instance_uid"])
                 evidence.setdefault(key, []).append(ref)
                 source = source or row["path"]
@@ -74,8 +69,8 @@ def vote_reporter(
             PersonObserver(reader["dicom_name"] or reader["name"], reader["login"], reader["site"]),
             vote_key=vote["key"],
             voted_at=datetime.fromtimestamp(vote["voted_at"], UTC),
-            study_instance_uid=vote["study_uid"],
-            series=SeriesKey(vote["study_uid"], vote["series_uid"]) if vote["series_uid"] else None,
+            study_instance_uid=study_uid,
+            series=SeriesKey(study_uid, vote["series_uid"]) if vote["series_uid"] else None,
             software_version=software_version,
             node=station_name,
             sr_class=sr_class,
@@ -88,16 +83,23 @@ def vote_reporter(
         pydicom.dcmwrite(stream, ds, enforce_file_format=True)
         name = spool.report_name(uid)
         spool.store(name, stream.getvalue())
-        run = ledger.series.get(vote["series_uid"]) if vote["series_uid"] else None
         written = WrittenObject(
             sop_instance_uid=uid,
             sop_class_uid=str(ds.SOPClassUID),
-            series_uid=vote["series_uid"] or wanted[0],
-            study_uid=vote["study_uid"],
-            run=run["run"] if run else 1,
+            series_id=wanted[0]["series_id"],
+            study_uid=study_uid,
+            run=wanted[0]["run"] if vote["series_uid"] else 1,
             kind="vote",
             path=name,
         )
         ledger.deliveries.post([written], destinations, clock())
 
     return report
+
+
+def _series_of(ledger: Ledger, study_uid: str, series_uid: str | None) -> list[SeriesRow]:
+    """The series that a vote is about: the one that it names, or all of the study."""
+    if series_uid is None:
+        return ledger.series.of_study(study_uid)
+    row = ledger.series.find(study_uid, series_uid)
+    return [] if row is None else [row]

@@ -1,0 +1,26 @@
+"""What an auditor may ask about, append-only; no row holds patient data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from qc_node.ledger.database import Database
+from qc_node.ledger.rows import AuditRow
+
+
+class Audit:
+    """One row per event, in order."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def add(self, event: str, actor: str, at: float, detail: Mapping[str, object] | None = None) -> int:
+        """Write one event; `actor` is a reader's id, a command or a part of the program.  Returns its number."""
+        row = {"at": at, "event": event, "actor": actor, "detail": json.dumps(dict(detail or {}))}
+        return self._db.insert("audit", row)
+
+    def after(self, number: int, limit: int = 500) -> list[AuditRow]:
+        """Events written after one, in order."""
+        sql = "SELECT * FROM audit WHERE id > ? ORDER BY id LIMIT ?"
+        return self._db.rows(sql, (number, limit), of=AuditRow)
