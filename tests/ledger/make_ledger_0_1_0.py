@@ -5,12 +5,11 @@ Made once, with the sources of 0.1.0 (commit 0ae00a0) in a folder of their own::
     git worktree add /tmp/v0.1.0 0ae00a0
     PYTHONPATH=/tmp/v0.1.0 python tests/ledger/make_ledger_0_1_0.py tests/ledger/ledger-0.1.0.sql
 
-Every row goes through 0.1.0's own functions; votes go through its ``cast``, so that they carry its faults (a reason after
-a blind vote).  All people and images are invented.
+Every row goes through 0.1.0's own functions; votes go through its ``cast``, so that they carry its faults (a
+reason after a blind vote).  All people and images are invented.
 """
 
 # mypy: ignore-errors
-# ruff: noqa: E402
 
 from __future__ import annotations
 
@@ -18,9 +17,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from qc_node.domain import Finding, ModelIdentity, Question, Reason, Stage, Verdict, tier_finding
 from qc_node.feedback import cases, readers, votes
 from qc_node.feedback.settings import CounterDeps, WebSettings
+
+from qc_node.domain import Finding, ModelIdentity, Question, Reason, Stage, Verdict, tier_finding
 from qc_node.ledger import Ledger, NewVote, Received
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.spool import Spool
@@ -81,7 +81,13 @@ class Writer:
 
     # -- images --------------------------------------------------------------------------------------
     def receive(
-        self, study: int, series: int, images: int = 3, modality: str = "MR", scanner: str = "MR_EAST", first: int = 1
+        self,
+        study: int,
+        series: int,
+        images: int = 3,
+        modality: str = "MR",
+        scanner: str = "MR_EAST",
+        first: int = 1,
     ) -> str:
         """Images of one series; its UID."""
         study_uid, series_uid = f"{ROOT}.{study}", f"{ROOT}.1.{series}"
@@ -165,7 +171,13 @@ class Writer:
         return cases.show(self.deps, handle, reader, how)
 
     def vote(
-        self, reader: readers.Reader, handle: str, vote: str, *reasons: str, shown: dict | None = None, **more: object
+        self,
+        reader: readers.Reader,
+        handle: str,
+        vote: str,
+        *reasons: str,
+        shown: dict | None = None,
+        **more: object,
     ) -> str:
         """Cast a vote as 0.1.0's web page does, the verdict being shown afterwards; its key."""
         self.keys += 1
@@ -255,14 +267,17 @@ def fill_images(w: Writer) -> None:
     w.ledger.series.set_pacs_count(w.receive(17, 17), 3, w.later())  # receiving
     for number in (1, 2):
         study = w.ledger.studies.get(f"{ROOT}.{number}")
-        w.ledger.studies.close(study["study_uid"], study["last_received"], "quiet: nothing new for 300 s", w.later())
+        w.ledger.studies.close(
+            study["study_uid"], study["last_received"], "quiet: nothing new for 300 s", w.later()
+        )
     w.ledger.studies.note_missing(f"{ROOT}.2", ["Ordered: neck; no series of the neck came."])
     w.ledger.studies.set_due(f"{ROOT}.17", w.ledger.studies.get(f"{ROOT}.17")["last_received"], w.now + 300)
 
     for number, handled in ((1, 0), (2, 1), (3, 2)):
         uid = f"{ROOT}.77.{number}"
-        row = Received(uid, KO, f"{ROOT}.78", f"{ROOT}.1", "1.2.840.10008.1.2.1", "KO", "PACS", f"images/k/{number}", 900,
-                       w.later(), opens_series=False)  # fmt: skip
+        name = f"images/k/{number}"
+        series, study, syntax = f"{ROOT}.78", f"{ROOT}.1", "1.2.840.10008.1.2.1"
+        row = Received(uid, KO, series, study, syntax, "KO", "PACS", name, 900, w.later(), opens_series=False)
         w.ledger.instances.add([row])
         if handled:
             w.ledger.instances.mark_handled(uid)
@@ -317,11 +332,24 @@ def fill_people(w: Writer) -> None:
     w.vote(bode, number, "good", source="api")
     w.ledger.votes.add(
         [
-            NewVote("kos-1", bode.reader_id, "Potsdam", "MR", "poor", w.later(), w.now, "key_object",
-                    study_uid=f"{ROOT}.9", reasons=("artefact",), sop_instance_uid=f"{ROOT}.77.1"),
-            NewVote("import-1", gone.reader_id, "Berlin", "CT", "good", w.now - 9e6, w.now, "import", study_uid="1.9.9"),
+            NewVote(
+                "kos-1",
+                bode.reader_id,
+                "Potsdam",
+                "MR",
+                "poor",
+                w.later(),
+                w.now,
+                "key_object",
+                study_uid=f"{ROOT}.9",
+                reasons=("artefact",),
+                sop_instance_uid=f"{ROOT}.77.1",
+            ),
+            NewVote(
+                "import-1", gone.reader_id, "Berlin", "CT", "good", w.now - 9e6, w.now, "import", study_uid="1.9.9"
+            ),
         ]
-    )  # fmt: skip
+    )
     w.ledger.readers.disable(gone.reader_id, w.later())
     w.ledger.votes.mark(f"{ROOT}.77.2", f"{ROOT}.1", None, "poor", ["motion"], "It names no observer.", w.later())
 
@@ -345,9 +373,19 @@ def fill_people(w: Writer) -> None:
         ("g-4", "1.9.9.9", expert, "rating", 2, "import"),
     ):
         w.ledger.gradings.add(
-            key=key, series_uid=uid, reader_id=who.reader_id, kind=kind, straight_reject=False, gadolinium=False,
-            motion=motion, contrast=0, noise=0, at=w.later(), ms=2000, source=source,
-        )  # fmt: skip
+            key=key,
+            series_uid=uid,
+            reader_id=who.reader_id,
+            kind=kind,
+            straight_reject=False,
+            gadolinium=False,
+            motion=motion,
+            contrast=0,
+            noise=0,
+            at=w.later(),
+            ms=2000,
+            source=source,
+        )
 
 
 def main() -> None:
