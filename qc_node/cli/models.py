@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from qc_node.cli.shared import config_option, load_settings, table
+from qc_node.cli.shared import LazyGroup, config_option, load_settings, table
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def models() -> None:
     """List and verify the weights."""
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from qc_node.cli.shared import config_option, ledger_of, load_settings, progress_bar, table
+from qc_node.cli.shared import LazyGroup, config_option, ledger_of, load_settings, progress_bar, table
 from qc_node.domain.errors import QcNodeError
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def outbox() -> None:
     """Look at what was not delivered, and send it again."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qc_node.cli.shared import config_option, ledger_made, load_settings
+from qc_node.cli.shared import LazyGroup, config_option, ledger_made, load_settings
 
 if TYPE_CHECKING:
     from qc_node.config import Settings
@@ -19,7 +19,7 @@ ROLES = ("radiologist", "technologist", "expert", "physicist")
 """As :class:`qc_node.web.access.readers.Role` has them, which is not imported for a page of help."""
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def readers() -> None:
     """Add, list and disable those who may vote."""
 

@@ -78,7 +78,7 @@ def ledger_made(settings: Settings) -> Ledger:
 
 # -- loading commands when they are asked for --------------------------------------------------------
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for.
+    """A group that lists its commands in whole sentences, and imports some only when they are asked for.
 
     ``lazy`` maps a command's name to ``(module:attribute, first line of its help)``.
     """

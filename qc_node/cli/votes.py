@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
-from qc_node.cli.shared import config_option, ledger_made, load_settings
+from qc_node.cli.shared import LazyGroup, config_option, ledger_made, load_settings
 from qc_node.domain.errors import QcNodeError
 
 if TYPE_CHECKING:
     from qc_node.web.statistics.figures import Statistics
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def votes() -> None:
     """Export, import and count votes."""
 

@@ -196,7 +196,8 @@ class Deliveries:
         """Sent objects for which a commitment was never asked, or asked before `asked_before` in vain."""
         return self._db.rows(
             f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'sent'"
-            " AND NOT EXISTS (SELECT 1 FROM commitments WHERE delivery_id = deliveries.id AND asked_at >= ?) ORDER BY deliveries.id LIMIT ?",
+            " AND NOT EXISTS (SELECT 1 FROM commitments WHERE delivery_id = deliveries.id AND asked_at >= ?)"
+            " ORDER BY deliveries.id LIMIT ?",
             (destination, asked_before, limit),
             of=ReportDelivery,
         )

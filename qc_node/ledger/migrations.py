@@ -362,7 +362,7 @@ def bring_up_to_date(path: Path) -> None:
         conn.execute("COMMIT")
         if version == RELEASED_0_1_0:
             log.info("the ledger %s is of qc-node 0.2 now", path)
-            conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            Upgrade(conn, path).compact()
 
 
 def _version(conn: sqlite3.Connection, path: Path) -> int:

@@ -77,7 +77,8 @@ class SeriesTable:
             "SELECT state, min(CASE state WHEN 'receiving' THEN last_received WHEN 'queued' THEN closed_at"
             " WHEN 'judging' THEN claimed_at ELSE report_after END) AS since"
             " FROM series LEFT JOIN verdicts ON verdicts.series_id = series.series_id"
-            " AND verdicts.run = series.run AND verdicts.routed = 1 WHERE state IN ('receiving', 'queued', 'judging', 'judged') GROUP BY state",
+            " AND verdicts.run = series.run AND verdicts.routed = 1"
+            " WHERE state IN ('receiving', 'queued', 'judging', 'judged') GROUP BY state",
             of=StateSince,
         )
         return {row["state"]: row["since"] for row in rows if row["since"] is not None}

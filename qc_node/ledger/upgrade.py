@@ -65,7 +65,7 @@ DROP_INDEXES = (
 
 
 class Upgrade:
-    """The rows of one ledger on their way; every method is one step inside the caller's transaction.
+    """The rows of one ledger on their way; every step but :meth:`compact` is inside the caller's transaction.
 
     Parameters
     ----------
@@ -345,6 +345,14 @@ class Upgrade:
                 f"The ledger {self._path} is not upgraded and stays as it is: a row of {broken[0]} names a row of"
                 f" {broken[2]} that is not there."
             )
+
+    def compact(self) -> None:
+        """Give back what the old tables took, after the transaction; without room for it the file stays large."""
+        try:
+            self._conn.execute("VACUUM")
+            self._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            log.warning("the ledger %s keeps its size (%s); its free pages are used again", self._path, error)
 
     # -- inside --------------------------------------------------------------------------------------
     def _move(self, name: str, columns: schema.Columns) -> None:

@@ -52,7 +52,8 @@ class Verdicts:
                 )
             conn.execute(
                 "INSERT INTO verdicts (series_id, run, stage, routed, verdict, claims, warnings, timings,"
-                " source_path, judged_at, report_after, training_path, thumbnails) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+                " source_path, judged_at, report_after, training_path, thumbnails)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
                 " ON CONFLICT (series_id, run, stage) DO UPDATE SET routed = excluded.routed,"
                 " verdict = excluded.verdict, claims = excluded.claims, warnings = excluded.warnings,"
                 " timings = excluded.timings, source_path = excluded.source_path,"

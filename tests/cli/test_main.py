@@ -34,6 +34,12 @@ def test_the_first_page_lists_every_command_in_whole_sentences() -> None:
     assert "..." not in page
 
 
+@pytest.mark.parametrize("group", ["evaluate", "models", "outbox", "readers", "train", "votes"])
+def test_a_group_lists_its_commands_in_whole_sentences(group: str) -> None:
+    page = CliRunner().invoke(main_group, [group, "--help"]).output.partition("Commands:")[2]
+    assert page.strip() and "..." not in page
+
+
 def test_help_imports_no_heavy_library() -> None:
     code = f"import sys; from qc_node.cli.main import main_group; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

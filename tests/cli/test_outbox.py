@@ -11,6 +11,7 @@ from qc_node.domain import ClosedBy, Finding, ModelIdentity, QcNodeError, Questi
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.deliveries import WrittenObject
 from tests.cli.conftest import Run
+from tests.ledger.makers import number_of
 
 VERDICT = Verdict(Stage.CT, ModelIdentity("m", "1", "00"), (Finding(Question.BODY_PART, "chest"),))
 
@@ -20,14 +21,15 @@ def ledger(tmp_path: Path) -> Ledger:
     """A reported series whose report was refused for good."""
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.instances.add([Received("a", "1", "1.2.3", "ST", "1", "CT", "AE", "images/a", 5, 0.0)])
-    ledger.series.close("1.2.3", 0.0, ClosedBy.QUIET, 1.0)
+    number = number_of(ledger, "1.2.3")
+    ledger.series.close(number, 0.0, ClosedBy.QUIET, 1.0)
     ledger.series.claim(1.0)
     ledger.verdicts.add(
-        "1.2.3", 1, VERDICT, claims={}, warnings=[], timings={}, source_path="x", at=2.0, report_after=2.0
+        number, 1, VERDICT, claims={}, warnings=[], timings={}, source_path="x", at=2.0, report_after=2.0
     )
-    ledger.series.finish("1.2.3", 1, "judged", 2.0)
-    report = WrittenObject("r", "1", "1.2.3", "ST", 1, "sr", "reports/r")
-    ledger.deliveries.post([report], ["PACS"], 3.0, reported=("1.2.3", 1))
+    ledger.series.finish(number, 1, "judged", 2.0)
+    report = WrittenObject("r", "1", number, "ST", 1, "sr", "reports/r")
+    ledger.deliveries.post([report], ["PACS"], 3.0, reported=(number, 1))
     ledger.deliveries.failed(1, "Peer PACS does not take this SOP class.")
     return ledger
 

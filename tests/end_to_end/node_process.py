@@ -22,6 +22,7 @@ from qc_node.ledger import Ledger
 from tests.peers import find_free_port, wait_for
 
 CRASH_FOLDER = Path(__file__).parent / "crash"
+ROOT = Path(__file__).resolve().parents[2]
 READY_S = 90.0
 
 
@@ -84,7 +85,9 @@ class NodeProcess:
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if self.crash:
             env |= {
-                "PYTHONPATH": str(CRASH_FOLDER),
+                # sitecustomize runs before Python looks into the working directory: without the root it would
+                # patch, and all would import, whatever qc-node is installed.
+                "PYTHONPATH": os.pathsep.join(map(str, (CRASH_FOLDER, ROOT))),
                 "QC_TEST_CRASH": self.crash,
                 "QC_TEST_CRASH_FLAG": str(self.folder / "crashed"),
             }

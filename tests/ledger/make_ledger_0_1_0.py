@@ -5,8 +5,8 @@ Made once, with the sources of 0.1.0 (commit 0ae00a0) in a folder of their own::
     git worktree add /tmp/v0.1.0 0ae00a0
     PYTHONPATH=/tmp/v0.1.0 python tests/ledger/make_ledger_0_1_0.py tests/ledger/ledger-0.1.0.sql
 
-Every row goes through 0.1.0's own functions; votes go through its ``cast``, so that they carry its faults (a reason after
-a blind vote).  All people and images are invented.
+Every row goes through 0.1.0's own functions; votes go through its ``cast``, so that they carry its faults (a
+reason after a blind vote).  All people and images are invented.
 """
 
 # mypy: ignore-errors
@@ -275,8 +275,9 @@ def fill_images(w: Writer) -> None:
 
     for number, handled in ((1, 0), (2, 1), (3, 2)):
         uid = f"{ROOT}.77.{number}"
-        row = Received(uid, KO, f"{ROOT}.78", f"{ROOT}.1", "1.2.840.10008.1.2.1", "KO", "PACS", f"images/k/{number}", 900,
-                       w.later(), opens_series=False)  # fmt: skip
+        name = f"images/k/{number}"
+        series, study, syntax = f"{ROOT}.78", f"{ROOT}.1", "1.2.840.10008.1.2.1"
+        row = Received(uid, KO, series, study, syntax, "KO", "PACS", name, 900, w.later(), opens_series=False)
         w.ledger.instances.add([row])
         if handled:
             w.ledger.instances.mark_handled(uid)
@@ -331,11 +332,24 @@ def fill_people(w: Writer) -> None:
     w.vote(bode, number, "good", source="api")
     w.ledger.votes.add(
         [
-            NewVote("kos-1", bode.reader_id, "Potsdam", "MR", "poor", w.later(), w.now, "key_object",
-                    study_uid=f"{ROOT}.9", reasons=("artefact",), sop_instance_uid=f"{ROOT}.77.1"),
-            NewVote("import-1", gone.reader_id, "Berlin", "CT", "good", w.now - 9e6, w.now, "import", study_uid="1.9.9"),
+            NewVote(
+                "kos-1",
+                bode.reader_id,
+                "Potsdam",
+                "MR",
+                "poor",
+                w.later(),
+                w.now,
+                "key_object",
+                study_uid=f"{ROOT}.9",
+                reasons=("artefact",),
+                sop_instance_uid=f"{ROOT}.77.1",
+            ),
+            NewVote(
+                "import-1", gone.reader_id, "Berlin", "CT", "good", w.now - 9e6, w.now, "import", study_uid="1.9.9"
+            ),
         ]
-    )  # fmt: skip
+    )
     w.ledger.readers.disable(gone.reader_id, w.later())
     w.ledger.votes.mark(f"{ROOT}.77.2", f"{ROOT}.1", None, "poor", ["motion"], "It names no observer.", w.later())
 
@@ -359,9 +373,19 @@ def fill_people(w: Writer) -> None:
         ("g-4", "1.9.9.9", expert, "rating", 2, "import"),
     ):
         w.ledger.gradings.add(
-            key=key, series_uid=uid, reader_id=who.reader_id, kind=kind, straight_reject=False, gadolinium=False,
-            motion=motion, contrast=0, noise=0, at=w.later(), ms=2000, source=source,
-        )  # fmt: skip
+            key=key,
+            series_uid=uid,
+            reader_id=who.reader_id,
+            kind=kind,
+            straight_reject=False,
+            gadolinium=False,
+            motion=motion,
+            contrast=0,
+            noise=0,
+            at=w.later(),
+            ms=2000,
+            source=source,
+        )
 
 
 def main() -> None:

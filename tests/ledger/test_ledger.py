@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,9 @@ def test_what_a_dead_worker_held_goes_back_and_finally_fails(ledger: Ledger) -> 
         assert row["attempts"] == attempt
         assert ledger.series.claim(6.0) == []
         ledger.series.requeue_claimed(3, 7.0)
-    row = ledger.series.get("S")
-    assert row is not None
-    assert row["state"] == "failed" and "3 times" in row["sentence"]
+    end = ledger.series.get("S")
+    assert end is not None
+    assert end["state"] == "failed" and "3 times" in str(end["sentence"])
 
 
 def test_two_workers_never_claim_the_same_series(tmp_path: Path) -> None:
@@ -217,3 +218,105 @@ def test_a_transaction_is_all_or_nothing(ledger: Ledger) -> None:
         ledger.instances.add([image("a")])
         raise RuntimeError
     assert not ledger.instances.known("a")
+
+
+def test_one_series_uid_in_two_studies_is_two_series(ledger: Ledger) -> None:
+    ledger.instances.add([image("a", 1.0), image("b", 2.0)])
+    ledger.instances.add([replace(image("c", 3.0), study_uid="OTHER")])
+    first, second = ledger.series.find("ST", "S"), ledger.series.find("OTHER", "S")
+    assert first is not None and second is not None and first["series_id"] != second["series_id"]
+    assert (first["instances"], second["instances"]) == (2, 1)
+    assert [i["sop_instance_uid"] for i in ledger.instances.of_series(first["series_id"])] == ["a", "b"]
+    newest = ledger.series.get("S")
+    assert newest is not None and newest["study_uid"] == "OTHER", "a UID alone means the one that received last"
+    assert ledger.series.close(first["series_id"], 2.0, ClosedBy.QUIET, 5.0)
+    assert [row["study_uid"] for row in ledger.series.claim(6.0, 5)] == ["ST"]
+
+
+def test_a_batch_of_several_series_counts_each_for_itself(ledger: Ledger) -> None:
+    batch = [
+        image("a", 1.0),
+        replace(image("b", 2.0, "T"), expected=7, expected_rule="a tag"),
+        image("a", 3.0),
+        replace(image("c", 4.0), study_uid="OTHER"),
+        image("d", 5.0),
+        image("k", 6.0, opens=False),
+    ]
+    assert ledger.instances.add(batch) == [True, True, False, True, True, True]
+    found = {(row["study_uid"], row["series_uid"]): row for row in ledger.series.recent()}
+    assert {
+        key: (row["instances"], row["first_received"], row["last_received"]) for key, row in found.items()
+    } == {
+        ("ST", "S"): (2, 1.0, 5.0),
+        ("ST", "T"): (1, 2.0, 2.0),
+        ("OTHER", "S"): (1, 4.0, 4.0),
+    }
+    assert (found["ST", "T"]["expected"], found["ST", "T"]["expected_rule"]) == (7, "a tag")
+    study = ledger.studies.get("ST")
+    assert study is not None and (study["first_received"], study["last_received"]) == (1.0, 6.0)
+
+
+def test_versions_of_an_instance_are_rows_and_the_one_not_superseded_counts(ledger: Ledger) -> None:
+    ledger.instances.add([image("a")])
+    with ledger.db.transaction() as conn:
+        conn.execute("UPDATE instances SET superseded_at = 5.0, digest = 'old' WHERE sop_instance_uid = 'a'")
+        conn.execute(
+            "INSERT INTO instances (sop_instance_uid, version, series_id, sop_class_uid, transfer_syntax_uid,"
+            " calling_ae, path, bytes, received_at, digest) SELECT sop_instance_uid, 2, series_id, sop_class_uid,"
+            " transfer_syntax_uid, calling_ae, 'images/new', bytes, 5.0, 'new' FROM instances"
+        )
+    assert [(v["version"], v["digest"], v["superseded_at"]) for v in ledger.instances.versions("a")] == [
+        (1, "old", 5.0),
+        (2, "new", None),
+    ]
+    assert ledger.instances.path_of("a") == "images/new"
+    assert ledger.instances.paths_of_series(number_of(ledger, "S")) == ["images/new"]
+    assert ledger.instances.add([image("a", 9.0)]) == [False], "a known UID is an idempotent success"
+    assert ledger.instances.paths() == {"images/a", "images/new"}
+
+
+def test_a_series_has_one_verdict_per_classifier_and_the_routed_one_makes_the_report_due(ledger: Ledger) -> None:
+    ledger.instances.add([image("a")])
+    close(ledger)
+    ledger.series.claim(5.5)
+    number = number_of(ledger, "S")
+    beside = Verdict(Stage.CT, MODEL, ())
+    kept = {"claims": {}, "warnings": (), "timings": {}, "source_path": "images/a", "at": 6.0}
+    ledger.verdicts.add(number, 1, beside, routed=False, report_after=0.0, **kept)  # type: ignore[arg-type]
+    assert ledger.verdicts.get(number) is None and ledger.verdicts.recent() == []
+    judge(ledger, report_after=36.0)
+    assert ledger.verdicts.to_report(35.0) == [] and ledger.verdicts.next_report_at() == 36.0
+    assert [row["verdict"].stage for row in ledger.verdicts.to_report(36.0)] == [Stage.BRAIN_MRI]
+    assert [row["verdict"].stage for row in ledger.verdicts.of(number, 1)] == [Stage.BRAIN_MRI, Stage.CT]
+    ledger.verdicts.add(number, 1, beside, report_after=9.0, **kept)  # type: ignore[arg-type]
+    assert [row["stage"] for row in ledger.verdicts.of(number, 1)] == ["ct"], "judged again and routed elsewhere"
+
+
+def test_every_open_transaction_of_a_delivery_can_still_be_answered(ledger: Ledger) -> None:
+    ledger.deliveries.post([written("r1")], ["PACS"], 10.0)
+    (row,) = ledger.deliveries.next_pending("PACS", 10.0)
+    ledger.deliveries.sent(row["id"], 11.0)
+    ledger.deliveries.commitment_asked(row["id"], "1.1", 12.0)
+    assert ledger.deliveries.awaiting_commitment("PACS", 12.0) == []
+    assert [r["id"] for r in ledger.deliveries.awaiting_commitment("PACS", 13.0)] == [row["id"]]
+    ledger.deliveries.commitment_asked(row["id"], "2.2", 3612.0)
+    assert ledger.deliveries.awaiting_commitment("PACS", 3600.0) == []
+    assert ledger.deliveries.committed("r1", "1.1", 4000.0), "the first question is answered after the second"
+    found = [
+        (c["transaction_uid"], c["answered_at"], c["outcome"]) for c in ledger.deliveries.commitments_of(row["id"])
+    ]
+    assert found == [("1.1", 4000.0, "committed"), ("2.2", None, None)]
+    ledger.deliveries.again(row["id"], 5000.0, "not kept", "2.2")
+    assert ledger.deliveries.counts() == {"committed": 1}, "what one answer promises another does not take back"
+
+
+def test_a_failed_commitment_puts_the_object_back_into_the_line_once(ledger: Ledger) -> None:
+    ledger.deliveries.post([written("r1")], ["PACS"], 10.0)
+    (row,) = ledger.deliveries.next_pending("PACS", 10.0)
+    ledger.deliveries.sent(row["id"], 11.0)
+    ledger.deliveries.commitment_asked(row["id"], "1.1", 12.0)
+    ledger.deliveries.again(row["id"], 13.0, "not kept", "1.1")
+    assert ledger.deliveries.counts() == {"pending": 1}
+    ledger.deliveries.sent(row["id"], 14.0)
+    ledger.deliveries.again(row["id"], 15.0, "not kept", "1.1")
+    assert ledger.deliveries.counts() == {"sent": 1}, "the same answer again is no news"

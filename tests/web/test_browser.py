@@ -63,8 +63,8 @@ class Served:
 
     def acts(self) -> list[str]:
         """What was done with the first vote."""
-        (first, *_) = self.house.ledger.votes.all()
-        return [act["kind"] for act in self.house.ledger.votes.acts_of(first["id"])]
+        (first, *_) = self.clinic.ledger.votes.all()
+        return [act["kind"] for act in self.clinic.ledger.votes.acts_of(first["id"])]
 
 
 @pytest.fixture

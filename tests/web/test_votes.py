@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from qc_node.web.votes import cases
+from qc_node.web.votes.exchange import export_rows
 from tests.web.conftest import Clinic, brain
 
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
@@ -122,6 +123,60 @@ def test_blind_until_the_vote(clinic, signed_in):
     changed = browser.vote(shown, "acceptable", "key-00000002").json()
     assert changed["vote"]["verdict_visible"], "the second vote was cast after the opinion had been shown"
     assert [r["verdict_visible"] for r in clinic.ledger.votes.all()] == [0, 1]
+
+
+def test_a_reason_after_a_blind_vote_changes_neither_its_time_nor_its_blindness(clinic, signed_in):
+    """0.1.0 wrote a new vote for it: not blind, with the time of the reason."""
+    browser, _reader, case = signed_in
+    shown = browser.show(case)
+    first = browser.vote(shown, "good", "key-00000001", ms_to_vote=1900).json()
+    clinic.clock.forward(14)
+    answer = browser.vote(shown, "good", "key-00000002", reasons=["noise"], ms_to_vote=15_400)
+    assert answer.status_code == 201 and not answer.json()["duplicate"]
+    same = {**first["vote"], "reasons": ["noise"]}
+    assert answer.json()["mine"] == same and answer.json()["vote"] == {**same, "key": "key-00000002"}
+    assert not same["verdict_visible"]
+    (row,) = clinic.ledger.votes.all()
+    assert (row["reasons"], row["ms_to_vote"], row["verdict_visible"]) == ('["noise"]', 1900, 0)
+    assert len(clinic.counted) == 1, "a reason is no vote"
+    again = browser.vote(shown, "good", "key-00000002", reasons=["noise"])
+    assert again.status_code == 200 and again.json()["vote"] == answer.json()["vote"]
+    (exported,) = export_rows(clinic.ledger, blind_only=True)
+    assert (exported["reasons"], exported["ms_to_vote"]) == ("noise", 1900)
+
+
+def test_undo_takes_back_the_reasons_then_the_vote(clinic, signed_in):
+    browser, _reader, case = signed_in
+    shown = browser.show(case)
+    browser.vote(shown, "poor", "key-00000001", reasons=["motion"])
+    clinic.clock.forward(2)
+    browser.vote(shown, "poor", "key-00000002", reasons=["motion", "noise"])
+    undone = browser.vote(shown, "withdrawn", "key-00000003", withdraws="key-00000002").json()
+    assert (undone["vote"]["vote"], undone["vote"]["replaces"]) == ("withdrawn", undone["mine"]["id"])
+    assert (undone["mine"]["vote"], undone["mine"]["reasons"]) == ("poor", ["motion"])
+    gone = browser.vote(shown, "withdrawn", "key-00000004", withdraws="key-00000001").json()
+    assert gone["mine"] is None
+    assert [row["vote"] for row in clinic.ledger.votes.all()] == ["poor", "withdrawn"]
+
+
+def test_the_same_level_pressed_earlier_and_come_late_adds_nothing_to_the_later_vote(clinic, signed_in):
+    browser, _, case = signed_in
+    shown = browser.show(case)
+    clinic.clock.forward(3600)
+    browser.vote(shown, "good", "key-00000002", reasons=["noise"], age_ms=60_000)
+    late = browser.vote(shown, "good", "key-00000001", reasons=["motion"], age_ms=1_800_000).json()
+    assert late["mine"]["key"] == "key-00000002" and late["mine"]["reasons"] == ["noise"]
+    assert clinic.ledger.votes.count() == 2
+
+
+def test_a_vote_says_in_which_role_it_was_cast(clinic, browse):
+    clinic.receive(STUDY, SERIES)
+    _, token = clinic.reader("tech", role="technologist")
+    browser = browse()
+    browser.sign_in(token)
+    browser.vote(browser.show(cases.open_study(clinic.deps(), STUDY)), "good", "key-00000001")
+    clinic.ledger.db.conn.execute("UPDATE readers SET role = 'expert'")
+    assert clinic.ledger.votes.all()[0]["role"] == "technologist"
 
 
 def test_not_blind_when_so_configured(clinic, browse):
