@@ -83,7 +83,9 @@ def test_every_transfer_syntax_is_stored_as_received(syntax: str, open_door: Cal
     assert meta.TransferSyntaxUID == syntax == row["transfer_syntax_uid"]
     assert meta.MediaStorageSOPInstanceUID == ds.SOPInstanceUID
     assert meta.FileMetaInformationGroupLength == len(raw) - len(data) - 144
-    assert row["series_uid"] == ds.SeriesInstanceUID and row["study_uid"] == ds.StudyInstanceUID
+    series = door.ledger.series.by_id(row["series_id"])
+    assert series is not None
+    assert series["series_uid"] == ds.SeriesInstanceUID and series["study_uid"] == ds.StudyInstanceUID
 
 
 @pytest.mark.parametrize(
