@@ -147,7 +147,7 @@ def test_the_schema_and_the_row_types_have_the_same_columns() -> None:
 
 def test_decoded_rows_have_the_keys_of_their_types(ledger: Ledger) -> None:
     (verdict, *_) = ledger.verdicts.recent()
-    (judged, *_) = ledger.verdicts.of_voted_studies("brain_mri")
+    (judged, *_) = ledger.verdicts.of_voted_studies()
     (vote, *_) = ledger.votes.after(0)
     (mark,) = ledger.votes.marks_of("1.2.826.0.1.3680043.10.999.1")
     for row, kind in (

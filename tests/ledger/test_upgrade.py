@@ -26,6 +26,7 @@ from qc_node.ledger.database import schema_of
 from qc_node.ledger.migrations import MIGRATIONS, RELEASED_0_1_0
 from qc_node.ledger.upgrade import CHUNK, GONE_STRANGER, Upgrade
 from qc_node.outbox.sending import Destination, Outbox
+from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.spool import Spool
 from tests.dicom.test_association import scripted_scp
 from tests.ledger.old_ledger import PER_SERIES, write_fixture, write_large
@@ -251,9 +252,8 @@ def test_pending_reports_are_sent_byte_identical_under_their_uids(tmp_path: Path
         return 0x0000
 
     with scripted_scp(keep) as port:
-        outbox = Outbox(
-            ledger, spool, [Destination(Peer("PACS", "PACS", "127.0.0.1", port, "QCNODE"))], wall=lambda: 2e9
-        )
+        pacs = DimseTransport(Peer("PACS", "PACS", "127.0.0.1", port, "QCNODE"))
+        outbox = Outbox(ledger, spool, [Destination(pacs, storage_commitment=False)], wall=lambda: 2e9)
         while (due := outbox.step(2e9)) is not None:
             assert due <= 2e9
     assert [uid for uid, _ in got] == [row["sop_instance_uid"] for row in waiting], "each once, in order"

@@ -84,7 +84,7 @@ def test_every_transfer_syntax_is_stored_as_received(syntax: str, start_receiver
     assert meta.FileMetaInformationGroupLength == len(raw) - len(data) - 144
     series = receiver.ledger.series.by_id(row["series_id"])
     assert series is not None
-    assert series["series_uid"] == ds.SeriesInstanceUID and row["study_uid"] == ds.StudyInstanceUID
+    assert series["series_uid"] == ds.SeriesInstanceUID and series["study_uid"] == ds.StudyInstanceUID
 
 
 @pytest.mark.parametrize(
