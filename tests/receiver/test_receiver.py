@@ -296,6 +296,7 @@ def test_pynetdicom_is_understood_also_with_role_selection(open_door: Callable[.
 
 
 # -- processes -------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_events_and_rows_of_several_processes_come_together(open_door: Callable[..., Door]) -> None:
     door = open_door(processes=2)
     assert len(door.receiver.pids()) == 2 and door.receiver.alive()
@@ -328,6 +329,7 @@ def test_the_children_have_neither_torch_nor_a_second_thread_pool(open_door: Cal
     assert not [path for path in mapped if "torch" in path or "SimpleITK" in path]
 
 
+@pytest.mark.slow
 def test_a_killed_child_is_replaced_and_nothing_answered_is_lost(open_door: Callable[..., Door]) -> None:
     door = open_door(processes=1)
     answered = []
@@ -345,6 +347,7 @@ def test_a_killed_child_is_replaced_and_nothing_answered_is_lost(open_door: Call
     assert set(answered) < {row["sop_instance_uid"] for row in door.stored()}
 
 
+@pytest.mark.slow
 def test_children_die_with_their_parent_and_free_the_port(tmp_path: Path) -> None:
     port = find_free_port()
     script = textwrap.dedent(f"""
