@@ -16,6 +16,9 @@ import pytest
 
 from qc_node.config import default_models_dir
 from tests.end_to_end.node_process import ct_sample, write_series
+from tests.peers.process import find_free_port
+
+pytestmark = pytest.mark.slow
 
 
 def qc_node(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -41,14 +44,8 @@ def one_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None:
 
 def config(folder: Path, text: str) -> Path:
     path = folder / "qc-node.toml"
-    path.write_text(f'{text}\n[node]\ndata_dir = "{folder / "data"}"\nport = {free_port()}\n')
+    path.write_text(f'{text}\n[node]\ndata_dir = "{folder / "data"}"\nport = {find_free_port()}\n')
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def test_an_unknown_configuration_key(tmp_path: Path) -> None:
@@ -73,10 +70,8 @@ def test_weights_that_are_missing_or_altered(tmp_path: Path, fault: str) -> None
         victim.write_bytes(victim.read_bytes()[:-1] + b"\0")
     else:
         (models / "ct" / "card.json").unlink()
-    path = config(
-        tmp_path,
-        f'[classify]\nmodels_dir = "{models}"\n[web]\nport = {free_port()}\n[metrics]\nport = {free_port()}',
-    )
+    ports = f"[web]\nport = {find_free_port()}\n[metrics]\nport = {find_free_port()}"
+    path = config(tmp_path, f'[classify]\nmodels_dir = "{models}"\n{ports}')
     name = "card.json" if fault == "no card" else victim.name
     one_sentence(qc_node("run", "--config", path), name)
     one_sentence(qc_node("models", "verify", "--config", path), name)
@@ -89,7 +84,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
         s.bind(("127.0.0.1", 0))
         s.listen()
         port = s.getsockname()[1]
-        path = config(tmp_path, f"[web]\nport = {port}\n[metrics]\nport = {free_port()}")
+        path = config(tmp_path, f"[web]\nport = {port}\n[metrics]\nport = {find_free_port()}")
         one_sentence(qc_node("run", "--config", path), str(port))
 
 

@@ -16,7 +16,7 @@ from tests.end_to_end.node_process import NodeProcess
 from tests.ledger.makers import number_of
 from tests.peers import Orthanc, store, validate, wait_for
 
-pytestmark = [pytest.mark.peer, pytest.mark.data, pytest.mark.slow]
+pytestmark = [pytest.mark.peer, pytest.mark.data, pytest.mark.slow, pytest.mark.xdist_group("spine")]
 
 SERIES = {
     "siemens_trio_adi_s5": "brain_mri",

@@ -232,6 +232,7 @@ def test_a_refusal_of_the_desk_is_the_sentence_of_the_ledger(bench: Bench) -> No
     assert "P0" not in sentence and "P1" not in sentence
 
 
+@pytest.mark.slow
 def test_a_worker_without_weights_says_which_file(tmp_path: Path) -> None:
     from qc_node.engine.pool import Pool
 

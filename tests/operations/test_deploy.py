@@ -179,6 +179,7 @@ def test_promtool_accepts_rules_and_configuration() -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_alert_fires_on_its_fault_and_none_on_a_healthy_node() -> None:
     (promtool,) = require("promtool")
     tests = sorted(Path(__file__).parent.glob("alerts*_test.yml"))

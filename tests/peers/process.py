@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,11 +30,25 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "TCP_NODELAY": "1", **more}
 
 
+def _candidates() -> Iterator[int]:
+    """Ports below those that the kernel gives to outgoing connections; each test process has its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    mine = range(15_000 + worker, 32_000, workers)
+    start = random.randrange(len(mine))  # somebody else may be testing on this machine
+    return itertools.cycle([*mine[start:], *mine[:start]])
+
+
+_ports = _candidates()
+
+
 def find_free_port() -> int:
-    """A loopback TCP port that nobody listens on at the moment."""
-    with socket.socket() as s:
-        s.bind((HOST, 0))
-        return int(s.getsockname()[1])
+    """A loopback TCP port that nobody listens on, and that this test run gives to nobody else for long."""
+    for port in itertools.islice(_ports, 1000):
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind((HOST, port))
+            return port
+    raise AssertionError("a thousand ports in a row are taken")
 
 
 def require(*programs: str) -> list[str]:
@@ -43,7 +60,7 @@ def require(*programs: str) -> list[str]:
         sentence = f"{', '.join(missing)} is not installed"
         if os.environ.get("QC_NODE_REQUIRE_PEERS") == "1":
             pytest.fail(f"{sentence}, and QC_NODE_REQUIRE_PEERS=1 demands every peer")
-        pytest.skip(f"{sentence} (Debian: orthanc dcmtk dicom3tools libpixelmed-java default-jre-headless)")
+        pytest.skip(f"{sentence} (Debian: orthanc dcmtk dicom3tools libpixelmed-java default-jdk-headless)")
     return [path for path in paths.values() if path]
 
 

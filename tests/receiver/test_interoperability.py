@@ -17,7 +17,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRI
 from tests.receiver.conftest import StartReceiver
 from tests.receiver.wire_peer import VERIFICATION, WirePeer, encode, image
 
-pytestmark = pytest.mark.data
+pytestmark = [pytest.mark.data, pytest.mark.xdist_group("interoperability-objects")]
 
 
 @pytest.fixture(scope="module")

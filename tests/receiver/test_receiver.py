@@ -301,6 +301,7 @@ def test_pynetdicom_is_understood_also_with_role_selection(start_receiver: Start
 
 
 # -- processes -------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_events_and_rows_of_several_processes_come_together(
     start_receiver: StartReceiver,
 ) -> None:
@@ -343,6 +344,7 @@ def test_the_command_line_of_a_child_shows_no_setting(start_receiver: StartRecei
     assert psutil.Process(pid).cmdline()[1:] == ["-m", "qc_node.receiver.receiving_process"]
 
 
+@pytest.mark.slow
 def test_a_killed_child_is_replaced_and_nothing_answered_is_lost(
     start_receiver: StartReceiver,
 ) -> None:
@@ -362,6 +364,7 @@ def test_a_killed_child_is_replaced_and_nothing_answered_is_lost(
     assert set(answered) < {row["sop_instance_uid"] for row in receiver.stored()}
 
 
+@pytest.mark.slow
 def test_children_die_with_their_parent_and_free_the_port(tmp_path: Path) -> None:
     port = find_free_port()
     script = textwrap.dedent(f"""

@@ -32,6 +32,8 @@ KEYWORDS = (
 VRS = ("DA", "TM", "PN", "LO", "SH", "LT", "DS", "IS", "CS", "UI", "US", "FD", "UN", "OB", "AS")
 CHARSETS = (b"ISO_IR 100", b"ISO_IR 192", b"GB18030", b"\\ISO 2022 IR 87", b"ISO 2022 IR 6\\ISO 2022 IR 149", b"?")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet():

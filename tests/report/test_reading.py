@@ -75,6 +75,7 @@ def ct_verdicts(draw) -> Verdict:
     sr_class=st.sampled_from(sorted(SR_CLASSES)),
     count=st.integers(1, 5),
 )
+@pytest.mark.slow
 def test_reading_gives_back_what_was_written(verdict, warnings, agent, sr_class, count):
     header = source("CT" if verdict.stage == Stage.CT else "MR")
     claims = HeaderClaims(modality=header.Modality, contrast_agent=agent, contrast_words=True)

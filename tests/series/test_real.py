@@ -16,7 +16,7 @@ from qc_node.series.files.sources import find_series
 from qc_node.series.headers.routing import Route, route
 from qc_node.series.volume.stack import open_series
 
-pytestmark = pytest.mark.data
+pytestmark = [pytest.mark.data, pytest.mark.xdist_group("real-series")]
 
 EXPECTED = {
     "siemens_trio_adi_s5": (175, Stage.BRAIN_MRI, None),

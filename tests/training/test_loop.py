@@ -45,6 +45,7 @@ def train(out: Path, epochs: int, **changes: object) -> tuple[nn.Module, object]
     return model, state
 
 
+@pytest.mark.slow
 def test_resumed_run_equals_unbroken_run(tmp_path: Path) -> None:
     unbroken, whole = train(tmp_path / "a", 6)
     train(tmp_path / "b", 3)

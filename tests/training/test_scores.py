@@ -114,6 +114,7 @@ def _planted(rng: np.random.Generator, runs: int, harmed: str | None) -> tuple[d
     return {name: n / runs for name, n in found.items()}, uncorrected / runs
 
 
+@pytest.mark.slow
 def test_mann_whitney_keeps_its_error_rate_where_nothing_is_planted():
     runs = 150
     found, uncorrected = _planted(np.random.default_rng(5), runs, None)

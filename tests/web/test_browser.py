@@ -20,7 +20,7 @@ from tests.web.hub import TOPIC, Hub, open_event
 from tests.web.phantom_series import store_series
 from tests.web.seventy_days import make_log
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 
 class RealClock:

@@ -25,6 +25,7 @@ def bring_in(ledger, text, **more):
     return exchange.import_rows(ledger, rows, now=1.8e9, **more)
 
 
+@pytest.mark.slow
 def test_seventy_days_give_exactly_what_was_put_in(clinic):
     text, expected = make_log()
     done = bring_in(clinic.ledger, text, add_readers=True)
@@ -191,6 +192,7 @@ def test_plots_are_well_formed_whatever_the_names(clinic):
     assert ticks(0) == [0.0, 1.0] and ticks(1527)[-1] >= 1527 and ticks(0.4)[-1] >= 0.4
 
 
+@pytest.mark.slow
 def test_hundred_thousand_votes_are_counted_exactly():
     rng = random.Random(3)
     facts = [

@@ -9,6 +9,8 @@ from qc_node import domain
 from qc_node.classifiers.brain_mri import classifier, linear
 from qc_node.training.brain_mri.evaluation import recipes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("recipe", ["fast", "linear"])
 def test_the_average_head_on_the_papers_grid(

@@ -10,6 +10,8 @@ from qc_node.classifiers.brain_mri import classifier, preprocess
 from qc_node.classifiers.brain_mri.registration import Grid
 from qc_node.classifiers.brain_mri.values import evened, magnitude
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def head(average: domain.Volume) -> np.ndarray:

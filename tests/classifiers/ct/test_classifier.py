@@ -101,6 +101,7 @@ def test_truncated_field_of_view_is_reported(untrained: CtClassifier) -> None:
     assert verdict.coverage is not None and verdict.coverage.truncated
 
 
+@pytest.mark.slow
 def test_prepare_is_small_and_deterministic(untrained: CtClassifier) -> None:
     long = np.repeat(body((4, 40, 40)), 900, 0)
     prepared = untrained.prepare(volume(long, (2.0, 4.0, 4.0)))

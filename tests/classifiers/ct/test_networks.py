@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from qc_node.classifiers.ct.networks import InceptionResNetV2, LightNet, SliceNet, load_backbone
 from qc_node.domain import QcNodeError
 
+pytestmark = pytest.mark.xdist_group("ct-networks")
+
 
 def parameters(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
@@ -60,6 +62,7 @@ def test_paper_head_flattens(inception: InceptionResNetV2) -> None:
     assert parameters(flat) == parameters(inception) - 1_537_000 + 98_304 * 5 + 5
 
 
+@pytest.mark.slow
 def test_init_file_fills_all_but_the_classifier(inception: InceptionResNetV2, tmp_path: Path) -> None:
     save_file(inception.state_dict(), tmp_path / "imagenet.safetensors")
     own = InceptionResNetV2(5)

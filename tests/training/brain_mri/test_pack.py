@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from qc_node.training.brain_mri.simulation import anatomy, damage, synthesis
 from qc_node.training.brain_mri.training import pack, packed, train, volumes
 
 MODELS = Path(__file__).resolve().parents[3] / "models" / "brain-mri"
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("brain-mri-pack")]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,12 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> pack.Simulator:
     return pack.Simulator([path], priors, head)
 
 
+@pytest.fixture(scope="module")
+def base(simulator: pack.Simulator) -> Callable[[int], list[pack.Picture]]:
+    """The images of a seed, made once; nobody writes to them."""
+    return cache(simulator.base)
+
+
 def test_the_same_seed_gives_the_same_images(simulator: pack.Simulator):
     for seed in (3,):
         first, second = simulator.base(seed), simulator.base(seed)
@@ -55,8 +65,8 @@ def test_the_same_seed_gives_the_same_images(simulator: pack.Simulator):
         assert all(np.array_equal(a.slices, b.slices) for a, b in zip(first, second, strict=True))
 
 
-def test_rows_say_what_is_defined(simulator: pack.Simulator):
-    rows = [p.row for seed in range(4) for p in simulator.base(seed)]
+def test_rows_say_what_is_defined(base: Callable[[int], list[pack.Picture]]):
+    rows = [p.row for seed in range(4) for p in base(seed)]
     assert {r.reject == "ok" for r in rows} == {True, False}
     for r in rows:
         defined = r.reject == "ok"
@@ -64,8 +74,8 @@ def test_rows_say_what_is_defined(simulator: pack.Simulator):
         assert all((x is not None) == defined for x in (r.gadolinium, r.motion, r.contrast, r.noise))
 
 
-def test_pictures_are_what_the_reader_takes(simulator: pack.Simulator):
-    picture = simulator.base(1)[0].slices
+def test_pictures_are_what_the_reader_takes(base: Callable[[int], list[pack.Picture]]):
+    picture = base(1)[0].slices
     assert picture.shape == classifier.SLICE_SHAPE and picture.dtype == np.float16
     assert np.isfinite(picture.astype(np.float32)).all()
 
@@ -83,8 +93,8 @@ def test_the_local_error_sums_up_to_the_motion(simulator: pack.Simulator):
     assert np.corrcoef(amount, [p.row.motion for p in moved])[0, 1] > 0.9
 
 
-def test_some_images_are_kept_whole(simulator: pack.Simulator):
-    pictures = simulator.base(1)
+def test_some_images_are_kept_whole(base: Callable[[int], list[pack.Picture]]):
+    pictures = base(1)
     whole = [p.volume for p in pictures if p.volume is not None]
     assert 0 < len(whole) < len(pictures)
     assert all(v.shape == pack.VOLUME_SHAPE and v.dtype == np.uint8 and v.max() > 60 for v in whole)
@@ -129,9 +139,8 @@ def test_held_out_people_are_nowhere_in_training():
     assert not set(data.HELD_OUT_MAPS) & {f"synthseg-{n:02d}" for n in range(1, 17)}
 
 
-@pytest.mark.slow
-def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, simulator: pack.Simulator):
-    pictures = [p for seed in range(5) for p in simulator.base(seed)]
+def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, base: Callable[[int], list[pack.Picture]]):
+    pictures = [p for seed in range(5) for p in base(seed)]
     folder = tmp_path / "pack"
     folder.mkdir()
     named = [
@@ -187,9 +196,10 @@ def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, simulator: 
     assert verdict.findings[0].probabilities
 
 
-@pytest.mark.slow
-def test_a_network_of_the_paper_learns_from_the_same_pack(tmp_path: Path, simulator: pack.Simulator):
-    pictures = [p for seed in range(6) for p in simulator.base(seed)]
+def test_a_network_of_the_paper_learns_from_the_same_pack(
+    tmp_path: Path, base: Callable[[int], list[pack.Picture]]
+):
+    pictures = [p for seed in range(6) for p in base(seed)]
     people = np.array([f"ds000011-sub-0{1 + n % 5}" for n in range(len(pictures))])
     whole = [n for n, p in enumerate(pictures) if p.volume is not None]
     held = volumes.Volumes(np.stack([p.volume for p in pictures if p.volume is not None]), np.array(whole))
@@ -210,7 +220,7 @@ def test_a_network_of_the_paper_learns_from_the_same_pack(tmp_path: Path, simula
         np.zeros((n, 3), np.float32),
         np.zeros((n, 1), np.float32),
     )
-    settings = volumes.VolumeSettings(epochs=2, batch=4, images=8)
+    settings = volumes.VolumeSettings(epochs=2, batch=2, images=4)
     state = volumes.train_fold("conv5fc3", made, held, 0, tmp_path, settings, log=lambda line: None)
     assert state.epoch == 2 and (tmp_path / "best.safetensors").is_file()
     network = volumes.build("conv5fc3")

@@ -31,6 +31,8 @@ from qc_node.training.ct.simulation.heads import make_head
 from qc_node.training.ct.training import imageqc, train
 from qc_node.training.ct.training.slices import position_cell
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ct-training")]
+
 
 @pytest.fixture(scope="module")
 def bodies() -> list[PackItem]:
