@@ -1,4 +1,4 @@
-"""The networks of the CT reading room.
+"""The networks of the CT classifier, and ImageQC-net's for comparison.
 
 ``InceptionResNetV2`` (Szegedy et al. 2017) is ImageQC-net's backbone, ``LightNet`` stands in for it where
 there is no GPU, and ``SliceNet`` reads the coarse volume slice by slice.

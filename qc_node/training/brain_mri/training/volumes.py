@@ -29,14 +29,14 @@ OUTPUTS = {k: n for k, n in HEADS.items() if k != "damage"}
 
 
 @dataclass(frozen=True)
-class VolumeSettings:
+class VolumeSettings(loop.Schedule):
     """Hyperparameters: the paper's learning rate; the batch is what two cores carry."""
 
     epochs: int = 20
-    batch: int = 8
     lr: float = 1e-4
     patience: int = 5
     seed: int = 20261121
+    batch: int = 8
     images: int = 0
     """Volumes per epoch; 0 takes all."""
 
@@ -141,10 +141,7 @@ def train_fold(
         loss,
         validate,
         folder,
-        epochs=settings.epochs,
-        lr=settings.lr,
-        patience=settings.patience,
-        seed=settings.seed + fold,
+        settings.of_fold(fold),
         device=device,
         log=log,
         clip_norm=5.0,
