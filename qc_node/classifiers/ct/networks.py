@@ -156,7 +156,8 @@ class InceptionResNetV2(nn.Module):
     classes
         Outputs.
     head
-        ``"pool"`` as in the original, or ``"flatten"`` as ImageQC-net describes it (8*8*1536 inputs, at 299 only).
+        ``"pool"`` as in the original, or ``"flatten"`` as ImageQC-net describes it (8*8*1536 inputs, at 299 only;
+        no command uses it).
     size
         Rows and columns that pictures are resized to, at least 75; 299 is the original's.
     """

@@ -7,8 +7,8 @@ the anatomy and contrast networks read.  No second copy of the volume is made: t
 slices.
 
 The AIP here is not the paper's.  It is a body-only AIP: the mean over the body's voxels along a ray.  A plain mean
-also counts the air around the patient: on two series the mean grey was 0.33 against 0.13 and 0.30 against 0.04, and
-the pictures correlated by 0.46 to 0.80 only.
+also counts the air around the patient: on two series the mean grey was 0.33 against 0.13 and 0.30 against 0.04,
+and the pictures correlated by 0.46 to 0.80 only.
 
 Physical choices, each with a phantom test:
 
