@@ -1,4 +1,4 @@
-"""One training loop for every network of the school: resumable, atomic, without pickle.
+"""One training loop for every network: resumable, atomic, without pickle.
 
 Adam, early stopping on the lowest validation loss (Bottani et al. 2022, section 2.4), a checkpoint
 after every epoch.  A run that was killed continues with the next epoch and ends with the same weights
@@ -15,9 +15,9 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -36,6 +36,32 @@ STATE = "state.json"
 
 _MODEL = "model."
 _ADAM = "adam."
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a network learns; the settings of every network begin with it.
+
+    Attributes
+    ----------
+    epochs
+        The most; training may stop earlier.
+    lr
+        Learning rate of Adam.
+    patience
+        Epochs without a lower validation loss before stopping.
+    seed
+        Of order, augmentation and dropout.
+    """
+
+    epochs: int
+    lr: float
+    patience: int
+    seed: int
+
+    def of_fold(self, fold: int) -> Self:
+        """The same with a seed of its own for each fold."""
+        return replace(self, seed=self.seed + fold)
 
 
 @dataclass
@@ -64,11 +90,8 @@ def fit(
     loss_fn: Callable[[nn.Module, Any], Tensor],
     validate_fn: Callable[[nn.Module], float | Mapping[str, float]],
     out_dir: Path,
+    schedule: Schedule,
     *,
-    epochs: int,
-    lr: float,
-    patience: int,
-    seed: int,
     device: str = "cpu",
     log: Callable[[str], None] = print,
     weight_decay: float = 0.0,
@@ -84,7 +107,7 @@ def fit(
     batches_fn
         ``(epoch, rng) -> batches``.  A batch is a tensor or any nesting of tuples, lists and dicts of
         tensors and arrays; it is moved to `device`.  Take every random choice from `rng`, which depends
-        on `seed` and epoch alone: that is what makes a resumed run equal to an unbroken one.
+        on the seed and epoch alone: that is what makes a resumed run equal to an unbroken one.
     loss_fn
         ``(model, batch) -> scalar tensor``, called in training mode, under bfloat16 autocast on a GPU.
     validate_fn
@@ -92,12 +115,10 @@ def fit(
         gradients.  The lowest loss wins.
     out_dir
         Folder of the checkpoints; a run with the same folder resumes there.
-    patience
-        Epochs without a lower validation loss before stopping.
     steps_per_epoch
         Only for the estimate of the time left.
     lr_scale
-        ``epoch -> factor`` on `lr` (a schedule that a resumed run follows too); constant when None.
+        ``epoch -> factor`` on the learning rate (a curve that a resumed run follows too); constant when None.
 
     Returns
     -------
@@ -112,17 +133,17 @@ def fit(
     out_dir.mkdir(parents=True, exist_ok=True)
     model.to(device)
     trainable = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(trainable, lr=lr, weight_decay=weight_decay)
+    optimiser = torch.optim.Adam(trainable, lr=schedule.lr, weight_decay=weight_decay)
     state = _resume(model, optimiser, out_dir / LAST)
     if state.epoch:
         log(f"resumed after epoch {state.epoch}, best loss {state.best_loss:.4f} at epoch {state.best_epoch}")
-    started, first = clock(), state.epoch
+    started, first, epochs = clock(), state.epoch, schedule.epochs
     while state.epoch < epochs and not state.stopped_early:
         epoch, begun = state.epoch, clock()
-        torch.manual_seed(seed * 1_000_003 + epoch)
-        rng = np.random.default_rng([seed, epoch])
+        torch.manual_seed(schedule.seed * 1_000_003 + epoch)
+        rng = np.random.default_rng([schedule.seed, epoch])
         for group in optimiser.param_groups:
-            group["lr"] = lr * (lr_scale(epoch) if lr_scale else 1.0)
+            group["lr"] = schedule.lr * (lr_scale(epoch) if lr_scale else 1.0)
         model.train()
         total, steps, reported = 0.0, 0, begun
         for batch in batches_fn(epoch, rng):
@@ -152,7 +173,7 @@ def fit(
         if scores["loss"] < state.best_loss:
             state.best_loss, state.best_epoch = scores["loss"], state.epoch
             save_tensors(out_dir / BEST, _cpu(model.state_dict()), {"epoch": str(state.epoch)})
-        state.stopped_early = state.epoch - state.best_epoch >= patience
+        state.stopped_early = state.epoch - state.best_epoch >= schedule.patience
         state.history.append(
             {
                 "epoch": state.epoch,

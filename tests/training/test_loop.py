@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from qc_node.domain import QcNodeError
-from qc_node.training.loop import BEST, LAST, STATE, fit, to_device
+from qc_node.training.loop import BEST, LAST, STATE, Schedule, fit, to_device
 
 WEIGHTS = torch.tensor([[1.0], [-2.0], [0.5]])
 
@@ -40,8 +40,8 @@ def validate(model: nn.Module) -> dict[str, float]:
 
 def train(out: Path, epochs: int, **changes: object) -> tuple[nn.Module, object]:
     model = small_model()
-    settings = {"epochs": epochs, "lr": 0.02, "patience": 99, "seed": 5, "log": lambda _: None, **changes}
-    state = fit(model, batches, loss_fn, validate, out, **settings)  # type: ignore[arg-type]
+    options = {"log": lambda _: None, **changes}
+    state = fit(model, batches, loss_fn, validate, out, Schedule(epochs, 0.02, 99, 5), **options)  # type: ignore[arg-type]
     return model, state
 
 
@@ -73,11 +73,11 @@ def test_stops_after_patience_and_stays_stopped(tmp_path: Path) -> None:
 
     model = small_model()
     state = fit(
-        model, batches, loss_fn, scripted, tmp_path, epochs=6, lr=0.01, patience=2, seed=1, log=lambda _: None
+        model, batches, loss_fn, scripted, tmp_path, Schedule(6, lr=0.01, patience=2, seed=1), log=lambda _: None
     )
     assert (state.epoch, state.best_epoch, state.best_loss, state.stopped_early) == (4, 2, 0.5, True)
     again = fit(
-        model, batches, loss_fn, scripted, tmp_path, epochs=6, lr=0.01, patience=2, seed=1, log=lambda _: None
+        model, batches, loss_fn, scripted, tmp_path, Schedule(6, lr=0.01, patience=2, seed=1), log=lambda _: None
     )
     assert again.epoch == 4
 
@@ -90,10 +90,7 @@ def test_nan_validation_never_wins(tmp_path: Path) -> None:
         loss_fn,
         lambda _: next(answers),
         tmp_path,
-        epochs=3,
-        lr=0.01,
-        patience=5,
-        seed=1,
+        Schedule(epochs=3, lr=0.01, patience=5, seed=1),
         log=lambda _: None,
     )
     assert state.best_epoch == 3
@@ -108,10 +105,7 @@ def test_nan_training_loss_is_a_sentence(tmp_path: Path) -> None:
             lambda m, b: loss_fn(m, b) * math.nan,
             validate,
             tmp_path,
-            epochs=1,
-            lr=0.01,
-            patience=1,
-            seed=1,
+            Schedule(epochs=1, lr=0.01, patience=1, seed=1),
             log=lambda _: None,
         )
 
@@ -119,7 +113,7 @@ def test_nan_training_loss_is_a_sentence(tmp_path: Path) -> None:
 def test_foreign_or_broken_checkpoint_names_the_file(tmp_path: Path) -> None:
     train(tmp_path, 1)
     with pytest.raises(QcNodeError, match=LAST):
-        fit(nn.Linear(2, 2), batches, loss_fn, validate, tmp_path, epochs=2, lr=0.1, patience=1, seed=1)
+        fit(nn.Linear(2, 2), batches, loss_fn, validate, tmp_path, Schedule(2, lr=0.1, patience=1, seed=1))
     data = (tmp_path / LAST).read_bytes()
     (tmp_path / LAST).write_bytes(data[: len(data) // 2])
     with pytest.raises(QcNodeError, match=LAST):

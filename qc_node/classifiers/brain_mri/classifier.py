@@ -1,4 +1,4 @@
-"""The reading room: a volume in, a verdict out.
+"""The brain MRI classifier: a volume in, a verdict out.
 
 A cascade of cheap certain checks (:mod:`qc_node.classifiers.brain_mri.checks`) answers first; small networks, on
 measured features and on pixels, answer the rest with temperature-scaled probabilities, and say

@@ -1,9 +1,12 @@
-"""The paper's preprocessing, for its networks and for comparison: ``linear``, beside the default ``fast``.
+"""The paper's preprocessing, for comparison: ``linear``, beside the default ``fast``.
 
 Bottani et al. 2022, section 2.2 (Clinica t1-linear): N4 bias correction, affine registration to MNI space,
 crop to 169 x 208 x 179 voxels of 1 mm, min-max scaling.  N4 and the third-order spline are SimpleITK's; the
 affine matrix is that of :mod:`qc_node.classifiers.brain_mri.registration`, because mutual information lost heads
 with necks.  The paper's trap is kept on purpose: with min-max one hot voxel rescales everything.
+
+No command trains on ``linear``: packs hold ``fast`` volumes.  Two steps differ from the paper: every image is
+resampled once (there, voxels below 0.9 mm are first brought to 1 mm), and the scaling comes after the crop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The CT reading room: a volume in, a verdict out.
+"""The CT classifier: a volume in, a verdict out.
 
 Two small networks read the 4 mm coarse volume slice by slice.  The first places every slice on the body
 axis; a line through all of them says what the scan covers, and rules turn coverage into a body part
@@ -21,8 +21,9 @@ import torch
 from qc_node.classifiers.ct import anatomy, chest, levels, neck
 from qc_node.classifiers.ct.head import hollow, intracranial, vessel_excess
 from qc_node.classifiers.ct.networks import SliceNet, contrast_channels, position_channels
+from qc_node.classifiers.ct.pictures import thumbnails
 from qc_node.classifiers.ct.plausibility import air_share, believable
-from qc_node.classifiers.ct.projections import COARSE_MM, GRID, Projections, project, thumbnails
+from qc_node.classifiers.ct.projections import COARSE_MM, GRID, Projections, project
 from qc_node.classifiers.ct.voting import pooled_logit
 from qc_node.domain import (
     BodyPart,
@@ -338,7 +339,7 @@ def _unreadable(sentence: str) -> PreparedBody:
 
 
 def load(model_dir: Path, device: str = "cpu") -> CtClassifier:
-    """Load the reading room from a model folder, after checking every file's hash.
+    """Load the classifier from a model folder, after checking every file's hash.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The networks of the CT reading room.
+"""The networks of the CT classifier, and ImageQC-net's for comparison.
 
 ``InceptionResNetV2`` (Szegedy et al. 2017) is ImageQC-net's backbone, ``LightNet`` stands in for it where
 there is no GPU, and ``SliceNet`` reads the coarse volume slice by slice.
@@ -156,7 +156,8 @@ class InceptionResNetV2(nn.Module):
     classes
         Outputs.
     head
-        ``"pool"`` as in the original, or ``"flatten"`` as ImageQC-net describes it (8*8*1536 inputs, at 299 only).
+        ``"pool"`` as in the original, or ``"flatten"`` as ImageQC-net describes it (8*8*1536 inputs, at 299 only;
+        no command uses it).
     size
         Rows and columns that pictures are resized to, at least 75; 299 is the original's.
     """

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from qc_node.domain import BodyPart
-
 Array = npt.NDArray[np.float64]
-
-BODY_PART_CONVERSIONS = ("mip_axial", "mip_sagittal", "mip_coronal")
-"""ImageQC-net names the body part from the three MIPs."""
-CONTRAST_CONVERSIONS = ("mid_axial", "mid_sagittal", "mid_coronal")
-"""ImageQC-net tells enhancement from the three mid-planes, with one network per body part and plane."""
-BEST_CONTRAST_PLANE: Mapping[BodyPart, str] = {
-    BodyPart.BRAIN: "axial",
-    BodyPart.NECK: "axial",
-    BodyPart.CHEST: "coronal",
-    BodyPart.ABDOMEN: "coronal",
-    BodyPart.ABDOMEN_PELVIS: "coronal",
-}
-"""The plane that the paper found best for each body part (its Table 3 and the text on it)."""
 
 
 def soft_vote(probabilities: Sequence[Array]) -> Array:

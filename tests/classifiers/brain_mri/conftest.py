@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qc_node import domain
-from qc_node.classifiers.brain_mri import classifier
+from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier, load
 
 MODELS = Path(__file__).resolve().parents[3] / "models" / "brain-mri"
 
@@ -19,12 +19,12 @@ def models() -> Path:
 
 
 @pytest.fixture(scope="session")
-def room() -> classifier.BrainMriClassifier:
-    return classifier.load(MODELS)
+def classifier() -> BrainMriClassifier:
+    return load(MODELS)
 
 
 @pytest.fixture(scope="session")
-def average(room: classifier.BrainMriClassifier) -> domain.Volume:
+def average(classifier: BrainMriClassifier) -> domain.Volume:
     """The average head as somebody might send it: 2 mm, int16."""
-    voxels = np.clip(room.head.channels[0] * 500, 0, None).astype(np.int16)
-    return domain.Volume(voxels, room.head.affine.copy(), modality="MR")
+    voxels = np.clip(classifier.head.channels[0] * 500, 0, None).astype(np.int16)
+    return domain.Volume(voxels, classifier.head.affine.copy(), modality="MR")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from qc_node import domain
-from qc_node.classifiers.brain_mri import checks, classifier, decision, preprocess, registration
+from qc_node.classifiers.brain_mri import checks, decision, preprocess, registration
+from qc_node.classifiers.brain_mri.classifier import SLICE_SHAPE, BrainMriClassifier, PreparedHead, load
 from qc_node.domain import Question, Reason
 
 pytestmark = pytest.mark.slow
@@ -23,12 +24,12 @@ def _turned(volume: domain.Volume, degrees: tuple[float, float, float]) -> domai
     return dataclasses.replace(volume, affine=turn @ volume.affine)
 
 
-def test_the_average_head_passes_the_checks(room: classifier.BrainMriClassifier, average: domain.Volume):
-    prepared = room.prepare(average)
+def test_the_average_head_passes_the_checks(classifier: BrainMriClassifier, average: domain.Volume):
+    prepared = classifier.prepare(average)
     assert prepared.certain is None and prepared.failed is None
     assert prepared.measures.ncc > 0.95
     assert abs(prepared.measures.pitch_deg) < 2 and prepared.measures.turn_deg < 2
-    assert prepared.network_input.shape == classifier.SLICE_SHAPE
+    assert prepared.network_input.shape == SLICE_SHAPE
     assert prepared.network_input.dtype == np.float16 and prepared.network_input.nbytes < 10_000_000
     assert {k: v.shape for k, v in prepared.thumbnails.items()} == dict.fromkeys(
         ("axial", "coronal", "sagittal"), (208, 208)
@@ -37,17 +38,15 @@ def test_the_average_head_passes_the_checks(room: classifier.BrainMriClassifier,
 
 @pytest.mark.parametrize("degrees", [(30, 0, 0), (0, 30, 0), (0, 0, 30), (0, 0, -30), (180, 0, 0)])
 def test_turned_by_thirty_degrees_it_does_not(
-    room: classifier.BrainMriClassifier, average: domain.Volume, degrees: tuple[float, float, float]
+    classifier: BrainMriClassifier, average: domain.Volume, degrees: tuple[float, float, float]
 ):
-    verdict = room.judge([room.prepare(_turned(average, degrees))])[0]
+    verdict = classifier.judge([classifier.prepare(_turned(average, degrees))])[0]
     assert verdict.findings[0].value is True
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("blank", [False, True])
-def test_cut_in_half_it_does_not(
-    room: classifier.BrainMriClassifier, average: domain.Volume, axis: int, blank: bool
-):
+def test_cut_in_half_it_does_not(classifier: BrainMriClassifier, average: domain.Volume, axis: int, blank: bool):
     half = average.voxels.shape[axis] // 2
     part = [slice(None)] * 3
     part[axis] = slice(0, half)
@@ -56,29 +55,29 @@ def test_cut_in_half_it_does_not(
         voxels[tuple(part)] = 0
     else:
         voxels = np.ascontiguousarray(average.voxels[tuple(part)])
-    verdict = room.judge([room.prepare(dataclasses.replace(average, voxels=voxels))])[0]
+    verdict = classifier.judge([classifier.prepare(dataclasses.replace(average, voxels=voxels))])[0]
     assert [f.question for f in verdict.findings] == [Question.STRAIGHT_REJECT]
     assert verdict.findings[0].value is True
 
 
-def test_gain_and_storage_type_do_not_matter(room: classifier.BrainMriClassifier, average: domain.Volume):
-    first = room.prepare(average)
+def test_gain_and_storage_type_do_not_matter(classifier: BrainMriClassifier, average: domain.Volume):
+    first = classifier.prepare(average)
     for voxels in (average.voxels.astype(np.float32) * 37.5, np.round(average.voxels / 4).astype(np.uint8)):
-        other = room.prepare(dataclasses.replace(average, voxels=voxels))
+        other = classifier.prepare(dataclasses.replace(average, voxels=voxels))
         difference = np.abs(other.network_input.astype(float) - first.network_input.astype(float))
         assert difference.mean() < 0.004 and difference.max() < 0.15
 
 
-def test_the_brain_alone_is_a_straight_reject(room: classifier.BrainMriClassifier, average: domain.Volume):
-    voxels = np.where(room.head.channels[1] > 0.3, average.voxels, 0).astype(np.int16)
-    verdict = room.judge([room.prepare(dataclasses.replace(average, voxels=voxels))])[0]
+def test_the_brain_alone_is_a_straight_reject(classifier: BrainMriClassifier, average: domain.Volume):
+    voxels = np.where(classifier.head.channels[1] > 0.3, average.voxels, 0).astype(np.int16)
+    verdict = classifier.judge([classifier.prepare(dataclasses.replace(average, voxels=voxels))])[0]
     assert verdict.findings[0].reason is Reason.SKULL_STRIPPED
 
 
-def test_a_label_map_is_a_straight_reject(room: classifier.BrainMriClassifier, average: domain.Volume):
-    c = room.head.channels
+def test_a_label_map_is_a_straight_reject(classifier: BrainMriClassifier, average: domain.Volume):
+    c = classifier.head.channels
     voxels = (3 * (c[2] > 0.4) + 2 * (c[3] > 0.4) + (c[6] > 0.5)).astype(np.uint8)
-    verdict = room.judge([room.prepare(dataclasses.replace(average, voxels=voxels))])[0]
+    verdict = classifier.judge([classifier.prepare(dataclasses.replace(average, voxels=voxels))])[0]
     assert verdict.findings[0].reason is Reason.SEGMENTED
 
 
@@ -91,21 +90,21 @@ def test_a_label_map_is_a_straight_reject(room: classifier.BrainMriClassifier, a
     ],
 )
 def test_geometry_that_no_3d_head_has(
-    room: classifier.BrainMriClassifier, shape: tuple[int, ...], spacing: tuple[float, ...], reason: Reason
+    classifier: BrainMriClassifier, shape: tuple[int, ...], spacing: tuple[float, ...], reason: Reason
 ):
     voxels = np.random.default_rng(0).integers(0, 900, shape).astype(np.int16)
-    prepared = room.prepare(domain.Volume(voxels, np.diag([*spacing, 1.0])))
+    prepared = classifier.prepare(domain.Volume(voxels, np.diag([*spacing, 1.0])))
     assert prepared.certain is reason
 
 
-def test_a_verdict_is_never_half_given(room: classifier.BrainMriClassifier):
+def test_a_verdict_is_never_half_given(classifier: BrainMriClassifier):
     """Whatever the probabilities: rejects carry one finding, others six, and the tier follows the grades."""
     rng = np.random.default_rng(1)
     measures = checks.Measures((1, 1, 1), ncc=0.9)
-    empty = classifier.PreparedHead(np.zeros((1,), np.float16), {}, measures, np.zeros(1, np.float32))
+    empty = PreparedHead(np.zeros((1,), np.float16), {}, measures, np.zeros(1, np.float32))
     for _ in range(200):
         answers = {name: rng.dirichlet(np.full(n, 0.4)) for name, n in decision.HEADS.items()}
-        findings = room._findings(empty, answers)
+        findings = classifier._findings(empty, answers)
         if findings[0].value is True:
             assert len(findings) == 1 and findings[0].reason is not None
             continue
@@ -177,12 +176,12 @@ def _absurd(rng: np.random.Generator, average: domain.Volume, n: int) -> domain.
 
 @pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.nightly)])
 def test_absurd_volumes_each_get_a_verdict_or_a_named_abstention(
-    count: int, room: classifier.BrainMriClassifier, average: domain.Volume
+    count: int, classifier: BrainMriClassifier, average: domain.Volume
 ):
     """Twenty are one of each kind."""
     rng = np.random.default_rng(2)
-    prepared = [room.prepare(_absurd(rng, average, n)) for n in range(count)]
-    verdicts = room.judge(prepared)
+    prepared = [classifier.prepare(_absurd(rng, average, n)) for n in range(count)]
+    verdicts = classifier.judge(prepared)
     assert len(verdicts) == count
     for verdict in verdicts:
         first = verdict.findings[0]
@@ -192,34 +191,34 @@ def test_absurd_volumes_each_get_a_verdict_or_a_named_abstention(
         assert all(np.isfinite(p) for f in verdict.findings for p in f.probabilities.values())
 
 
-def test_absurd_volumes_are_mostly_certain_rejects(room: classifier.BrainMriClassifier, average: domain.Volume):
+def test_absurd_volumes_are_mostly_certain_rejects(classifier: BrainMriClassifier, average: domain.Volume):
     rng = np.random.default_rng(3)
     for kind in (0, 1, 3, 4, 6, 7, 10, 11, 12, 14):
-        assert room.prepare(_absurd(rng, average, kind)).certain is not None, kind
+        assert classifier.prepare(_absurd(rng, average, kind)).certain is not None, kind
 
 
-def test_the_input_volume_is_not_written_to(room: classifier.BrainMriClassifier, average: domain.Volume):
+def test_the_input_volume_is_not_written_to(classifier: BrainMriClassifier, average: domain.Volume):
     voxels = average.voxels.astype(np.float32)
     voxels[3, 3, 3] = np.nan
     before = voxels.copy()
     voxels.setflags(write=False)
-    room.prepare(domain.Volume(voxels, average.affine))
+    classifier.prepare(domain.Volume(voxels, average.affine))
     assert np.array_equal(voxels, before, equal_nan=True)
 
 
 def test_load_names_the_file_at_fault(models: Path, tmp_path: Path):
     copy = tmp_path / "brain-mri"
     shutil.copytree(models, copy)
-    assert classifier.load(copy).identity == classifier.load(models).identity
+    assert load(copy).identity == load(models).identity
     (copy / preprocess.AVERAGE_HEAD).write_bytes(b"no")
     with pytest.raises(domain.QcNodeError, match=preprocess.AVERAGE_HEAD):
-        classifier.load(copy)
+        load(copy)
     (copy / preprocess.AVERAGE_HEAD).unlink()
     with pytest.raises(domain.QcNodeError, match=preprocess.AVERAGE_HEAD):
-        classifier.load(copy)
+        load(copy)
     (copy / "card.json").unlink()
     with pytest.raises(domain.QcNodeError, match=r"card\.json"):
-        classifier.load(copy)
+        load(copy)
 
 
 def test_load_refuses_weights_made_with_another_preprocessing(models: Path, tmp_path: Path):
@@ -229,4 +228,4 @@ def test_load_refuses_weights_made_with_another_preprocessing(models: Path, tmp_
     card["preprocessing"]["sha256"] = "0" * 64
     (copy / "card.json").write_text(json.dumps(card))
     with pytest.raises(domain.QcNodeError, match="preprocessing"):
-        classifier.load(copy)
+        load(copy)

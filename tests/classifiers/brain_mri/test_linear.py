@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 
 from qc_node import domain
-from qc_node.classifiers.brain_mri import classifier, linear
+from qc_node.classifiers.brain_mri import linear
+from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier
 from qc_node.training.brain_mri.evaluation import recipes
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("recipe", ["fast", "linear"])
-def test_the_average_head_on_the_papers_grid(
-    room: classifier.BrainMriClassifier, average: domain.Volume, recipe: str
-):
-    out = linear.volume_in_template(average, room.head, recipe, spacing_mm=2.0)
+def test_the_average_head_on_the_papers_grid(classifier: BrainMriClassifier, average: domain.Volume, recipe: str):
+    out = linear.volume_in_template(average, classifier.head, recipe, spacing_mm=2.0)
     assert out.shape == (85, 104, 90) and out.dtype == np.float32
     assert out.min() >= 0 and out.max() <= 1
     # The midplane divides the head evenly.
@@ -25,13 +24,13 @@ def test_the_average_head_on_the_papers_grid(
     assert out[42, 52, 50] > 0.1
 
 
-def test_full_resolution_has_the_papers_shape(room: classifier.BrainMriClassifier, average: domain.Volume):
-    assert linear.volume_in_template(average, room.head).shape == (169, 208, 179)
+def test_full_resolution_has_the_papers_shape(classifier: BrainMriClassifier, average: domain.Volume):
+    assert linear.volume_in_template(average, classifier.head).shape == (169, 208, 179)
 
 
-def test_an_unknown_recipe_is_named(room: classifier.BrainMriClassifier, average: domain.Volume):
+def test_an_unknown_recipe_is_named(classifier: BrainMriClassifier, average: domain.Volume):
     with pytest.raises(domain.QcNodeError, match="slow"):
-        linear.volume_in_template(average, room.head, "slow")
+        linear.volume_in_template(average, classifier.head, "slow")
 
 
 def shaded(average: domain.Volume) -> np.ndarray:
@@ -60,9 +59,9 @@ def test_n4_takes_part_of_a_planted_field_out_and_adds_none(average: domain.Volu
     assert abs(slope(linear.bias_corrected(clean, average.affine))) < 0.05
 
 
-def test_both_recipes_say_the_same_of_a_good_head(room: classifier.BrainMriClassifier, average: domain.Volume):
+def test_both_recipes_say_the_same_of_a_good_head(classifier: BrainMriClassifier, average: domain.Volume):
     image = shaded(average)
-    way = recipes.both_ways(room, domain.Volume(image, average.affine, modality="MR"))
+    way = recipes.both_ways(classifier, domain.Volume(image, average.affine, modality="MR"))
     assert way["apart_mm"] < 2.0
     assert way["said"][0]["straight_reject"] == way["said"][1]["straight_reject"]
     assert all(s > 0 for s in way["seconds"])

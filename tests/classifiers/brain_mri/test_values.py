@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from qc_node import domain
-from qc_node.classifiers.brain_mri import classifier, preprocess
+from qc_node.classifiers.brain_mri import preprocess
+from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier
 from qc_node.classifiers.brain_mri.registration import Grid
 from qc_node.classifiers.brain_mri.values import evened, magnitude
 
@@ -39,32 +40,32 @@ def test_a_standardised_brain_in_zeros_keeps_its_sign(head: np.ndarray) -> None:
     assert np.array_equal(magnitude(brain), brain)
 
 
-def test_signed_noise_does_not_cost_contrast(room: classifier.BrainMriClassifier, average: domain.Volume) -> None:
+def test_signed_noise_does_not_cost_contrast(classifier: BrainMriClassifier, average: domain.Volume) -> None:
     rng = np.random.default_rng(2)
     real, imaginary = rng.normal(0, 60, (2, *average.voxels.shape))
     volumes = (average.voxels + real, np.hypot(average.voxels + real, imaginary))
     levels = []
     for voxels in volumes:
-        prepared = room.prepare(domain.Volume(voxels.astype(np.float32), average.affine, modality="MR"))
-        numbers = dict(zip(room.measure.names, prepared.features, strict=True))
+        prepared = classifier.prepare(domain.Volume(voxels.astype(np.float32), average.affine, modality="MR"))
+        numbers = dict(zip(classifier.measure.names, prepared.features, strict=True))
         levels.append(numbers["white minus grey"])
     assert levels[0] == pytest.approx(levels[1], abs=0.05)
 
 
 def test_a_steep_receive_field_does_not_lose_the_head(
-    room: classifier.BrainMriClassifier, average: domain.Volume
+    classifier: BrainMriClassifier, average: domain.Volume
 ) -> None:
     k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in average.voxels.shape), indexing="ij")
     steep = (average.voxels * np.exp(0.8 * j - 0.6 * k + 0.4 * i**2)).astype(np.float32)
-    points = room.head.brain_points.numpy()
+    points = classifier.head.brain_points.numpy()
 
     def off_mm(grid: Grid) -> float:
-        matrix = preprocess.align(grid, room.head.targets).matrix
+        matrix = preprocess.align(grid, classifier.head.targets).matrix
         return float(np.linalg.norm(points @ (matrix[:3, :3] - np.eye(3)).T + matrix[:3, 3], axis=1).mean())
 
     plain = Grid(steep, average.affine)
     assert off_mm(plain) > 8.0
     assert off_mm(evened(plain)) < 2.0
-    prepared = room.prepare(domain.Volume(steep, average.affine, modality="MR"))
+    prepared = classifier.prepare(domain.Volume(steep, average.affine, modality="MR"))
     assert prepared.certain is None
     assert any("uneven" in w for w in prepared.warnings)

@@ -1,4 +1,4 @@
-"""The reading room as the node calls it: any volume in, one honest verdict out."""
+"""The CT classifier as the node calls it: any volume in, one honest verdict out."""
 
 from __future__ import annotations
 

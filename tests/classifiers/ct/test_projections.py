@@ -6,17 +6,8 @@ import numpy as np
 import pytest
 
 from qc_node.classifiers.ct.calibration import AIR
-from qc_node.classifiers.ct.projections import (
-    COARSE_MM,
-    CONVERSIONS,
-    GRID,
-    area_weights,
-    network_image,
-    project,
-    square,
-    thumbnails,
-    windowed,
-)
+from qc_node.classifiers.ct.pictures import network_image, square, thumbnails, windowed
+from qc_node.classifiers.ct.projections import COARSE_MM, CONVERSIONS, GRID, area_weights, project
 from qc_node.domain import Volume
 from tests.classifiers.ct.phantoms import SHAPE, SPACING, body, volume, with_markers
 

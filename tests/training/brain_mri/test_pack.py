@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qc_node.classifiers.brain_mri import classifier, decision, preprocess
-from qc_node.training.brain_mri import people as data
+from qc_node.classifiers.brain_mri import checks, decision, preprocess
+from qc_node.classifiers.brain_mri.classifier import SLICE_SHAPE, PreparedHead, load
+from qc_node.training.brain_mri import people
 from qc_node.training.brain_mri.simulation import anatomy, damage, synthesis
-from qc_node.training.brain_mri.training import pack, packed, train, volumes
+from qc_node.training.brain_mri.simulation.simulator import VOLUME_SHAPE, Picture, Simulator
+from qc_node.training.brain_mri.training import packed, train, volumes
 
 MODELS = Path(__file__).resolve().parents[3] / "models" / "brain-mri"
 
@@ -22,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("brain-mri-pack")]
 
 
 @pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> pack.Simulator:
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Simulator:
     """One person whose labels come from the average head: of nobody."""
     head = preprocess.load_average_head(MODELS)
     c = head.channels
@@ -49,23 +51,23 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> pack.Simulator:
     priors = synthesis.Priors(
         names, np.arange(7), np.stack([means, means * 0.05]), np.stack([means * 0.05, means * 0.01])
     )
-    return pack.Simulator([path], priors, head)
+    return Simulator([path], priors, head)
 
 
 @pytest.fixture(scope="module")
-def base(simulator: pack.Simulator) -> Callable[[int], list[pack.Picture]]:
+def base(simulator: Simulator) -> Callable[[int], list[Picture]]:
     """The images of a seed, made once; nobody writes to them."""
     return cache(simulator.base)
 
 
-def test_the_same_seed_gives_the_same_images(simulator: pack.Simulator):
+def test_the_same_seed_gives_the_same_images(simulator: Simulator):
     for seed in (3,):
         first, second = simulator.base(seed), simulator.base(seed)
         assert [p.row for p in first] == [p.row for p in second]
         assert all(np.array_equal(a.slices, b.slices) for a, b in zip(first, second, strict=True))
 
 
-def test_rows_say_what_is_defined(base: Callable[[int], list[pack.Picture]]):
+def test_rows_say_what_is_defined(base: Callable[[int], list[Picture]]):
     rows = [p.row for seed in range(4) for p in base(seed)]
     assert {r.reject == "ok" for r in rows} == {True, False}
     for r in rows:
@@ -74,13 +76,13 @@ def test_rows_say_what_is_defined(base: Callable[[int], list[pack.Picture]]):
         assert all((x is not None) == defined for x in (r.gadolinium, r.motion, r.contrast, r.noise))
 
 
-def test_pictures_are_what_the_reader_takes(base: Callable[[int], list[pack.Picture]]):
+def test_pictures_are_what_the_classifier_takes(base: Callable[[int], list[Picture]]):
     picture = base(1)[0].slices
-    assert picture.shape == classifier.SLICE_SHAPE and picture.dtype == np.float16
+    assert picture.shape == SLICE_SHAPE and picture.dtype == np.float16
     assert np.isfinite(picture.astype(np.float32)).all()
 
 
-def test_the_local_error_sums_up_to_the_motion(simulator: pack.Simulator):
+def test_the_local_error_sums_up_to_the_motion(simulator: Simulator):
     """What the squares of a moved image hold is what its motion was measured from; still images hold nothing."""
     simulator.reject_share = 0.0
     pictures = simulator.base(2)
@@ -93,11 +95,11 @@ def test_the_local_error_sums_up_to_the_motion(simulator: pack.Simulator):
     assert np.corrcoef(amount, [p.row.motion for p in moved])[0, 1] > 0.9
 
 
-def test_some_images_are_kept_whole(base: Callable[[int], list[pack.Picture]]):
+def test_some_images_are_kept_whole(base: Callable[[int], list[Picture]]):
     pictures = base(1)
     whole = [p.volume for p in pictures if p.volume is not None]
     assert 0 < len(whole) < len(pictures)
-    assert all(v.shape == pack.VOLUME_SHAPE and v.dtype == np.uint8 and v.max() > 60 for v in whole)
+    assert all(v.shape == VOLUME_SHAPE and v.dtype == np.uint8 and v.max() > 60 for v in whole)
 
 
 def test_motion_does_not_depend_on_tissue_contrast():
@@ -114,16 +116,16 @@ def test_motion_does_not_depend_on_tissue_contrast():
     assert found[0] == pytest.approx(0.2, rel=0.1) and found[1] == pytest.approx(found[0], rel=0.05)
 
 
-def test_nobody_is_in_training_and_validation(tmp_path: Path, simulator: pack.Simulator):
-    people = [f"ds000011-sub-0{n}" for n in range(1, 8)] + [f"synthseg-{n:02d}" for n in range(1, 11)]
-    of = {p: data.fold_of(p, people) for p in people}
+def test_nobody_is_in_training_and_validation(tmp_path: Path, simulator: Simulator):
+    persons = [f"ds000011-sub-0{n}" for n in range(1, 8)] + [f"synthseg-{n:02d}" for n in range(1, 11)]
+    of = {p: people.fold_of(p, persons) for p in persons}
     assert set(of.values()) == set(range(5))
-    n = len(people)
+    n = len(persons)
     made = packed.Pack(
         np.zeros((2 * n, 1, 2, 2), np.float16),
         np.zeros((2 * n, 1, 1, 1), np.float16),
         {},
-        np.array(people * 2),
+        np.array(persons * 2),
         np.array(["head"] * 2 * n),
         np.zeros((2 * n, 3), np.float32),
         np.zeros((2 * n, 1), np.float32),
@@ -135,11 +137,12 @@ def test_nobody_is_in_training_and_validation(tmp_path: Path, simulator: pack.Si
 
 
 def test_held_out_people_are_nowhere_in_training():
-    assert not set(data.HELD_OUT_HEADS) & set(data.HYBRID_BRAINS)
-    assert not set(data.HELD_OUT_MAPS) & {f"synthseg-{n:02d}" for n in range(1, 17)}
+    assert not set(people.HELD_OUT_HEADS) & set(people.HYBRID_BRAINS)
+    assert not set(people.HELD_OUT_MAPS) & {f"synthseg-{n:02d}" for n in range(1, 17)}
 
 
-def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, base: Callable[[int], list[pack.Picture]]):
+@pytest.mark.slow
+def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, base: Callable[[int], list[Picture]]):
     pictures = [p for seed in range(5) for p in base(seed)]
     folder = tmp_path / "pack"
     folder.mkdir()
@@ -186,21 +189,18 @@ def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, base: Calla
         assert loaded.targets["reject"][row] == loaded.targets["motion"][row] == packed.IGNORE
         assert not np.array_equal(loaded.features[row], loaded.features[of])
     assert not loaded.real[bare].any()
-    room = classifier.load(models)
-    assert room.members[0].pixels is not None
+    classifier = load(models)
+    assert classifier.members[0].pixels is not None
     first = pictures[0].slices
-    prepared = classifier.PreparedHead(
-        first, {}, classifier.checks.Measures((1, 1, 1), ncc=0.9), room.measure(first)
-    )
-    verdict = room.judge([prepared])[0]
+    prepared = PreparedHead(first, {}, checks.Measures((1, 1, 1), ncc=0.9), classifier.measure(first))
+    verdict = classifier.judge([prepared])[0]
     assert verdict.findings[0].probabilities
 
 
-def test_a_network_of_the_paper_learns_from_the_same_pack(
-    tmp_path: Path, base: Callable[[int], list[pack.Picture]]
-):
+@pytest.mark.slow
+def test_a_network_of_the_paper_learns_from_the_same_pack(tmp_path: Path, base: Callable[[int], list[Picture]]):
     pictures = [p for seed in range(6) for p in base(seed)]
-    people = np.array([f"ds000011-sub-0{1 + n % 5}" for n in range(len(pictures))])
+    persons = np.array([f"ds000011-sub-0{1 + n % 5}" for n in range(len(pictures))])
     whole = [n for n, p in enumerate(pictures) if p.volume is not None]
     held = volumes.Volumes(np.stack([p.volume for p in pictures if p.volume is not None]), np.array(whole))
     targets = {
@@ -215,7 +215,7 @@ def test_a_network_of_the_paper_learns_from_the_same_pack(
         np.zeros((n, 1, 2, 2), np.float16),
         np.zeros((n, 1, 1, 1), np.float16),
         targets,
-        people,
+        persons,
         np.array(["head"] * n),
         np.zeros((n, 3), np.float32),
         np.zeros((n, 1), np.float32),

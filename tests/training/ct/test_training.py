@@ -1,4 +1,4 @@
-"""The CT school from made bodies to a model folder, and the truth that it teaches."""
+"""CT training from made bodies to a model folder, and the truth that it teaches."""
 
 from __future__ import annotations
 
@@ -154,10 +154,10 @@ def test_train_evaluate_and_ship(bodies: list[PackItem], tmp_path: Path) -> None
     small = ["--epochs", "1", "--steps", "1", "--threads", "1"]
     result = run.invoke(train.command, [*args, *small, "--ship", str(tmp_path / "model")], catch_exceptions=False)
     assert result.exit_code == 0 and "wrote" in result.output
-    reader = load(tmp_path / "model")
+    classifier = load(tmp_path / "model")
     assert "not yet" in json.dumps(json.loads((tmp_path / "model" / "card.json").read_text())["figures"])
     volume, _, _ = make_body(enhanced=True, rng=np.random.default_rng(0))
-    assert len(reader.judge([reader.prepare(volume)])) == 1
+    assert len(classifier.judge([classifier.prepare(volume)])) == 1
 
     items = load_pack(tmp_path / "pack")
     real = [PackItem(**{**vars(i), "kind": "real", "label": "abdomen_pelvis", "use": "whole"}) for i in items]

@@ -1,7 +1,7 @@
-"""Evaluation of the shipped brain MRI reader: ``qc-node evaluate brain-mri``.
+"""Evaluation of the shipped brain MRI classifier: ``qc-node evaluate brain-mri``.
 
-Three rungs: R0 and R1 are simulated on people never trained on (:mod:`brain_mri_heldout`), "real" is
-every real image of the shared data, judged by the whole reader.  Text, JSON and plots.
+Three rungs: R0 and R1 are simulated on people never trained on (:mod:`.heldout`), "real" is
+every real image of the shared data, judged by the whole classifier.  Text, JSON and plots.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qc_node import domain
-from qc_node.classifiers.brain_mri import checks, classifier, networks
+from qc_node.classifiers.brain_mri import checks, networks
+from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier, PreparedHead
+from qc_node.classifiers.brain_mri.classifier import load as load_classifier
 from qc_node.classifiers.brain_mri.decision import Decision, posterior, reject_probability
 from qc_node.training import scores
-from qc_node.training.brain_mri import people as data
+from qc_node.training.brain_mri import people
 from qc_node.training.brain_mri.evaluation import compare, heldout, tables
 from qc_node.training.brain_mri.training import packed
 
@@ -45,13 +47,15 @@ def answers_of(p: Mapping[str, npt.NDArray[np.float64]], cases: Sequence[heldout
 
 
 def members_logits(
-    room: classifier.BrainMriClassifier, held: heldout.HeldOut, log: Callable[[str], None] = print
+    classifier: BrainMriClassifier, held: heldout.HeldOut, log: Callable[[str], None] = print
 ) -> list[dict[str, npt.NDArray[np.float64]]]:
     """Logits of every fold's networks on every case, so that tables can mix them at will."""
-    prepared = [classifier.PreparedHead(s, {}, checks.Measures(()), room.measure(s)) for s in held.slices]
+    prepared = [PreparedHead(s, {}, checks.Measures(()), classifier.measure(s)) for s in held.slices]
     out = []
-    for number, member in enumerate(room.members):
-        single = classifier.BrainMriClassifier(room.identity, room.head, [member], room.decision, room.device)
+    for number, member in enumerate(classifier.members):
+        single = BrainMriClassifier(
+            classifier.identity, classifier.head, [member], classifier.decision, classifier.device
+        )
         parts = [single.logits(prepared[i : i + 16]) for i in range(0, len(prepared), 16)]
         out.append({k: np.concatenate([part[k] for part in parts]) for k in parts[0] if k != "damage"})
         log(f"networks of fold {number}: {len(prepared)} volumes judged")
@@ -61,29 +65,29 @@ def members_logits(
 def probabilities_of(
     logits: Sequence[Mapping[str, npt.NDArray[np.float64]]], decision: Decision
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Mean of several networks' logits made probabilities, as the reader does it."""
+    """Mean of several networks' logits made probabilities, as the classifier does it."""
     return {k: posterior(np.mean([z[k] for z in logits], 0), decision, k) for k in logits[0]}
 
 
-def real_items(room: classifier.BrainMriClassifier, shared: Path) -> list[dict[str, Any]]:
-    """Every real image through the whole reader: what it said, and whether that is right where it is known."""
+def real_items(classifier: BrainMriClassifier, shared: Path) -> list[dict[str, Any]]:
+    """Every real image through the whole classifier: what it said, and whether that is right where it is known."""
     rows = []
-    items = [i for i in data.list_items(shared) if i.kind not in ("labelmaps", "template")]
+    items = [i for i in people.list_items(shared) if i.kind not in ("labelmaps", "template")]
     for item in items:
-        prepared = room.prepare(data.read_image(item.path))
-        verdict = room.judge([prepared])[0]
+        prepared = classifier.prepare(people.read_image(item.path))
+        verdict = classifier.judge([prepared])[0]
         reject = verdict.finding(domain.Question.STRAIGHT_REJECT)
         gadolinium = verdict.finding(domain.Question.GADOLINIUM)
         tier = verdict.finding(domain.Question.TIER)
         assert reject is not None
-        network = room.probabilities([prepared]) if room.members else {}
+        network = classifier.probabilities([prepared]) if classifier.members else {}
         proper = item.kind in ("t1w", "t1w_gadolinium")
         rows.append(
             {
                 "item": item.path.name,
                 "person": item.person,
                 "kind": item.kind,
-                "trained_on": item.kind == "t1w" and item.person not in data.HELD_OUT_HEADS,
+                "trained_on": item.kind == "t1w" and item.person not in people.HELD_OUT_HEADS,
                 "expected_reject": not proper,
                 "reject": reject.value,
                 "reason": reject.reason.value if reject.reason else None,
@@ -129,17 +133,21 @@ def evaluate(
 ) -> dict[str, Any]:
     """Write ``evaluation.json``, ``evaluation.txt`` and plots into `out`; returns the JSON."""
     out.mkdir(parents=True, exist_ok=True)
-    room = classifier.load(models)
+    classifier = load_classifier(models)
     result: dict[str, Any] = {
-        "model": {"name": room.identity.name, "version": room.identity.version, "sha256": room.identity.sha256}
+        "model": {
+            "name": classifier.identity.name,
+            "version": classifier.identity.version,
+            "sha256": classifier.identity.sha256,
+        }
     }
-    text = [f"# {room.identity.name} {room.identity.version}", ""]
-    if held is not None and room.members:
+    text = [f"# {classifier.identity.name} {classifier.identity.version}", ""]
+    if held is not None and classifier.members:
         loaded = heldout.load(held)
         cases = loaded.cases
         kinds = np.array([c.kind for c in cases])
-        single = members_logits(room, loaded, log)
-        everything = answers_of(probabilities_of(single, room.decision), cases)
+        single = members_logits(classifier, loaded, log)
+        everything = answers_of(probabilities_of(single, classifier.decision), cases)
         for rung, use in (
             ("R1 simulated on held-out real heads", kinds == "head"),
             ("R0 simulated on held-out label maps", kinds == "map"),
@@ -155,10 +163,10 @@ def evaluate(
                 text.append(tables.as_text(name, content))
             chosen = [cases[i] for i in rows]
             own = [{k: z[rows] for k, z in member.items()} for member in single]
-            result[f"{rung}, single folds"] = per_member(own, room.decision, chosen)
+            result[f"{rung}, single folds"] = per_member(own, classifier.decision, chosen)
             result[f"{rung}, by scanner"] = by_scanner(part)
             if runs is not None and rung.startswith("R1"):
-                lines = versus(runs, loaded, rows, part, room, log)
+                lines = versus(runs, loaded, rows, part, classifier, log)
                 result["networks on the same volumes"] = lines
                 title = "## networks on the same volumes, R1, grey zone left out"
                 text += [
@@ -171,7 +179,7 @@ def evaluate(
             if plots:
                 plot(part, out / f"reliability-{rung[:2].lower()}.png", rung)
     if shared is not None:
-        rows_real = real_items(room, shared)
+        rows_real = real_items(classifier, shared)
         result["real"] = rows_real
         text += ["## real images", ""]
         for r in rows_real:
@@ -192,13 +200,13 @@ def versus(
     held: heldout.HeldOut,
     rows: npt.NDArray[np.int64],
     shipped: tables.Answers,
-    room: classifier.BrainMriClassifier,
+    classifier: BrainMriClassifier,
     log: Callable[[str], None],
 ) -> dict[str, Any]:
     """The shipped networks and the paper's on the same volumes; McNemar of each against the shipped."""
     cases = [held.cases[i] for i in rows]
-    size = sum(networks.n_parameters(m.measured) for m in room.members)
-    size += sum(networks.n_parameters(m.pixels) for m in room.members if m.pixels is not None)
+    size = sum(networks.n_parameters(m.measured) for m in classifier.members)
+    size += sum(networks.n_parameters(m.pixels) for m in classifier.members if m.pixels is not None)
     lines, tests = [compare.row_of("shipped", shipped, size)], {}
     for name, (parameters, logits) in compare.paper_networks(runs, held, log).items():
         own = answers_of({k: scores.softmax(z[rows]) for k, z in logits.items()}, cases)
@@ -214,7 +222,7 @@ def by_scanner(answers: tables.Answers) -> list[dict[str, Any]]:
     each there is nothing better.
     """
     right = ((answers.p_reject >= 0.5) == (answers.reject == 1)).astype(float)
-    return scores.mann_whitney_bonferroni(right, {"protocol": [data.scanner_of(p) for p in answers.people]})
+    return scores.mann_whitney_bonferroni(right, {"protocol": [people.scanner_of(p) for p in answers.people]})
 
 
 def plot(answers: tables.Answers, path: Path, title: str) -> None:
@@ -268,15 +276,15 @@ def main(
     if build and (held is None or shared is None):
         raise domain.QcNodeError("Building the held-out set needs --held-out and --shared.")
     if build and held is not None and shared is not None:
-        from qc_node.training.brain_mri.simulation import anatomy as brain_mri_anatomy
         from qc_node.training.brain_mri.simulation import synthesis
+        from qc_node.training.brain_mri.simulation.anatomy import build_cache
 
         cache = anatomy or held.parent / "anatomy"
-        brain_mri_anatomy.build_cache(shared, models, cache, log)
+        build_cache(shared, models, cache, log)
         priors = synthesis.load_priors(shared / "mri" / "labelmaps" / "priors")
-        for people, seed in ((data.HELD_OUT_HEADS, 500_000), (data.HELD_OUT_MAPS, 700_000)):
-            paths = [cache / f"{p}.npz" for p in people]
-            heldout.build(held, paths, priors, classifier.load(models), build, seed, log)
+        for persons, seed in ((people.HELD_OUT_HEADS, 500_000), (people.HELD_OUT_MAPS, 700_000)):
+            paths = [cache / f"{p}.npz" for p in persons]
+            heldout.build(held, paths, priors, load_classifier(models), build, seed, log)
     result = evaluate(models, held, shared, out, log, runs)
     if curve is not None:
         rows = compare.learning_curve(packed.load_pack(curve, models), out / "curve", log)
@@ -307,5 +315,5 @@ def main(
 )
 @click.option("--build", type=int, default=0, help="First simulate this many volumes per held-out person.")
 def command(**options: Any) -> None:
-    """Evaluate the shipped brain MRI reader on people it was never trained on."""
+    """Evaluate the shipped brain MRI classifier on people it was never trained on."""
     main(log=click.echo, **options)

@@ -16,7 +16,7 @@ from qc_node.classifiers.brain_mri import grading, preprocess
 from qc_node.classifiers.brain_mri import registration as reg
 from qc_node.domain import Question
 from qc_node.training.brain_mri.simulation import artefacts, damage
-from qc_node.training.brain_mri.training import pack
+from qc_node.training.brain_mri.simulation.compose import pull
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -45,7 +45,7 @@ class Gallery:
         return preprocess.sample_slices(reg.Grid(volume, self.affine), np.eye(4))[0]
 
     def view(self, volume: FloatArray) -> FloatArray:
-        """Mid axial, coronal and sagittal slices side by side, as the reader sees them."""
+        """Mid axial, coronal and sagittal slices side by side, as the classifier sees them."""
         slices = preprocess.network_slices(reg.Grid(volume, self.affine), np.eye(4), self.head)
         return np.hstack(list(preprocess.thumbnails(slices).values())).astype(np.float32)
 
@@ -70,7 +70,7 @@ class Gallery:
 
     def faded(self, share: float) -> tuple[FloatArray, float]:
         """Less difference between grey and white matter, and what is left of it."""
-        volume = pack._pull(self.image, self.white, self.grey, share, np.random.default_rng(4))
+        volume = pull(self.image, self.white, self.grey, share, np.random.default_rng(4))
         return volume, damage.contrast_left(self._slices(volume), *self.tissues[:2])
 
     def enhanced(self) -> FloatArray:

@@ -22,8 +22,8 @@ from scipy import ndimage
 from qc_node.classifiers.brain_mri import preprocess
 from qc_node.classifiers.brain_mri import registration as reg
 from qc_node.classifiers.brain_mri.values import clean_values
-from qc_node.training.brain_mri import people as data
-from qc_node.training.brain_mri.simulation import synthesis
+from qc_node.training.brain_mri import people
+from qc_node.training.brain_mri.simulation import artefacts, synthesis
 
 FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
@@ -73,19 +73,50 @@ class Anatomy:
             **extra,
         )
 
+    @classmethod
+    def load(cls, path: Path) -> Anatomy:
+        """Read what :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as f:
+            return cls(
+                person=str(f["person"]),
+                kind=str(f["kind"]),
+                image=f["image"].astype(np.float32) if "image" in f.files else None,
+                labels=f["labels"],
+                white=f["white"],
+                grey=f["grey"],
+                affine=f["affine"],
+                matrix=f["matrix"],
+            )
 
-def load(path: Path) -> Anatomy:
-    """Read what :meth:`Anatomy.save` wrote."""
-    with np.load(path, allow_pickle=False) as f:
-        image = f["image"].astype(np.float32) if "image" in f.files else None
-        return Anatomy(
-            str(f["person"]), str(f["kind"]), image, f["labels"], f["white"], f["grey"], f["affine"], f["matrix"]
-        )
+
+def lighter(anatomy: Anatomy, limit: int = 6_200_000) -> Anatomy:
+    """The same person on a coarser grid where the own one has more voxels than `limit`."""
+    shape = np.array(anatomy.labels.shape)
+    if shape.prod() <= limit:
+        return anatomy
+    factor = float((shape.prod() / (0.8 * limit)) ** (1 / 3))
+    size = tuple(int(n) for n in shape / factor)
+    step = np.diag([*(np.array(shape, dtype=float) / size)[::-1], 1.0])
+    step[:3, 3] = (np.diag(step)[:3] - 1) / 2
+    nearest = np.ix_(
+        *(np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1) for m, n in zip(size, shape, strict=True))
+    )
+    image = anatomy.image
+    return Anatomy(
+        anatomy.person,
+        anatomy.kind,
+        None if image is None else artefacts.resample(image, step, size),
+        np.ascontiguousarray(anatomy.labels[nearest]),
+        artefacts.resample(anatomy.white.astype(np.float32), step, size).astype(np.float16),
+        artefacts.resample(anatomy.grey.astype(np.float32), step, size).astype(np.float16),
+        anatomy.affine @ step,
+        anatomy.matrix,
+    )
 
 
-def of_map(item: data.DataItem, priors: synthesis.Priors, head: preprocess.AverageHead) -> Anatomy:
+def of_map(item: people.DataItem, priors: synthesis.Priors, head: preprocess.AverageHead) -> Anatomy:
     """Anatomy of a label map."""
-    labels, affine = data.read_labels(item.path)
+    labels, affine = people.read_labels(item.path)
     image = synthesis.paint(labels, *synthesis.class_tables(priors, None), None)
     alignment = preprocess.align(reg.Grid(image, affine), head.targets)
     white = synthesis.is_in(labels, synthesis.WHITE).astype(np.float16)
@@ -96,10 +127,10 @@ def of_map(item: data.DataItem, priors: synthesis.Priors, head: preprocess.Avera
 
 
 def of_image(
-    item: data.DataItem, models: list[Anatomy], priors: synthesis.Priors, head: preprocess.AverageHead
+    item: people.DataItem, models: list[Anatomy], priors: synthesis.Priors, head: preprocess.AverageHead
 ) -> Anatomy:
     """Anatomy of a real head or, for ``kind == "stripped"``, a hybrid around a real brain."""
-    volume = data.read_image(item.path)
+    volume = people.read_image(item.path)
     values, _ = clean_values(volume)
     stripped = item.kind == "stripped"
     grid = reg.Grid(values, volume.affine)
@@ -238,7 +269,7 @@ def build_cache(shared: Path, model_dir: Path, cache: Path, log: Any = print) ->
     cache.mkdir(parents=True, exist_ok=True)
     head = preprocess.load_average_head(model_dir)
     priors = synthesis.load_priors(shared / "mri" / "labelmaps" / "priors")
-    items = data.list_items(shared)
+    items = people.list_items(shared)
     made = []
     maps = [i for i in items if i.kind == "labelmaps" and i.person.startswith("synthseg")]
     for item in maps:
@@ -248,9 +279,9 @@ def build_cache(shared: Path, model_dir: Path, cache: Path, log: Any = print) ->
             log(f"{item.person}: tissues from its labels")
         made.append(path)
     # Only training maps are bent onto people, whoever they are.
-    models = [load(cache / f"{i.person}.npz") for i in data.training_maps(shared)][:6]
+    models = [Anatomy.load(cache / f"{i.person}.npz") for i in people.training_maps(shared)][:6]
     for item in items:
-        if item.kind == "t1w" or (item.kind == "stripped" and item.person in data.HYBRID_BRAINS):
+        if item.kind == "t1w" or (item.kind == "stripped" and item.person in people.HYBRID_BRAINS):
             path = cache / f"{item.person}.npz"
             if not path.exists():
                 of_image(item, models, priors, head).save(path)

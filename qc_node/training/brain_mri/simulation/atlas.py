@@ -18,7 +18,7 @@ import torch
 
 from qc_node.classifiers.brain_mri import preprocess
 from qc_node.classifiers.brain_mri import registration as reg
-from qc_node.training.brain_mri import people as data
+from qc_node.training.brain_mri import people
 from qc_node.training.brain_mri.simulation import synthesis
 
 SPACING = 2.0
@@ -44,9 +44,9 @@ def frame_points() -> torch.Tensor:
 
 
 def _channels_of_map(
-    item: data.DataItem, priors: synthesis.Priors
+    item: people.DataItem, priors: synthesis.Priors
 ) -> tuple[torch.Tensor, npt.NDArray[np.float64]]:
-    labels, affine = data.read_labels(item.path)
+    labels, affine = people.read_labels(item.path)
     means, stds = synthesis.class_tables(priors, None)
     image = synthesis.paint(labels, means, stds, None, blur_voxels=0.8)
     brain = synthesis.is_in(labels, synthesis.WHITE + synthesis.GREY + synthesis.FLUID[:2] + synthesis.LESION)
@@ -70,33 +70,33 @@ def build(shared: Path, out: Path, rounds: int = 3) -> dict[str, Any]:
     """
     torch.set_num_threads(1)
     priors = synthesis.load_priors(shared / "mri" / "labelmaps" / "priors")
-    maps = data.training_maps(shared)
-    people = [_channels_of_map(item, priors) for item in maps]
+    maps = people.training_maps(shared)
+    mapped = [_channels_of_map(item, priors) for item in maps]
     heads = []
-    for item in data.training_heads(shared):
-        volume = data.read_image(item.path)
+    for item in people.training_heads(shared):
+        volume = people.read_image(item.path)
         values = np.nan_to_num(volume.voxels.astype(np.float32))
         heads.append((item.person, torch.from_numpy(values[None]), volume.affine))
     points = frame_points()
 
-    first, first_affine = people[0]
+    first, first_affine = mapped[0]
     average = _resample(first, first_affine, points, _first_guess(first, first_affine))
     matrices: list[npt.NDArray[np.float64]] = []
     for _ in range(rounds):
         targets = preprocess.targets_of(average.numpy(), frame())
-        guesses = matrices or [_first_guess(channels, affine) for channels, affine in people]
+        guesses = matrices or [_first_guess(channels, affine) for channels, affine in mapped]
         matrices = [
             _align(channels[0].numpy(), affine, targets, guess)
-            for (channels, affine), guess in zip(people, guesses, strict=True)
+            for (channels, affine), guess in zip(mapped, guesses, strict=True)
         ]
-        stacks = [_resample(c, a, points, m) for (c, a), m in zip(people, matrices, strict=True)]
+        stacks = [_resample(c, a, points, m) for (c, a), m in zip(mapped, matrices, strict=True)]
         average = torch.stack(stacks).mean(0)
     # Move to MNI space by one affine matrix: average -> template, undone in every person's transform.
-    template = data.read_image(shared / "mri" / "template" / "template_MNI152_T1_2mmEXT.nii.gz")
+    template = people.read_image(shared / "mri" / "template" / "template_MNI152_T1_2mmEXT.nii.gz")
     targets = preprocess.targets_of(average.numpy(), frame())
     to_mni = _align(template.voxels.astype(np.float32), template.affine, targets, np.eye(4))
     back = np.linalg.inv(to_mni)
-    stacks = [_resample(c, a, points, m @ back) for (c, a), m in zip(people, matrices, strict=True)]
+    stacks = [_resample(c, a, points, m @ back) for (c, a), m in zip(mapped, matrices, strict=True)]
     average = torch.stack(stacks).mean(0)
     targets = preprocess.targets_of(average.numpy(), frame())
     images = [s[0] for s in stacks]

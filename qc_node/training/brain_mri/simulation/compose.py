@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from qc_node.training.brain_mri.simulation import synthesis
+from qc_node.training.brain_mri.simulation import damage, synthesis
 from qc_node.training.brain_mri.simulation.anatomy import Anatomy
 from qc_node.training.brain_mri.simulation.artefacts import smooth_field
 
@@ -160,3 +160,34 @@ def _lesions(anatomy: Anatomy, image: FloatArray, gadolinium: bool, rng: np.rand
             value = rng.uniform(1.1, 1.6) if rng.random() < 0.15 else rng.uniform(0.25, 0.7)
             out[box] += core * (value - out[box]) * rng.uniform(0.5, 1.0)
     return out
+
+
+def draw_share(rng: np.random.Generator) -> float:
+    """Share of the white-grey difference that is left: three levels aimed at, the measure decides."""
+    low, high = ((0.7, 1.15), (0.08, 0.4), (-0.35, 0.1))[int(rng.choice(3, p=[0.4, 0.3, 0.3]))]
+    return float(rng.uniform(low, high))
+
+
+def pull(
+    image: FloatArray, white: FloatArray, grey: FloatArray, share: float, rng: np.random.Generator
+) -> FloatArray:
+    """Pull white and grey matter together; works on volumes and on slices."""
+    w_level, g_level = damage.tissue_levels(image, white, grey)
+    if not np.isfinite(w_level - g_level):
+        return image
+    middle = g_level + rng.uniform(0.2, 0.9) * (w_level - g_level)
+    part = np.float32(1 - share)
+    return np.asarray(image + part * (white * (middle - w_level) + grey * (middle - g_level)), dtype=np.float32)
+
+
+def relook(
+    slices: FloatArray, tissues: tuple[FloatArray, FloatArray, FloatArray], share: float, rng: np.random.Generator
+) -> FloatArray:
+    """Another tissue contrast, now and then another grey-value curve or a faded window; of slices or a volume."""
+    image = pull(slices, tissues[0], tissues[1], share, rng)
+    if rng.random() < 0.4:
+        image = np.clip(image, 0, None) ** np.float32(np.exp(rng.normal(0, 0.15)))
+    if rng.random() < 0.06:
+        # Everything fades towards grey, air included: a window baked into the voxels.
+        image = image + np.float32(rng.uniform(0.2, 1.5)) * float(image[tissues[2] > 0.9].mean())
+    return image

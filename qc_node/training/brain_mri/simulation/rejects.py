@@ -14,16 +14,16 @@ from scipy import ndimage
 
 from qc_node.classifiers.brain_mri import registration as reg
 from qc_node.training.brain_mri.simulation import artefacts, synthesis
-from qc_node.training.brain_mri.simulation import compose as compose_module
 from qc_node.training.brain_mri.simulation.anatomy import Anatomy
+from qc_node.training.brain_mri.simulation.compose import Look, compose
 
 FloatArray = npt.NDArray[np.float32]
 Maker = Callable[[Anatomy, synthesis.Priors, np.random.Generator], reg.Grid]
 
 
 def _plain(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> FloatArray:
-    look = compose_module.Look(bool(rng.random() < 0.5), float(rng.uniform(0.3, 1.1)), 1.0, rng.uniform(1.2, 2.2))
-    return compose_module.compose(anatomy, look, priors, rng)
+    look = Look(bool(rng.random() < 0.5), float(rng.uniform(0.3, 1.1)), 1.0, rng.uniform(1.2, 2.2))
+    return compose(anatomy, look, priors, rng)
 
 
 def _finish(image: FloatArray, rng: np.random.Generator) -> FloatArray:

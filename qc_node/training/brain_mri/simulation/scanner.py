@@ -12,8 +12,8 @@ from scipy import ndimage
 from torch.nn import functional
 
 from qc_node.classifiers.brain_mri import registration as reg
-from qc_node.training.brain_mri.simulation import anatomy as anatomy_module
 from qc_node.training.brain_mri.simulation import artefacts
+from qc_node.training.brain_mri.simulation.anatomy import Anatomy
 
 FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ class Acquisition:
     """This image -> the person's own grid, mm."""
 
 
-def acquire(anatomy: anatomy_module.Anatomy, image: FloatArray, rng: np.random.Generator) -> Acquisition:
+def acquire(anatomy: Anatomy, image: FloatArray, rng: np.random.Generator) -> Acquisition:
     """Scan a person on a new grid: orientation, resolution, field of view, pose, size of the head."""
     source_spacing = np.linalg.norm(anatomy.affine[:3, :3], axis=0)
     low = max(0.95, 0.85 * float(source_spacing.min()))

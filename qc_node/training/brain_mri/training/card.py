@@ -1,4 +1,4 @@
-"""The model card of the brain MRI reading room: what it is, what it was made of, what it may be used for."""
+"""The model card of the brain MRI classifier: what it is, what it was made of, what it may be used for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from qc_node.classifiers.brain_mri import classifier, preprocess
 from qc_node.domain import Stage
 from qc_node.networks import weights
-from qc_node.training.brain_mri import people as data
+from qc_node.training.brain_mri import people
 
 NAME = "qc-node-brain-mri"
 
@@ -65,10 +65,10 @@ def write(
         "decision": dict(decision),
         "data": {
             "training_heads": "ds000011-sub-01 to -07, T1_head-A, seg3D-epilepsy-1",
-            "training_brains_in_painted_heads": list(data.HYBRID_BRAINS),
+            "training_brains_in_painted_heads": list(people.HYBRID_BRAINS),
             "training_label_maps": "synthseg-01 to -16",
-            "held_out_heads": [*data.HELD_OUT_HEADS, "siemens_trio_adi (DICOM)"],
-            "held_out_label_maps": list(data.HELD_OUT_MAPS),
+            "held_out_heads": [*people.HELD_OUT_HEADS, "siemens_trio_adi (DICOM)"],
+            "held_out_label_maps": list(people.HELD_OUT_MAPS),
             "test_only": "VS-SEG-001 (real gadolinium), openms gado_pairs, all other sequences",
             "licences": "per image in the index of the data; label maps Apache-2.0; no image is part of the model",
         },

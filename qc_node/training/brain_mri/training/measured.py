@@ -22,14 +22,14 @@ from qc_node.training.brain_mri.training import packed
 
 
 @dataclass(frozen=True)
-class MeasuredSettings:
+class MeasuredSettings(loop.Schedule):
     """Hyperparameters, the same for all folds."""
 
     epochs: int = 60
-    batch: int = 32
     lr: float = 1e-3
     patience: int = 20
     seed: int = 20261120
+    batch: int = 32
 
 
 def batches(
@@ -90,10 +90,7 @@ def train_rows(
         lambda model, batch: packed.loss_of(model(batch["features"]), batch["targets"], weights),
         validate,
         folder,
-        epochs=settings.epochs,
-        lr=settings.lr,
-        patience=settings.patience,
-        seed=settings.seed + number,
+        settings.of_fold(number),
         device=device,
         log=log,
         weight_decay=1e-3,

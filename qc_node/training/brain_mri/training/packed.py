@@ -16,7 +16,7 @@ from scipy import ndimage
 from qc_node import domain
 from qc_node.classifiers.brain_mri import grading
 from qc_node.training import scores
-from qc_node.training.brain_mri import people as data
+from qc_node.training.brain_mri import people
 
 IGNORE = -100
 """Target of a question that is not defined or lies in a grey zone."""
@@ -83,10 +83,10 @@ def load_pack(folder: Path, models: Path = Path("models/brain-mri")) -> Pack:
     from qc_node.classifiers.brain_mri import features, preprocess
     from qc_node.classifiers.brain_mri.classifier import SLICE_SHAPE
     from qc_node.classifiers.brain_mri.decision import REJECT_REASONS
-    from qc_node.training.brain_mri.training import pack as brain_mri_pack
+    from qc_node.training.brain_mri.training.pack import shards as finished_shards
 
     maker = features.FeatureMaker(preprocess.load_average_head(models))
-    shards = list(brain_mri_pack.shards(folder))
+    shards = list(finished_shards(folder))
     rows = [row for shard in shards for row in shard.rows]
     if not rows:
         raise domain.QcNodeError(f"There are no shards in {folder}; build the pack first.")
@@ -120,7 +120,7 @@ def load_pack(folder: Path, models: Path = Path("models/brain-mri")) -> Pack:
     for column, question in enumerate(domain.GRADED):
         grades = [grading.grade_of(question, float(x)) for x in raw[:, column]]
         targets[question.value] = np.array([IGNORE if g is None else g for g in grades])
-    people = np.array([r.person for r in rows])
+    persons = np.array([r.person for r in rows])
     targets = {
         k: np.concatenate([v, v[twins] if k == "gadolinium" else _unknown(v[twins])]) for k, v in targets.items()
     }
@@ -128,7 +128,7 @@ def load_pack(folder: Path, models: Path = Path("models/brain-mri")) -> Pack:
         slices,
         np.concatenate(errors),
         targets,
-        np.concatenate([people, people[twins]]),
+        np.concatenate([persons, persons[twins]]),
         np.array([r.kind for r in rows] + ["stripped"] * len(twins)),
         np.concatenate([raw, np.full((len(twins), 3), np.nan, np.float32)]),
         np.concatenate([*numbers, *stripped]),
@@ -141,8 +141,8 @@ def _unknown(targets: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def split(pack: Pack, fold: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Rows for training and for validation of a fold; nobody is in both."""
-    people = sorted(set(pack.people.tolist()))
-    fold_by_person = {p: data.fold_of(p, people) for p in people}
+    persons = sorted(set(pack.people.tolist()))
+    fold_by_person = {p: people.fold_of(p, persons) for p in persons}
     of_row = np.array([fold_by_person[p] for p in pack.people])
     return np.flatnonzero(of_row != fold), np.flatnonzero(of_row == fold)
 

@@ -29,16 +29,16 @@ FLOOR = 0.01
 
 
 @dataclass(frozen=True)
-class PixelSettings:
+class PixelSettings(loop.Schedule):
     """Hyperparameters, the same for all folds."""
 
     epochs: int = 14
-    images: int = 1500
-    """Images per epoch."""
-    batch: int = 16
     lr: float = 2e-3
     patience: int = 14
     seed: int = 20261121
+    batch: int = 16
+    images: int = 1500
+    """Images per epoch."""
 
 
 def local_target(errors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
@@ -193,10 +193,7 @@ def train_fold(
         lambda model, batch: loss_of(model, batch, weights),
         validate,
         folder,
-        epochs=settings.epochs,
-        lr=settings.lr,
-        patience=settings.patience,
-        seed=settings.seed + fold,
+        settings.of_fold(fold),
         device=device,
         log=log,
         weight_decay=1e-4,

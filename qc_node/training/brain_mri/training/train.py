@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from qc_node import domain
 from qc_node.training import scores
-from qc_node.training.brain_mri import people as data
+from qc_node.training.brain_mri import people
 from qc_node.training.brain_mri.training import packed
 
 QUESTIONS = ("reject", "gadolinium", *packed.GRADED)
@@ -39,9 +39,8 @@ def train_classifier(
     device: str,
     log: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Networks of the reader, fold by fold, into ``out/fold-N/measured`` and ``out/fold-N/pixels``."""
-    from qc_node.training.brain_mri.training import measured as brain_mri_measured
-    from qc_node.training.brain_mri.training import pixels as brain_mri_pixels
+    """Networks of the classifier, fold by fold, into ``out/fold-N/measured`` and ``out/fold-N/pixels``."""
+    from qc_node.training.brain_mri.training import measured, pixels
 
     runs = []
     for fold in folds:
@@ -52,11 +51,11 @@ def train_classifier(
                 log(f"{place}: {line}")
 
             if part == "measured":
-                chosen = _settings(brain_mri_measured.MeasuredSettings(), options)
-                state = brain_mri_measured.train_fold(loaded, fold, folder / part, chosen, device, say)
+                chosen = _settings(measured.MeasuredSettings(), options)
+                state = measured.train_fold(loaded, fold, folder / part, chosen, device, say)
             else:
-                picked = _settings(brain_mri_pixels.PixelSettings(), options)
-                state = brain_mri_pixels.train_fold(loaded, fold, folder / part, picked, models, device, say)
+                picked = _settings(pixels.PixelSettings(), options)
+                state = pixels.train_fold(loaded, fold, folder / part, picked, models, device, say)
             runs.append(
                 {
                     "fold": fold,
@@ -166,10 +165,10 @@ def main(
     """
     import torch
 
-    from qc_node.training.brain_mri.training import volumes as brain_mri_volumes
+    from qc_node.training.brain_mri.training import volumes
 
     if ship is not None and network not in ("measured", "both"):
-        raise domain.QcNodeError("--ship needs --network measured or both; the reader loads no other.")
+        raise domain.QcNodeError("--ship needs --network measured or both; the classifier loads no other.")
     loaded = packed.load_pack(pack, models)
     log(f"{len(loaded)} images of {len(set(loaded.people.tolist()))} people")
     if device == "cpu":
@@ -182,13 +181,13 @@ def main(
         "people": len(set(loaded.people.tolist())),
         "options": options,
     }
-    if network in brain_mri_volumes.NAMES:
-        volumes = brain_mri_volumes.load_volumes(pack)
-        chosen = _settings(brain_mri_volumes.VolumeSettings(), options)
+    if network in volumes.NAMES:
+        whole = volumes.load_volumes(pack)
+        chosen = _settings(volumes.VolumeSettings(), options)
         summary["folds"] = []
         for fold in folds:
-            state = brain_mri_volumes.train_fold(
-                network, loaded, volumes, fold, out / network / f"fold-{fold}", chosen, device, log
+            state = volumes.train_fold(
+                network, loaded, whole, fold, out / network / f"fold-{fold}", chosen, device, log
             )
             summary["folds"].append(
                 {"fold": fold, "best_epoch": state.best_epoch, "best_loss": round(state.best_loss, 4)}
@@ -271,7 +270,7 @@ def ship_model(
     help="Model folder with the average head.",
 )
 def command(build_pack: int, shared: Path | None, models: Path, pack: Path, **options: Any) -> None:
-    """Train the brain MRI network on simulated artefacts; resumes where a killed run stopped."""
+    """Train the brain MRI classifier on simulated artefacts; a killed run goes on where it stopped."""
     if build_pack:
         if shared is None:
             raise click.UsageError("--build-pack needs --shared.")
@@ -283,15 +282,15 @@ def make_pack(pack: Path, shared: Path, models: Path, seeds: range, log: Callabl
     """Anatomies of the training people (cached beside the pack), then the pack itself."""
     from qc_node.classifiers.brain_mri import preprocess
     from qc_node.training.brain_mri.simulation import anatomy, synthesis
-    from qc_node.training.brain_mri.training import pack as brain_mri_pack
+    from qc_node.training.brain_mri.training.pack import build
 
     cache = pack.parent / "anatomy"
     anatomy.build_cache(shared, models, cache, log)
-    people = [i.person for i in data.training_heads(shared)] + list(data.HYBRID_BRAINS)
-    people += [i.person for i in data.training_maps(shared)]
-    brain_mri_pack.build(
+    persons = [i.person for i in people.training_heads(shared)] + list(people.HYBRID_BRAINS)
+    persons += [i.person for i in people.training_maps(shared)]
+    build(
         pack,
-        [cache / f"{p}.npz" for p in people],
+        [cache / f"{p}.npz" for p in persons],
         synthesis.load_priors(shared / "mri" / "labelmaps" / "priors"),
         preprocess.load_average_head(models),
         seeds,

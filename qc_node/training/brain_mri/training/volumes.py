@@ -20,22 +20,23 @@ from torch import Tensor, nn
 from qc_node.classifiers.brain_mri import networks
 from qc_node.classifiers.brain_mri.decision import HEADS
 from qc_node.training import loop
-from qc_node.training.brain_mri.training import pack as pack_module
+from qc_node.training.brain_mri.simulation.simulator import VOLUME_SHAPE
 from qc_node.training.brain_mri.training import packed
+from qc_node.training.brain_mri.training.pack import shards
 
 NAMES = ("conv5fc3", "inception3d", "resnet3d")
 OUTPUTS = {k: n for k, n in HEADS.items() if k != "damage"}
 
 
 @dataclass(frozen=True)
-class VolumeSettings:
+class VolumeSettings(loop.Schedule):
     """Hyperparameters: the paper's learning rate; the batch is what two cores carry."""
 
     epochs: int = 20
-    batch: int = 8
     lr: float = 1e-4
     patience: int = 5
     seed: int = 20261121
+    batch: int = 8
     images: int = 0
     """Volumes per epoch; 0 takes all."""
 
@@ -49,9 +50,9 @@ class Volumes:
 
 
 def load_volumes(folder: Path) -> Volumes:
-    """Every whole volume of a pack.  The rows count as in :func:`brain_mri_packed.load_pack`."""
+    """Every whole volume of a pack.  The rows count as in :func:`.packed.load_pack`."""
     values, rows, first = [], [], 0
-    for shard in pack_module.shards(folder):
+    for shard in shards(folder):
         values.append(shard.array("volumes"))
         rows.append(shard.array("volume_of") + first)
         first += len(shard.rows)
@@ -62,9 +63,9 @@ def build(name: str) -> nn.Module:
     """One of :data:`NAMES` for the pack's volumes, with an output per answer of every question."""
     n = sum(OUTPUTS.values())
     if name == "conv5fc3":
-        return networks.Conv5FC3(n, pack_module.VOLUME_SHAPE)
+        return networks.Conv5FC3(n, VOLUME_SHAPE)
     if name == "resnet3d":
-        return networks.ResNet3D(n, pack_module.VOLUME_SHAPE)
+        return networks.ResNet3D(n, VOLUME_SHAPE)
     return networks.Inception3D(n)
 
 
@@ -140,10 +141,7 @@ def train_fold(
         loss,
         validate,
         folder,
-        epochs=settings.epochs,
-        lr=settings.lr,
-        patience=settings.patience,
-        seed=settings.seed + fold,
+        settings.of_fold(fold),
         device=device,
         log=log,
         clip_norm=5.0,

@@ -43,7 +43,7 @@ class Case:
     enhanced: int
 
     def prepared(self) -> PreparedBody:
-        """As the reader wants it, without pictures."""
+        """As the classifier wants it, without pictures."""
         edge = np.zeros(len(self.coarse), np.float32)
         return PreparedBody(self.coarse.astype(np.float16), {}, edge)
 

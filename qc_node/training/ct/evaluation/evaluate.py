@@ -15,7 +15,8 @@ import torch
 from qc_node.classifiers.ct import anatomy
 from qc_node.classifiers.ct.classifier import CtClassifier, Rules, contrast_finding, part_finding
 from qc_node.classifiers.ct.networks import SliceNet
-from qc_node.classifiers.ct.projections import COARSE_MM, project, thumbnails
+from qc_node.classifiers.ct.pictures import thumbnails
+from qc_node.classifiers.ct.projections import COARSE_MM, project
 from qc_node.domain import BodyPart, ModelIdentity, QcNodeError, Question, Volume
 from qc_node.training import scores
 from qc_node.training.ct.data.cases import Case, cases_of, composed
@@ -28,7 +29,7 @@ PARTS = list(BodyPart)
 
 
 def fold_classifier(run: Path, width: int) -> CtClassifier:
-    """A reader with the networks of one fold and default rules."""
+    """The classifier with the networks of one fold and default rules."""
     from safetensors.torch import load_file
 
     nets = []
@@ -54,7 +55,7 @@ def collect(
     folds = fold_of(items)
     answers = []
     for fold in only:
-        reader = fold_classifier(runs / f"fold_{fold}", width)
+        classifier = fold_classifier(runs / f"fold_{fold}", width)
         mine = [i for i in items if folds[i.person] == fold]
         for item in mine:
             many = crops if item.kind == "real" else 2
@@ -62,9 +63,9 @@ def collect(
             if item.kind in ("head", "body") and not item.name.endswith(("_0", "_1", "0", "1")):
                 continue  # one plain and one enhanced head per person, every fifth trunk
             for case in cases_of(item, many, rng):
-                answers.append(Answer(case, fold, reader.read(case.prepared())))
+                answers.append(Answer(case, fold, classifier.read(case.prepared())))
         for case in composed(mine, np.random.default_rng(fold), 6):
-            answers.append(Answer(case, fold, reader.read(case.prepared())))
+            answers.append(Answer(case, fold, classifier.read(case.prepared())))
         log(f"fold {fold}: {sum(a.fold == fold for a in answers)} cases")
     return answers
 

@@ -12,14 +12,15 @@ import numpy as np
 from PIL import Image
 
 from qc_node.classifiers.ct.anatomy import LANDMARKS
-from qc_node.classifiers.ct.projections import METHODS, PLANES, network_image, project
+from qc_node.classifiers.ct.pictures import network_image
+from qc_node.classifiers.ct.projections import METHODS, PLANES, project
 from qc_node.training.ct.simulation.bodies import make_body
 
 TILE = 224
 
 
 def nine_conversions(seed: int = 5) -> Image.Image:
-    """The nine conversions of one made, enhanced trunk: rows MIP, AIP, mid-plane."""
+    """The nine pictures of one made, enhanced trunk: rows MIP, body-only AIP, mid-plane."""
     volume, _, _ = make_body(enhanced=True, rng=np.random.default_rng(seed))
     p = project(volume)
     rows = [np.hstack([network_image(p, f"{m}_{plane}", TILE) for plane in PLANES]) for m in METHODS]

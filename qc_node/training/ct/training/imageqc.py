@@ -1,9 +1,10 @@
-"""ImageQC-net as published: one network per conversion, soft voting over planes, five folds by person.
+"""After ImageQC-net: one network per kind of picture, soft voting over planes, five folds by person.
 
-The nine conversions (MIP, AIP, mid-plane x axial, coronal, sagittal) of each series and of each sub-range
-crop are made by the same code that serves the reading room.  One network answers both questions (body part
-and, for pictures of a body, enhancement), because 57 people cannot teach one per body part as in the paper.
-``--backbone inception`` is the paper's InceptionResNetV2, to be started from an ImageNet file (``--init``).
+Nine pictures (MIP, body-only AIP, mid-plane x axial, coronal, sagittal) of each series and of each sub-range crop
+are made by the code that the CT classifier runs.  What is not as published: the AIP leaves the air out, couch and
+air are taken out of all nine, pictures are made of a 4 mm copy, and one network answers both questions (body part
+and, for pictures of a body, enhancement), because 57 people cannot teach one per body part.  ``--backbone
+inception`` is the paper's InceptionResNetV2, to be started from an ImageNet file (``--init``).
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from qc_node.classifiers.ct.networks import InceptionResNetV2, LightNet, load_backbone
-from qc_node.classifiers.ct.projections import COARSE_MM, CONVERSIONS, METHODS, PLANES, network_image, project
+from qc_node.classifiers.ct.pictures import network_image
+from qc_node.classifiers.ct.projections import COARSE_MM, CONVERSIONS, METHODS, PLANES, project
 from qc_node.classifiers.ct.voting import soft_vote
 from qc_node.domain import BodyPart, QcNodeError, Volume
 from qc_node.training import scores
 from qc_node.training.ct.data.cases import cases_of
 from qc_node.training.ct.data.pack import PackItem, load_pack
 from qc_node.training.ct.training.train import FOLDS, fold_of
-from qc_node.training.loop import cosine, fit, save_json
+from qc_node.training.loop import Schedule, cosine, fit, save_json
 
 PARTS = list(BodyPart)
 SIZE = 128
@@ -162,10 +164,7 @@ def train_conversion(
         loss,
         validate,
         out / backbone / conversion / f"fold_{fold}",
-        epochs=epochs,
-        lr=lr,
-        patience=epochs,
-        seed=fold,
+        Schedule(epochs, lr, patience=epochs, seed=fold),
         device=device,
         log=lambda s: log(f"{conversion} fold {fold} {s}"),
         weight_decay=1e-4,

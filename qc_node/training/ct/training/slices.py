@@ -1,7 +1,8 @@
 """Training the two slice networks: position on the body axis, and contrast enhancement.
 
 Sampling undoes what the data happen to be: sections of the body are drawn evenly and persons evenly within
-a section, real before made ones.  What is varied on the way to the network is in ``ct_augment``.
+a section, real before made ones.  What is varied on the way to the network is in
+:mod:`qc_node.training.ct.simulation.augment`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from qc_node.classifiers.ct.anatomy import CLASSES, LIMB, NOTHING, SECTION_MM, S
 from qc_node.classifiers.ct.networks import SliceNet, contrast_channels, position_channels
 from qc_node.training.ct.data.pack import PackItem, soft_targets
 from qc_node.training.ct.simulation.augment import augment, made_nothing, stripped
-from qc_node.training.loop import FitState, cosine, fit
+from qc_node.training.loop import FitState, Schedule, cosine, fit
 
 _WEIGHT = {"real": 6.0, "head": 1.5, "body": 1.0, "virtual": 2.0}
 """How much likelier a person of each kind is drawn, within a section of the body."""
@@ -29,15 +30,15 @@ _FACE_MM = 140.0
 
 
 @dataclass(frozen=True)
-class SliceSettings:
+class SliceSettings(Schedule):
     """Hyperparameters, the same for both networks and all folds."""
 
     epochs: int = 8
-    steps: int = 80
-    batch: int = 48
     lr: float = 2e-3
     patience: int = 6
     seed: int = 7
+    steps: int = 80
+    batch: int = 48
     width: int = 16
 
 
@@ -116,6 +117,18 @@ def position_target(item: PackItem, z: int) -> npt.NDArray[np.float32]:
     return row
 
 
+def watched(judge: Sampler, settings: SliceSettings) -> tuple[Tensor, list[tuple[PackItem, int]]]:
+    """The fixed slices whose loss decides when to stop: ``(N, 3, 96, 96)`` HU, and item and slice of each."""
+    rng = np.random.default_rng(settings.seed)
+    drawn = [judge.draw(rng, plain=True) for _ in range(min(600, 20 * settings.steps))]
+    return torch.from_numpy(np.stack([d[0] for d in drawn])), [(item, z) for _, item, z in drawn]
+
+
+def answers(model: nn.Module, inputs: Tensor, device: str) -> Tensor:
+    """Logits ``(N, outputs)`` on the CPU."""
+    return torch.cat([model(part.to(device)).cpu() for part in torch.split(inputs, 100)])
+
+
 def train_position(
     train: Sequence[PackItem],
     held: Sequence[PackItem],
@@ -126,11 +139,9 @@ def train_position(
 ) -> tuple[SliceNet, FitState]:
     """Train the position network; `held` persons only decide when to stop."""
     sampler = Sampler(train, position_cell)
-    judge = Sampler(held, position_cell)
-    rng = np.random.default_rng(settings.seed)
-    fixed = [judge.draw(rng, plain=True) for _ in range(min(600, 20 * settings.steps))]
-    inputs = position_channels(torch.from_numpy(np.stack([f[0] for f in fixed])))
-    targets = torch.from_numpy(np.stack([position_target(f[1], f[2]) for f in fixed]))
+    stacks, places = watched(Sampler(held, position_cell), settings)
+    inputs = position_channels(stacks)
+    targets = torch.from_numpy(np.stack([position_target(item, z) for item, z in places]))
 
     def batches(epoch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         for _ in range(settings.steps):
@@ -153,7 +164,7 @@ def train_position(
         return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
     def validate(model: nn.Module) -> dict[str, float]:
-        logits = torch.cat([model(part.to(device)).cpu() for part in torch.split(inputs, 100)])
+        logits = answers(model, inputs, device)
         value = nn.functional.cross_entropy(logits, targets)
         hit = (logits.argmax(1) - targets.argmax(1)).abs() <= 1
         return {"loss": float(value), "near": float(hit.float().mean())}
@@ -171,11 +182,9 @@ def train_contrast(
 ) -> tuple[SliceNet, FitState]:
     """Train the contrast network; one logit per slice."""
     sampler = Sampler(train, contrast_cell)
-    judge = Sampler(held, contrast_cell)
-    rng = np.random.default_rng(settings.seed)
-    fixed = [judge.draw(rng, plain=True) for _ in range(min(600, 20 * settings.steps))]
-    inputs = contrast_channels(torch.from_numpy(np.stack([f[0] for f in fixed])))
-    targets = torch.tensor([float(f[1].enhanced) for f in fixed])
+    stacks, places = watched(Sampler(held, contrast_cell), settings)
+    inputs = contrast_channels(stacks)
+    targets = torch.tensor([float(item.enhanced) for item, _ in places])
 
     def batches(epoch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         # Enhancement is the harder question of the two.
@@ -189,7 +198,7 @@ def train_contrast(
         return nn.functional.binary_cross_entropy_with_logits(model(batch[0])[:, 0], batch[1] * 0.94 + 0.03)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        logits = torch.cat([model(part.to(device)).cpu() for part in torch.split(inputs, 100)])[:, 0]
+        logits = answers(model, inputs, device)[:, 0]
         value = nn.functional.binary_cross_entropy_with_logits(logits, targets)
         return {"loss": float(value), "right": float(((logits > 0) == (targets > 0.5)).float().mean())}
 
@@ -214,10 +223,7 @@ def _fit(
         loss,
         validate,
         out,
-        epochs=settings.epochs,
-        lr=settings.lr,
-        patience=settings.patience,
-        seed=settings.seed,
+        settings,
         device=device,
         log=log,
         weight_decay=1e-4,
