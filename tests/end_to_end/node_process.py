@@ -22,6 +22,7 @@ from qc_node.ledger import Ledger
 from tests.peers import find_free_port, wait_for
 
 CRASH_FOLDER = Path(__file__).parent / "crash"
+ROOT = Path(__file__).resolve().parents[2]
 READY_S = 90.0
 
 
@@ -84,7 +85,7 @@ class NodeProcess:
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if self.crash:
             env |= {
-                "PYTHONPATH": str(CRASH_FOLDER),
+                "PYTHONPATH": os.pathsep.join((str(CRASH_FOLDER), str(ROOT))),
                 "QC_TEST_CRASH": self.crash,
                 "QC_TEST_CRASH_FLAG": str(self.folder / "crashed"),
             }
