@@ -190,8 +190,8 @@ class Node:
             return
         for step, seconds in event["timings"].items():
             self.metrics.step(step, seconds)
-        if event["verdict"] is not None:
-            self.metrics.verdict(verdict_from_json(event["verdict"]))
+        for verdict in event["verdicts"]:
+            self.metrics.verdict(verdict_from_json(verdict))
         if event["state"] != "judged" or not self.settings.pacs.destination:
             self.metrics.series_finished(event["stage"], event["state"])
         self._publish(event["series_id"])

@@ -6,12 +6,14 @@ Cheap to import: a specification loads its networks only when they are asked for
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from qc_node import domain
 from qc_node.classifiers.brain_mri.spec import SPEC as BRAIN_MRI
 from qc_node.classifiers.ct.spec import SPEC as CT
 from qc_node.classifiers.interface import ClassifierSpec
 from qc_node.domain import Accepts, Question, Stage, Verdict, needs_attention
-from qc_node.domain.wording import Card, plain_card, plain_headline
+from qc_node.domain.wording import SEVERITY, Card, plain_card, plain_headline
 
 _SPECS: dict[Stage, ClassifierSpec] = {}
 
@@ -64,6 +66,14 @@ def questions_of(verdict: Verdict) -> tuple[Question, ...]:
     return spec.questions if spec is not None else tuple(f.question for f in verdict.findings)
 
 
+def results_json(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """The ``results`` of the contract for a series; no two classifiers ask the same question."""
+    found: dict[str, Any] = {}
+    for verdict in verdicts:
+        found |= domain.results_json(verdict, questions_of(verdict))
+    return found
+
+
 def headline(verdict: Verdict) -> str:
     """The verdict in a line, e.g. ``tier 2 (usable): motion 1, contrast 0, noise 0``."""
     spec = spec_of(verdict.stage)
@@ -75,6 +85,20 @@ def card(verdict: Verdict, warnings: Sequence[str] = ()) -> Card:
     spec = spec_of(verdict.stage)
     said = plain_card(verdict, warnings) if spec is None else spec.card(verdict, warnings)
     return Card(said.headline, said.tone, said.detail, needs_attention(verdict))
+
+
+def shared_card(verdicts: Sequence[Verdict], warnings: Sequence[str] = ()) -> Card:
+    """What the pages say of a series that several classifiers judged, the routed one first.
+
+    Every headline is said; the worst tone and any call for attention win.
+    """
+    said = [card(verdict, warnings if n == 0 else ()) for n, verdict in enumerate(verdicts)]
+    return Card(
+        " · ".join(one.headline for one in said),
+        max((one.tone for one in said), key=SEVERITY.index),
+        " ".join(one.detail for one in said if one.detail),
+        any(one.attention for one in said),
+    )
 
 
 for _spec in (BRAIN_MRI, CT):

@@ -46,6 +46,9 @@ SHAPES = {Tone.GOOD: "●", Tone.USABLE: "▲", Tone.POOR: "■", Tone.OPEN: "�
 LEVEL_TONES = (Tone.GOOD, Tone.USABLE, Tone.POOR)
 """The tone of each level of the votes."""
 
+SEVERITY = (Tone.GOOD, Tone.OPEN, Tone.USABLE, Tone.POOR)
+"""Tones from the mildest; of several on one card the last one is shown."""
+
 
 @dataclass(frozen=True)
 class Card:

@@ -17,7 +17,7 @@ def check_study(ledger: Ledger, rules: Sequence[Rule], study_uid: str) -> tuple[
     claims = [HeaderClaims.from_dict(c) for c in ledger.series.claims_of_study(study_uid)]
     ordered = tuple(dict.fromkeys(text for c in claims for text in ordered_texts(c)))
     rows = ledger.series.of_study(study_uid)
-    judged = [row for s in rows if (row := ledger.verdicts.get(s["series_id"])) is not None]
+    judged = [row for s in rows for row in ledger.verdicts.of_last_run(s["series_id"])]
     sentences = (
         *missing_series(rules, ordered, claims),
         *uncovered_regions(ordered, [row["verdict"] for row in judged]),

@@ -47,18 +47,20 @@ def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> int 
         picture_name = spool.thumbnail_name(f"{key.study_instance_uid}/{uid}", 1, view)
         spool.store(picture_name, png(picture))
         pictures.append(picture_name)
-    ledger.verdicts.add(
-        series_id,
-        1,
-        judged.verdict,
-        claims=judged.claims.as_dict(),
-        warnings=judged.warnings,
-        timings=judged.timings_s,
-        source_path="",
-        at=at,
-        report_after=at,
-        thumbnails=pictures,
-    )
+    for verdict in judged.verdicts:
+        ledger.verdicts.add(
+            series_id,
+            1,
+            verdict,
+            claims=judged.claims.as_dict(),
+            warnings=judged.warnings,
+            timings=judged.timings_s,
+            source_path="",
+            at=at,
+            report_after=at,
+            thumbnails=pictures if verdict is judged.verdict else (),
+            routed=verdict is judged.verdict,
+        )
     ledger.series.finish(series_id, 1, "judged", at, stage=judged.verdict.stage.value)
     return series_id
 

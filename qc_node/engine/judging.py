@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qc_node.classifiers.catalogue import questions_of
+from qc_node.classifiers import catalogue
 from qc_node.classifiers.interface import Classifier, Prepared
-from qc_node.domain import HeaderClaims, QcNodeError, SeriesKey, Stage, Verdict, Volume, results_json
+from qc_node.domain import HeaderClaims, QcNodeError, SeriesKey, Stage, Verdict, Volume
 from qc_node.engine.orders import Rule, check
 from qc_node.series.headers.routing import Route
 
@@ -190,7 +190,7 @@ def outcome_json(outcome: SeriesOutcome) -> dict[str, Any]:
         "stage": outcome.stage.value if outcome.stage else None,
         "skipped": outcome.skipped,
         "model": {"name": model.name, "version": model.version, "sha256": model.sha256} if model else None,
-        "results": merged_results(outcome.verdicts),
+        "results": catalogue.results_json(outcome.verdicts),
         "header": {
             "gadolinium_words": outcome.claims.gadolinium_words,
             "claims": outcome.claims.as_dict(),
@@ -198,11 +198,3 @@ def outcome_json(outcome: SeriesOutcome) -> dict[str, Any]:
         "warnings": list(outcome.warnings),
         "timings_s": {k: round(v, 3) for k, v in outcome.timings_s.items()},
     }
-
-
-def merged_results(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """The ``results`` of every classifier as one object: no two of them ask the same question."""
-    found: dict[str, Any] = {}
-    for verdict in reversed(verdicts):
-        found = {**results_json(verdict, questions_of(verdict)), **found}
-    return found

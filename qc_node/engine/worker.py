@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,11 +75,18 @@ class WorkerSettings:
     nice: int = 10
 
 
+class Made(NamedTuple):
+    """What one classifier made of a series beside its verdict."""
+
+    network_input: npt.NDArray[Any] | None
+    thumbnails: Mapping[str, npt.NDArray[np.uint8]]
+
+
 class Worker:
     """One worker.
 
     Emits ``{"event": "ready", "models": […]}`` once, then for every series ``started`` and ``finished``
-    (with ``state`` judged, skipped or failed, the timings and the verdict), and ``fault`` with a sentence
+    (with ``state`` judged, skipped or failed, the timings and the verdicts), and ``fault`` with a sentence
     when it cannot work at all.
     """
 
@@ -162,21 +169,24 @@ class Worker:
             self._ledger.series.finish(series_id, run, "skipped", now, stage=stage, sentence=outcome.skipped)
             self._tell(row, "skipped", outcome, outcome.skipped)
             return
-        kept = self._keep(row, outcome)
+        kept = [self._keep(row, *mine) for mine in self._made(outcome)]
+        report_after = now + max(self._patience(row, verdict) for verdict in outcome.verdicts)
         with self._ledger.db.transaction():
-            self._ledger.verdicts.add(
-                series_id,
-                run,
-                outcome.verdict,
-                claims=outcome.claims.as_dict(),
-                warnings=outcome.warnings,
-                timings=outcome.timings_s,
-                source_path=outcome.source,
-                at=now,
-                report_after=now + self._patience(row, outcome.verdict),
-                training_path=kept[0],
-                thumbnails=kept[1],
-            )
+            for verdict, (training_path, thumbnails) in zip(outcome.verdicts, kept, strict=True):
+                self._ledger.verdicts.add(
+                    series_id,
+                    run,
+                    verdict,
+                    claims=outcome.claims.as_dict(),
+                    warnings=outcome.warnings,
+                    timings=outcome.timings_s,
+                    source_path=outcome.source,
+                    at=now,
+                    report_after=report_after,
+                    training_path=training_path,
+                    thumbnails=thumbnails,
+                    routed=verdict is outcome.verdict,
+                )
             self._ledger.series.finish(series_id, run, "judged", now, stage=outcome.verdict.stage.value)
         self._tell(row, "judged", outcome, None)
 
@@ -185,18 +195,24 @@ class Worker:
         by_silence = str(row["closed_by"]).startswith(ClosedBy.QUIET)
         return self._settings.confirm_s if by_silence and looks_cut_short(verdict) else 0.0
 
-    def _keep(self, row: SeriesRow, outcome: SeriesOutcome) -> tuple[str | None, list[str]]:
+    @staticmethod
+    def _made(outcome: SeriesOutcome) -> list[tuple[str, Made]]:
+        """What is kept for each verdict, in their order, and what its files are called beside the series."""
+        first = ("", Made(outcome.network_input, outcome.thumbnails))
+        return [first, *((f".{v.verdict.stage}", Made(v.network_input, v.thumbnails)) for v in outcome.also)]
+
+    def _keep(self, row: SeriesRow, suffix: str, made: Made) -> tuple[str | None, list[str]]:
         """Store the network input and the thumbnails: votes come days after the images are gone."""
-        series, run = f"{row['study_uid']}/{row['series_uid']}", row["run"]
+        series, run = f"{row['study_uid']}/{row['series_uid']}{suffix}", row["run"]
         names = []
-        for view, picture in outcome.thumbnails.items():
+        for view, picture in made.thumbnails.items():
             name = self._spool.thumbnail_name(series, run, view)
             self._spool.store(name, png(picture))
             names.append(name)
-        if outcome.network_input is None:
+        if made.network_input is None:
             return None, names
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, input=outcome.network_input)
+        np.savez_compressed(buffer, input=made.network_input)
         training = self._spool.training_name(series, run)
         self._spool.store(training, buffer.getbuffer())
         return training, names
@@ -211,7 +227,6 @@ class Worker:
         self._tell(row, "failed", None, sentence)
 
     def _tell(self, row: SeriesRow, state: str, outcome: SeriesOutcome | None, sentence: str | None) -> None:
-        verdict = outcome.verdict if outcome else None
         self._emit(
             {
                 "event": "finished",
@@ -220,7 +235,7 @@ class Worker:
                 "stage": outcome.stage.value if outcome and outcome.stage else None,
                 "sentence": sentence,
                 "timings": dict(outcome.timings_s) if outcome else {},
-                "verdict": verdict_to_json(verdict) if verdict else None,
+                "verdicts": [verdict_to_json(verdict) for verdict in outcome.verdicts] if outcome else [],
             }
         )
 

@@ -93,6 +93,11 @@ class Verdicts:
         sql = "SELECT * FROM verdicts WHERE series_id = ? AND run = ? ORDER BY routed DESC, id"
         return [_decoded(row) for row in self._db.rows(sql, (series_id, run), of=StoredVerdict)]
 
+    def of_last_run(self, series_id: int) -> list[VerdictRow]:
+        """Every verdict on the last run that was judged, the routed classifier's first."""
+        row = self.get(series_id)
+        return [] if row is None else self.of(series_id, row["run"])
+
     def by_id(self, verdict_id: int) -> VerdictRow | None:
         """One verdict with its JSON columns decoded."""
         row = self._db.row("SELECT * FROM verdicts WHERE id = ?", (verdict_id,), of=StoredVerdict)

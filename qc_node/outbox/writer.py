@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,6 +20,7 @@ from qc_node.domain import (
     InstanceRef,
     QcNodeError,
     SeriesKey,
+    Verdict,
     needs_attention,
 )
 from qc_node.ledger import Ledger
@@ -91,10 +92,12 @@ class Writer:
         evidence = [InstanceRef(i["sop_class_uid"], i["sop_instance_uid"]) for i in instances]
         source = read_header(self._spool, row["source_path"])
         before = self._ledger.deliveries.last_report(row["series_id"], before_run=row["run"])
-        report = self._report(row, key, source, evidence, before)
+        verdicts = [given["verdict"] for given in self._ledger.verdicts.of(row["series_id"], row["run"])]
+        report = self._report(row, verdicts, key, source, evidence, before)
         objects = [self._store(report, series, "sr", before)]
-        if self._settings.flag_object and needs_attention(row["verdict"]):
-            flag = self._flag(row, key, source, evidence)
+        alarming = next((verdict for verdict in verdicts if needs_attention(verdict)), None)
+        if self._settings.flag_object and alarming is not None:
+            flag = self._flag(row, alarming, key, source, evidence)
             objects.append(self._store(flag, series, "kos", None))
         self._ledger.deliveries.post(
             objects, self._settings.destinations, self._wall(), reported=(row["series_id"], row["run"])
@@ -104,6 +107,7 @@ class Writer:
     def _report(
         self,
         row: VerdictRow,
+        verdicts: Sequence[Verdict],
         key: SeriesKey,
         source: Dataset,
         evidence: list[InstanceRef],
@@ -119,7 +123,7 @@ class Writer:
             source,
             evidence,
             key,
-            row["verdict"],
+            verdicts[0],
             HeaderClaims.from_dict(row["claims"]),
             row["warnings"],
             software_version=self._settings.software_version,
@@ -129,16 +133,19 @@ class Writer:
             created=datetime.fromtimestamp(row["judged_at"], UTC).astimezone(),
             predecessor=predecessor,
             instance_number=row["run"],
+            also=verdicts[1:],
         )
 
-    def _flag(self, row: VerdictRow, key: SeriesKey, source: Dataset, evidence: list[InstanceRef]) -> Dataset:
+    def _flag(
+        self, row: VerdictRow, verdict: Verdict, key: SeriesKey, source: Dataset, evidence: list[InstanceRef]
+    ) -> Dataset:
         from qc_node.report.key_objects import build_flag
 
         return build_flag(
             source,
             evidence,
             key,
-            row["verdict"],
+            verdict,
             software_version=self._settings.software_version,
             node=self._settings.ae_title,
             created=datetime.fromtimestamp(row["judged_at"], UTC).astimezone(),

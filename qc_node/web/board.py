@@ -9,7 +9,6 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from qc_node.classifiers import catalogue
 from qc_node.domain.wording import Card
 from qc_node.ledger.rows import SeriesRow
 from qc_node.web.broadcast import Broadcaster
@@ -118,23 +117,23 @@ class Board:
 
     def _look(self, row: SeriesRow) -> Card | None:
         """Raise or close alarms of a series; its words when an alarm is new."""
-        verdict = self._deps.ledger.verdicts.get(row["series_id"])
-        if verdict is None:
+        given = self._deps.ledger.verdicts.of_last_run(row["series_id"])
+        if not given:
             return None
-        now = self._deps.clock()
-        said = catalogue.card(verdict["verdict"], verdict["warnings"])
+        now, run = self._deps.clock(), given[0]["run"]
+        said = phrases.verdict_card(given)
         if not said.attention:
-            self._deps.ledger.alarms.supersede(row["series_id"], verdict["run"], now)
+            self._deps.ledger.alarms.supersede(row["series_id"], run, now)
             return None
-        new = self._deps.ledger.alarms.raise_alarm(row["series_id"], verdict["run"], row["calling_ae"], now)
+        new = self._deps.ledger.alarms.raise_alarm(row["series_id"], run, row["calling_ae"], now)
         return said if new else None
 
     def _series(self, row: SeriesRow) -> dict[str, Any]:
         """What a card shows of one series.  A series being judged anew keeps its last verdict in view."""
-        verdict = self._deps.ledger.verdicts.get(row["series_id"])
-        judged = verdict is not None and verdict["run"] == row["run"]
-        if verdict is not None and judged:
-            said = catalogue.card(verdict["verdict"], verdict["warnings"])
+        given = self._deps.ledger.verdicts.of_last_run(row["series_id"])
+        verdict = given[0] if given else None
+        if verdict is not None and verdict["run"] == row["run"]:
+            said = phrases.verdict_card(given)
             at = verdict["judged_at"]
         else:
             said = phrases.state_card(row["state"], row["sentence"])

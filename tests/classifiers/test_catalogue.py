@@ -32,7 +32,7 @@ from qc_node.domain import (
 )
 from qc_node.domain.wording import Tone
 from qc_node.engine.judging import Pending, SeriesOutcome, decide, outcome_json, prepare
-from qc_node.engine.orders import Rule, check
+from qc_node.engine.orders import check
 from qc_node.engine.registry import Registry
 from qc_node.operations.metrics import Metrics
 from qc_node.report import codes
@@ -42,6 +42,7 @@ from qc_node.report.reading import read_report
 from qc_node.report.tree import as_text
 from qc_node.series.headers.routing import Route
 from tests.classifiers import invented
+from tests.part_settings import make_rule
 from tests.report.sources import report, source, written
 from tests.report.test_structured_report import groups
 
@@ -168,7 +169,7 @@ def test_attention_and_level_follow_from_its_questions(known: ClassifierSpec) ->
 
 def test_it_is_checked_against_header_and_order(known: ClassifierSpec) -> None:
     claims = HeaderClaims(modality="PT", body_part_examined="HEAD", ordered=("PET abdomen",))
-    said = check(claims, invented.verdict(), (1, 1, 1), [Rule("PET", body_part=BodyPart.ABDOMEN)])
+    said = check(claims, invented.verdict(), (1, 1, 1), [make_rule("PET", body_part=BodyPart.ABDOMEN)])
     assert said == (
         'Body Part Examined (0018,0015) says "HEAD"; found: chest.',
         "Ordered: abdomen; found: chest.",

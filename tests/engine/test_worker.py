@@ -1,4 +1,4 @@
-"""The worker against a real ledger and spool; the reading room is a small one of the test's own."""
+"""The worker against a real ledger and spool; the classifier is a small one of the test's own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.end_to_end.node_process import ct_sample, write_series
 from tests.ledger.makers import number_of
 from tests.part_settings import worker_settings
 
-MODEL = ModelIdentity("room", "1", "cd" * 32)
+MODEL = ModelIdentity("classifier", "1", "cd" * 32)
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Seen:
 
 
 @dataclass
-class Room:
+class SmallClassifier:
     """Says "chest" of what has tissue; falls over a volume whose mean is above `poison`."""
 
     poison: float = 1e9
@@ -64,11 +64,11 @@ class Room:
 
 
 @dataclass
-class Rooms:
-    room: Room
+class OneClassifier:
+    one: SmallClassifier
 
-    def classifier(self, stage: Stage) -> Room:
-        return self.room
+    def classifier(self, stage: Stage) -> SmallClassifier:
+        return self.one
 
     accepts = catalogue.accepts()
 
@@ -76,13 +76,18 @@ class Rooms:
 class Bench:
     """Ledger, spool, worker, and verbs to fill them."""
 
-    def __init__(self, root: Path, room: Room, batch: int = 1, confirm_s: float = 30.0) -> None:
+    def __init__(self, root: Path, classifier: SmallClassifier, batch: int = 1, confirm_s: float = 30.0) -> None:
         self.spool, self.ledger = Spool(root / "data"), Ledger(root / "data" / "ledger.sqlite")
         self.root = root
         self.told: list[dict[str, Any]] = []
         settings = worker_settings(root / "data", batch=batch, confirm_s=confirm_s)
         self.worker = Worker(
-            settings, self.ledger, self.spool, Rooms(room), lambda m: self.told.append(dict(m)), lambda: 1000.0
+            settings,
+            self.ledger,
+            self.spool,
+            OneClassifier(classifier),
+            lambda m: self.told.append(dict(m)),
+            lambda: 1000.0,
         )  # type: ignore[arg-type]
 
     def receive(self, name: str, rule: str = ClosedBy.HEADER, change: Callable[[Any], None] | None = None) -> str:
@@ -129,7 +134,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path, Room())
+    return Bench(tmp_path, SmallClassifier())
 
 
 def test_a_judged_series_leaves_verdict_claims_input_and_thumbnails(bench: Bench) -> None:
@@ -163,15 +168,15 @@ def test_a_skipped_series_has_a_sentence_and_no_verdict(bench: Bench) -> None:
 
 
 def test_one_bad_series_does_not_take_its_batch_with_it(tmp_path: Path) -> None:
-    room = Room(poison=500.0)
-    bench = Bench(tmp_path, room, batch=4)
+    classifier = SmallClassifier(poison=500.0)
+    bench = Bench(tmp_path, classifier, batch=4)
 
     def bright(ds: Any) -> None:
         ds.PixelData = (np.frombuffer(ds.PixelData, "<u2") // 4 + 3000).astype("<u2").tobytes()
 
     good, bad, also_good = bench.receive("a"), bench.receive("bb", change=bright), bench.receive("ccc")
     assert bench.worker.step() == 3
-    assert room.batches == [3, 1, 1, 1]
+    assert classifier.batches == [3, 1, 1, 1]
     assert [bench.state(u)[0] for u in (good, bad, also_good)] == ["judged", "failed", "judged"]
     assert "ZeroDivisionError" in str(bench.state(bad)[1])
 
@@ -187,7 +192,7 @@ def test_one_bad_series_does_not_take_its_batch_with_it(tmp_path: Path) -> None:
 def test_only_a_coverage_reject_after_silence_waits_for_late_images(
     tmp_path: Path, rule: str, reason: Reason, due: float
 ) -> None:
-    bench = Bench(tmp_path, Room(reason=reason))
+    bench = Bench(tmp_path, SmallClassifier(reason=reason))
     uid = bench.receive("a", rule)
     bench.worker.step()
     row = bench.ledger.verdicts.get(number_of(bench.ledger, uid))

@@ -170,6 +170,7 @@ class Clinic:
         seed: int = 1,
         warnings: tuple[str, ...] = (),
         claims: dict[str, Any] | None = None,
+        routed: bool = True,
     ) -> None:
         row = self.ledger.series.get(series)
         assert row is not None
@@ -191,7 +192,10 @@ class Clinic:
             at=self.clock.now,
             report_after=self.clock.now,
             thumbnails=names,
+            routed=routed,
         )
+        if not routed:
+            return
         stage = verdict.stage.value
         self.ledger.series.finish(row["series_id"], row["run"], "judged", self.clock.now, stage=stage)
 

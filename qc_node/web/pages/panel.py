@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from qc_node.classifiers import catalogue
 from qc_node.dicom.uids import is_uid
-from qc_node.domain import QcNodeError, results_json
+from qc_node.domain import QcNodeError
 from qc_node.ledger.rows import CaseRow
 from qc_node.web.access.identity import Anyone, Known, current_reader, deps_of, known_reader, may_look
 from qc_node.web.access.readers import Reader
@@ -291,7 +291,8 @@ def series(request: Request, uid: str, reader: Anyone) -> dict[str, Any]:
     row = deps.ledger.series.get(uid)
     if row is None:
         raise HTTPException(404, "This series is not known here.")
-    verdict = deps.ledger.verdicts.get(row["series_id"], row["run"])
+    given = deps.ledger.verdicts.of(row["series_id"], row["run"])
+    verdict = given[0] if given else None
     if reader is not None and verdict is not None:
         deps.ledger.readers.saw_verdict(reader.reader_id, [row["study_uid"]], deps.clock())
     out: dict[str, Any] = {
@@ -314,7 +315,7 @@ def series(request: Request, uid: str, reader: Anyone) -> dict[str, Any]:
         out |= {
             "stage": verdict["stage"],
             "model": {"name": model.name, "version": model.version, "sha256": model.sha256},
-            "results": results_json(verdict["verdict"], catalogue.questions_of(verdict["verdict"])),
+            "results": catalogue.results_json([one["verdict"] for one in given]),
             "header": _header(verdict["claims"]),
             "warnings": verdict["warnings"],
             "timings_s": verdict["timings"],

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qc_node.classifiers import catalogue
 from qc_node.domain.wording import Card, Tone
+from qc_node.ledger.rows import VerdictRow
 
 STATES = {
     "receiving": "Images are arriving",
@@ -21,6 +23,11 @@ STATES = {
 def state_card(state: str, sentence: str | None) -> Card:
     """What to say of a series without a verdict."""
     return Card(STATES.get(state, state), Tone.OPEN, sentence or "")
+
+
+def verdict_card(given: Sequence[VerdictRow]) -> Card:
+    """What the verdicts on one run of a series say together, the routed classifier's first."""
+    return catalogue.shared_card([row["verdict"] for row in given], given[0]["warnings"])
 
 
 def claimed(claims: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qc_node.classifiers import catalogue
 from qc_node.domain import Finding, Question, Verdict
+from qc_node.ledger.rows import LabelRow
 from qc_node.web.access.identity import Anyone, Known, deps_of, open_to_look
 from qc_node.web.pages import phrases
 from qc_node.web.pages.panel import Maybe
@@ -50,6 +52,20 @@ def probability(finding: Finding | None) -> float | None:
     return None if finding is None or finding.key is None else finding.probabilities.get(finding.key)
 
 
+def _answer(
+    question: Question, finding: Finding | None, label: LabelRow | None, names: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "question": question.value,
+        "name": question.title,
+        "found": finding.key if finding else None,
+        "probability": probability(finding),
+        "choices": list(question.answers),
+        "label": label["label"] if label else None,
+        "labelled_by": names.get(label["reader_id"]) if label else None,
+    }
+
+
 def rows(deps: WebDeps, limit: int = LIMIT) -> list[dict[str, Any]]:
     """The newest judged series, newest first, as the page and the CSV show them."""
     names = {row["reader_id"]: row["pseudonym"] for row in deps.ledger.readers.all()}
@@ -59,22 +75,13 @@ def rows(deps: WebDeps, limit: int = LIMIT) -> list[dict[str, Any]]:
         if series is None or series["run"] != verdict["run"]:
             continue
         labels = {label["question"]: label for label in deps.ledger.labels.of(verdict["series_id"])}
-        said = catalogue.card(verdict["verdict"], verdict["warnings"])
-        answers = []
-        for question in asked(verdict["verdict"]):
-            finding = verdict["verdict"].finding(question)
-            label = labels.get(question.value)
-            answers.append(
-                {
-                    "question": question.value,
-                    "name": question.title,
-                    "found": finding.key if finding else None,
-                    "probability": probability(finding),
-                    "choices": list(question.answers),
-                    "label": label["label"] if label else None,
-                    "labelled_by": names.get(label["reader_id"]) if label else None,
-                }
-            )
+        given = deps.ledger.verdicts.of(verdict["series_id"], verdict["run"])
+        said = phrases.verdict_card(given)
+        answers = [
+            _answer(question, one["verdict"].finding(question), labels.get(question.value), names)
+            for one in given
+            for question in asked(one["verdict"])
+        ]
         pictures = cases.pictures(verdict["thumbnails"])
         out.append(
             {
@@ -135,16 +142,18 @@ def label(request: Request, verdict_id: int, body: LabelsIn, reader: Known) -> d
     verdict = deps.ledger.verdicts.by_id(verdict_id)
     if verdict is None:
         raise HTTPException(404, "This verdict is not known here.")
-    questions = {q.value: q for q in asked(verdict["verdict"])}
+    given = deps.ledger.verdicts.of(verdict["series_id"], verdict["run"])
+    asked_of = {q.value: (q, one["verdict"]) for one in given for q in asked(one["verdict"])}
     for name, said in body.labels.items():
-        question = questions.get(name)
-        if question is None:
+        if name not in asked_of:
             raise HTTPException(422, f"{name[:40]} is not asked of this series.")
+        question, _ = asked_of[name]
         if said not in question.answers:
             raise HTTPException(422, f"{name} is one of {', '.join(question.answers)}.")
     with deps.ledger.db.transaction():
         for name, said in body.labels.items():
-            finding = verdict["verdict"].finding(questions[name])
+            question, said_by = asked_of[name]
+            finding = said_by.finding(question)
             deps.ledger.labels.add(
                 verdict["series_id"],
                 verdict["run"],

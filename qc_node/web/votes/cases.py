@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qc_node.classifiers import catalogue
 from qc_node.dicom.uids import is_uid
 from qc_node.domain import QcNodeError
 from qc_node.ledger.rows import CaseRow, SeriesRow
 from qc_node.web.access import security
 from qc_node.web.access.readers import Reader
+from qc_node.web.pages import phrases
 from qc_node.web.settings import WebDeps
 from qc_node.web.votes import casting
 
@@ -209,11 +209,10 @@ def opinions(deps: WebDeps, case: CaseRow) -> list[dict[str, Any]]:
     """What the machine thinks of the series of a case, in words."""
     out = []
     for row in _series_of(deps, case):
-        verdict = deps.ledger.verdicts.get(row["series_id"])
-        if verdict is not None:
-            said = catalogue.card(verdict["verdict"], verdict["warnings"]).as_dict()
-            name = verdict["claims"].get("series_description") or row["modality"]
-            out.append({"series": name, **said})
+        given = deps.ledger.verdicts.of_last_run(row["series_id"])
+        if given:
+            name = given[0]["claims"].get("series_description") or row["modality"]
+            out.append({"series": name, **phrases.verdict_card(given).as_dict()})
     return out
 
 

@@ -91,8 +91,8 @@ class Prompter:
             levels = [
                 level
                 for row in self._deps.ledger.series.of_study(study)
-                if (verdict := self._deps.ledger.verdicts.get(row["series_id"])) is not None
-                and (level := vote_level(verdict["verdict"])) is not None
+                for given in self._deps.ledger.verdicts.of_last_run(row["series_id"])
+                if (level := vote_level(given["verdict"])) is not None
             ]
             if levels and in_conflict(vote["vote"], max(levels)):
                 why = Why.CONFLICT
