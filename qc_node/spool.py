@@ -1,4 +1,4 @@
-"""Durable files.  The only code in the house that names a file in the data folder.
+"""Durable files.  The only code that names a file in the data folder.
 
 Names are digests of UIDs, never the UIDs themselves: a peer may send ``../../../etc/evil`` as a SOP
 Instance UID and must not choose a path by it.  A file appears under its final name only when its bytes are

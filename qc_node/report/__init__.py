@@ -1,1 +1,1 @@
-"""The writing room: verdicts and votes become DICOM objects, and back.  Pure functions of their arguments."""
+"""Reports: verdicts and votes become DICOM objects, and back.  Pure functions of their arguments."""

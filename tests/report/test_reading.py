@@ -103,7 +103,7 @@ def test_what_is_no_probability_is_not_written(p):
     assert read_report(written(report(verdict))).verdict.findings[0].probabilities == {}
 
 
-def test_warnings_of_the_reading_room_come_back_with_the_others():
+def test_warnings_of_the_classifier_come_back_with_the_others():
     verdict = replace(ct_verdict(BodyPart.OTHER), warnings=("First.",))
     said = read_report(written(report(verdict, source("CT"), warnings=["Second."])))
     assert said.warnings == ("First.", "Second.")

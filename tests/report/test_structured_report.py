@@ -153,11 +153,11 @@ def test_ct_body_part_and_combined_coverage():
 
 
 def test_warnings_are_comments_that_viewers_show_each_once():
-    verdict = replace(mri_verdict(), warnings=("From the reading room.", "Twice."))
+    verdict = replace(mri_verdict(), warnings=("From the classifier.", "Twice."))
     ds = written(report(verdict, warnings=["Twice.", "Slice thickness is 5 mm, 1 mm was ordered."]))
     (remarks,) = named(ds, codes.QUALITATIVE_EVALUATIONS)
     assert texts_named(remarks, codes.COMMENT) == [
-        "From the reading room.",
+        "From the classifier.",
         "Twice.",
         "Slice thickness is 5 mm, 1 mm was ordered.",
     ]
