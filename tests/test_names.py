@@ -28,33 +28,13 @@ ALLOWED = {
     "tests/ledger/make_ledger_0_1_0.py": "imports of 0.1.0, which it runs",
 }
 """Files with such a word in its common meaning, and why."""
-SAME_ROLE = frozenset(
-    [
-        "association",
-        "classifier",
-        "classify",
-        "commitment",
-        "errors",
-        "evaluate",
-        "gradings",
-        "instances",
-        "interface",
-        "labels",
-        "models",
-        "networks",
-        "node",
-        "pack",
-        "prompts",
-        "readers",
-        "review",
-        "server",
-        "settings",
-        "spec",
-        "train",
-        "uids",
-        "votes",
-    ]
-)
+SAME_ROLE = {
+    *("association", "commitment", "errors", "uids", "instances"),  # DICOM, seen by caller and called
+    *("classifier", "spec", "networks", "train", "evaluate", "pack", "gallery"),  # one per classifier
+    *("classify", "models", "node", "outbox", "readers", "review", "votes"),  # a part and its commands
+    *("gradings", "labels", "prompts"),  # a table and what fills it
+    *("interface", "server", "settings"),
+}
 """Names of modules that stand in several folders for one role there, or for one thing seen from there."""
 
 

@@ -23,7 +23,7 @@ _PREFIX_AT, _META_AT = 128, 132
 
 # -- the head ----------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
-class Head:
+class FileHead:
     """File meta information; what is missing is empty.  ``start`` is where the data set begins, in bytes."""
 
     sop_class_uid: str
@@ -55,7 +55,7 @@ def _short(element: int, vr: bytes, value: bytes, pad: bytes) -> bytes:
     return struct.pack("<HH2sH", 2, element, vr, len(value)) + value
 
 
-def read_head(window: Window) -> Head:
+def read_head(window: Window) -> FileHead:
     """The file meta information at the beginning of a file.
 
     It ends where another group begins.  What it says about its own length, which some writers get wrong, counts
@@ -79,7 +79,7 @@ def read_head(window: Window) -> Head:
     syntax = _text(found, _TRANSFER_SYNTAX)
     if syntax in DEFLATED and stated is not None:
         start = stated
-    return Head(
+    return FileHead(
         _text(found, _SOP_CLASS), _text(found, _SOP_INSTANCE), syntax, _text(found, _SOURCE_AE_TITLE), start
     )
 

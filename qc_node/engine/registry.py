@@ -30,7 +30,7 @@ def choose_device(wish: str) -> str:
     return wish
 
 
-def cards(models_dir: Path) -> list[tuple[Path, weights.Card]]:
+def cards(models_dir: Path) -> list[tuple[Path, weights.ModelCard]]:
     """The model card of every classifier, with its folder.
 
     Raises

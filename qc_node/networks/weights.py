@@ -33,7 +33,7 @@ class WeightFile:
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelCard:
     """What ``card.json`` says.  ``content`` is the whole object, for figures and free text."""
 
     name: str
@@ -57,7 +57,7 @@ def bundle_hash(files: Sequence[WeightFile]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def read_card(directory: Path) -> Card:
+def read_card(directory: Path) -> ModelCard:
     """The card of a model folder.
 
     Raises
@@ -74,7 +74,7 @@ def read_card(directory: Path) -> Card:
         raise domain.QcNodeError(f"The model card {path} cannot be read: {error}.") from None
     try:
         files = tuple(WeightFile(str(f["name"]), str(f["sha256"]), int(f["bytes"])) for f in content["files"])
-        card = Card(str(content["name"]), str(content["version"]), str(content["stage"]), files, content)
+        card = ModelCard(str(content["name"]), str(content["version"]), str(content["stage"]), files, content)
     except KeyError as error:
         raise domain.QcNodeError(f"The model card {path} lacks the key {error}.") from None
     except (TypeError, ValueError):
@@ -144,7 +144,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], half: bool = True) -
 
 def write_card(
     directory: Path, name: str, version: str, stage: str, files: Sequence[str], content: Mapping[str, Any]
-) -> Card:
+) -> ModelCard:
     """Hash `files` (names inside `directory`) and write ``card.json`` with them and `content`.
 
     Raises

@@ -52,7 +52,7 @@ def write(
     decision: Mapping[str, Any],
     figures: Mapping[str, Any],
     training: Mapping[str, Any],
-) -> weights.Card:
+) -> weights.ModelCard:
     """Write ``card.json`` for the files that are in `model_dir`."""
     files = [
         preprocess.AVERAGE_HEAD,

@@ -47,7 +47,7 @@ def ship(
     figures: Mapping[str, Any],
     version: str,
     width: int,
-) -> weights.Card:
+) -> weights.ModelCard:
     """Write weights and card of the networks that were trained on everybody.
 
     Raises
