@@ -1,4 +1,4 @@
-"""What all tests share: where the real images are, free loopback ports, one thread for each process."""
+"""What all tests share: where the real images are, free loopback ports, what runs first."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.peers.process import find_free_port
 
 pytest_plugins = ["tests.peers.fixtures"]
 
 ROOT = Path(__file__).resolve().parent.parent
+NIGHTLY_TIMEOUT_S = 1800
 
-# Several test processes share the cores (pytest-xdist), and so do the programs that they start: none of them
-# takes more than one.  Set before NumPy, torch and SimpleITK are imported, which read it once.
-for _limit in (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-):
-    os.environ.setdefault(_limit, "1")
+# Several test processes share the cores: an example that takes 200 ms says nothing.
+settings.register_profile("shared cores", deadline=None)
+settings.load_profile("shared cores")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first, so that no process is left alone with one at the end; otherwise as written."""
+    """Nightly tests have more time; long ones come first where several processes share the work."""
+    for item in items:
+        if item.get_closest_marker("nightly") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(NIGHTLY_TIMEOUT_S))
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("nightly", "slow")))
 

@@ -46,18 +46,27 @@ def api_routes(router: FastAPI | APIRouter) -> list[APIRoute]:
 
 
 @pytest.fixture(scope="module")
-def visitor(tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """An expert who has signed in: every page is open to one."""
+def deps(tmp_path_factory: pytest.TempPathFactory) -> WebDeps:
     root = tmp_path_factory.mktemp("pages")
-    deps = WebDeps(
+    return WebDeps(
         ledger=Ledger(root / "ledger.sqlite"),
         spool=Spool(root),
         clock=lambda: 1_790_000_000.0,
         web=web_options(),
         on_vote=lambda *_: None,
     )
+
+
+@pytest.fixture(scope="module")
+def app(deps: WebDeps) -> FastAPI:
+    return create_app(deps)
+
+
+@pytest.fixture(scope="module")
+def visitor(app: FastAPI, deps: WebDeps) -> Browser:
+    """An expert who has signed in: every page is open to one."""
     _, token = readers.add(deps.ledger, "expert", name="Dr. E", site="Here", role="expert", at=0.0)
-    browser = Browser(create_app(deps), base_url=BASE, headers={"origin": BASE}, follow_redirects=False)
+    browser = Browser(app, base_url=BASE, headers={"origin": BASE}, follow_redirects=False)
     browser.sign_in(token)
     return browser
 
@@ -68,11 +77,11 @@ def pages(app: FastAPI) -> set[str]:
 
 
 def served(app: FastAPI) -> list[APIRoute]:
-    return [r for r in api_routes(app) if "GET" in r.methods]
+    return [r for r in api_routes(app) if "GET" in (r.methods or ())]
 
 
-def test_every_router_is_registered(visitor: Browser) -> None:
-    served_by = {route.endpoint for route in api_routes(visitor.app)}
+def test_every_router_is_registered(app: FastAPI) -> None:
+    served_by = {route.endpoint for route in api_routes(app)}
     offered = routers()
     assert len(offered) >= 6
     for name, router in offered.items():
@@ -80,21 +89,21 @@ def test_every_router_is_registered(visitor: Browser) -> None:
         assert not missing, f"{name} has pages that create_app does not register: {missing}"
 
 
-def test_every_page_is_linked_or_deliberately_not(visitor: Browser) -> None:
+def test_every_page_is_linked_or_deliberately_not(app: FastAPI, visitor: Browser) -> None:
     navigation = visitor.get("/stats").text.split("<nav")[1].split("</nav>")[0]
     linked = set(re.findall(r'href="([^"]+)"', navigation))
-    assert linked | set(LINKED_ELSEWHERE) == pages(visitor.app)
+    assert linked | set(LINKED_ELSEWHERE) == pages(app)
     assert not linked & set(LINKED_ELSEWHERE)
 
 
-def test_every_page_is_described(visitor: Browser) -> None:
-    for address in pages(visitor.app) - {"/sign-in"}:
+def test_every_page_is_described(app: FastAPI) -> None:
+    for address in pages(app) - {"/sign-in"}:
         assert re.search(rf"^\| `{address}` \|", PAGES_DOCUMENT, re.MULTILINE), address
 
 
-def test_every_page_opens_and_is_made_like_the_others(visitor: Browser) -> None:
+def test_every_page_opens_and_is_made_like_the_others(app: FastAPI, visitor: Browser) -> None:
     titles = {}
-    for address in sorted(pages(visitor.app)):
+    for address in sorted(pages(app)):
         answer = visitor.get(address, headers={"accept": "text/html"})
         assert answer.status_code == 200, address
         assert "default-src" in answer.headers["content-security-policy"], address
