@@ -22,23 +22,15 @@ from qc_node.classifiers.brain_mri import registration as reg
 from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier
 from qc_node.training.brain_mri.simulation import artefacts, damage, rejects, scanner, synthesis
 from qc_node.training.brain_mri.simulation.compose import Look, compose
-from qc_node.training.brain_mri.simulation.simulator import Simulator
+from qc_node.training.brain_mri.simulation.simulator import Simulated, Simulator
 
 FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOutCase:
+class HeldOutCase(Simulated):
     """One simulated volume of a held-out person; None where not defined."""
 
-    person: str
-    kind: str
-    seed: int
-    reject: str
-    gadolinium: int | None
-    motion: float | None
-    contrast: float | None
-    noise: float | None
     certain: str | None
     """Reason of a certain reject by the classifier's checks."""
     ncc: float | None

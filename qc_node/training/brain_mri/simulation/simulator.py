@@ -40,7 +40,7 @@ Few per base: half as many bases cost a tenth of the accuracy, half as many imag
 
 
 @dataclass(frozen=True, slots=True)
-class PackRow:
+class Simulated:
     """What is known about one simulated image; None where not defined (straight rejects)."""
 
     person: str
@@ -52,6 +52,12 @@ class PackRow:
     motion: float | None
     contrast: float | None
     noise: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PackRow(Simulated):
+    """One image of a pack."""
+
     native: bool
     """Sampled on the person's own grid (not re-acquired)."""
 
