@@ -12,7 +12,7 @@ from qc_node.ledger.commitments import note_commitment
 from qc_node.ledger.rows import ReportDelivery
 
 
-class CommitmentQuestion:
+class LedgerQuestion:
     """One request for the objects of `rows`.
 
     Parameters

@@ -28,7 +28,7 @@ from qc_node.dicom.part10 import StoredObject, open_object
 from qc_node.domain import InstanceRef, QcNodeError
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReportDelivery
-from qc_node.outbox.commitment import CommitmentQuestion
+from qc_node.outbox.commitment import LedgerQuestion
 from qc_node.outbox.transport.interface import (
     CommittingTransport,
     Transport,
@@ -251,8 +251,8 @@ class DeliveryQueue:
         self._on_delivery(row, self.name, "failed")
 
     # -- storage commitment --------------------------------------------------------------------------
-    def _question(self, rows: Sequence[ReportDelivery]) -> CommitmentQuestion:
-        return CommitmentQuestion(self._ledger, rows, self._wall, self._on_committed)
+    def _question(self, rows: Sequence[ReportDelivery]) -> LedgerQuestion:
+        return LedgerQuestion(self._ledger, rows, self._wall, self._on_committed)
 
     def _ask_again(self, now: float) -> None:
         """Put the question again for what was sent long ago and never committed; at most once in that time."""
