@@ -31,8 +31,8 @@ ALLOWED = {
 SAME_ROLE = {
     *("association", "commitment", "errors", "uids", "instances"),  # DICOM, seen by caller and called
     *("classifier", "spec", "networks", "train", "evaluate", "pack", "gallery"),  # one per classifier
-    *("classify", "models", "node", "outbox", "readers", "review", "votes"),  # a part and its commands
-    *("gradings", "labels", "prompts"),  # a table and what fills it
+    *("classify", "models", "node", "readers", "review", "votes"),  # a part and its commands
+    *("cases", "gradings", "labels", "prompts"),  # a table and what fills it
     *("interface", "server", "settings"),
 }
 """Names of modules that stand in several folders for one role there, or for one thing seen from there."""

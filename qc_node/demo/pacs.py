@@ -11,11 +11,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
-from pynetdicom.sop_class import (
-    StudyRootQueryRetrieveInformationModelFind,
-    Verification,
-)
 
+from qc_node.dicom.uids import STUDY_ROOT_FIND, VERIFICATION
 from qc_node.domain import QcNodeError
 
 
@@ -43,9 +40,9 @@ class DemoPacs:
         ae = AE(self.ae_title)
         ae.maximum_pdu_size = 0
         for context in AllStoragePresentationContexts:
-            ae.add_supported_context(context.abstract_syntax, context.transfer_syntax)
-        ae.add_supported_context(Verification)
-        ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+            ae.add_supported_context(context.abstract_syntax or "", context.transfer_syntax)
+        ae.add_supported_context(VERIFICATION)
+        ae.add_supported_context(STUDY_ROOT_FIND)
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_FIND, self._find),

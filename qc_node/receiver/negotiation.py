@@ -149,7 +149,7 @@ def negotiate(request: pdu.AssociateRequest, max_pdu: int) -> Acceptance:
     sends on an association of its own, it may be the SCP (PS3.4 annex J.3.3).
     """
     contexts: dict[int, Context] = {}
-    results = []
+    results: list[tuple[int, int, str]] = []
     for proposed in request.contexts:
         syntax = choose_transfer_syntax(proposed.transfer_syntaxes)
         name = proposed.abstract_syntax

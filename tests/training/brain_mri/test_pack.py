@@ -14,7 +14,7 @@ import pytest
 from qc_node.classifiers.brain_mri import checks, decision, preprocess
 from qc_node.classifiers.brain_mri.classifier import SLICE_SHAPE, PreparedHead, load
 from qc_node.training.brain_mri import people
-from qc_node.training.brain_mri.simulation import anatomy, damage, synthesis
+from qc_node.training.brain_mri.simulation import damage, synthesis, tissues
 from qc_node.training.brain_mri.simulation.simulator import VOLUME_SHAPE, Picture, Simulator
 from qc_node.training.brain_mri.training import packed, train, volumes
 
@@ -34,7 +34,7 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Simulator:
     labels[c[2] > 0.45] = 2
     labels[c[4] > 0.5] = 4
     labels[c[5] > 0.25] = 514
-    person = anatomy.Anatomy(
+    person = tissues.Anatomy(
         "average",
         "map",
         None,

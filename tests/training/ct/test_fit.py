@@ -8,7 +8,7 @@ import pytest
 from qc_node.classifiers.ct.anatomy import CLASSES
 from qc_node.classifiers.ct.classifier import Reading, Rules, contrast_evidence
 from qc_node.domain import BodyPart
-from qc_node.training.ct.data.cases import Case
+from qc_node.training.ct.data.trials import Case
 from qc_node.training.ct.training.fit import Answer, fit_rules, person_weights
 
 Z = 30

@@ -14,7 +14,6 @@ from qc_node.classifiers.ct.anatomy import LIMB, NOTHING, SECTION_MM, SECTIONS
 from qc_node.classifiers.ct.classifier import load
 from qc_node.classifiers.ct.projections import AIR, project
 from qc_node.domain import BodyPart, QcNodeError, Volume
-from qc_node.training.ct.data.cases import cases_of, crop_part
 from qc_node.training.ct.data.pack import (
     PackItem,
     landmarks_mm,
@@ -24,12 +23,13 @@ from qc_node.training.ct.data.pack import (
     soft_targets,
     virtual_plain,
 )
+from qc_node.training.ct.data.trials import cases_of, crop_part
 from qc_node.training.ct.evaluation import evaluate
 from qc_node.training.ct.simulation.augment import augment, made_nothing
 from qc_node.training.ct.simulation.bodies import make_body
 from qc_node.training.ct.simulation.heads import make_head
 from qc_node.training.ct.training import imageqc, train
-from qc_node.training.ct.training.slices import position_cell
+from qc_node.training.ct.training.slice_networks import position_cell
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ct-training")]
 

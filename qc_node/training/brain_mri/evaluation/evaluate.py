@@ -277,7 +277,7 @@ def main(
         raise domain.QcNodeError("Building the held-out set needs --held-out and --shared.")
     if build and held is not None and shared is not None:
         from qc_node.training.brain_mri.simulation import synthesis
-        from qc_node.training.brain_mri.simulation.anatomy import build_cache
+        from qc_node.training.brain_mri.simulation.tissues import build_cache
 
         cache = anatomy or held.parent / "anatomy"
         build_cache(shared, models, cache, log)

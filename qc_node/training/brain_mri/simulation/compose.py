@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from qc_node.training.brain_mri.simulation import damage, synthesis
-from qc_node.training.brain_mri.simulation.anatomy import Anatomy
 from qc_node.training.brain_mri.simulation.artefacts import smooth_field
+from qc_node.training.brain_mri.simulation.tissues import Anatomy
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from qc_node.classifiers.brain_mri import registration as reg
 from qc_node.training.brain_mri.simulation import artefacts, synthesis
-from qc_node.training.brain_mri.simulation.anatomy import Anatomy
 from qc_node.training.brain_mri.simulation.compose import Look, compose
+from qc_node.training.brain_mri.simulation.tissues import Anatomy
 
 FloatArray = npt.NDArray[np.float32]
 Maker = Callable[[Anatomy, synthesis.Priors, np.random.Generator], reg.Grid]

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from qc_node.classifiers.brain_mri import registration as reg
 from qc_node.training.brain_mri.simulation import artefacts
-from qc_node.training.brain_mri.simulation.anatomy import Anatomy
+from qc_node.training.brain_mri.simulation.tissues import Anatomy
 
 FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]

@@ -18,8 +18,8 @@ from torch.nn import functional
 from qc_node.classifiers.brain_mri import linear, preprocess
 from qc_node.classifiers.brain_mri import registration as reg
 from qc_node.training.brain_mri.simulation import artefacts, damage, rejects, scanner, synthesis
-from qc_node.training.brain_mri.simulation.anatomy import Anatomy, lighter
 from qc_node.training.brain_mri.simulation.compose import Look, compose, draw_share, pull, relook
+from qc_node.training.brain_mri.simulation.tissues import Anatomy, lighter
 
 FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]

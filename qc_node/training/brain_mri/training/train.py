@@ -40,7 +40,8 @@ def train_classifier(
     log: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Networks of the classifier, fold by fold, into ``out/fold-N/measured`` and ``out/fold-N/pixels``."""
-    from qc_node.training.brain_mri.training import measured, pixels
+    from qc_node.training.brain_mri.training import measured
+    from qc_node.training.brain_mri.training import pixel_network as pixels
 
     runs = []
     for fold in folds:
@@ -281,11 +282,11 @@ def command(build_pack: int, shared: Path | None, models: Path, pack: Path, **op
 def make_pack(pack: Path, shared: Path, models: Path, seeds: range, log: Callable[[str], None] = print) -> None:
     """Anatomies of the training people (cached beside the pack), then the pack itself."""
     from qc_node.classifiers.brain_mri import preprocess
-    from qc_node.training.brain_mri.simulation import anatomy, synthesis
+    from qc_node.training.brain_mri.simulation import synthesis, tissues
     from qc_node.training.brain_mri.training.pack import build
 
     cache = pack.parent / "anatomy"
-    anatomy.build_cache(shared, models, cache, log)
+    tissues.build_cache(shared, models, cache, log)
     persons = [i.person for i in people.training_heads(shared)] + list(people.HYBRID_BRAINS)
     persons += [i.person for i in people.training_maps(shared)]
     build(

@@ -19,8 +19,8 @@ from qc_node.classifiers.ct.pictures import thumbnails
 from qc_node.classifiers.ct.projections import COARSE_MM, project
 from qc_node.domain import BodyPart, ModelIdentity, QcNodeError, Question, Volume
 from qc_node.training import scores
-from qc_node.training.ct.data.cases import Case, cases_of, composed
 from qc_node.training.ct.data.pack import PackItem, load_pack
+from qc_node.training.ct.data.trials import Case, cases_of, composed
 from qc_node.training.ct.training.fit import Answer, fit_rules, on_axis, tempered
 from qc_node.training.ct.training.train import FOLDS, fold_of
 from qc_node.training.loop import BEST, save_json

@@ -17,7 +17,7 @@ from scipy import optimize
 from qc_node.classifiers.ct import anatomy
 from qc_node.classifiers.ct.classifier import Reading, Rules, part_finding, slices_logit
 from qc_node.domain import BodyPart
-from qc_node.training.ct.data.cases import Case
+from qc_node.training.ct.data.trials import Case
 
 _NECK_UNIT = 10.0
 """HU of vessel excess that the fit starts to count as one logit."""

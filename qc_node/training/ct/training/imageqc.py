@@ -26,8 +26,8 @@ from qc_node.classifiers.ct.projections import COARSE_MM, CONVERSIONS, METHODS, 
 from qc_node.classifiers.ct.voting import soft_vote
 from qc_node.domain import BodyPart, QcNodeError, Volume
 from qc_node.training import scores
-from qc_node.training.ct.data.cases import cases_of
 from qc_node.training.ct.data.pack import PackItem, load_pack
+from qc_node.training.ct.data.trials import cases_of
 from qc_node.training.ct.training.train import FOLDS, fold_of
 from qc_node.training.loop import Schedule, cosine, fit, save_json
 

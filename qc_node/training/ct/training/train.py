@@ -13,7 +13,7 @@ import torch
 
 from qc_node.domain import QcNodeError
 from qc_node.training.ct.data.pack import PackItem, load_pack, pack_bodies, pack_heads, pack_real, pack_virtual
-from qc_node.training.ct.training.slices import SliceSettings, train_contrast, train_position
+from qc_node.training.ct.training.slice_networks import SliceSettings, train_contrast, train_position
 
 FOLDS = 5
 ALL = -1

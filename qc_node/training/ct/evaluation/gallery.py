@@ -1,6 +1,6 @@
 """Pictures for the documentation, from procedural trunks only.
 
-Run ``python -m qc_node.training.ct.evaluation.figures DIR``.
+Run ``python -m qc_node.training.ct.evaluation.gallery DIR``.
 """
 
 from __future__ import annotations
