@@ -137,8 +137,6 @@ def scan_file(path: Path) -> RawHeader:
         raise NotDicom(f"{path} cannot be read ({error.strerror}).") from None
     finally:
         os.close(fd)
-    if not header.values.keys() & _OF_AN_OBJECT:
-        raise NotDicom(f"{path} is not a DICOM object.")
     return header
 
 
@@ -165,6 +163,8 @@ def _scan_with_pydicom(path: Path) -> RawHeader:
         raw = _raw_value(ds, tag, header.little)
         if raw is not None:
             header.values[tag] = raw
+    if not header.values.keys() & _OF_AN_OBJECT:  # pydicom makes a data set of nearly any bytes
+        raise NotDicom(f"{path} is not a DICOM object.")
     header.pixel_tag = _pixel_tag(path)
     return header
 

@@ -106,7 +106,7 @@ def public(row: VoteRow) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class VoteRequest:
+class KeyPress:
     """One key press as it reached the node; ``voted_at`` and ``now`` in seconds since the epoch."""
 
     reader: Reader
@@ -172,7 +172,7 @@ def cast(
         shown = deps.ledger.cases.presentation(presentation)
         if shown is None or shown["handle"] != case["handle"] or shown["reader_id"] != reader.reader_id:
             raise Refused(409, "This study was not the one shown to this reader.")
-    said = VoteRequest(
+    said = KeyPress(
         reader,
         case,
         key,
@@ -194,7 +194,7 @@ def cast(
     return _vote(deps, said, previous)
 
 
-def _says_the_same(previous: VoteRow, said: VoteRequest) -> bool:
+def _says_the_same(previous: VoteRow, said: KeyPress) -> bool:
     """Whether a key press only adds reasons to the vote that stands.
 
     Not so for one that is older and came late, and for a vote that was not pressed here.
@@ -207,7 +207,7 @@ def _says_the_same(previous: VoteRow, said: VoteRequest) -> bool:
     )
 
 
-def _vote(deps: WebDeps, said: VoteRequest, previous: VoteRow | None) -> tuple[VoteRow, bool]:
+def _vote(deps: WebDeps, said: KeyPress, previous: VoteRow | None) -> tuple[VoteRow, bool]:
     reader, study_uid = said.reader, said.case["study_uid"]
     row, new = deps.ledger.votes.add(
         [
@@ -239,12 +239,12 @@ def _vote(deps: WebDeps, said: VoteRequest, previous: VoteRow | None) -> tuple[V
     return row, new
 
 
-def _add_reasons(deps: WebDeps, said: VoteRequest, vote: VoteRow) -> tuple[VoteRow, bool]:
+def _add_reasons(deps: WebDeps, said: KeyPress, vote: VoteRow) -> tuple[VoteRow, bool]:
     act = _act(deps, said, vote, "reasons", said.source)
     return deps.ledger.votes.act(replace(act, value=said.reasons))
 
 
-def _withdraw(deps: WebDeps, said: VoteRequest, key: str) -> tuple[VoteRow, bool]:
+def _withdraw(deps: WebDeps, said: KeyPress, key: str) -> tuple[VoteRow, bool]:
     votes = deps.ledger.votes
     target, act = votes.by_key(said.reader.reader_id, key), votes.act_by_key(said.reader.reader_id, key)
     if target is None or target["vote"] == Choice.WITHDRAWN:
@@ -255,7 +255,7 @@ def _withdraw(deps: WebDeps, said: VoteRequest, key: str) -> tuple[VoteRow, bool
     return votes.act(replace(taken_back, undoes=None if act is None else act["id"]))
 
 
-def _act(deps: WebDeps, said: VoteRequest, vote: VoteRow, kind: ActKind, source: str) -> NewAct:
+def _act(deps: WebDeps, said: KeyPress, vote: VoteRow, kind: ActKind, source: str) -> NewAct:
     return NewAct(
         key=said.key,
         vote_id=vote["id"],
@@ -270,7 +270,7 @@ def _act(deps: WebDeps, said: VoteRequest, vote: VoteRow, kind: ActKind, source:
     )
 
 
-def _seen(deps: WebDeps, said: VoteRequest, study_uid: str | None) -> bool:
+def _seen(deps: WebDeps, said: KeyPress, study_uid: str | None) -> bool:
     """Whether the machine's opinion had been shown to the reader when the key went down."""
     if study_uid is None:
         return False
