@@ -9,6 +9,8 @@ from qc_node import domain
 from qc_node.classifiers.brain_mri import classifier
 from qc_node.classifiers.brain_mri.stripes import VISIBLE, stripe_level
 
+pytestmark = pytest.mark.slow
+
 
 def head(room: classifier.BrainMriClassifier) -> np.ndarray:
     return np.where(room.measure.head, room.measure.image, 0).astype(np.float32)
