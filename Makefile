@@ -30,7 +30,8 @@ demo: $(READY)
 	$(BIN)/qc-node demo $(if $(ONCE),--once) $(ARGS)
 
 # Tests of one group (a module that shares a node, whatever must not run beside each other) stay in one process.
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+# Without bytecode each of them, and each program that a test starts, would compile everything anew.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test: $(READY)
 	$(PYTEST) -m "not nightly" $(ARGS)

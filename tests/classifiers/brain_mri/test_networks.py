@@ -8,6 +8,8 @@ import torch
 from qc_node.classifiers.brain_mri import networks
 from qc_node.classifiers.brain_mri.decision import HEADS
 
+pytestmark = pytest.mark.slow
+
 
 def test_parameter_counts_of_the_papers():
     assert networks.n_parameters(networks.Conv5FC3(2)) == 42_293_972

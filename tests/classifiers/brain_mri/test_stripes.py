@@ -9,6 +9,8 @@ from qc_node import domain
 from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier
 from qc_node.classifiers.brain_mri.stripes import VISIBLE, stripe_level
 
+pytestmark = pytest.mark.slow
+
 
 def head(classifier: BrainMriClassifier) -> np.ndarray:
     return np.where(classifier.measure.head, classifier.measure.image, 0).astype(np.float32)
