@@ -12,6 +12,7 @@ import pytest
 
 from qc_node.cli.main import main_group
 from qc_node.config import LISTS, sections
+from qc_node.domain import VoteChannel
 from qc_node.operations import metrics
 from qc_node.operations.health import HealthCode
 from qc_node.report.codes import private_codes
@@ -143,3 +144,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_pages_name_files_that_exist(page: Path) -> None:
     for name in re.findall(r"`((?:qc_node|deploy|docs|tests|benchmarks|models)/[\w./-]+\.\w+)`", page.read_text()):
         assert (ROOT / name).exists(), f"{page.name} speaks of {name}"
+
+
+def test_every_vote_channel_is_in_the_docs() -> None:
+    said = (ROOT / "docs" / "web.md").read_text()
+    assert [channel.value for channel in VoteChannel if f"`{channel.value}`" not in said] == []
+
+
+def test_every_vote_channel_is_cast_by_something() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "qc_node" / "web").rglob("*.py"))
+    assert [channel.name for channel in VoteChannel if f"VoteChannel.{channel.name}" not in code] == []

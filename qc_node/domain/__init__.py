@@ -25,6 +25,7 @@ from qc_node.domain.vocabulary import (
     Region,
     Stage,
     Tier,
+    VoteChannel,
 )
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Tier",
     "Verdict",
     "Volume",
+    "VoteChannel",
     "looks_cut_short",
     "needs_attention",
     "results_json",

@@ -121,6 +121,22 @@ class ClosedBy(StrEnum):
     """Open for too long."""
 
 
+class VoteChannel(StrEnum):
+    """How a vote came.  The ledger keeps it as text, so a new channel is a line here and a module that casts."""
+
+    PANEL = "panel"
+    FHIRCAST = "fhircast"
+    """The panel, on the study that the viewer told."""
+    KEY_OBJECT = "key_object"
+    API = "api"
+    IMPORT = "import"
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the vote was cast outside this program, so that nothing here may add to it or undo it."""
+        return self in (VoteChannel.KEY_OBJECT, VoteChannel.IMPORT)
+
+
 REGIONS_OF: dict[BodyPart, frozenset[str]] = {
     BodyPart.BRAIN: frozenset({Region.HEAD}),
     BodyPart.NECK: frozenset({Region.NECK}),

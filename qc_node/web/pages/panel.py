@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from qc_node.classifiers import catalogue
 from qc_node.dicom.uids import is_uid
-from qc_node.domain import QcNodeError
+from qc_node.domain import QcNodeError, VoteChannel
 from qc_node.ledger.rows import CaseRow
 from qc_node.web.access.identity import Anyone, Known, current_reader, deps_of, known_reader, may_look
 from qc_node.web.access.readers import Reader
@@ -249,15 +249,15 @@ def vote(request: Request, response: Response, body: VoteIn, reader: Known) -> d
     return out
 
 
-def _case_of(deps: WebDeps, body: VoteIn) -> tuple[CaseRow, str]:
+def _case_of(deps: WebDeps, body: VoteIn) -> tuple[CaseRow, VoteChannel]:
     """The case that a vote is on, and how it came."""
     if body.case is not None:
-        handle, how = body.case, "panel"
+        handle, how = body.case, VoteChannel.PANEL
         shown = deps.ledger.cases.presentation(body.presentation or "")
         if shown is not None and shown["how"] == "fhircast":
-            how = "fhircast"
+            how = VoteChannel.FHIRCAST
     else:
-        how = "api"
+        how = VoteChannel.API
         wanted = cases.Launch(body.study_instance_uid, body.series_instance_uid, body.accession_number)
         if body.accession_number is not None:
             try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from qc_node.domain import VoteChannel
 from qc_node.ledger import NewAct, NewVote
 from qc_node.ledger.rows import CaseRow, LoggedVote, VoteRow
 from qc_node.ledger.votes import ActKind
@@ -19,7 +20,7 @@ MAX_AGE_S = 45 * 86_400.0
 """A vote that waited longer in a browser has an unbelievable clock."""
 GRACE_S = 2.0
 """How much later than the undo time a key press may be by the browser's clock."""
-ELSEWHERE = ("import", "key_object")
+ELSEWHERE = frozenset(channel for channel in VoteChannel if channel.elsewhere)
 """Sources of votes that nobody pressed a button for here."""
 
 
@@ -132,7 +133,7 @@ def cast(
     vote: Choice,
     modality: str,
     series_uid: str | None,
-    source: str,
+    source: VoteChannel,
     reasons: Sequence[VoteReason] = (),
     age_ms: float = 0.0,
     ms_to_vote: int | None = None,

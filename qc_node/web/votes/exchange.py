@@ -12,7 +12,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, TextIO
 
 from qc_node.dicom.uids import is_uid
-from qc_node.domain import QcNodeError
+from qc_node.domain import QcNodeError, VoteChannel
 from qc_node.ledger import Ledger, NewAct, NewVote
 from qc_node.ledger.rows import LoggedVote
 from qc_node.ledger.votes import WITHDRAWN
@@ -286,7 +286,7 @@ def _import_row(
             role=reader.role,
             at=voted_at,
             received_at=received,
-            source="import",
+            source=VoteChannel.IMPORT,
             verdict_visible=visible,
         )
         _count(done, ledger.votes.act(taken_back)[1])
@@ -307,7 +307,7 @@ def _import_row(
         vote=vote,
         voted_at=voted_at,
         received_at=received,
-        source="import",
+        source=VoteChannel.IMPORT,
         study_uid=study,
         series_uid=series,
         accession_number=accession,

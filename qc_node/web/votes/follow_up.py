@@ -9,7 +9,7 @@ import logging
 import sqlite3
 import threading
 
-from qc_node.domain import QcNodeError
+from qc_node.domain import QcNodeError, VoteChannel
 from qc_node.web.settings import WebDeps
 from qc_node.web.votes import from_key_objects
 from qc_node.web.votes.casting import ELSEWHERE, GRACE_S, effective
@@ -68,7 +68,7 @@ class FollowUp:
                 self._prompter.after_verdict(series, verdict)
         for vote in self._deps.ledger.votes.after(self._vote):
             self._vote = vote["id"]
-            if vote["source"] != "import":
+            if vote["source"] != VoteChannel.IMPORT:
                 self._prompter.after_vote(vote)
         self._prompter.expire()
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 import pydicom
 from pydicom.dataset import Dataset
 
+from qc_node.domain import VoteChannel
 from qc_node.ledger import NewVote
 from qc_node.ledger.rows import ObjectRow
 from qc_node.report.key_objects import KeyObject, is_key_object, read_key_object
@@ -98,7 +99,7 @@ def _take(deps: WebDeps, row: ObjectRow) -> Intake:
                 vote=vote,
                 voted_at=written_at,
                 received_at=row["received_at"],
-                source="key_object",
+                source=VoteChannel.KEY_OBJECT,
                 study_uid=study,
                 series_uid=series,
                 reasons=reasons,
