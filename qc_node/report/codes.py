@@ -4,8 +4,8 @@ Every noun of :mod:`qc_node.domain` that reaches a DICOM object has its code her
 used wherever one says the same; what is left is declared under the private scheme ``99QCNODE`` (PS3.16
 section 8.2: designators that begin with ``99``) and listed by :func:`private_codes`.
 
-Standard codes are those of DICOM PS3.16 (context groups are named beside them); a test compares each with the
-dictionaries that pydicom generates from PS3.16.
+Standard codes are looked up by keyword in the dictionaries that pydicom generates from DICOM PS3.16; context groups are
+named beside them, and a test holds each code to its group.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, assert_never
+
+from pydicom.sr.codedict import codes as dictionary
 
 from qc_node.domain import Answer, AnswerKind, BodyPart, Grade, Question, Reason, Region, Tier
 
@@ -42,12 +44,18 @@ PRIVATE_SCHEME_NAME: Final = "qc-node image quality codes"
 PRIVATE_SCHEME_ORGANIZATION: Final = "qc-node project"
 
 
-def _dcm(value: str, meaning: str) -> Code:
-    return Code(value, "DCM", meaning)
+def _standard(scheme: str, keyword: str) -> Code:
+    """A code of PS3.16 by pydicom's keyword for it; raises :class:`AttributeError` where there is none."""
+    known = getattr(getattr(dictionary, scheme), keyword)
+    return Code(str(known.value), scheme, str(known.meaning))
 
 
-def _sct(value: str, meaning: str) -> Code:
-    return Code(value, "SCT", meaning)
+def _dcm(keyword: str) -> Code:
+    return _standard("DCM", keyword)
+
+
+def _sct(keyword: str) -> Code:
+    return _standard("SCT", keyword)
 
 
 def _own(value: str, meaning: str) -> Code:
@@ -55,75 +63,75 @@ def _own(value: str, meaning: str) -> Code:
 
 
 # -- concept names of the templates ------------------------------------------------------------------
-MEASUREMENT_REPORT = _dcm("126000", "Imaging Measurement Report")
+MEASUREMENT_REPORT = _dcm("ImagingMeasurementReport")
 """Title of every report (TID 1500 row 1, CID 7021)."""
-LANGUAGE = _dcm("121049", "Language of Content Item and Descendants")
+LANGUAGE = _dcm("LanguageOfContentItemAndDescendants")
 ENGLISH = Code("en-US", "RFC5646", "English (United States)")
 """CID 5000."""
-OBSERVER_TYPE = _dcm("121005", "Observer Type")
-DEVICE = _dcm("121007", "Device")
+OBSERVER_TYPE = _dcm("ObserverType")
+DEVICE = _dcm("Device")
 """CID 270."""
-PERSON = _dcm("121006", "Person")
+PERSON = _dcm("Person")
 """CID 270."""
-DEVICE_UID = _dcm("121012", "Device Observer UID")
-DEVICE_NAME = _dcm("121013", "Device Observer Name")
-DEVICE_MANUFACTURER = _dcm("121014", "Device Observer Manufacturer")
-DEVICE_MODEL = _dcm("121015", "Device Observer Model Name")
-DEVICE_SERIAL = _dcm("121016", "Device Observer Serial Number")
-PERSON_NAME = _dcm("121008", "Person Observer Name")
-PERSON_LOGIN = _dcm("128774", "Person Observer's Login Name")
-PERSON_ORGANIZATION = _dcm("121009", "Person Observer's Organization Name")
-PROCEDURE_REPORTED = _dcm("121058", "Procedure reported")
-IMAGING_MEASUREMENTS = _dcm("126010", "Imaging Measurements")
+DEVICE_UID = _dcm("DeviceObserverUID")
+DEVICE_NAME = _dcm("DeviceObserverName")
+DEVICE_MANUFACTURER = _dcm("DeviceObserverManufacturer")
+DEVICE_MODEL = _dcm("DeviceObserverModelName")
+DEVICE_SERIAL = _dcm("DeviceObserverSerialNumber")
+PERSON_NAME = _dcm("PersonObserverName")
+PERSON_LOGIN = _dcm("PersonObserverLoginName")
+PERSON_ORGANIZATION = _dcm("PersonObserverOrganizationName")
+PROCEDURE_REPORTED = _dcm("ProcedureReported")
+IMAGING_MEASUREMENTS = _dcm("ImagingMeasurements")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 """TID 1500 row 12: where the template has room for text about the whole series."""
-MEASUREMENT_GROUP = _dcm("125007", "Measurement Group")
-TRACKING_IDENTIFIER = _dcm("112039", "Tracking Identifier")
-TRACKING_UID = _dcm("112040", "Tracking Unique Identifier")
-FINDING = _dcm("121071", "Finding")
-FINDING_SITE = _sct("363698007", "Finding Site")
-ALGORITHM_NAME = _dcm("111001", "Algorithm Name")
-ALGORITHM_VERSION = _dcm("111003", "Algorithm Version")
-ALGORITHM_PARAMETERS = _dcm("111002", "Algorithm Parameters")
-PROBABILITY = _dcm("122157", "Probability")
-NO_UNITS = Code("1", "UCUM", "no units")
-COMMENT = _dcm("121106", "Comment")
-PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
+MEASUREMENT_GROUP = _dcm("MeasurementGroup")
+TRACKING_IDENTIFIER = _dcm("TrackingIdentifier")
+TRACKING_UID = _dcm("TrackingUniqueIdentifier")
+FINDING = _dcm("Finding")
+FINDING_SITE = _sct("FindingSite")
+ALGORITHM_NAME = _dcm("AlgorithmName")
+ALGORITHM_VERSION = _dcm("AlgorithmVersion")
+ALGORITHM_PARAMETERS = _dcm("AlgorithmParameters")
+PROBABILITY = _dcm("Probability")
+NO_UNITS = _standard("UCUM", "NoUnits")
+COMMENT = _dcm("Comment")
+PROCESSING_EQUIPMENT = _dcm("ProcessingEquipment")
 """CID 7005, purpose of the Contributing Equipment item."""
 
 # -- what is said ------------------------------------------------------------------------------------
-QUALITY_ASSESSMENT = _dcm("111050", "Quality Assessment")
-SERIES_QUALITY = _dcm("130550", "Imaging Series Quality")
-STUDY_QUALITY = _dcm("130549", "Imaging Study Quality")
-QUALITY_FINDING = _dcm("111052", "Quality Finding")
-GOOD_QUALITY = _dcm("122741", "Good image quality")
+QUALITY_ASSESSMENT = _dcm("QualityAssessment")
+SERIES_QUALITY = _dcm("ImagingSeriesQuality")
+STUDY_QUALITY = _dcm("ImagingStudyQuality")
+QUALITY_FINDING = _dcm("QualityFinding")
+GOOD_QUALITY = _dcm("GoodImageQuality")
 """CID 3114."""
-USABLE_QUALITY = _dcm("111237", "Usable - Meets the quality control standard")
+USABLE_QUALITY = _dcm("UsableMeetsTheQualityControlStandard")
 """CID 6044."""
-POOR_QUALITY = _dcm("122742", "Poor image quality")
+POOR_QUALITY = _dcm("PoorImageQuality")
 """CID 3114."""
-UNUSABLE_QUALITY = _dcm("111235", "Unusable - Quality renders image unusable")
+UNUSABLE_QUALITY = _dcm("UnusableQualityRendersImageUnusable")
 """CID 3114 and 6044; only for a blank or unreadable series."""
-CONTRAST_AGENT = _dcm("123011", "Contrast/Bolus Agent")
-TARGET_REGION = _dcm("123014", "Target Region")
-COVERAGE_INCOMPLETE = _dcm("130576", "Anatomy coverage incomplete")
+CONTRAST_AGENT = _dcm("ContrastBolusAgent")
+TARGET_REGION = _dcm("TargetRegion")
+COVERAGE_INCOMPLETE = _dcm("AnatomyCoverageIncomplete")
 """As a concept name: whether the anatomy is cut off; as a Quality Finding: that it is (CID 6315)."""
 
-YES = _sct("373066001", "Yes")
-NO = _sct("373067005", "No")
-UNDETERMINED = _sct("373068000", "Undetermined")
+YES = _sct("Yes")
+NO = _sct("No")
+UNDETERMINED = _sct("Undetermined")
 """CID 230."""
-OTHER = _sct("74964007", "Other")
+OTHER = Code("74964007", "SCT", "Other")
 
-BRAIN = _sct("12738006", "Brain")
+BRAIN = _sct("Brain")
 """CID 4; the finding site of brain MRI (CID 4031 has no brain)."""
 
 PROCEDURES: Final[Mapping[str, Code]] = {
-    "MR": Code("25056-3", "LN", "MRI unspecified body region"),
-    "CT": Code("25045-6", "LN", "CT unspecified body region"),
+    "MR": _standard("LN", "MRIUnspecifiedBodyRegion"),
+    "CT": _standard("LN", "CTUnspecifiedBodyRegion"),
 }
 """Procedure reported by modality (CID 100)."""
-PROCEDURE_OTHER = _sct("363679005", "Imaging procedure")
+PROCEDURE_OTHER = _sct("ImagingProcedure")
 
 
 def procedure(modality: str) -> Code:
@@ -174,14 +182,14 @@ VOTES: Final[Mapping[str, Code]] = {
 """A human vote as Imaging Series Quality."""
 
 # -- anatomy (CID 4031) ------------------------------------------------------------------------------
-_HEAD = _sct("69536005", "Head")
-_NECK = _sct("45048000", "Neck")
-_CHEST = _sct("816094009", "Chest")
-_ABDOMEN = _sct("818981001", "Abdomen")
-_PELVIS = _sct("816092008", "Pelvis")
-_LIMB = _sct("66019005", "Extremity")
-_ABDOMEN_PELVIS = _sct("818982008", "Abdomen and Pelvis")
-ENTIRE_BODY = _sct("38266002", "Entire body")
+_HEAD = _sct("Head")
+_NECK = _sct("Neck")
+_CHEST = _sct("Chest")
+_ABDOMEN = _sct("Abdomen")
+_PELVIS = _sct("Pelvis")
+_LIMB = _sct("Extremity")
+_ABDOMEN_PELVIS = _sct("AbdomenAndPelvis")
+ENTIRE_BODY = _sct("EntireBody")
 
 BODY_PARTS: Final[Mapping[BodyPart, Code]] = {
     BodyPart.BRAIN: _HEAD,
@@ -200,13 +208,13 @@ REGIONS: Final[Mapping[tuple[Region, ...], Code]] = {
     (_A,): _ABDOMEN,
     (_P,): _PELVIS,
     (_L,): _LIMB,
-    (_H, _N): _sct("774007", "Head and Neck"),
-    (_N, _C): _sct("417437006", "Neck and Chest"),
-    (_C, _A): _sct("416550000", "Chest and Abdomen"),
+    (_H, _N): _sct("HeadAndNeck"),
+    (_N, _C): _sct("NeckAndChest"),
+    (_C, _A): _sct("ChestAndAbdomen"),
     (_A, _P): _ABDOMEN_PELVIS,
-    (_N, _C, _A): _sct("416152001", "Neck, Chest and Abdomen"),
-    (_C, _A, _P): _sct("416775004", "Chest, Abdomen and Pelvis"),
-    (_N, _C, _A, _P): _sct("416319003", "Neck, Chest, Abdomen and Pelvis"),
+    (_N, _C, _A): _sct("NeckChestAndAbdomen"),
+    (_C, _A, _P): _sct("ChestAbdomenAndPelvis"),
+    (_N, _C, _A, _P): _sct("NeckChestAbdomenAndPelvis"),
     (_H, _N, _C, _A, _P, _L): ENTIRE_BODY,
 }
 """Target Region for each coverage that CID 4031 has one code for."""
@@ -239,27 +247,27 @@ def regions_of(targets: Sequence[Code]) -> tuple[Region, ...]:
 
 
 # -- reasons -----------------------------------------------------------------------------------------
-NO_IMAGE = _dcm("111213", "No image")
+NO_IMAGE = _dcm("NoImage")
 """CID 6135."""
-WRONG_PROCESSING = _dcm("111219", "Inappropriate image processing")
+WRONG_PROCESSING = _dcm("InappropriateImageProcessing")
 """CID 6135."""
 
 REASONS: Final[Mapping[Reason, tuple[Code, ...]]] = {
-    Reason.MOTION: (Code("RID11423", "RADLEX", "Motion related artifact"),),
-    Reason.NOISE: (_dcm("130578", "Poor SNR"),),
+    Reason.MOTION: (_standard("RADLEX", "MotionRelatedArtifact"),),
+    Reason.NOISE: (_dcm("PoorSNR"),),
     Reason.POOR_CONTRAST: (_own("POOR-TISSUE-CON", "Poor contrast between tissues"),),
     Reason.COVERAGE: (COVERAGE_INCOMPLETE,),
-    Reason.FIELD_OF_VIEW: (_dcm("130577", "Poor FOV selection"),),
+    Reason.FIELD_OF_VIEW: (_dcm("PoorFOVSelection"),),
     Reason.SEGMENTED: (WRONG_PROCESSING, _own("SEGMENTED", "Label map or tissue map, not an image")),
     Reason.SKULL_STRIPPED: (WRONG_PROCESSING, _own("SKULL-STRIPPED", "Skull and scalp were removed")),
     Reason.NOT_T1W: (_own("NOT-T1W", "Not a T1-weighted image"),),
     Reason.NOT_BRAIN: (_own("NOT-BRAIN", "Not an image of the brain"),),
-    Reason.PHANTOM: (_sct("706342009", "Phantom"),),
+    Reason.PHANTOM: (_sct("Phantom"),),
     Reason.BLANK: (NO_IMAGE,),
     Reason.TOO_FEW_SLICES: (_own("TOO-FEW-SLICES", "Too few slices for a volume"),),
     Reason.THICK_SLICES: (_own("THICK-SLICES", "Slices too thick for a 3D image"),),
-    Reason.ORIENTATION: (_dcm("111209", "Positioning"),),
-    Reason.ARTIFACT: (_dcm("111207", "Image artifact(s)"),),
+    Reason.ORIENTATION: (_dcm("Positioning"),),
+    Reason.ARTIFACT: (_dcm("ImageArtifacts"),),
     Reason.GEOMETRY: (_own("GEOMETRY", "The slices do not form a regular volume"),),
 }
 """Quality Findings for each reason, the most general first.  The last one is the reason's own."""
@@ -271,14 +279,14 @@ def reason_of(findings: Sequence[Code]) -> Reason | None:
 
 
 # -- key objects (TID 2010) --------------------------------------------------------------------------
-QUALITY_ISSUE = _dcm("113010", "Quality Issue")
+QUALITY_ISSUE = _dcm("QualityIssue")
 """CID 7010: the title of the node's optional flag object."""
-REJECTED_FOR_QUALITY = _dcm("113001", "Rejected for Quality Reasons")
+REJECTED_FOR_QUALITY = _dcm("RejectedForQualityReasons")
 """CID 7010: archives hide such images.  Read where others send it, never written."""
-BEST_IN_SET = _dcm("113013", "Best In Set")
+BEST_IN_SET = _dcm("BestInSet")
 """CID 7010."""
-TITLE_MODIFIER = _dcm("113011", "Document Title Modifier")
-KEY_OBJECT_DESCRIPTION = _dcm("113012", "Key Object Description")
+TITLE_MODIFIER = _dcm("DocumentTitleModifier")
+KEY_OBJECT_DESCRIPTION = _dcm("KeyObjectDescription")
 
 
 # -- answers -----------------------------------------------------------------------------------------
