@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import pytest
 
@@ -156,7 +156,7 @@ class OwnedProcess:
         """What the process has printed so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def __enter__(self) -> OwnedProcess:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -34,6 +36,17 @@ __all__ = ["SECRET"]
 
 BASE = "http://127.0.0.1:8080"
 MODEL = ModelIdentity("phantom", "1", "ab" * 32)
+
+
+class AnyClock(Protocol):
+    """What a clinic needs of a clock."""
+
+    @property
+    def now(self) -> float: ...
+
+    def __call__(self) -> float: ...
+
+    def forward(self, seconds: float) -> None: ...
 
 
 @dataclass
@@ -117,7 +130,7 @@ class Clinic:
 
     ledger: Ledger
     spool: Spool
-    clock: Clock
+    clock: AnyClock
     counted: list[tuple[str, str, str]] = field(default_factory=list)
 
     def deps(self, **web: Any) -> WebDeps:
@@ -231,19 +244,24 @@ class Browser(TestClient):
     def show(self, case: str, how: str = "panel") -> dict[str, Any]:
         answer = self.post(f"/api/cases/{case}/show?how={how}")
         assert answer.status_code == 200, answer.text
-        return answer.json()
+        shown: dict[str, Any] = answer.json()
+        return shown
 
-    def vote(self, shown: dict[str, Any], vote: str, key: str, **more: Any) -> Any:
+    def vote(self, shown: dict[str, Any], vote: str, key: str, **more: Any) -> httpx.Response:
         body = {"key": key, "vote": vote, "case": shown["case"], "presentation": shown["presentation"], **more}
         return self.post("/api/votes", json=body)
 
 
+Browse = Callable[..., Browser]
+"""Takes an application, or what :class:`WebOptions` takes."""
+
+
 @pytest.fixture
-def browse(clinic: Clinic) -> Iterator[Any]:
+def browse(clinic: Clinic) -> Iterator[Browse]:
     """A function that opens a browser on pages made with these web settings."""
     opened: list[Browser] = []
 
-    def start(app: Any = None, **web: Any) -> Browser:
+    def start(app: FastAPI | None = None, **web: Any) -> Browser:
         client = Browser(
             app or create_app(clinic.deps(**web)), base_url=BASE, headers={"origin": BASE}, follow_redirects=False
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qc_node.domain import QcNodeError
+from qc_node.web.access.readers import Reader
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.fhircast import messages
 from qc_node.web.fhircast.follower import Follower
@@ -17,16 +19,17 @@ from qc_node.web.fhircast.messages import Confirmation, Denial, Event, Nonsense,
 from qc_node.web.votes import cases
 from tests.peers import wait_for
 from tests.web import hub as published
+from tests.web.conftest import Browse, Clinic
 from tests.web.hub import TOPIC, Hub, open_event
 
 
-def event(message) -> Event:
+def event(message: Any) -> Event:
     found = parse(json.dumps(message))
     assert isinstance(found, Event)
     return found
 
 
-def test_published_messages_are_understood():
+def test_published_messages_are_understood() -> None:
     opened = event(published.IMAGING_STUDY_OPEN)
     assert opened.studies == (Study(published.STUDY_UID, published.ACCESSION),)
     assert opened.name == "imagingstudy-open" and opened.topic == TOPIC
@@ -42,7 +45,7 @@ def test_published_messages_are_understood():
     assert json.loads(reply("q9v3jubddqt63n1", 200)) == published.REPLY
 
 
-def test_the_published_timestamps_order_even_though_their_hours_have_three_digits():
+def test_the_published_timestamps_order_even_though_their_hours_have_three_digits() -> None:
     times = [
         event(m).at
         for m in (
@@ -92,16 +95,16 @@ def test_the_published_timestamps_order_even_though_their_hours_have_three_digit
         ),
     )
 )
-def test_no_message_breaks_the_parser(message):
+def test_no_message_breaks_the_parser(message: Any) -> None:
     assert isinstance(parse(json.dumps(message)), Event | Confirmation | Denial | Nonsense)
 
 
-def test_a_study_uid_that_is_none_is_no_study():
+def test_a_study_uid_that_is_none_is_no_study() -> None:
     bad = open_event("../../etc", 1)
     assert event(bad).studies == ()
 
 
-def test_open_close_and_the_report_around_it():
+def test_open_close_and_the_report_around_it() -> None:
     session = Session(TOPIC)
     assert session.hear(event(published.IMAGING_STUDY_OPEN)) == (200, True)
     assert [s.study_uid for s in session.studies] == [published.STUDY_UID]
@@ -114,7 +117,7 @@ def test_open_close_and_the_report_around_it():
     assert [s.study_uid for s in session.studies] == ["1.2.999.840.83474.8.231.875.3.15.661594731"]
 
 
-def test_old_repeated_and_foreign_events_change_nothing():
+def test_old_repeated_and_foreign_events_change_nothing() -> None:
     session = Session(TOPIC)
     session.hear(event(open_event("1.2", 10)))
     assert session.hear(event(open_event("1.1", 5))) == (200, False), "older than the current context"
@@ -136,19 +139,19 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture
-def follower(clinic, hub) -> Iterator[Follower]:
+def follower(clinic: Clinic, hub: Hub) -> Iterator[Follower]:
     found = Follower(clinic.deps(fhircast_hubs=(hub.url,)), Broadcaster())
     yield found
     found.stop()
 
 
-def following(follower, reader, uid: str | None) -> bool:
+def following(follower: Follower, reader: Reader, uid: str | None) -> bool:
     now = follower.current(reader.reader_id)
     wanted = [] if uid is None else [cases.open_study(follower._deps, uid)]
     return now is not None and now["cases"] == wanted
 
 
-def test_subscribe_confirm_follow_and_acknowledge(clinic, hub, follower):
+def test_subscribe_confirm_follow_and_acknowledge(clinic: Clinic, hub: Hub, follower: Follower) -> None:
     reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
@@ -164,14 +167,14 @@ def test_subscribe_confirm_follow_and_acknowledge(clinic, hub, follower):
     wait_for(lambda: following(follower, reader, None))
 
 
-def test_current_context_on_connect(clinic, hub, follower):
+def test_current_context_on_connect(clinic: Clinic, hub: Hub, follower: Follower) -> None:
     hub.open_event = published.IMAGING_STUDY_OPEN
     reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: following(follower, reader, published.STUDY_UID))
 
 
-def test_reconnects_after_a_cut(clinic, hub, follower):
+def test_reconnects_after_a_cut(clinic: Clinic, hub: Hub, follower: Follower) -> None:
     reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
@@ -181,7 +184,9 @@ def test_reconnects_after_a_cut(clinic, hub, follower):
     assert len(hub.requests) == 2
 
 
-def test_renews_the_lease_over_the_same_socket_before_it_ends(clinic, hub, follower):
+def test_renews_the_lease_over_the_same_socket_before_it_ends(
+    clinic: Clinic, hub: Hub, follower: Follower
+) -> None:
     reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     subscription = follower.subscription(reader.reader_id)
@@ -192,7 +197,7 @@ def test_renews_the_lease_over_the_same_socket_before_it_ends(clinic, hub, follo
     assert hub.requests[1]["hub.mode"] == "subscribe" and len(hub.sockets) == 1
 
 
-def test_sync_error_asks_what_is_on_the_screen(clinic, hub, follower):
+def test_sync_error_asks_what_is_on_the_screen(clinic: Clinic, hub: Hub, follower: Follower) -> None:
     reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
@@ -204,7 +209,7 @@ def test_sync_error_asks_what_is_on_the_screen(clinic, hub, follower):
     wait_for(lambda: following(follower, reader, published.STUDY_UID))
 
 
-def test_denial_ends_it_and_shows_no_study(clinic, hub, follower):
+def test_denial_ends_it_and_shows_no_study(clinic: Clinic, hub: Hub, follower: Follower) -> None:
     reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
@@ -215,7 +220,7 @@ def test_denial_ends_it_and_shows_no_study(clinic, hub, follower):
     assert follower.subscription(reader.reader_id).denied == "session unexpectedly stopped"
 
 
-def test_stopping_unsubscribes(clinic, hub, follower):
+def test_stopping_unsubscribes(clinic: Clinic, hub: Hub, follower: Follower) -> None:
     reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
@@ -229,7 +234,7 @@ def test_stopping_unsubscribes(clinic, hub, follower):
     }
 
 
-def test_a_restarted_node_follows_again(clinic, hub, follower):
+def test_a_restarted_node_follows_again(clinic: Clinic, hub: Hub, follower: Follower) -> None:
     reader, _ = clinic.reader()
     follower.follow(reader.reader_id, hub.url, TOPIC)
     wait_for(lambda: hub.sockets)
@@ -243,7 +248,7 @@ def test_a_restarted_node_follows_again(clinic, hub, follower):
         again.stop()
 
 
-def test_only_listed_hubs_are_spoken_to(clinic, hub, follower, browse):
+def test_only_listed_hubs_are_spoken_to(clinic: Clinic, hub: Hub, follower: Follower, browse: Browse) -> None:
     reader, token = clinic.reader()
     with pytest.raises(QcNodeError, match="not listed"):
         follower.follow(reader.reader_id, "http://169.254.169.254/", TOPIC)
@@ -256,7 +261,7 @@ def test_only_listed_hubs_are_spoken_to(clinic, hub, follower, browse):
     wait_for(lambda: hub.sockets)
 
 
-def test_a_hub_that_wants_a_token_gets_it(clinic, hub):
+def test_a_hub_that_wants_a_token_gets_it(clinic: Clinic, hub: Hub) -> None:
     reader, _ = clinic.reader()
     with_token = Follower(clinic.deps(fhircast_hubs=(hub.url,), fhircast_token="t0ken"), Broadcaster())
     with_token.follow(reader.reader_id, hub.url, TOPIC)
