@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pydicom.dataset import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
-from pynetdicom.presentation import AllStoragePresentationContexts
+from pynetdicom.events import Event
+from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
 
 from qc_node.dicom.uids import VERIFICATION
 from tests.peers.process import find_free_port
@@ -17,7 +20,12 @@ from tests.report.sources import as_bytes, report
 
 
 @contextmanager
-def scripted_scp(store=lambda event: 0x0000, *, contexts=AllStoragePresentationContexts, **options):
+def scripted_scp(
+    store: Callable[[Event], Dataset | int] = lambda event: 0x0000,
+    *,
+    contexts: Sequence[PresentationContext] = AllStoragePresentationContexts,
+    **options: object,
+) -> Iterator[int]:
     """A pynetdicom SCP whose C-STORE answers come from `store`."""
     ae = AE("PACS")
     for context in contexts:
@@ -34,7 +42,7 @@ def scripted_scp(store=lambda event: 0x0000, *, contexts=AllStoragePresentationC
 
 
 @contextmanager
-def raw_tcp(behave):
+def raw_tcp(behave: Callable[[socket.socket], object]) -> Iterator[int]:
     """A TCP server that treats every connection with `behave(socket)`."""
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
