@@ -26,6 +26,7 @@ from qc_node.domain import (
     tier_finding,
 )
 from qc_node.ledger import Ledger, Received
+from qc_node.ledger.rows import VerdictRow
 from qc_node.spool import Spool
 from qc_node.web.access import readers
 from qc_node.web.app import WebDeps, create_app
@@ -68,7 +69,8 @@ def head_phantom(seed: int, size: int = 192) -> np.ndarray:
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
 
     def ellipse(cx: float, cy: float, a: float, b: float) -> np.ndarray:
-        return ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 < 1
+        inside: np.ndarray = ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 < 1
+        return inside
 
     image = np.zeros((size, size))
     image[ellipse(0, 0, 0.78, 0.92)] = 0.85
@@ -212,6 +214,12 @@ class Clinic:
         stage = verdict.stage.value
         self.ledger.series.finish(row["series_id"], row["run"], "judged", self.clock.now, stage=stage)
 
+    def verdict(self, series: str) -> VerdictRow:
+        """The newest verdict of a series that was judged."""
+        row = self.ledger.verdicts.get(self.number(series))
+        assert row is not None
+        return row
+
     def number(self, series: str) -> int:
         """The ``series_id`` of a series."""
         return number_of(self.ledger, series)
@@ -237,6 +245,8 @@ def clinic(tmp_path: Path) -> Clinic:
 class Browser(TestClient):
     """A client that behaves like a page of ours: cookies, and the Origin that a browser would send."""
 
+    app: FastAPI
+
     def sign_in(self, token: str) -> None:
         answer = self.post("/api/sign-in", json={"token": token})
         assert answer.status_code == 200, answer.text
@@ -249,7 +259,8 @@ class Browser(TestClient):
 
     def vote(self, shown: dict[str, Any], vote: str, key: str, **more: Any) -> httpx.Response:
         body = {"key": key, "vote": vote, "case": shown["case"], "presentation": shown["presentation"], **more}
-        return self.post("/api/votes", json=body)
+        answer: httpx.Response = self.post("/api/votes", json=body)
+        return answer
 
 
 Browse = Callable[..., Browser]

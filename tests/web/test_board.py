@@ -6,6 +6,7 @@ import http.client
 import json
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -85,10 +86,15 @@ def test_verdicts_given_while_nobody_served_raise_alarms_at_start(clinic: Clinic
 
 
 def test_webhook_is_told_once_and_learns_nothing_of_the_patient(clinic: Clinic) -> None:
-    told = []
+    told: list[tuple[str, dict[str, Any]]] = []
     done = threading.Event()
+
+    def send(url: str, body: dict[str, Any]) -> None:
+        told.append((url, body))
+        done.set()
+
     deps = clinic.deps(webhook_url="http://127.0.0.1:1/hook")
-    board = Board(deps, Broadcaster(), send=lambda url, body: (told.append((url, body)), done.set()))
+    board = Board(deps, Broadcaster(), send=send)
     clinic.receive("1.1", "1.1.1", accession="A-1")
     clinic.judge("1.1.1", brain(motion=2))
     board.publish(clinic.number("1.1.1"))
@@ -100,9 +106,15 @@ def test_webhook_is_told_once_and_learns_nothing_of_the_patient(clinic: Clinic) 
 
 
 def test_what_a_closed_study_lacks_is_on_the_pages_and_in_the_webhook(clinic: Clinic, browse: Browse) -> None:
-    told, done = [], threading.Event()
+    told: list[dict[str, Any]] = []
+    done = threading.Event()
+
+    def send(url: str, body: dict[str, Any]) -> None:
+        told.append(body)
+        done.set()
+
     deps = clinic.deps(webhook_url="http://127.0.0.1:1/hook")
-    board = Board(deps, Broadcaster(), send=lambda url, body: (told.append(body), done.set()))
+    board = Board(deps, Broadcaster(), send=send)
     clinic.receive("1.1", "1.1.1", scanner="CT_1", modality="CT", accession="A-1")
     clinic.judge("1.1.1", ct("chest"))
     board.study_closed("1.1")
@@ -125,7 +137,7 @@ def test_a_webhook_that_is_down_holds_up_nothing(clinic: Clinic) -> None:
     assert len(board.cards()[0]["alarms"]) == 1
 
 
-def read_event(answer: http.client.HTTPResponse) -> tuple[str, dict]:
+def read_event(answer: http.client.HTTPResponse) -> tuple[str, dict[str, Any]]:
     event = ""
     while True:
         line = answer.readline().decode().strip()

@@ -71,15 +71,15 @@ def key_object(
         attributes = PersonObserverIdentifyingAttributes(name=person, login_name=login)
         who = ObserverContext(hd.sr.CodedConcept("121006", "DCM", "Person"), attributes)
     if device:
-        attributes = DeviceObserverIdentifyingAttributes(uid=generate_uid(), name="ROUTER")
-        what = ObserverContext(hd.sr.CodedConcept("121007", "DCM", "Device"), attributes)
+        router = DeviceObserverIdentifyingAttributes(uid=generate_uid(), name="ROUTER")
+        what = ObserverContext(hd.sr.CodedConcept("121007", "DCM", "Device"), router)
     content = hd.ko.KeyObjectSelection(
         document_title=dcm(title),
         referenced_objects=[image()],
         observer_person_context=who,
         observer_device_context=what,
     )
-    ds = hd.ko.KeyObjectSelectionDocument(
+    ds: Dataset = hd.ko.KeyObjectSelectionDocument(
         evidence=[image()],
         content=content,
         series_instance_uid=generate_uid(),
@@ -230,7 +230,7 @@ def test_a_key_object_made_by_dcmtk_is_a_vote(clinic: Clinic, known: Reader, tmp
     subprocess.run([dsr2xml, template, xml], check=True, env=environment())
     subprocess.run([xml2dsr, "+Ug", xml, made], check=True, env=environment())
     ds = pydicom.dcmread(made)
-    assert ds.file_meta.ImplementationVersionName.startswith("OFFIS")
+    assert str(ds.file_meta.ImplementationVersionName).startswith("OFFIS")
     arrive(clinic, ds)
     assert from_key_objects.take_in(clinic.deps()) == [Intake.VOTE]
     assert clinic.ledger.votes.all()[0]["vote"] == "good"
@@ -311,6 +311,7 @@ def test_a_vote_becomes_a_valid_report_once_it_cannot_be_undone(
     (row,) = clinic.ledger.deliveries.next_pending("PACS", clinic.clock.now + 1)
     ds = pydicom.dcmread(clinic.spool.path(row["path"]))
     said = read_vote_report(ds)
+    assert said.series is not None
     assert (said.vote, said.reader.name, said.series.series_instance_uid) == ("poor", "Bode^Mechthild", series)
     assert said.study_instance_uid == study
     target = tmp_path / "vote.dcm"
@@ -341,7 +342,8 @@ def test_a_vote_taken_back_is_never_sent(clinic: Clinic, browse: Browse) -> None
 
 def test_names_are_compared_by_their_letters(clinic: Clinic) -> None:
     reader, _ = clinic.reader("jv", name="Jörg Vogt", dicom_name=None)
-    assert readers.by_person_name(clinic.ledger, "VOGT^JORG").reader_id == reader.reader_id
+    found = readers.by_person_name(clinic.ledger, "VOGT^JORG")
+    assert found is not None and found.reader_id == reader.reader_id
     assert (
         readers.by_person_name(clinic.ledger, "Vogt^Jo") is None
         and readers.by_person_name(clinic.ledger, "^") is None

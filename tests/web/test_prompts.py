@@ -58,7 +58,8 @@ def test_a_random_study_is_asked_of_one_reader_who_is_not_told_why(
     clinic: Clinic, two: list[tuple[Reader, str]], browse: Browse
 ) -> None:
     asked = prompter(clinic, random_share=1.0)
-    row, verdict = clinic.ledger.series.get("1.2.1"), clinic.ledger.verdicts.get(clinic.number("1.2.1"))
+    row, verdict = clinic.ledger.series.get("1.2.1"), clinic.verdict("1.2.1")
+    assert row is not None
     assert asked.after_verdict(row, verdict) is Why.RANDOM
     (prompt,) = clinic.ledger.prompts.all()
     token = next(t for r, t in two if r.reader_id == prompt["reader_id"])
@@ -90,7 +91,9 @@ def test_double_reads_reach_their_share(clinic: Clinic, browse: Browse) -> None:
     for n in range(60):
         body = {"key": f"key-{n:08}", "vote": "good", "study_instance_uid": f"1.2.{n}"}
         assert browser.post("/api/votes", json=body).status_code == 201
-        asked.after_vote(clinic.ledger.votes.by_key(reader.reader_id, body["key"]))
+        vote = clinic.ledger.votes.by_key(reader.reader_id, body["key"])
+        assert vote is not None
+        asked.after_vote(vote)
     doubles = [p for p in clinic.ledger.prompts.all() if p["reason"] == Why.DOUBLE]
     assert 14 <= len(doubles) <= 16
     assert {p["reader_id"] for p in doubles} != {reader.reader_id}
@@ -98,7 +101,9 @@ def test_double_reads_reach_their_share(clinic: Clinic, browse: Browse) -> None:
 
 def test_prompts_that_nobody_answers_are_recorded(clinic: Clinic, two: list[tuple[Reader, str]]) -> None:
     asked = prompter(clinic, random_share=1.0)
-    asked.after_verdict(clinic.ledger.series.get("1.2.1"), clinic.ledger.verdicts.get(clinic.number("1.2.1")))
+    row = clinic.ledger.series.get("1.2.1")
+    assert row is not None
+    asked.after_verdict(row, clinic.verdict("1.2.1"))
     clinic.clock.forward(73 * 3600)
     assert asked.expire() == 1
     assert clinic.ledger.prompts.all()[0]["outcome"] == "not answered"

@@ -50,7 +50,7 @@ def test_confirm_and_correct_become_labels_and_the_verdict_stays(clinic: Clinic,
         ("chest", "abdomen_pelvis"),
         ("no", "no"),
     ]
-    assert clinic.ledger.verdicts.get(clinic.number("1.1.1"))["verdict"] == ct("chest")
+    assert clinic.verdict("1.1.1")["verdict"] == ct("chest")
     labels = clinic.ledger.labels.all()
     assert [(x["question"], x["found"], x["label"], x["reader_id"]) for x in labels] == [
         ("body_part", "chest", "abdomen_pelvis", reader.reader_id),

@@ -143,7 +143,11 @@ def test_agreement_between_readers_and_with_the_machine(clinic: Clinic, browse: 
         browser.sign_in(token)
         for n, (study, _, *said) in enumerate(plan):
             browser.vote(browser.show(cases.open_study(clinic.deps(), study)), said[who], f"key-{n:08}")
-    found = overview(clinic.ledger, clinic.ledger.readers.by_login("r0")["reader_id"])
+    first = clinic.ledger.readers.by_login("r0")
+    assert first is not None
+    found = overview(clinic.ledger, first["reader_id"])
+    assert found.all.between_readers is not None and found.all.with_model is not None
+    assert found.own is not None and found.own.with_model is not None and found.own_with_others is not None
     assert (found.all.between_readers.studies, found.all.between_readers.same) == (4, 2)
     assert (found.all.with_model.studies, found.all.with_model.same) == (8, 6)
     assert found.own.votes == 4 and found.own.with_model.same == 4
