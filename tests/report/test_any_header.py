@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
@@ -61,7 +61,7 @@ def test_report_and_flag_are_written_and_read(
     if charset is not None:
         values = {"SpecificCharacterSet": ("CS", charset), **values}
     for keyword, (vr, data) in values.items():
-        tag = Tag(tag_for_keyword(keyword))
+        tag = Tag(keyword)
         header._dict[tag] = RawDataElement(tag, vr or dictionary_VR(tag), len(data), data, 0, False, True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

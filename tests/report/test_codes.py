@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
@@ -41,7 +43,7 @@ def _all_codes() -> list[Code]:
 
 
 def _meanings(code: Code) -> set[str]:
-    entries = concepts.get(code.scheme, {})
+    entries: dict[str, Any] = concepts.get(code.scheme, {})
     return {v[code.value][0] for v in entries.values() if code.value in v}
 
 
@@ -58,7 +60,8 @@ def test_every_standard_code_exists_with_this_meaning(code: Code) -> None:
 
 def _in_cid(code: Code, cid: int) -> bool:
     keywords = cid_concepts[cid].get(code.scheme, [])
-    return any(code.value in concepts[code.scheme][keyword] for keyword in keywords)
+    entries: dict[str, Any] = concepts[code.scheme]
+    return any(code.value in entries[keyword] for keyword in keywords)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ ARCHIVES = (
 
 def headers(archive: Path) -> dict[str, Dataset]:
     """The header of each object in a tar file, as the node reads it."""
-    found = {}
+    found: dict[str, Dataset] = {}
     with tarfile.open(archive) as tar:
         for member in tar:
             stream = tar.extractfile(member) if member.isfile() else None

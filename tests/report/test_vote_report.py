@@ -74,7 +74,7 @@ def test_any_name_of_a_reader_can_be_written(name: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"choice": "excellent"}, {"sr_class": "basic"}])
-def test_mistakes_of_the_caller_raise(wrong: dict[str, str]) -> None:
+def test_mistakes_of_the_caller_raise(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a vote report needs"):
         vote(**wrong)
 
