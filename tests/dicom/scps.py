@@ -29,12 +29,14 @@ def scripted_scp(
     """A pynetdicom SCP whose C-STORE answers come from `store`."""
     ae = AE("PACS")
     for context in contexts:
+        assert context.abstract_syntax is not None
         ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
     ae.add_supported_context(VERIFICATION)
     for name, value in options.items():
         setattr(ae, name, value)
     port = find_free_port()
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert server is not None
     try:
         yield port
     finally:

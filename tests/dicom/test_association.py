@@ -141,6 +141,7 @@ def test_every_association_names_this_program(peer_at: PeerAt) -> None:
     ae.add_supported_context(VERIFICATION)
     port = find_free_port()
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_ACCEPTED, accepted)])
+    assert server is not None
     try:
         echo(peer_at(port))
         wait_for(lambda: seen)

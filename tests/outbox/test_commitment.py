@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,7 +36,7 @@ def note(sender: Sender, result: Dataset) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def result_of(request: Dataset, lost: set[str] = frozenset()) -> Dataset:
+def result_of(request: Dataset, lost: AbstractSet[str] = frozenset()) -> Dataset:
     """What a PACS answers to `request`."""
     answer = Dataset()
     answer.TransactionUID = request.TransactionUID
@@ -55,7 +56,7 @@ def result_of(request: Dataset, lost: set[str] = frozenset()) -> Dataset:
 
 @contextmanager
 def committing_scp(
-    lost: set[str] = frozenset(), answer_on_same: bool = True, offer: bool = True
+    lost: AbstractSet[str] = frozenset(), answer_on_same: bool = True, offer: bool = True
 ) -> Iterator[tuple[int, list[Dataset]]]:
     """An SCP with storage commitment; yields its port, and the requests that it got."""
     requests: list[Dataset] = []
@@ -77,9 +78,13 @@ def committing_scp(
             threading.Thread(target=answer, args=(event.assoc, event.action_information)).start()
         return 0x0000, None
 
-    handlers = [(evt.EVT_C_STORE, lambda e: 0), (evt.EVT_N_ACTION, asked)]
     port = find_free_port()
-    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    server = ae.start_server(
+        ("127.0.0.1", port),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, lambda e: 0), (evt.EVT_N_ACTION, asked)],
+    )
+    assert server is not None
     try:
         yield port, requests
     finally:
@@ -177,6 +182,7 @@ def test_orthanc_commits_on_an_association_of_its_own(
     ae = AE("QCNODE")
     ae.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, take)])
+    assert server is not None
     try:
         sender.write_reports(4)
         sender.outbox(peer_at(orthanc.port, "ORTHANC"), storage_commitment=True).step(sender.clock)

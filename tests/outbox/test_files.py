@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
@@ -58,8 +58,13 @@ def test_files_without_meta_information_are_completed_and_sent_as_they_are(to: T
     start = whole.index(b"\x08\x00\x05\x00") if b"\x08\x00\x05\x00" in whole else whole.index(b"\x08\x00\x08\x00")
     bare = tmp_path / "bare"
     bare.write_bytes(whole[start:])
-    arrived = []
-    with scripted_scp(lambda e: arrived.append(e.request.DataSet.getvalue()) or 0) as port:
+    arrived: list[bytes] = []
+
+    def keep(event: Any) -> int:
+        arrived.append(event.request.DataSet.getvalue())
+        return 0
+
+    with scripted_scp(keep) as port:
         assert send_files([bare], to(port)).ok
     assert arrived == [whole[start:]]
 
@@ -100,8 +105,8 @@ def test_more_than_128_contexts_take_more_associations(to: ToPort, tmp_path: Pat
     for number in range(MAX_CONTEXTS + 7):
         meta = FileMetaDataset()
         ds = Dataset()
-        ds.SOPClassUID = meta.MediaStorageSOPClassUID = f"1.2.826.0.1.3680043.10.999.5.{number}"
-        ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.3680043.10.999.6.{number}"
+        ds.SOPClassUID = meta.MediaStorageSOPClassUID = UID(f"1.2.826.0.1.3680043.10.999.5.{number}")
+        ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = UID(f"1.2.826.0.1.3680043.10.999.6.{number}")
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.file_meta = meta
         ds.save_as(tmp_path / f"{number:03}.dcm", enforce_file_format=True)
@@ -115,6 +120,7 @@ def test_more_than_128_contexts_take_more_associations(to: ToPort, tmp_path: Pat
         block=False,
         evt_handlers=[(evt.EVT_C_STORE, lambda e: 0), (evt.EVT_ACCEPTED, lambda e: associations.append(e.assoc))],
     )
+    assert server is not None
     try:
         from pynetdicom import _config
 

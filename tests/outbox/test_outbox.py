@@ -66,6 +66,7 @@ def test_waiting_follows_the_attempts_in_the_ledger(sender: Sender, peer_at: Pee
     waits = []
     for _ in range(6):
         due = outbox.step(sender.clock)
+        assert due is not None
         waits.append(due - sender.clock)
         assert outbox.step(sender.clock) == due
         sender.clock = due
@@ -107,7 +108,9 @@ def test_hours_without_a_pacs_are_no_refusals(sender: Sender, peer_at: PeerAt) -
     port = find_free_port()
     down = sender.outbox(peer_at(port))
     for _ in range(10):
-        sender.clock = down.step(sender.clock)
+        due = down.step(sender.clock)
+        assert due is not None
+        sender.clock = due
     with scripted_scp(Script(0xC000, 0xC000, 0x0000)) as port:
         drain(sender, sender.outbox(peer_at(port)))
     assert sender.counts() == {"sent": 1}

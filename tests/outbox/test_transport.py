@@ -32,7 +32,8 @@ class Pigeon:
     name = "PACS"
 
     def __init__(self, *answers: TransportStatus) -> None:
-        self.answers, self.carried = list(answers), []
+        self.answers = list(answers)
+        self.carried: list[str] = []
 
     def store(self, objects: Sequence[StoredObject]) -> Iterator[TransportOutcome]:
         for obj in objects:
@@ -66,6 +67,7 @@ def test_trouble_of_the_destination_is_waited_for_and_never_fails_an_object(
     waits = []
     for _ in range(6):
         due = outbox.step(sender.clock)
+        assert due is not None
         waits.append(due - sender.clock)
         sender.clock = due
     assert waits == [1, 2, 4, 8, 8, 8]
@@ -132,7 +134,7 @@ def test_a_transport_that_says_nothing_is_tried_later_and_not_at_once(sender: Se
             return iter(())
 
     due = sender.outbox(Mute()).step(sender.clock)
-    assert due > sender.clock and sender.outcomes == [("PACS", "retry")]
+    assert due is not None and due > sender.clock and sender.outcomes == [("PACS", "retry")]
 
 
 def test_a_destination_that_cannot_promise_is_not_asked(sender: Sender) -> None:
