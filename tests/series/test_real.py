@@ -99,7 +99,7 @@ def test_every_interoperability_object_ends_in_a_volume_or_a_sentence(unpacked: 
     for path in paths:
         for series in find_series([path]):
             try:
-                where = series.route()
+                where = series.route(catalogue.accepts())
                 routed += where.stage is not None
                 sentence = where.sentence or ""
                 volume = series.volume()
@@ -116,7 +116,7 @@ def test_every_interoperability_object_ends_in_a_volume_or_a_sentence(unpacked: 
 
 def test_archives_give_the_same_series_as_their_folders(shared_data: Path) -> None:
     archive = shared_data / "dicom" / "ct_dcmqa_ph_201.tar.xz"
-    results = [(s.instances, s.route().stage, s.volume().shape) for s in find_series([archive])]
+    results = [(s.instances, s.route(catalogue.accepts()).stage, s.volume().shape) for s in find_series([archive])]
     assert results == [(28, Stage.CT, (28, 512, 512))]
 
 
