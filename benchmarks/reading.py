@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,9 @@ def one(reader: str, folder: Path, repeats: int) -> dict[str, object]:
     else:
         import SimpleITK  # noqa: F401
     before = peak_mb(reset=True)
-    seconds, cpu, shape = [], [], ()
+    seconds: list[float] = []
+    cpu: list[float] = []
+    shape: tuple[int, ...] = ()
     for _ in range(repeats):
         start, start_cpu = time.perf_counter(), time.process_time()
         shape = read(folder)
@@ -66,10 +69,10 @@ def peak_mb(reset: bool = False) -> float:
     return int(line.split()[1]) / 1024
 
 
-def in_a_process(reader: str, folder: Path, repeats: int) -> dict[str, object]:
+def in_a_process(reader: str, folder: Path, repeats: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.reading", "--one", reader, str(folder), str(repeats)]
     out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    result: dict[str, object] = json.loads(out)
+    result: dict[str, Any] = json.loads(out)
     return result
 
 
@@ -131,8 +134,8 @@ def main() -> None:
                         seconds[reader].append(dcm2niix(folder))
                         continue
                     result = in_a_process(reader, folder, args.repeats)
-                    seconds[reader] += result["seconds"]  # type: ignore[operator]
-                    cpu[reader] += result["cpu"]  # type: ignore[operator]
+                    seconds[reader] += result["seconds"]
+                    cpu[reader] += result["cpu"]
                     peaks[reader] = max(peaks.get(reader, 0.0), float(str(result["peak_mb"])))
                     shapes[reader] = result["shape"]
             for reader in readers:

@@ -64,7 +64,7 @@ def require(*programs: str) -> list[str]:
     return [path for path in paths.values() if path]
 
 
-def wait_for(fn: Callable[[], T], timeout: float = 30.0, every: float = 0.05) -> T:
+def wait_for(fn: Callable[[], T | None], timeout: float = 30.0, every: float = 0.05) -> T:
     """Call `fn` until its answer is true, and return that answer; an :class:`AssertionError` after `timeout` s."""
     deadline = time.monotonic() + timeout
     while True:

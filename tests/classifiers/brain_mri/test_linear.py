@@ -37,7 +37,8 @@ def test_an_unknown_recipe_is_named(classifier: BrainMriClassifier, average: dom
 
 def shaded(average: domain.Volume) -> np.ndarray:
     """The average head, twice as bright on one side as on the other."""
-    return (average.voxels * np.exp(ramp(average))).astype(np.float32)
+    voxels: np.ndarray = (average.voxels * np.exp(ramp(average))).astype(np.float32)
+    return voxels
 
 
 def ramp(average: domain.Volume) -> np.ndarray:

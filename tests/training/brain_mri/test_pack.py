@@ -91,8 +91,8 @@ def test_the_local_error_sums_up_to_the_motion(simulator: Simulator) -> None:
     moved = [p for p in pictures if p.row.motion]
     assert moved and all(p.error.shape == (9, 26, 26) for p in pictures)
     assert all(not p.error.any() for p in pictures if p.row.motion == 0.0)
-    amount = [float(np.sqrt(np.mean(p.error[brain].astype(float) ** 2))) for p in moved]
-    assert np.corrcoef(amount, [p.row.motion for p in moved])[0, 1] > 0.9
+    amount = np.array([np.sqrt(np.mean(p.error[brain].astype(float) ** 2)) for p in moved])
+    assert np.corrcoef(amount, np.array([p.row.motion for p in moved]))[0, 1] > 0.9
 
 
 def test_some_images_are_kept_whole(base: Callable[[int], list[Picture]]) -> None:
