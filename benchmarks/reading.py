@@ -127,7 +127,7 @@ def main() -> None:
             seconds: dict[str, list[float]] = {r: [] for r in readers}
             cpu: dict[str, list[float]] = {r: [] for r in readers}
             peaks: dict[str, float] = {}
-            shapes: dict[str, object] = {}
+            shapes: dict[str, list[int]] = {}
             for _ in range(args.turns):
                 for reader in readers:
                     if reader == "dcm2niix":
@@ -149,7 +149,7 @@ def main() -> None:
                     if values is seconds:
                         cells.append(f"{min(values[reader]):.3f}")
                 cells.append(f"{peaks[reader]:.0f}" if reader in peaks else "")
-                cells.append("x".join(map(str, shapes.get(reader, ()))))  # type: ignore[call-overload]
+                cells.append("x".join(map(str, shapes.get(reader, ()))))
                 print(f"| {' | '.join(cells)} |")
 
 
