@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,9 @@ def one(reader: str, folder: Path, repeats: int) -> dict[str, object]:
     else:
         import SimpleITK  # noqa: F401
     before = peak_mb(reset=True)
-    seconds, cpu, shape = [], [], ()
+    seconds: list[float] = []
+    cpu: list[float] = []
+    shape: tuple[int, ...] = ()
     for _ in range(repeats):
         start, start_cpu = time.perf_counter(), time.process_time()
         shape = read(folder)
@@ -66,10 +69,10 @@ def peak_mb(reset: bool = False) -> float:
     return int(line.split()[1]) / 1024
 
 
-def in_a_process(reader: str, folder: Path, repeats: int) -> dict[str, object]:
+def in_a_process(reader: str, folder: Path, repeats: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.reading", "--one", reader, str(folder), str(repeats)]
     out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    result: dict[str, object] = json.loads(out)
+    result: dict[str, Any] = json.loads(out)
     return result
 
 
@@ -124,15 +127,15 @@ def main() -> None:
             seconds: dict[str, list[float]] = {r: [] for r in readers}
             cpu: dict[str, list[float]] = {r: [] for r in readers}
             peaks: dict[str, float] = {}
-            shapes: dict[str, object] = {}
+            shapes: dict[str, list[int]] = {}
             for _ in range(args.turns):
                 for reader in readers:
                     if reader == "dcm2niix":
                         seconds[reader].append(dcm2niix(folder))
                         continue
                     result = in_a_process(reader, folder, args.repeats)
-                    seconds[reader] += result["seconds"]  # type: ignore[operator]
-                    cpu[reader] += result["cpu"]  # type: ignore[operator]
+                    seconds[reader] += result["seconds"]
+                    cpu[reader] += result["cpu"]
                     peaks[reader] = max(peaks.get(reader, 0.0), float(str(result["peak_mb"])))
                     shapes[reader] = result["shape"]
             for reader in readers:
@@ -146,7 +149,7 @@ def main() -> None:
                     if values is seconds:
                         cells.append(f"{min(values[reader]):.3f}")
                 cells.append(f"{peaks[reader]:.0f}" if reader in peaks else "")
-                cells.append("x".join(map(str, shapes.get(reader, ()))))  # type: ignore[call-overload]
+                cells.append("x".join(map(str, shapes.get(reader, ()))))
                 print(f"| {' | '.join(cells)} |")
 
 

@@ -69,7 +69,8 @@ def make_objects(folder: Path, kind: str) -> int:
             meta.TransferSyntaxUID = ExplicitVRLittleEndian
             meta.MediaStorageSOPClassUID = sop_class
             meta.MediaStorageSOPInstanceUID = generate_uid()
-            ds = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
+            path = place / f"{number:04}.dcm"
+            ds = FileDataset(path, {}, file_meta=meta, preamble=bytes(128))
             ds.SOPClassUID, ds.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
             ds.StudyInstanceUID, ds.SeriesInstanceUID = study, series_uid
             ds.Modality = kind.upper()
@@ -84,7 +85,7 @@ def make_objects(folder: Path, kind: str) -> int:
             ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
             ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
             ds.PixelData = rng.integers(0, 4096, shape, dtype=np.uint16).tobytes()
-            pydicom.dcmwrite(place / f"{number:04}.dcm", ds, enforce_file_format=True)
+            pydicom.dcmwrite(path, ds, enforce_file_format=True)
     return count // SERIES * SERIES
 
 

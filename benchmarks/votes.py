@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class Clock:
 
 
 def clinic_in(folder: Path) -> Clinic:
-    return Clinic(Ledger(folder / "ledger.sqlite"), Spool(folder), Clock())  # type: ignore[arg-type]
+    return Clinic(Ledger(folder / "ledger.sqlite"), Spool(folder), Clock())
 
 
 def deps(clinic: Clinic) -> WebDeps:
@@ -252,7 +253,8 @@ def measure_board(rounds: int = 20) -> None:
         for n in range(rounds):
             clinic.receive(f"1.2.{n}", f"1.2.{n}.1")
         process, port = server_process(folder)
-        loop, stop, heard = asyncio.new_event_loop(), asyncio.Event(), []
+        loop, stop = asyncio.new_event_loop(), asyncio.Event()
+        heard: list[float] = []
         threading.Thread(
             target=lambda: loop.run_until_complete(open_streams(port, "/live/events", [""] * PANELS, stop, heard)),
             daemon=True,
@@ -288,13 +290,14 @@ def main() -> None:
         serve_until_told(arguments.serve)
         return
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    measures: dict[str, Callable[[], None]] = {
+        "statistics": measure_statistics,
+        "import": measure_import,
+        "board": measure_board,
+        "load": lambda: measure_load(arguments.seconds),
+    }
     for what in arguments.what:
-        {
-            "statistics": measure_statistics,
-            "import": measure_import,
-            "board": measure_board,
-            "load": lambda: measure_load(arguments.seconds),
-        }[what]()
+        measures[what]()
 
 
 if __name__ == "__main__":

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from qc_node import parts
-from qc_node.completion.closing import CompletionPolicy
+from qc_node.completion.decide import CompletionPolicy
 from qc_node.config import RuleSettings, Settings
 from qc_node.config.settings import WebSettings
-from qc_node.dicom.association import Peer
 from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
-from qc_node.outbox.sending import Destination
 from qc_node.outbox.writer import WritingSettings
 from qc_node.receiver.service import ReceiverSettings
 from qc_node.web.settings import PromptPolicy, WebOptions
@@ -53,7 +51,3 @@ def make_rule(order: str, **expected: Any) -> Rule:
     """A rule that expects this and nothing else."""
     nothing = {name: field.default for name, field in RuleSettings.model_fields.items()}
     return Rule(**(nothing | {"order": order} | expected))
-
-
-def destination(peer: Peer, **said: Any) -> Destination:
-    return Destination(**({"peer": peer, "storage_commitment": False} | said))

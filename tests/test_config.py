@@ -62,7 +62,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
 def test_the_object_is_frozen() -> None:
     settings = load(None, {})
     with pytest.raises(ValueError, match="frozen"):
-        settings.node.port = 1  # type: ignore[misc]
+        settings.node.port = 1
 
 
 def test_unknown_key_names_file_line_and_key(tmp_path: Path) -> None:

@@ -30,8 +30,13 @@ class Supervised:
     def __init__(self, settings: Message, **options: Any) -> None:
         self.said: list[Message] = []
         self.ends: list[int | None] = []
-        options = {"name": "obedient", "log": log, "on_end": self.ends.append, "pauses_s": (0.05, 0.2)} | options
-        self.child = ChildProcess(CHILD, settings, self.said.append, **options)
+        usual: dict[str, Any] = {
+            "name": "obedient",
+            "log": log,
+            "on_end": self.ends.append,
+            "pauses_s": (0.05, 0.2),
+        }
+        self.child = ChildProcess(CHILD, settings, self.said.append, **(usual | options))
         self.child.start()
 
     def events(self, kind: str) -> list[Message]:
@@ -105,7 +110,8 @@ def test_a_child_that_cannot_be_started_is_an_end_and_is_tried_again(
 
 
 def test_a_stuck_child_is_killed_and_replaced(supervise: Callable[..., Supervised]) -> None:
-    stuck, ends = threading.Event(), []
+    stuck = threading.Event()
+    ends: list[int | None] = []
     one = supervise(is_stuck=lambda: stuck.is_set() and not ends, on_end=ends.append)
     assert one.child.ready.wait(20)
     time.sleep(1.2)
@@ -150,7 +156,7 @@ def test_a_listener_that_fails_does_not_end_the_supervision(
 ) -> None:
     one = supervise()
     assert one.child.ready.wait(20)
-    one.child._on_message = lambda message: 1 / 0  # type: ignore[assignment, return-value]
+    one.child._on_message = lambda message: 1 / 0  # type: ignore[assignment]
     one.child.say({"a": 1})
     wait_for(lambda: "ZeroDivisionError" in caplog.text)
     one.child._on_message = one.said.append

@@ -28,5 +28,5 @@ def read_label_map(path: Path) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.fl
     volume = read_nifti(path, "MR")
     stored = volume.voxels.astype(np.int16).transpose(2, 1, 0)
     # Axes are turned to run along those that the affine points to: here LPS, where NiBabel's own would be RAS.
-    turned = as_closest_canonical(Nifti1Image(stored, volume.affine))  # type: ignore[no-untyped-call]
+    turned = as_closest_canonical(Nifti1Image(stored, volume.affine))
     return np.ascontiguousarray(np.asarray(turned.dataobj).transpose(2, 1, 0)), turned.affine

@@ -229,7 +229,7 @@ def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> float:
 
 
 def mann_whitney_bonferroni(
-    values: npt.ArrayLike, factors: Mapping[str, Sequence[object]], min_group: int = 5
+    values: npt.ArrayLike, factors: Mapping[str, Sequence[object] | npt.NDArray[Any]], min_group: int = 5
 ) -> list[dict[str, Any]]:
     """Does a factor (scanner, field, sex, age group) shift the values?  As in Bottani et al. 2022, 3.3.
 

@@ -15,6 +15,7 @@ from qc_node.completion.closing import Completion
 from qc_node.completion.decide import CompletionPolicy
 from qc_node.domain import ClosedBy
 from qc_node.ledger import Ledger, Received
+from qc_node.ledger.rows import SeriesRow
 from qc_node.series.headers import expected
 from tests.completion.test_decide import NO_PACS, T0
 from tests.ledger.makers import number_of
@@ -54,14 +55,19 @@ class Bench:
         }
         self.ledger.instances.add([Received(**(base | changes))])
 
-    def series(self, uid: str = "1.1") -> dict[str, Any]:
+    def series(self, uid: str = "1.1") -> SeriesRow:
         found = self.ledger.series.get(uid)
         assert found is not None
         return found
 
     def closings(self, uid: str = "1.1") -> list[tuple[int, float, str]]:
         events = self.ledger.series.events(number_of(self.ledger, uid))
-        return [(e["run"], e["at"], e["detail"]) for e in events if e["event"] == "closed"]
+        found = []
+        for event in events:
+            if event["event"] == "closed":
+                assert event["detail"] is not None
+                found.append((event["run"], event["at"], event["detail"]))
+        return found
 
 
 @pytest.fixture

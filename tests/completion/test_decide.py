@@ -26,7 +26,7 @@ NO_PACS = completion_policy(quiet_s=5, hard_cap_s=60, ask_pacs=False, quiet_s_by
 
 
 def row(**changes: Any) -> OpenSeries:
-    base = {"calling_ae": "MRI", "instances": 10, "opened_at": T0 - 10, "last_received": T0}
+    base: dict[str, Any] = {"calling_ae": "MRI", "instances": 10, "opened_at": T0 - 10, "last_received": T0}
     return OpenSeries(**(base | changes))
 
 

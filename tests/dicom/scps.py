@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pydicom.dataset import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
-from pynetdicom.presentation import AllStoragePresentationContexts
+from pynetdicom.events import Event
+from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
 
 from qc_node.dicom.uids import VERIFICATION
 from tests.peers.process import find_free_port
@@ -17,16 +20,23 @@ from tests.report.sources import as_bytes, report
 
 
 @contextmanager
-def scripted_scp(store=lambda event: 0x0000, *, contexts=AllStoragePresentationContexts, **options):
+def scripted_scp(
+    store: Callable[[Event], Dataset | int] = lambda event: 0x0000,
+    *,
+    contexts: Sequence[PresentationContext] = AllStoragePresentationContexts,
+    **options: object,
+) -> Iterator[int]:
     """A pynetdicom SCP whose C-STORE answers come from `store`."""
     ae = AE("PACS")
     for context in contexts:
+        assert context.abstract_syntax is not None
         ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
     ae.add_supported_context(VERIFICATION)
     for name, value in options.items():
         setattr(ae, name, value)
     port = find_free_port()
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert server is not None
     try:
         yield port
     finally:
@@ -34,7 +44,7 @@ def scripted_scp(store=lambda event: 0x0000, *, contexts=AllStoragePresentationC
 
 
 @contextmanager
-def raw_tcp(behave):
+def raw_tcp(behave: Callable[[socket.socket], object]) -> Iterator[int]:
     """A TCP server that treats every connection with `behave(socket)`."""
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:

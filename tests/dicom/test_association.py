@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
@@ -13,31 +17,32 @@ from qc_node.dicom.association import PeerError, Timeouts, Trouble, call, echo
 from qc_node.dicom.part10 import open_object
 from qc_node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 from tests.dicom.scps import raw_tcp, report_file, scripted_scp, trickle
-from tests.peers import wait_for
+from tests.peers import Orthanc, wait_for
+from tests.peers.fixtures import PeerAt
 from tests.peers.process import find_free_port
 
 SHORT = Timeouts(1.0, 1.0, 1.0, 1.0)
 
 
 # -- C-ECHO ------------------------------------------------------------------------------------------
-def test_echo_answers_with_the_time_it_took(peer_at):
+def test_echo_answers_with_the_time_it_took(peer_at: PeerAt) -> None:
     with scripted_scp() as port:
         assert 0 < echo(peer_at(port)) < 60
 
 
 @pytest.mark.peer
-def test_echo_to_orthanc(peer_at, orthanc):
+def test_echo_to_orthanc(peer_at: PeerAt, orthanc: Orthanc) -> None:
     assert echo(peer_at(orthanc.port, "ORTHANC")) > 0
 
 
-def test_nobody_there(peer_at):
+def test_nobody_there(peer_at: PeerAt) -> None:
     port = find_free_port()
     with pytest.raises(PeerError, match=rf"PACS \(PACS at 127.0.0.1:{port}\) cannot be reached: .*refused") as e:
         echo(peer_at(port))
     assert e.value.trouble is Trouble.UNREACHABLE
 
 
-def test_name_that_does_not_resolve(peer_at):
+def test_name_that_does_not_resolve(peer_at: PeerAt) -> None:
     from dataclasses import replace
 
     with pytest.raises(PeerError, match="cannot be reached") as e:
@@ -45,7 +50,7 @@ def test_name_that_does_not_resolve(peer_at):
     assert e.value.trouble is Trouble.UNREACHABLE
 
 
-def test_wrong_ae_title_is_said_with_the_reason_of_the_peer(peer_at):
+def test_wrong_ae_title_is_said_with_the_reason_of_the_peer(peer_at: PeerAt) -> None:
     with (
         scripted_scp(require_called_aet=True) as port,
         pytest.raises(PeerError, match="refused the association") as e,
@@ -66,7 +71,9 @@ def test_wrong_ae_title_is_said_with_the_reason_of_the_peer(peer_at):
     ],
     ids=["silent", "stalls in the middle of a PDU", "speaks something else", "hangs up", "trickles"],
 )
-def test_peer_that_makes_no_association_is_left_within_bounded_time(peer_at, behave):
+def test_peer_that_makes_no_association_is_left_within_bounded_time(
+    peer_at: PeerAt, behave: Callable[[socket.socket], object]
+) -> None:
     with raw_tcp(behave) as port:
         start = time.monotonic()
         with pytest.raises(PeerError) as e:
@@ -88,8 +95,10 @@ def test_peer_that_makes_no_association_is_left_within_bounded_time(peer_at, beh
         (0x0124, Trouble.REFUSED),
     ],
 )
-def test_failure_statuses_say_whether_the_peer_or_the_object_is_at_fault(peer_at, tmp_path, status, trouble):
-    def refuse(event):
+def test_failure_statuses_say_whether_the_peer_or_the_object_is_at_fault(
+    peer_at: PeerAt, tmp_path: Path, status: int, trouble: Trouble
+) -> None:
+    def refuse(event: Any) -> Dataset:
         answer = Dataset()
         answer.Status = status
         answer.ErrorComment = "not today"
@@ -107,7 +116,7 @@ def test_failure_statuses_say_whether_the_peer_or_the_object_is_at_fault(peer_at
     assert e.value.concerns_the_object == (trouble is Trouble.REFUSED)
 
 
-def test_peer_that_answers_too_late_is_left(peer_at, tmp_path):
+def test_peer_that_answers_too_late_is_left(peer_at: PeerAt, tmp_path: Path) -> None:
     held = threading.Event()
     obj = open_object(report_file(tmp_path))
     with scripted_scp(lambda event: (held.wait(10) and 0) or 0) as port:
@@ -121,10 +130,10 @@ def test_peer_that_answers_too_late_is_left(peer_at, tmp_path):
 
 
 # -- who we are ----------------------------------------------------------------------------------------
-def test_every_association_names_this_program(peer_at):
+def test_every_association_names_this_program(peer_at: PeerAt) -> None:
     seen = []
 
-    def accepted(event):
+    def accepted(event: Any) -> None:
         requestor = event.assoc.requestor
         seen.append((requestor.implementation_class_uid, requestor.implementation_version_name))
 
@@ -132,6 +141,7 @@ def test_every_association_names_this_program(peer_at):
     ae.add_supported_context(VERIFICATION)
     port = find_free_port()
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_ACCEPTED, accepted)])
+    assert server is not None
     try:
         echo(peer_at(port))
         wait_for(lambda: seen)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pydicom
 import pytest
 
 from tests.end_to_end.node_process import NodeProcess, ct_sample, settle, write_series
-from tests.peers import Orthanc, StoreScp, require, store, wait_for
+from tests.peers import Orthanc, require, store, wait_for
+from tests.peers.fixtures import StartStoreScp
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
@@ -94,8 +96,12 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(
         assert found[-1].PredecessorDocumentsSequence
 
 
+def are_pending(node: NodeProcess, count: int) -> bool:
+    return node.ledger().deliveries.counts().get("pending", 0) == count
+
+
 def test_a_pacs_that_was_down_gets_everything_in_order_and_once(
-    start_node: Callable[..., NodeProcess], start_storescp: Callable[..., StoreScp], tmp_path: Path
+    start_node: Callable[..., NodeProcess], start_storescp: StartStoreScp, tmp_path: Path
 ) -> None:
     pacs = start_storescp()
     node = start_node((pacs.ae_title, pacs.port))
@@ -103,7 +109,7 @@ def test_a_pacs_that_was_down_gets_everything_in_order_and_once(
     for number in range(3):
         write_series(ct_sample(4, seed=number), tmp_path / f"ct{number}")
         assert store([tmp_path / f"ct{number}"], node.port).ok
-        wait_for(lambda n=number: node.ledger().deliveries.counts().get("pending", 0) == n + 1, 60)
+        wait_for(partial(are_pending, node, number + 1), 60)
     node.kill()  # the outbox must also survive this
     node.start()
     pacs.start()
@@ -114,7 +120,7 @@ def test_a_pacs_that_was_down_gets_everything_in_order_and_once(
 
 @pytest.mark.parametrize("switch", ["--refuse", "--abort-during", "--abort-after"])
 def test_a_pacs_that_misbehaves_is_tried_again(
-    switch: str, start_node: Callable[..., NodeProcess], start_storescp: Callable[..., StoreScp], tmp_path: Path
+    switch: str, start_node: Callable[..., NodeProcess], start_storescp: StartStoreScp, tmp_path: Path
 ) -> None:
     bad = start_storescp(switch)
     node = start_node((bad.ae_title, bad.port))
@@ -231,6 +237,7 @@ def test_a_killed_classifier_is_replaced_and_the_series_judged(
     start_node: Callable[..., NodeProcess], orthanc: Orthanc, tmp_path: Path
 ) -> None:
     node = start_node((orthanc.ae_title, orthanc.port))
+    assert node.process is not None
     children = subprocess.run(
         ["pgrep", "-f", "qc_node.engine.worker", "-g", str(node.process.pid)],
         capture_output=True,

@@ -78,7 +78,7 @@ def test_each_series_comes_back_as_a_valid_report_or_has_a_sentence_in_the_ledge
         row = ledger.series.get(uids[name])
         assert row is not None and row["stage"] == stage
         if stage is None:
-            assert row["sentence"].endswith("."), name
+            assert row["sentence"] is not None and row["sentence"].endswith("."), name
     wait_for(lambda: ledger.deliveries.counts().get("pending", 0) == 0, 30)
 
     found = pacs.received(modality="SR") + pacs.received(modality="KO")

@@ -9,7 +9,7 @@ import numpy as np
 from qc_node.domain import HeaderClaims, SeriesKey
 from qc_node.engine.from_disk import keep
 from qc_node.engine.judging import SeriesOutcome
-from tests.web.conftest import brain, browse, clinic
+from tests.web.conftest import Browse, Clinic, brain, browse, clinic
 
 __all__ = ["browse", "clinic"]
 
@@ -20,7 +20,7 @@ def judged(source: str, series: SeriesKey | None, **more: Any) -> SeriesOutcome:
     return SeriesOutcome(source, series, "MR", 3, claims, warnings=("a warning",), thumbnails=picture, **more)
 
 
-def test_a_folder_is_put_where_the_review_page_looks(clinic, browse):
+def test_a_folder_is_put_where_the_review_page_looks(clinic: Clinic, browse: Browse) -> None:
     for item in (
         judged("a/t1", SeriesKey("1.2", "1.2.1"), verdict=brain()),
         judged("b/head.nii.gz", None, verdict=brain(motion=2)),

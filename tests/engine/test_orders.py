@@ -210,7 +210,7 @@ def test_rules_speak_only_about_their_orders_and_modality() -> None:
 
 
 def test_rule_on_the_body_part() -> None:
-    rule = make_rule("trauma", body_part="neck")  # type: ignore[arg-type]  # as the configuration gives it
+    rule = make_rule("trauma", body_part="neck")  # as the configuration gives it
     claims = ct_claims(ordered=("Trauma",))
     (sentence,) = check(claims, ct(BodyPart.BRAIN, False), THIN, [rule])
     assert "expects neck; found: head" in sentence

@@ -57,7 +57,7 @@ class SmallClassifier:
         self.batches.append(len(prepared))
         if any(p.mean > self.poison for p in prepared):
             raise ZeroDivisionError("a volume that the network cannot bear")
-        findings = (Finding(Question.BODY_PART, "chest", {"chest": 1.0}),)
+        findings: tuple[Finding, ...] = (Finding(Question.BODY_PART, "chest", {"chest": 1.0}),)
         if self.reason is not None:
             findings += (Finding(Question.STRAIGHT_REJECT, True, {"yes": 1.0, "no": 0.0}, self.reason),)
         return [Verdict(Stage.CT, MODEL, findings) for _ in prepared]
@@ -85,10 +85,10 @@ class Bench:
             settings,
             self.ledger,
             self.spool,
-            OneClassifier(classifier),
+            OneClassifier(classifier),  # type: ignore[arg-type]
             lambda m: self.told.append(dict(m)),
             lambda: 1000.0,
-        )  # type: ignore[arg-type]
+        )
 
     def receive(self, name: str, rule: str = ClosedBy.HEADER, change: Callable[[Any], None] | None = None) -> str:
         """Store and close one series of six slices; returns its UID."""
@@ -148,6 +148,7 @@ def test_a_judged_series_leaves_verdict_claims_input_and_thumbnails(bench: Bench
     assert row["claims"]["body_part_examined"] == "CHEST"
     assert set(row["timings"]) == {"read", "preprocess", "infer", "total"}
     assert bench.spool.path(row["source_path"]).exists() and not Path(row["source_path"]).is_absolute()
+    assert row["training_path"] is not None
     kept = np.load(bench.spool.path(row["training_path"]), allow_pickle=False)
     assert list(kept) == ["input"], "nothing but voxels is kept for training"
     assert bench.spool.path(row["thumbnails"][0]).read_bytes().startswith(b"\x89PNG")

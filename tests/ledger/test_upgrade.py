@@ -28,7 +28,7 @@ from qc_node.ledger.upgrade import CHUNK, GONE_STRANGER, Upgrade
 from qc_node.outbox.sending import Destination, Outbox
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.spool import Spool
-from tests.dicom.test_association import scripted_scp
+from tests.dicom.scps import scripted_scp
 from tests.ledger.old_ledger import PER_SERIES, write_fixture, write_large
 from tests.report.sources import as_bytes, report
 

@@ -19,19 +19,19 @@ def _folder(tmp_path: Path, files: dict[str, bytes]) -> Path:
     return tmp_path
 
 
-def test_identity_of_one_file_is_its_hash(tmp_path: Path):
+def test_identity_of_one_file_is_its_hash(tmp_path: Path) -> None:
     folder = _folder(tmp_path, {"a.bin": b"one"})
     assert weights.verify(folder).sha256 == hashlib.sha256(b"one").hexdigest()
     assert weights.read_card(folder).content["limits"] == ["none"]
 
 
-def test_identity_of_a_bundle_follows_the_sorted_lines(tmp_path: Path):
+def test_identity_of_a_bundle_follows_the_sorted_lines(tmp_path: Path) -> None:
     folder = _folder(tmp_path, {"b.bin": b"two", "a.bin": b"one"})
     lines = sorted(f"{hashlib.sha256(c).hexdigest()}  {n}\n" for n, c in (("a.bin", b"one"), ("b.bin", b"two")))
     assert weights.verify(folder).sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def test_a_changed_and_a_missing_file_are_named(tmp_path: Path):
+def test_a_changed_and_a_missing_file_are_named(tmp_path: Path) -> None:
     folder = _folder(tmp_path, {"a.bin": b"one", "b.bin": b"two"})
     (folder / "b.bin").write_bytes(b"2")
     with pytest.raises(QcNodeError, match=r"b\.bin is not the one"):
@@ -52,13 +52,13 @@ def test_a_changed_and_a_missing_file_are_named(tmp_path: Path):
         '{"name": "x", "version": "1", "stage": "ct", "files": [{"name": "../a", "sha256": "", "bytes": 1}]}',
     ],
 )
-def test_a_malformed_card_is_one_sentence(tmp_path: Path, content: str):
+def test_a_malformed_card_is_one_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / "card.json").write_text(content)
     with pytest.raises(QcNodeError, match=r"card\.json"):
         weights.read_card(tmp_path)
 
 
-def test_tensors_come_back_as_float32(tmp_path: Path):
+def test_tensors_come_back_as_float32(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     tensors = {"w": torch.linspace(0, 1, 7), "steps": torch.tensor(3)}
     weights.save_tensors(tmp_path / "a.safetensors", tensors)
@@ -70,7 +70,7 @@ def test_tensors_come_back_as_float32(tmp_path: Path):
         weights.load_tensors(tmp_path, "a.safetensors")
 
 
-def test_cards_are_plain_json_without_nan(tmp_path: Path):
+def test_cards_are_plain_json_without_nan(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"1")
     with pytest.raises(ValueError):
         weights.write_card(tmp_path, "m", "1", "ct", ["a.bin"], {"figures": float("nan")})

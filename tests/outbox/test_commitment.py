@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 
 from qc_node.dicom.commitment import CommitmentResult, take_result
 from qc_node.dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from qc_node.ledger.commitments import note_commitment
+from tests.outbox.conftest import Sender
 from tests.peers import wait_for
+from tests.peers.fixtures import PeerAt, StartOrthanc
 from tests.peers.process import find_free_port
 
 
-def note(sender, result: Dataset) -> tuple[str, ...]:
+def note(sender: Sender, result: Dataset) -> tuple[str, ...]:
     """Take a result that came on another association; the destinations that keep an object now."""
     kept: list[str] = []
 
@@ -30,7 +36,7 @@ def note(sender, result: Dataset) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def result_of(request: Dataset, lost: set[str] = frozenset()) -> Dataset:
+def result_of(request: Dataset, lost: AbstractSet[str] = frozenset()) -> Dataset:
     """What a PACS answers to `request`."""
     answer = Dataset()
     answer.TransactionUID = request.TransactionUID
@@ -49,7 +55,9 @@ def result_of(request: Dataset, lost: set[str] = frozenset()) -> Dataset:
 
 
 @contextmanager
-def committing_scp(lost: set[str] = frozenset(), answer_on_same: bool = True, offer: bool = True):
+def committing_scp(
+    lost: AbstractSet[str] = frozenset(), answer_on_same: bool = True, offer: bool = True
+) -> Iterator[tuple[int, list[Dataset]]]:
     """An SCP with storage commitment; yields its port, and the requests that it got."""
     requests: list[Dataset] = []
     ae = AE("PACS")
@@ -57,29 +65,33 @@ def committing_scp(lost: set[str] = frozenset(), answer_on_same: bool = True, of
     if offer:
         ae.add_supported_context(STORAGE_COMMITMENT)
 
-    def answer(association, request: Dataset) -> None:
+    def answer(association: Association, request: Dataset) -> None:
         time.sleep(0.05)
         kind = 2 if lost else 1
         association.send_n_event_report(
             result_of(request, lost), kind, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
         )
 
-    def asked(event):
+    def asked(event: Any) -> tuple[int, None]:
         requests.append(event.action_information)
         if answer_on_same:
             threading.Thread(target=answer, args=(event.assoc, event.action_information)).start()
         return 0x0000, None
 
-    handlers = [(evt.EVT_C_STORE, lambda e: 0), (evt.EVT_N_ACTION, asked)]
     port = find_free_port()
-    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    server = ae.start_server(
+        ("127.0.0.1", port),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, lambda e: 0), (evt.EVT_N_ACTION, asked)],
+    )
+    assert server is not None
     try:
         yield port, requests
     finally:
         server.shutdown()
 
 
-def test_answer_on_the_same_association_commits_the_objects(sender, peer_at):
+def test_answer_on_the_same_association_commits_the_objects(sender: Sender, peer_at: PeerAt) -> None:
     uids = sender.write_reports(3)
     with committing_scp() as (port, requests):
         sender.outbox(peer_at(port), storage_commitment=True).step(sender.clock)
@@ -89,7 +101,7 @@ def test_answer_on_the_same_association_commits_the_objects(sender, peer_at):
     assert sender.outcomes.count(("PACS", "committed")) == 3
 
 
-def test_answer_on_both_associations_counts_once(sender, peer_at):
+def test_answer_on_both_associations_counts_once(sender: Sender, peer_at: PeerAt) -> None:
     sender.write_reports(2)
     with committing_scp() as (port, requests):
         sender.outbox(peer_at(port), storage_commitment=True).step(sender.clock)
@@ -98,7 +110,7 @@ def test_answer_on_both_associations_counts_once(sender, peer_at):
     assert sender.outcomes.count(("PACS", "committed")) == 2
 
 
-def test_object_that_the_pacs_lost_goes_back_into_the_queue(sender, peer_at):
+def test_object_that_the_pacs_lost_goes_back_into_the_queue(sender: Sender, peer_at: PeerAt) -> None:
     uids = sender.write_reports(3)
     with committing_scp(lost={uids[1]}) as (port, _):
         sender.outbox(peer_at(port), storage_commitment=True).step(sender.clock)
@@ -110,7 +122,7 @@ def test_object_that_the_pacs_lost_goes_back_into_the_queue(sender, peer_at):
     assert [i.ReferencedSOPInstanceUID for i in requests[0].ReferencedSOPSequence] == [uids[1]]
 
 
-def test_pacs_without_commitment_gets_the_objects_and_no_question(sender, peer_at):
+def test_pacs_without_commitment_gets_the_objects_and_no_question(sender: Sender, peer_at: PeerAt) -> None:
     sender.write_reports(2)
     with committing_scp(offer=False) as (port, requests):
         sender.outbox(peer_at(port), storage_commitment=True).step(sender.clock)
@@ -118,7 +130,7 @@ def test_pacs_without_commitment_gets_the_objects_and_no_question(sender, peer_a
     assert sender.counts() == {"sent": 2}
 
 
-def test_nothing_is_asked_where_commitment_is_switched_off(sender, peer_at):
+def test_nothing_is_asked_where_commitment_is_switched_off(sender: Sender, peer_at: PeerAt) -> None:
     sender.write_reports(2)
     with committing_scp() as (port, requests):
         sender.outbox(peer_at(port)).step(sender.clock)
@@ -126,7 +138,7 @@ def test_nothing_is_asked_where_commitment_is_switched_off(sender, peer_at):
     assert sender.counts() == {"sent": 2}
 
 
-def test_question_without_an_answer_is_put_again_later_and_not_sooner(sender, peer_at):
+def test_question_without_an_answer_is_put_again_later_and_not_sooner(sender: Sender, peer_at: PeerAt) -> None:
     sender.write_reports(1)
     with committing_scp(answer_on_same=False) as (port, requests):
         outbox = sender.outbox(peer_at(port), storage_commitment=True)
@@ -141,7 +153,7 @@ def test_question_without_an_answer_is_put_again_later_and_not_sooner(sender, pe
     assert sender.counts() == {"sent": 1}
 
 
-def test_result_for_somebody_else_changes_nothing(sender, peer_at):
+def test_result_for_somebody_else_changes_nothing(sender: Sender, peer_at: PeerAt) -> None:
     (uid,) = sender.write_reports(1)
     with committing_scp(answer_on_same=False) as (port, requests):
         sender.outbox(peer_at(port), storage_commitment=True).step(sender.clock)
@@ -155,12 +167,14 @@ def test_result_for_somebody_else_changes_nothing(sender, peer_at):
 
 
 @pytest.mark.peer
-def test_orthanc_commits_on_an_association_of_its_own(sender, peer_at, start_orthanc):
+def test_orthanc_commits_on_an_association_of_its_own(
+    sender: Sender, peer_at: PeerAt, start_orthanc: StartOrthanc
+) -> None:
     port = find_free_port()
     orthanc = start_orthanc(modalities={"node": ("QCNODE", port)})
     taken: list[int] = []
 
-    def take(event):
+    def take(event: Any) -> tuple[int, None]:
         taken.append(len(note(sender, event.event_information)))
         sender.ledger.close()
         return 0x0000, None
@@ -168,6 +182,7 @@ def test_orthanc_commits_on_an_association_of_its_own(sender, peer_at, start_ort
     ae = AE("QCNODE")
     ae.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, take)])
+    assert server is not None
     try:
         sender.write_reports(4)
         sender.outbox(peer_at(orthanc.port, "ORTHANC"), storage_commitment=True).step(sender.clock)

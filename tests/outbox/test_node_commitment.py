@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -12,13 +13,14 @@ from qc_node.node import Node
 from tests.end_to_end.node_process import NodeProcess, ct_sample, write_series
 from tests.ledger.makers import number_of
 from tests.peers import store, validate, wait_for
+from tests.peers.fixtures import StartOrthanc
 from tests.peers.process import find_free_port
 from tests.receiver.test_commitment import report as report_result
 from tests.receiver.test_commitment import result, sent
 
 
 @pytest.mark.peer
-def test_reports_of_a_running_node_are_committed_by_orthanc(tmp_path, start_orthanc):
+def test_reports_of_a_running_node_are_committed_by_orthanc(tmp_path: Path, start_orthanc: StartOrthanc) -> None:
     orthanc = start_orthanc()
     node = NodeProcess(
         tmp_path / "node",
@@ -45,7 +47,7 @@ def test_reports_of_a_running_node_are_committed_by_orthanc(tmp_path, start_orth
     ledger.close()
 
 
-def test_results_on_an_association_of_the_pacs_own_are_counted_once(tmp_path):
+def test_results_on_an_association_of_the_pacs_own_are_counted_once(tmp_path: Path) -> None:
     config = tmp_path / "qc-node.toml"
     config.write_text(f"""
         [node]

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from qc_node.dicom.association import Timeouts
-from qc_node.outbox.sending import RetryPolicy
+from qc_node.outbox.sending import Outbox, RetryPolicy
 from tests.dicom.scps import raw_tcp, scripted_scp
-from tests.peers import wait_for
+from tests.outbox.conftest import Sender
+from tests.peers import Orthanc, wait_for
+from tests.peers.fixtures import PeerAt
 from tests.peers.process import find_free_port
 
 
@@ -30,7 +33,7 @@ class Script:
         self.stored: list[str] = []
         self.asked: list[str] = []
 
-    def __call__(self, event) -> Dataset | int:
+    def __call__(self, event: Any) -> Dataset | int:
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         self.asked.append(event.request.AffectedSOPInstanceUID)
         if status in (0x0000, 0xB000, 0xB006, 0xB007):
@@ -38,7 +41,7 @@ class Script:
         return status
 
 
-def drain(sender, outbox, steps: int = 50) -> None:
+def drain(sender: Sender, outbox: Outbox, steps: int = 50) -> None:
     """Step as the loop would, with the clock held: each time to when the outbox asks for it."""
     for _ in range(steps):
         due = outbox.step(sender.clock)
@@ -50,19 +53,20 @@ def drain(sender, outbox, steps: int = 50) -> None:
 
 # -- when to try again -------------------------------------------------------------------------------
 @given(attempts=st.integers(0, 10**6), jitter=st.floats(0, 1))
-def test_waiting_grows_to_a_cap_and_jitter_takes_at_most_half(attempts, jitter):
+def test_waiting_grows_to_a_cap_and_jitter_takes_at_most_half(attempts: int, jitter: float) -> None:
     policy = RetryPolicy(first_s=1, cap_s=60)
     longest = policy.delay(attempts, 0)
     assert longest == min(60, 2.0**attempts if attempts < 10 else 60)
     assert longest / 2 <= policy.delay(attempts, jitter) <= longest
 
 
-def test_waiting_follows_the_attempts_in_the_ledger(sender, peer_at):
+def test_waiting_follows_the_attempts_in_the_ledger(sender: Sender, peer_at: PeerAt) -> None:
     sender.write_reports(1)
     outbox = sender.outbox(peer_at(find_free_port()), retry=RetryPolicy(first_s=1, cap_s=8))
     waits = []
     for _ in range(6):
         due = outbox.step(sender.clock)
+        assert due is not None
         waits.append(due - sender.clock)
         assert outbox.step(sender.clock) == due
         sender.clock = due
@@ -70,12 +74,12 @@ def test_waiting_follows_the_attempts_in_the_ledger(sender, peer_at):
     assert sender.outcomes == [("PACS", "retry")] * 6
 
 
-def test_empty_queue_asks_for_nothing(sender, peer_at):
+def test_empty_queue_asks_for_nothing(sender: Sender, peer_at: PeerAt) -> None:
     assert sender.outbox(peer_at(1)).step(sender.clock) is None
 
 
 # -- statuses ----------------------------------------------------------------------------------------
-def test_pacs_out_of_resources_gets_everything_in_order_once_it_is_well(sender, peer_at):
+def test_pacs_out_of_resources_gets_everything_in_order_once_it_is_well(sender: Sender, peer_at: PeerAt) -> None:
     uids = sender.write_reports(4)
     script = Script(0x0000, 0xA700, 0xA700, 0xA7FF, 0xA700, 0xA700, 0xA700, 0x0000)
     with scripted_scp(script) as port:
@@ -85,7 +89,9 @@ def test_pacs_out_of_resources_gets_everything_in_order_once_it_is_well(sender, 
     assert sender.outcomes.count(("PACS", "retry")) == 6
 
 
-def test_refused_object_is_given_up_after_some_attempts_and_the_queue_goes_on(sender, peer_at):
+def test_refused_object_is_given_up_after_some_attempts_and_the_queue_goes_on(
+    sender: Sender, peer_at: PeerAt
+) -> None:
     uids = sender.write_reports(3)
     script = Script(0x0000, 0xC000, 0xA900, 0xC123, 0x0000)
     with scripted_scp(script) as port:
@@ -97,18 +103,20 @@ def test_refused_object_is_given_up_after_some_attempts_and_the_queue_goes_on(se
     assert "0xC123" in (sender.errors()[1] or "")
 
 
-def test_hours_without_a_pacs_are_no_refusals(sender, peer_at):
+def test_hours_without_a_pacs_are_no_refusals(sender: Sender, peer_at: PeerAt) -> None:
     sender.write_reports(1)
     port = find_free_port()
     down = sender.outbox(peer_at(port))
     for _ in range(10):
-        sender.clock = down.step(sender.clock)
+        due = down.step(sender.clock)
+        assert due is not None
+        sender.clock = due
     with scripted_scp(Script(0xC000, 0xC000, 0x0000)) as port:
         drain(sender, sender.outbox(peer_at(port)))
     assert sender.counts() == {"sent": 1}
 
 
-def test_operator_can_put_a_failed_object_back(sender, peer_at):
+def test_operator_can_put_a_failed_object_back(sender: Sender, peer_at: PeerAt) -> None:
     (uid,) = sender.write_reports(1)
     script = Script(0xC000, 0xC000, 0xC000, 0x0000)
     with scripted_scp(script) as port:
@@ -122,7 +130,7 @@ def test_operator_can_put_a_failed_object_back(sender, peer_at):
 
 
 @pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
-def test_warnings_count_as_stored_and_are_noted(sender, peer_at, status):
+def test_warnings_count_as_stored_and_are_noted(sender: Sender, peer_at: PeerAt, status: int) -> None:
     sender.write_reports(1)
     with scripted_scp(Script(status)) as port:
         drain(sender, sender.outbox(peer_at(port)))
@@ -130,7 +138,7 @@ def test_warnings_count_as_stored_and_are_noted(sender, peer_at, status):
     assert sender.errors() == [f"Stored with the warning 0x{status:04X}."]
 
 
-def test_class_that_the_pacs_does_not_take_fails_with_a_sentence(sender, peer_at):
+def test_class_that_the_pacs_does_not_take_fails_with_a_sentence(sender: Sender, peer_at: PeerAt) -> None:
     from pynetdicom.presentation import build_context
 
     sender.write_reports(1)
@@ -140,7 +148,7 @@ def test_class_that_the_pacs_does_not_take_fails_with_a_sentence(sender, peer_at
     assert "does not take Comprehensive SR Storage" in (sender.errors()[0] or "")
 
 
-def test_object_whose_file_is_gone_fails_and_the_queue_goes_on(sender, peer_at):
+def test_object_whose_file_is_gone_fails_and_the_queue_goes_on(sender: Sender, peer_at: PeerAt) -> None:
     uids = sender.write_reports(3)
     sender.spool.path(sender.spool.report_name(uids[0])).unlink()
     script = Script(0x0000)
@@ -151,13 +159,13 @@ def test_object_whose_file_is_gone_fails_and_the_queue_goes_on(sender, peer_at):
     assert "is gone" in (sender.errors()[0] or "")
 
 
-def test_sending_again_never_rebuilds(sender, peer_at):
+def test_sending_again_never_rebuilds(sender: Sender, peer_at: PeerAt) -> None:
     (uid,) = sender.write_reports(1)
     before = sender.bytes_of(uid)
     seen = []
     answers = [0xA700, 0x0000]
 
-    def keep(event):
+    def keep(event: Any) -> int:
         seen.append(event.request.DataSet.getvalue())
         return answers.pop(0)
 
@@ -169,7 +177,7 @@ def test_sending_again_never_rebuilds(sender, peer_at):
 
 # -- peers that hold on ------------------------------------------------------------------------------
 @pytest.mark.parametrize("head", [b"", b"\x02\x00\x00\x00\x00\xff"], ids=["silent", "stalled in a PDU"])
-def test_silent_peer_costs_bounded_time_and_a_retry(sender, peer_at, head):
+def test_silent_peer_costs_bounded_time_and_a_retry(sender: Sender, peer_at: PeerAt, head: bytes) -> None:
     sender.write_reports(1)
     with raw_tcp(lambda s: s.sendall(head)) as port:
         due = sender.outbox(peer_at(port, timeouts=Timeouts(1, 1, 1, 1))).step(sender.clock)
@@ -178,11 +186,11 @@ def test_silent_peer_costs_bounded_time_and_a_retry(sender, peer_at, head):
     assert "PACS" in (sender.errors()[0] or "")
 
 
-def test_stopping_finishes_the_object_in_hand_and_keeps_the_rest(sender, peer_at):
+def test_stopping_finishes_the_object_in_hand_and_keeps_the_rest(sender: Sender, peer_at: PeerAt) -> None:
     uids = sender.write_reports(5)
     entered, go_on, stored = threading.Event(), threading.Event(), []
 
-    def slow(event):
+    def slow(event: Any) -> int:
         stored.append(event.request.AffectedSOPInstanceUID)
         entered.set()
         go_on.wait(10)
@@ -203,7 +211,7 @@ def test_stopping_finishes_the_object_in_hand_and_keeps_the_rest(sender, peer_at
     assert sender.counts() == {"sent": 1, "pending": 4}
 
 
-def test_new_object_goes_out_as_soon_as_the_outbox_is_woken(sender, peer_at):
+def test_new_object_goes_out_as_soon_as_the_outbox_is_woken(sender: Sender, peer_at: PeerAt) -> None:
     script = Script(0x0000)
     with scripted_scp(script) as port:
         outbox = sender.outbox(peer_at(port), wall=time.time)
@@ -244,7 +252,9 @@ Outbox(ledger, Spool(root), [Destination(DimseTransport(peer), False)], wall=lam
 
 
 @pytest.mark.peer
-def test_kill_between_the_answer_and_the_row_loses_nothing_and_doubles_nothing(sender, peer_at, orthanc):
+def test_kill_between_the_answer_and_the_row_loses_nothing_and_doubles_nothing(
+    sender: Sender, peer_at: PeerAt, orthanc: Orthanc
+) -> None:
     uids = sender.write_reports(5)
     for survive in (0, 2):
         child = subprocess.run(

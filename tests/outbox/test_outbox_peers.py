@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 
 import pydicom
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
-from qc_node.dicom.association import Timeouts
-from tests.peers import wait_for
+from qc_node.dicom.association import Peer, Timeouts
+from qc_node.outbox.sending import Outbox
+from tests.outbox.conftest import Sender
+from tests.peers import Orthanc, wait_for
+from tests.peers.fixtures import PeerAt, StartStoreScp
 from tests.peers.process import find_free_port
 
 pytestmark = pytest.mark.peer
 
+Running = Callable[..., Outbox]
+
 
 @pytest.fixture
-def running():
+def running() -> Iterator[Running]:
     """Start an outbox on the real clock and stop it at the end."""
     started = []
 
-    def start(sender, *peers, **options):
+    def start(sender: Sender, *peers: Peer, **options: object) -> Outbox:
         outbox = sender.outbox(*peers, wall=time.time, **options)
         started.append(outbox)
         outbox.start()
@@ -31,7 +37,9 @@ def running():
         outbox.stop()
 
 
-def test_orthanc_gets_every_report_once_in_order_and_byte_for_byte(sender, peer_at, orthanc):
+def test_orthanc_gets_every_report_once_in_order_and_byte_for_byte(
+    sender: Sender, peer_at: PeerAt, orthanc: Orthanc
+) -> None:
     uids = sender.write_reports(7)
     assert sender.outbox(peer_at(orthanc.port, "ORTHANC")).step(sender.clock) is None
     assert orthanc.received_uids() == uids
@@ -41,7 +49,9 @@ def test_orthanc_gets_every_report_once_in_order_and_byte_for_byte(sender, peer_
     assert orthanc.received_file(uids[0])[-2000:] == data_set
 
 
-def test_many_objects_go_over_one_association(sender, peer_at, start_storescp):
+def test_many_objects_go_over_one_association(
+    sender: Sender, peer_at: PeerAt, start_storescp: StartStoreScp
+) -> None:
     scp = start_storescp("-d")
     uids = sender.write_reports(20)
     sender.outbox(peer_at(scp.port)).step(sender.clock)
@@ -49,7 +59,9 @@ def test_many_objects_go_over_one_association(sender, peer_at, start_storescp):
     assert scp.output().count("Association Acknowledged") == 1
 
 
-def test_a_pacs_that_was_down_gets_everything_when_it_is_back(sender, peer_at, start_storescp, running):
+def test_a_pacs_that_was_down_gets_everything_when_it_is_back(
+    sender: Sender, peer_at: PeerAt, start_storescp: StartStoreScp, running: Running
+) -> None:
     port = find_free_port()
     uids = sender.write_reports(3)
     running(sender, peer_at(port))
@@ -62,7 +74,9 @@ def test_a_pacs_that_was_down_gets_everything_when_it_is_back(sender, peer_at, s
     assert sender.outcomes.count(("PACS", "sent")) == 5
 
 
-def test_a_pacs_that_is_frozen_holds_up_nobody_and_gets_everything_after(sender, peer_at, start_storescp, running):
+def test_a_pacs_that_is_frozen_holds_up_nobody_and_gets_everything_after(
+    sender: Sender, peer_at: PeerAt, start_storescp: StartStoreScp, running: Running
+) -> None:
     frozen, well = start_storescp(), start_storescp()
     frozen.freeze()
     uids = sender.write_reports(3, "FROZEN", "WELL")
@@ -81,7 +95,9 @@ def test_a_pacs_that_is_frozen_holds_up_nobody_and_gets_everything_after(sender,
 
 
 @pytest.mark.parametrize("switch", ["--refuse", "--abort-during", "--abort-after", "--sleep-during 5"])
-def test_a_misbehaving_pacs_loses_nothing_and_never_hangs_the_queue(sender, peer_at, start_storescp, switch):
+def test_a_misbehaving_pacs_loses_nothing_and_never_hangs_the_queue(
+    sender: Sender, peer_at: PeerAt, start_storescp: StartStoreScp, switch: str
+) -> None:
     port = find_free_port()
     bad = start_storescp(*switch.split(), port=port)
     uids = sender.write_reports(2)
@@ -98,14 +114,18 @@ def test_a_misbehaving_pacs_loses_nothing_and_never_hangs_the_queue(sender, peer
     assert good.received_uids() == uids
 
 
-def test_storescp_that_ignores_the_object_but_answers_success_counts_as_sent(sender, peer_at, start_storescp):
+def test_storescp_that_ignores_the_object_but_answers_success_counts_as_sent(
+    sender: Sender, peer_at: PeerAt, start_storescp: StartStoreScp
+) -> None:
     scp = start_storescp("--ignore")
     sender.write_reports(1)
     sender.outbox(peer_at(scp.port)).step(sender.clock)
     assert sender.counts() == {"sent": 1}
 
 
-def test_a_pacs_that_takes_only_implicit_gets_the_report_in_implicit(sender, peer_at, start_storescp):
+def test_a_pacs_that_takes_only_implicit_gets_the_report_in_implicit(
+    sender: Sender, peer_at: PeerAt, start_storescp: StartStoreScp
+) -> None:
     scp = start_storescp(accept="+xi")
     uids = sender.write_reports(2)
     sender.outbox(peer_at(scp.port)).step(sender.clock)

@@ -15,9 +15,13 @@ from tests.peers.orthanc import Orthanc
 
 QUICK = Timeouts(connect=2.0, association=2.0, response=2.0, network=2.0)
 
+PeerAt = Callable[..., Peer]
+StartOrthanc = Callable[..., Orthanc]
+StartStoreScp = Callable[..., StoreScp]
+
 
 @pytest.fixture
-def start_orthanc(tmp_path: Path) -> Iterator[Callable[..., Orthanc]]:
+def start_orthanc(tmp_path: Path) -> Iterator[StartOrthanc]:
     """A function that starts an Orthanc; arguments as :class:`Orthanc`, without the folder."""
     started: list[Orthanc] = []
 
@@ -33,13 +37,13 @@ def start_orthanc(tmp_path: Path) -> Iterator[Callable[..., Orthanc]]:
 
 
 @pytest.fixture
-def orthanc(start_orthanc: Callable[..., Orthanc]) -> Orthanc:
+def orthanc(start_orthanc: StartOrthanc) -> Orthanc:
     """A running Orthanc with AE title ORTHANC."""
     return start_orthanc()
 
 
 @pytest.fixture
-def start_storescp(tmp_path: Path) -> Iterator[Callable[..., StoreScp]]:
+def start_storescp(tmp_path: Path) -> Iterator[StartStoreScp]:
     """A function that starts a storescp; arguments as :class:`StoreScp`, without the folder."""
     started: list[StoreScp] = []
 
@@ -57,7 +61,7 @@ def start_storescp(tmp_path: Path) -> Iterator[Callable[..., StoreScp]]:
 
 
 @pytest.fixture
-def peer_at() -> Callable[..., Peer]:
+def peer_at() -> PeerAt:
     """A peer on loopback with short timeouts."""
 
     def make(port: int, ae_title: str = "PACS", name: str = "PACS", timeouts: Timeouts = QUICK) -> Peer:

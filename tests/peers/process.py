@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import pytest
 
@@ -64,7 +64,7 @@ def require(*programs: str) -> list[str]:
     return [path for path in paths.values() if path]
 
 
-def wait_for(fn: Callable[[], T], timeout: float = 30.0, every: float = 0.05) -> T:
+def wait_for(fn: Callable[[], T | None], timeout: float = 30.0, every: float = 0.05) -> T:
     """Call `fn` until its answer is true, and return that answer; an :class:`AssertionError` after `timeout` s."""
     deadline = time.monotonic() + timeout
     while True:
@@ -156,7 +156,7 @@ class OwnedProcess:
         """What the process has printed so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def __enter__(self) -> OwnedProcess:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qc_node.ledger import Ledger
-from qc_node.receiver.service import Event, Receiver
+from qc_node.receiver.service import Event, ReceivedEvent, Receiver
 from qc_node.spool import Spool
 from tests.part_settings import receiver_settings
 
@@ -43,11 +43,19 @@ class RunningReceiver:
     def port(self) -> int:
         return self.service.port
 
-    def stored(self) -> list[dict[str, Any]]:
+    def received(self) -> list[ReceivedEvent]:
+        """What it told, all of it of objects that came."""
+        found = []
+        for event in self.events:
+            assert isinstance(event, ReceivedEvent)
+            found.append(event)
+        return found
+
+    def stored(self) -> list[Mapping[str, Any]]:
         """All instance rows in order of arrival."""
         return self.ledger.db.rows("SELECT * FROM instances ORDER BY rowid")
 
-    def path(self, row: dict[str, Any]) -> Path:
+    def path(self, row: Mapping[str, Any]) -> Path:
         return self.spool.path(row["path"])
 
     def half_written(self) -> list[Path]:

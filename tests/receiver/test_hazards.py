@@ -380,7 +380,7 @@ def test_a_disk_that_fills_up_during_an_association_answers_a700(
         assert peer.store(MRImageStorage, other.SOPInstanceUID, encode(other)) == 0
     assert len(receiver.stored()) == len(receiver.files()) == 2
     assert not receiver.half_written() and not receiver.ledger.instances.quarantined()
-    wait_for(lambda: [e.status for e in receiver.events] == [0, 0xA700, 0])
+    wait_for(lambda: [e.status for e in receiver.received()] == [0, 0xA700, 0])
 
 
 @pytest.mark.parametrize("step", ["write", "commit"])

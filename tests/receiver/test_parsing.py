@@ -58,6 +58,7 @@ def test_our_answers_are_read_by_pynetdicom() -> None:
         (1, 0, ExplicitVRLittleEndian),
         (3, 0, ExplicitVRLittleEndian),
     ]
+    assert answer.user_information is not None
     assert answer.user_information.maximum_length == 131072
     assert answer.user_information.implementation_class_uid == IMPLEMENTATION_CLASS_UID
     rejection = A_ASSOCIATE_RJ()

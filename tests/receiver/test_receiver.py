@@ -111,7 +111,7 @@ def test_every_storage_class_is_taken_and_only_images_open_a_series(
     assert (row["series_id"] is not None) is opens
     assert (receiver.ledger.series.get(ds.SeriesInstanceUID) is not None) is opens
     wait_for(lambda: receiver.events)
-    (event,) = receiver.events
+    (event,) = receiver.received()
     assert (event.status, event.opens_series, event.series_uid) == (0, opens, ds.SeriesInstanceUID)
     assert event.calling_ae == "PEER" and event.bytes == len(encode(ds)) and event.seconds > 0
 
@@ -285,9 +285,9 @@ def test_pynetdicom_is_understood_also_with_role_selection(start_receiver: Start
         build_role("1.2.840.10008.1.20.1", scp_role=True, scu_role=True),
         build_role(MRImageStorage, True, True),
     ]
-    association = ae.associate("127.0.0.1", receiver.port, ae_title="QCNODE", ext_neg=roles)
+    association = ae.associate("127.0.0.1", receiver.port, ae_title="QCNODE", ext_neg=[*roles])
     assert association.is_established
-    chosen = {c.abstract_syntax: c for c in association.accepted_contexts}
+    chosen = {str(c.abstract_syntax): c for c in association.accepted_contexts}
     assert chosen[MRImageStorage].transfer_syntax == [ExplicitVRLittleEndian]
     assert (chosen["1.2.840.10008.1.20.1"].as_scu, chosen["1.2.840.10008.1.20.1"].as_scp) == (False, True)
     assert (chosen[MRImageStorage].as_scu, chosen[MRImageStorage].as_scp) == (True, False)
@@ -326,7 +326,7 @@ def test_events_and_rows_of_several_processes_come_together(
     series = receiver.ledger.series.get(ds.SeriesInstanceUID)
     assert series is not None and series["instances"] == 90
     wait_for(lambda: len(receiver.events) == 90)
-    assert {(e.status, e.series_uid) for e in receiver.events} == {(0, ds.SeriesInstanceUID)}
+    assert {(e.status, e.series_uid) for e in receiver.received()} == {(0, ds.SeriesInstanceUID)}
 
 
 def test_the_children_have_neither_torch_nor_a_second_thread_pool(

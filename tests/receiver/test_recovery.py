@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, MRImageStorage
@@ -140,11 +142,18 @@ def test_the_bytes_are_synced_before_the_name_and_the_name_before_the_row(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    sync, folder, replace, add = os.fdatasync, os.fsync, os.replace, Instances.add
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (order.append("bytes"), sync(fd))[1])
-    monkeypatch.setattr(os, "fsync", lambda fd: (order.append("folder"), folder(fd))[1])
-    monkeypatch.setattr(os, "replace", lambda *names: (order.append("name"), replace(*names))[1])
-    monkeypatch.setattr(Instances, "add", lambda self, items: (order.append("row"), add(self, items))[1])
+
+    def noted(word: str, do: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*args: Any) -> Any:
+            order.append(word)
+            return do(*args)
+
+        return noting
+
+    monkeypatch.setattr(os, "fdatasync", noted("bytes", os.fdatasync))
+    monkeypatch.setattr(os, "fsync", noted("folder", os.fsync))
+    monkeypatch.setattr(os, "replace", noted("name", os.replace))
+    monkeypatch.setattr(Instances, "add", noted("row", Instances.add))
     take(store, SeriesInstanceUID="1.2.3", StudyInstanceUID="1.2")
     order.clear()
     assert take(store, SeriesInstanceUID="1.2.3", StudyInstanceUID="1.2")[1] == 0

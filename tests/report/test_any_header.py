@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quiet():
+def quiet() -> Iterator[None]:
     """pydicom logs each broken value several times."""
     logger = logging.getLogger("pydicom")
     level = logger.level
@@ -53,12 +54,14 @@ def quiet():
     charset=st.none() | st.sampled_from(CHARSETS),
     warning=st.text(max_size=30),
 )
-def test_report_and_flag_are_written_and_read(values, charset, warning):
+def test_report_and_flag_are_written_and_read(
+    values: dict[str, tuple[str | None, bytes]], charset: bytes | None, warning: str
+) -> None:
     header = source()
     if charset is not None:
         values = {"SpecificCharacterSet": ("CS", charset), **values}
     for keyword, (vr, data) in values.items():
-        tag = Tag(tag_for_keyword(keyword))
+        tag = Tag(keyword)
         header._dict[tag] = RawDataElement(tag, vr or dictionary_VR(tag), len(data), data, 0, False, True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
 
 from qc_node.classifiers import catalogue
-from qc_node.domain import BodyPart, Grade, Reason, Region, Tier
+from qc_node.domain import BodyPart, Grade, Question, Reason, Region, Tier
 from qc_node.report import codes
 from qc_node.report.codes import Code
 from tests.report.sources import every_region_set
@@ -41,12 +43,12 @@ def _all_codes() -> list[Code]:
 
 
 def _meanings(code: Code) -> set[str]:
-    entries = concepts.get(code.scheme, {})
+    entries: dict[str, Any] = concepts.get(code.scheme, {})
     return {v[code.value][0] for v in entries.values() if code.value in v}
 
 
 @pytest.mark.parametrize("code", _all_codes(), ids=lambda c: f"{c.scheme}-{c.value}")
-def test_every_standard_code_exists_with_this_meaning(code):
+def test_every_standard_code_exists_with_this_meaning(code: Code) -> None:
     assert 0 < len(code.value) <= 16 and 0 < len(code.meaning) <= 64
     if code.scheme == codes.PRIVATE_SCHEME:
         return
@@ -58,7 +60,8 @@ def test_every_standard_code_exists_with_this_meaning(code):
 
 def _in_cid(code: Code, cid: int) -> bool:
     keywords = cid_concepts[cid].get(code.scheme, [])
-    return any(code.value in concepts[code.scheme][keyword] for keyword in keywords)
+    entries: dict[str, Any] = concepts[code.scheme]
+    return any(code.value in entries[keyword] for keyword in keywords)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +80,11 @@ def _in_cid(code: Code, cid: int) -> bool:
         (4, [codes.BRAIN]),
     ],
 )
-def test_codes_belong_to_the_context_groups_that_they_are_used_for(cid, members):
+def test_codes_belong_to_the_context_groups_that_they_are_used_for(cid: int, members: list[Code]) -> None:
     assert [c for c in members if not _in_cid(c, cid)] == []
 
 
-def test_every_noun_has_a_code():
+def test_every_noun_has_a_code() -> None:
     assert set(codes.QUESTIONS) == set(catalogue.questions())
     assert set(codes.REASONS) == set(Reason)
     assert set(codes.GRADES) == set(Grade)
@@ -91,7 +94,7 @@ def test_every_noun_has_a_code():
     assert set(codes.VOTES) == {"good", "acceptable", "poor"}
 
 
-def test_private_codes_are_distinct_and_say_what_no_standard_code_says():
+def test_private_codes_are_distinct_and_say_what_no_standard_code_says() -> None:
     private = [c for c in _all_codes() if c.scheme == codes.PRIVATE_SCHEME]
     assert set(private) == set(codes.private_codes())
     assert len({c.meaning for c in private}) == len(private)
@@ -100,18 +103,18 @@ def test_private_codes_are_distinct_and_say_what_no_standard_code_says():
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_reason_is_told_by_its_last_code(reason):
+def test_a_reason_is_told_by_its_last_code(reason: Reason) -> None:
     assert codes.reason_of(codes.REASONS[reason]) is reason
 
 
-def test_no_two_reasons_share_their_own_code():
+def test_no_two_reasons_share_their_own_code() -> None:
     own = [spelt[-1] for spelt in codes.REASONS.values()]
     assert len(set(own)) == len(own)
     assert codes.reason_of([]) is None
 
 
 @pytest.mark.parametrize("question", catalogue.questions(), ids=str)
-def test_answers_and_their_codes_are_inverses(question):
+def test_answers_and_their_codes_are_inverses(question: Question) -> None:
     answers = (*map(question.answer, question.answers), None)
     spelt = [codes.answer_code(question, a) for a in answers]
     assert len(set(spelt)) == len(answers)
@@ -121,7 +124,7 @@ def test_answers_and_their_codes_are_inverses(question):
 
 
 @pytest.mark.parametrize("regions", every_region_set(), ids=lambda r: "+".join(r))
-def test_coverage_and_its_target_regions_are_inverses(regions):
+def test_coverage_and_its_target_regions_are_inverses(regions: tuple[Region, ...]) -> None:
     targets = codes.target_regions(regions)
     assert codes.regions_of(targets) == regions
     if regions in codes.REGIONS:
@@ -129,7 +132,7 @@ def test_coverage_and_its_target_regions_are_inverses(regions):
     assert codes.target_regions(tuple(reversed(regions))) == targets
 
 
-def test_combined_coverage_has_a_combined_code():
+def test_combined_coverage_has_a_combined_code() -> None:
     chest_to_pelvis = codes.target_regions([Region.CHEST, Region.ABDOMEN, Region.PELVIS])
     assert [(c.value, c.meaning) for c in chest_to_pelvis] == [("416775004", "Chest, Abdomen and Pelvis")]
     assert [c.value for c in codes.target_regions([Region.HEAD, Region.NECK, Region.CHEST])] == [
@@ -138,7 +141,7 @@ def test_combined_coverage_has_a_combined_code():
     ]
 
 
-def test_procedure_follows_the_modality():
+def test_procedure_follows_the_modality() -> None:
     assert codes.procedure("MR").value == "25056-3"
     assert codes.procedure("CT").value == "25045-6"
     assert codes.procedure("US") == codes.procedure("") == codes.PROCEDURE_OTHER

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from qc_node.domain import InstanceRef, QcNodeError, Reason, SeriesKey
+from qc_node.domain import InstanceRef, QcNodeError, Reason, SeriesKey, Verdict
 from qc_node.report import codes
 from qc_node.report.items import (
     HAS_CONCEPT_MOD,
@@ -42,13 +43,13 @@ UID_OF_0_1_0 = "2.25.247668860532487699479111228422599245152"
 """What version 0.1.0 called `flag()`."""
 
 
-def flag(verdict=None, header=None, count=3, **changes) -> Dataset:
+def flag(verdict: Verdict | None = None, header: Dataset | None = None, count: int = 3, **changes: Any) -> Dataset:
     header = header or source()
     options = {"software_version": "0.1.0", "node": "QCNODE", "created": CREATED, **changes}
     return build_flag(header, evidence(count), key(header), verdict or mri_verdict(2), **options)
 
 
-def test_flag_is_a_quality_issue_on_every_image_of_the_series():
+def test_flag_is_a_quality_issue_on_every_image_of_the_series() -> None:
     ds = written(flag())
     said = read_key_object(ds)
     assert (said.title.value, said.title.meaning) == ("113010", "Quality Issue")
@@ -58,14 +59,14 @@ def test_flag_is_a_quality_issue_on_every_image_of_the_series():
     assert ds.SeriesInstanceUID not in (source().SeriesInstanceUID, report().SeriesInstanceUID)
 
 
-def test_flag_is_made_by_a_device_that_is_the_model():
+def test_flag_is_made_by_a_device_that_is_the_model() -> None:
     said = read_key_object(written(flag()))
     assert (said.observer_type, said.observer_name) == ("device", "QCNODE")
     assert said.observer_device_uid == device_uid("QCNODE", MODEL)
     assert said.written_at == "20260102030405"
 
 
-def test_images_have_no_concept_name_and_nothing_says_rejected():
+def test_images_have_no_concept_name_and_nothing_says_rejected() -> None:
     ds = written(flag())
     images = [c for c in children(ds) if c.ValueType == "IMAGE"]
     assert len(images) == 3
@@ -73,7 +74,7 @@ def test_images_have_no_concept_name_and_nothing_says_rejected():
     assert "113001" not in as_bytes(flag()).decode("latin-1")
 
 
-def test_flag_uid_does_not_change_with_the_time():
+def test_flag_uid_does_not_change_with_the_time() -> None:
     later = CREATED + datetime.timedelta(days=1)
     assert flag().SOPInstanceUID == flag(created=later).SOPInstanceUID
     assert flag().SOPInstanceUID == flag(software_version="9.9").SOPInstanceUID == UID_OF_0_1_0
@@ -90,7 +91,7 @@ def test_flag_uid_does_not_change_with_the_time():
         ),
     ],
 )
-def test_flag_says_why(verdict, sentence):
+def test_flag_says_why(verdict: Verdict, sentence: str) -> None:
     assert flag_sentence(verdict) == sentence
     assert (
         read_key_object(written(flag(verdict))).description
@@ -98,7 +99,7 @@ def test_flag_says_why(verdict, sentence):
     )
 
 
-def foreign(*context: Dataset, title=codes.REJECTED_FOR_QUALITY, images=True) -> Dataset:
+def foreign(*context: Dataset, title: codes.Code = codes.REJECTED_FOR_QUALITY, images: bool = True) -> Dataset:
     """A key object as a workstation writes it."""
     ds = source("MR")
     ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = KEY_OBJECT_SELECTION, "1.2.3.9", "KO"
@@ -115,7 +116,7 @@ def foreign(*context: Dataset, title=codes.REJECTED_FOR_QUALITY, images=True) ->
     return written(ds)
 
 
-def test_key_object_of_a_person():
+def test_key_object_of_a_person() -> None:
     said = read_key_object(
         foreign(
             code_item(codes.TITLE_MODIFIER, codes.NO_IMAGE, HAS_CONCEPT_MOD),
@@ -135,11 +136,11 @@ def test_key_object_of_a_person():
     assert said.series == (SeriesKey("1.2.3", "1.2.3.2"),)
 
 
-def test_key_object_without_observer_type_means_a_person_when_it_names_one():
+def test_key_object_without_observer_type_means_a_person_when_it_names_one() -> None:
     assert read_key_object(foreign(person_item(codes.PERSON_NAME, "Roe"))).observer_type == "person"
 
 
-def test_person_and_device_together_is_the_person():
+def test_person_and_device_together_is_the_person() -> None:
     said = read_key_object(
         foreign(
             code_item(codes.OBSERVER_TYPE, codes.DEVICE, HAS_OBS_CONTEXT),
@@ -152,13 +153,13 @@ def test_person_and_device_together_is_the_person():
     assert (said.observer_type, said.observer_name, said.observer_device_uid) == ("person", "Roe", None)
 
 
-def test_key_object_of_nobody_on_nothing_in_particular():
+def test_key_object_of_nobody_on_nothing_in_particular() -> None:
     said = read_key_object(foreign(images=False))
     assert (said.observer_type, said.observer_name) == (None, None)
     assert len(said.references) == 2
 
 
-def test_what_is_no_key_object_is_refused():
+def test_what_is_no_key_object_is_refused() -> None:
     untitled = foreign()
     del untitled.ConceptNameCodeSequence
     broken = foreign()
@@ -168,7 +169,7 @@ def test_what_is_no_key_object_is_refused():
             read_key_object(ds)
 
 
-def test_empty_sequences_are_survived():
+def test_empty_sequences_are_survived() -> None:
     ds = foreign(images=False)
     ds.CurrentRequestedProcedureEvidenceSequence = DicomSequence()
     assert read_key_object(ds).study_instance_uid == source().StudyInstanceUID

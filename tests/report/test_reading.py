@@ -37,7 +37,7 @@ MODELS = st.builds(ModelIdentity, WORD, WORD, st.text("0123456789abcdef", min_si
 
 
 @st.composite
-def findings(draw, question: Question) -> Finding:
+def findings(draw: st.DrawFn, question: Question) -> Finding:
     answers = [question.answer(key) for key in question.answers]
     p = draw(st.dictionaries(st.sampled_from(question.answers), P))
     reason = draw(st.none() | st.sampled_from(Reason))
@@ -47,7 +47,7 @@ def findings(draw, question: Question) -> Finding:
 
 
 @st.composite
-def mri_verdicts(draw) -> Verdict:
+def mri_verdicts(draw: st.DrawFn) -> Verdict:
     model = draw(MODELS)
     if draw(st.booleans()):
         return Verdict(Stage.BRAIN_MRI, model, (draw(findings(Question.STRAIGHT_REJECT)),))
@@ -57,7 +57,7 @@ def mri_verdicts(draw) -> Verdict:
 
 
 @st.composite
-def ct_verdicts(draw) -> Verdict:
+def ct_verdicts(draw: st.DrawFn) -> Verdict:
     coverage = None
     if draw(st.booleans()):
         regions = codes.in_body_order(draw(st.lists(st.sampled_from(Region))))
@@ -76,7 +76,9 @@ def ct_verdicts(draw) -> Verdict:
     count=st.integers(1, 5),
 )
 @pytest.mark.slow
-def test_reading_gives_back_what_was_written(verdict, warnings, agent, sr_class, count):
+def test_reading_gives_back_what_was_written(
+    verdict: Verdict, warnings: list[str], agent: str | None, sr_class: str, count: int
+) -> None:
     header = source("CT" if verdict.stage == Stage.CT else "MR")
     claims = HeaderClaims(modality=header.Modality, contrast_agent=agent, contrast_words=True)
     ds = report(verdict, header, warnings=warnings, claims=claims, sr_class=sr_class, evidence=evidence(count))
@@ -91,31 +93,31 @@ def test_reading_gives_back_what_was_written(verdict, warnings, agent, sr_class,
     assert said.sop_instance_uid == ds.SOPInstanceUID
 
 
-def test_probabilities_are_rounded_to_four_decimals():
+def test_probabilities_are_rounded_to_four_decimals() -> None:
     finding = Finding(Question.GADOLINIUM, True, {"yes": 2 / 3, "no": 1 / 3})
     said = read_report(written(report(Verdict(Stage.BRAIN_MRI, MODEL, (finding,)))))
     assert said.verdict.findings[0].probabilities == {"yes": 0.6667, "no": 0.3333}
 
 
 @pytest.mark.parametrize("p", [float("nan"), float("inf"), -0.1, 1.1])
-def test_what_is_no_probability_is_not_written(p):
+def test_what_is_no_probability_is_not_written(p: float) -> None:
     verdict = Verdict(Stage.BRAIN_MRI, MODEL, (Finding(Question.GADOLINIUM, True, {"yes": p}),))
     assert read_report(written(report(verdict))).verdict.findings[0].probabilities == {}
 
 
-def test_warnings_of_the_classifier_come_back_with_the_others():
+def test_warnings_of_the_classifier_come_back_with_the_others() -> None:
     verdict = replace(ct_verdict(BodyPart.OTHER), warnings=("First.",))
     said = read_report(written(report(verdict, source("CT"), warnings=["Second."])))
     assert said.warnings == ("First.", "Second.")
     assert said.verdict == replace(verdict, warnings=())
 
 
-def test_predecessor_comes_back():
+def test_predecessor_comes_back() -> None:
     said = read_report(written(report(predecessor=(SR_CLASSES["comprehensive"], "1.2.3.4", "1.2.3"))))
     assert said.predecessor == "1.2.3.4"
 
 
-def test_other_objects_are_refused_in_one_sentence():
+def test_other_objects_are_refused_in_one_sentence() -> None:
     for ds in (source(), Dataset()):
         assert not is_own_report(ds)
         with pytest.raises(QcNodeError, match="no report of a qc-node"):
@@ -123,7 +125,7 @@ def test_other_objects_are_refused_in_one_sentence():
     assert is_own_report(written(report()))
 
 
-def test_another_reader_finds_the_groups_and_the_answers():
+def test_another_reader_finds_the_groups_and_the_answers() -> None:
     """highdicom, an independent implementation of TID 1500, reads the report."""
     highdicom = pytest.importorskip("highdicom")
     sr = highdicom.sr.sop.ComprehensiveSR.from_dataset(written(report()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tarfile
 import warnings
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from qc_node.domain import BodyPart, HeaderClaims, InstanceRef, Reason, SeriesKey
 from qc_node.report.structured_report import SR_CLASSES, build_report
+from tests.peers import validators
 from tests.peers.validators import validate
 from tests.report.sources import (
     CREATED,
@@ -84,11 +86,11 @@ def write(objects: dict[str, Dataset], folder: Path) -> list[Path]:
     return paths
 
 
-def faults(verdicts) -> dict[str, tuple[str, ...]]:
+def faults(verdicts: Iterable[validators.Verdict]) -> dict[str, tuple[str, ...]]:
     return {v.path.name: v.errors for v in verdicts if not v.valid}
 
 
-def test_every_kind_is_valid_to_dciodvfy_and_dsrdump(tmp_path):
+def test_every_kind_is_valid_to_dciodvfy_and_dsrdump(tmp_path: Path) -> None:
     paths = write(every_kind(), tmp_path)
     assert len(paths) > 180
     assert faults(validate(paths)) == {}
@@ -96,7 +98,7 @@ def test_every_kind_is_valid_to_dciodvfy_and_dsrdump(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_chosen_kinds_are_valid_to_the_template_validator(tmp_path):
+def test_chosen_kinds_are_valid_to_the_template_validator(tmp_path: Path) -> None:
     kinds = every_kind()
     found = validate(write({name: kinds[name] for name in TEMPLATES}, tmp_path), template=True)
     assert faults(found) == {}
@@ -105,7 +107,7 @@ def test_chosen_kinds_are_valid_to_the_template_validator(tmp_path):
     assert unexpected == []
 
 
-def test_validators_find_what_is_wrong(tmp_path):
+def test_validators_find_what_is_wrong(tmp_path: Path) -> None:
     """A test that could not fail would prove nothing: broken reports must be told apart."""
     untyped, headless, related = report(), report(), report()
     del untyped.CompletionFlag
@@ -128,7 +130,7 @@ ARCHIVES = (
 
 def headers(archive: Path) -> dict[str, Dataset]:
     """The header of each object in a tar file, as the node reads it."""
-    found = {}
+    found: dict[str, Dataset] = {}
     with tarfile.open(archive) as tar:
         for member in tar:
             stream = tar.extractfile(member) if member.isfile() else None
@@ -165,7 +167,7 @@ def report_on(ds: Dataset, refs: list[InstanceRef]) -> Dataset:
 
 @pytest.mark.data
 @pytest.mark.parametrize("archive", ARCHIVES)
-def test_report_on_a_real_series_is_valid(shared_data, tmp_path, archive):
+def test_report_on_a_real_series_is_valid(shared_data: Path, tmp_path: Path, archive: str) -> None:
     found = headers(shared_data / "dicom" / f"{archive}.tar.xz")
     refs = [InstanceRef(uid(ds, "SOPClassUID"), uid(ds, "SOPInstanceUID")) for ds in found.values()]
     ds = report_on(next(iter(found.values())), refs)
@@ -178,7 +180,9 @@ KEPT = re.compile(r"\(0x0020,0x000[de]\) (UI )?(Study|Series) Instance UID|conta
 
 
 @pytest.mark.data
-def test_report_on_every_odd_object_is_valid_but_for_the_uids_that_must_be_kept(shared_data, tmp_path):
+def test_report_on_every_odd_object_is_valid_but_for_the_uids_that_must_be_kept(
+    shared_data: Path, tmp_path: Path
+) -> None:
     found = headers(shared_data / "dicom" / "interoperability.tar.xz")
     paths = write({name: report_on(ds, evidence()) for name, ds in found.items()}, tmp_path)
     assert len(paths) > 180

@@ -33,18 +33,18 @@ def below(item: Dataset) -> Iterator[Dataset]:
 
 
 @pytest.fixture(params=REPORTS)
-def ds(request) -> Dataset:
+def ds(request: pytest.FixtureRequest) -> Dataset:
     return written(REPORTS[request.param]())
 
 
-def test_ohif_and_stone_take_it_for_a_measurement_report(ds):
+def test_ohif_and_stone_take_it_for_a_measurement_report(ds: Dataset) -> None:
     assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.33"
     assert ds.ConceptNameCodeSequence[0].CodeValue == "126000"
     assert ds.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     assert ds.ContentTemplateSequence[0].MappingResource == "DCMR"
 
 
-def test_ohif_finds_groups_with_their_tracking_uid(ds):
+def test_ohif_finds_groups_with_their_tracking_uid(ds: Dataset) -> None:
     (measurements,) = named(ds, codes.IMAGING_MEASUREMENTS)
     groups = list(named(measurements, codes.MEASUREMENT_GROUP))
     assert groups
@@ -52,7 +52,7 @@ def test_ohif_finds_groups_with_their_tracking_uid(ds):
     assert all(uids) and len(set(uids)) == len(uids)
 
 
-def test_every_item_has_words_to_show(ds):
+def test_every_item_has_words_to_show(ds: Dataset) -> None:
     for item in below(ds):
         name = name_of(item)
         assert name is not None and name.meaning
@@ -67,6 +67,6 @@ def test_every_item_has_words_to_show(ds):
         assert item.ValueType != "IMAGE"
 
 
-def test_weasis_shows_that_nobody_verified_it(ds):
+def test_weasis_shows_that_nobody_verified_it(ds: Dataset) -> None:
     assert (ds.CompletionFlag, ds.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
     assert "VerifyingObserverSequence" not in ds

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from pydicom.dataset import Dataset
 
@@ -16,7 +19,14 @@ READER = PersonObserver("Roe^Richard", "reader-3", "Ward 7")
 
 
 def vote(
-    choice="good", reader=READER, header=None, *, series=True, reasons=(), vote_key="k1", **changes
+    choice: str = "good",
+    reader: PersonObserver = READER,
+    header: Dataset | None = None,
+    *,
+    series: bool = True,
+    reasons: Sequence[Reason] = (),
+    vote_key: str = "k1",
+    **changes: Any,
 ) -> Dataset:
     header = header or source()
     return build_vote_report(
@@ -37,7 +47,7 @@ def vote(
 
 @pytest.mark.parametrize(("choice", "code"), [("good", "122741"), ("acceptable", "111237"), ("poor", "122742")])
 @pytest.mark.parametrize("series", [True, False])
-def test_reading_gives_back_the_vote(choice, code, series):
+def test_reading_gives_back_the_vote(choice: str, code: str, series: bool) -> None:
     ds = written(vote(choice, series=series, reasons=[Reason.MOTION, Reason.SEGMENTED]))
     said = read_vote_report(ds)
     assert (said.vote, said.reader, said.reasons) == (choice, READER, (Reason.MOTION, Reason.SEGMENTED))
@@ -46,36 +56,36 @@ def test_reading_gives_back_the_vote(choice, code, series):
     assert code in written(ds).to_json()
 
 
-def test_observer_is_a_person_and_never_a_device():
+def test_observer_is_a_person_and_never_a_device() -> None:
     ds = written(vote())
     assert codes_named(ds, codes.OBSERVER_TYPE) == [codes.PERSON]
     assert not is_own_report(ds)
 
 
-def test_uid_follows_from_reader_and_key():
+def test_uid_follows_from_reader_and_key() -> None:
     assert vote().SOPInstanceUID == vote("poor").SOPInstanceUID
     assert vote().SOPInstanceUID != vote(vote_key="k2").SOPInstanceUID
     assert vote().SOPInstanceUID != vote(reader=PersonObserver("Roe^Richard", "reader-4")).SOPInstanceUID
 
 
 @pytest.mark.parametrize("name", ["Dr. O'Neil\\x", "山田^太郎=山田^太郎", "x" * 200, "Weiß"])
-def test_any_name_of_a_reader_can_be_written(name):
+def test_any_name_of_a_reader_can_be_written(name: str) -> None:
     assert read_vote_report(written(vote(reader=PersonObserver(name)))).reader.name
 
 
 @pytest.mark.parametrize("wrong", [{"choice": "excellent"}, {"sr_class": "basic"}])
-def test_mistakes_of_the_caller_raise(wrong):
+def test_mistakes_of_the_caller_raise(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a vote report needs"):
         vote(**wrong)
 
 
-def test_what_is_no_vote_is_refused():
+def test_what_is_no_vote_is_refused() -> None:
     for ds in (source(), report(), Dataset()):
         with pytest.raises(QcNodeError, match="no vote report"):
             read_vote_report(ds)
 
 
-def test_vote_on_a_study_names_all_its_series():
+def test_vote_on_a_study_names_all_its_series() -> None:
     header = source()
     other = SeriesKey(str(header.StudyInstanceUID), "1.2.3.4.5")
     ds = build_vote_report(

@@ -12,6 +12,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     EnhancedMRImageStorage,
     ExplicitVRBigEndian,
@@ -64,7 +65,7 @@ def save(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ds.get("SOPClassUID", MRImageStorage)
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    meta.TransferSyntaxUID = syntax
+    meta.TransferSyntaxUID = UID(syntax)
     path.parent.mkdir(parents=True, exist_ok=True)
     little = syntax != ExplicitVRBigEndian
     implicit = syntax == ImplicitVRLittleEndian
@@ -149,7 +150,8 @@ def make_enhanced(
     shared.PixelMeasuresSequence = item(PixelSpacing=list(spacing[:2]), SliceThickness=spacing[2])
     ds.SharedFunctionalGroupsSequence = DicomSequence([shared])
     frames = []
-    for echo in echoes or [None]:
+    times: Sequence[float | None] = echoes or [None]
+    for echo in times:
         for k in order:
             frame = Dataset()
             frame.PlanePositionSequence = item(ImagePositionPatient=[0.0, 0.0, k * spacing[2]])

@@ -96,6 +96,7 @@ def test_mutated_values(tmp_path: Path, originals: dict[str, list[Path]], kind: 
     for path in originals[kind]:
         ds = dcmread(path)
         implicit, little = ds.original_encoding
+        assert implicit is not None and little is not None
         for tag in data.draw(st.lists(st.sampled_from(tags), max_size=3, unique=True), label="tags"):
             value = data.draw(VALUES, label="value")
             vr = ds[tag].VR if tag in ds else "UN"

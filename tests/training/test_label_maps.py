@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -21,7 +22,8 @@ def test_axes_run_left_back_and_up_however_they_are_stored(tmp_path: Path, axes:
         ras.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(ras.affine), turn)),
         tmp_path / "x.nii",
     )
-    assert "".join(nib.aff2axcodes(nib.load(tmp_path / "x.nii").affine)) == axes
+    stored: Any = nib.load(tmp_path / "x.nii")
+    assert "".join(nib.aff2axcodes(stored.affine)) == axes
 
     turned, affine = read_label_map(tmp_path / "x.nii")
 

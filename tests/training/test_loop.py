@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from qc_node.domain import QcNodeError
-from qc_node.training.loop import BEST, LAST, STATE, Schedule, fit, to_device
+from qc_node.training.loop import BEST, LAST, STATE, FitState, Schedule, fit, to_device
 
 WEIGHTS = torch.tensor([[1.0], [-2.0], [0.5]])
 
@@ -38,7 +38,7 @@ def validate(model: nn.Module) -> dict[str, float]:
     return {"loss": float(nn.functional.mse_loss(model(x), x @ WEIGHTS).detach())}
 
 
-def train(out: Path, epochs: int, **changes: object) -> tuple[nn.Module, object]:
+def train(out: Path, epochs: int, **changes: object) -> tuple[nn.Module, FitState]:
     model = small_model()
     options = {"log": lambda _: None, **changes}
     state = fit(model, batches, loss_fn, validate, out, Schedule(epochs, 0.02, 99, 5), **options)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pytest
 from qc_node.training import scores
 
 
-def test_binary_scores_of_a_small_table():
+def test_binary_scores_of_a_small_table() -> None:
     truth = [1] * 8 + [0] * 12
     said = [1] * 6 + [0] * 2 + [1] * 3 + [0] * 9
     s = scores.binary_scores(truth, said)
@@ -22,7 +22,7 @@ def test_binary_scores_of_a_small_table():
     assert s.mcc == pytest.approx((6 * 9 - 3 * 2) / np.sqrt(9 * 8 * 12 * 11))
 
 
-def test_scores_agree_with_scikit_learn():
+def test_scores_agree_with_scikit_learn() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, 200)
@@ -41,7 +41,7 @@ def test_scores_agree_with_scikit_learn():
     assert scores.balanced_accuracy(grades, other) == pytest.approx(metrics.balanced_accuracy_score(grades, other))
 
 
-def test_an_empty_class_is_nan_and_not_a_number_out_of_thin_air():
+def test_an_empty_class_is_nan_and_not_a_number_out_of_thin_air() -> None:
     s = scores.binary_scores([0, 0], [0, 1])
     assert np.isnan(s.sensitivity) and np.isnan(s.balanced_accuracy)
     assert np.isnan(s.mcc) and s.npv == 1 and s.f1_positive == 0
@@ -53,13 +53,13 @@ def test_an_empty_class_is_nan_and_not_a_number_out_of_thin_air():
     assert scores.confusion([], [], 2).tolist() == [[0, 0], [0, 0]]
 
 
-def test_auc_counts_ties_as_half():
+def test_auc_counts_ties_as_half() -> None:
     assert scores.auc([0, 1], [0.5, 0.5]) == 0.5
     fpr, tpr, _ = scores.roc_curve([0, 1, 1, 0], [0.1, 0.9, 0.4, 0.4])
     assert np.trapezoid(tpr, fpr) == pytest.approx(scores.auc([0, 1, 1, 0], [0.1, 0.9, 0.4, 0.4]))
 
 
-def test_bootstrap_resamples_people_and_not_images():
+def test_bootstrap_resamples_people_and_not_images() -> None:
     rng = np.random.default_rng(1)
     people = np.repeat(np.arange(6), 50)
     right = np.repeat([1, 1, 1, 0, 1, 0], 50)  # everything about a person is the same
@@ -69,14 +69,14 @@ def test_bootstrap_resamples_people_and_not_images():
     assert all(np.isnan(scores.bootstrap_ci(lambda x: float(x.mean()), [1, 1], [[1, 0]], rng)))
 
 
-def test_mcnemar_looks_at_disagreements_only():
+def test_mcnemar_looks_at_disagreements_only() -> None:
     a = np.array([1] * 10 + [0] * 0 + [1] * 100, bool)
     b = np.array([0] * 10 + [1] * 100, bool)
     assert scores.mcnemar(a, b) == pytest.approx(2 * 0.5**10)
     assert scores.mcnemar(a, a) == 1.0
 
 
-def test_mann_whitney_finds_a_planted_effect_and_no_other():
+def test_mann_whitney_finds_a_planted_effect_and_no_other() -> None:
     rng = np.random.default_rng(2)
     field = np.array(["1.5 T", "3 T"] * 100)
     sex = rng.choice(["F", "M"], 200)
@@ -115,7 +115,7 @@ def _planted(rng: np.random.Generator, runs: int, harmed: str | None) -> tuple[d
 
 
 @pytest.mark.slow
-def test_mann_whitney_keeps_its_error_rate_where_nothing_is_planted():
+def test_mann_whitney_keeps_its_error_rate_where_nothing_is_planted() -> None:
     runs = 150
     found, uncorrected = _planted(np.random.default_rng(5), runs, None)
     most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
@@ -124,20 +124,20 @@ def test_mann_whitney_keeps_its_error_rate_where_nothing_is_planted():
 
 
 @pytest.mark.parametrize("harmed", ["scanner", "field", "sex", "age"])
-def test_mann_whitney_finds_the_planted_factor_and_leaves_the_others_alone(harmed: str):
+def test_mann_whitney_finds_the_planted_factor_and_leaves_the_others_alone(harmed: str) -> None:
     found, _ = _planted(np.random.default_rng(6), 25, harmed)
     assert found.pop(harmed) >= 0.8
     assert sum(found.values()) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 25)
 
 
-def test_mann_whitney_leaves_out_what_is_unknown_or_rare():
+def test_mann_whitney_leaves_out_what_is_unknown_or_rare() -> None:
     values = np.r_[np.zeros(20), np.ones(20), np.ones(3), np.zeros(7)]
     sex = ["F"] * 20 + ["M"] * 20 + ["O"] * 3 + [None] * 7
     (row,) = scores.mann_whitney_bonferroni(values, {"sex": sex})
     assert (row["levels"], row["n"], row["means"]) == (["F", "M"], [20, 20], [0.0, 1.0])
 
 
-def test_temperature_undoes_a_planted_overconfidence():
+def test_temperature_undoes_a_planted_overconfidence() -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(0, 2, (4000, 3))
     truth = np.array([rng.choice(3, p=p) for p in scores.softmax(logits)])
@@ -147,6 +147,6 @@ def test_temperature_undoes_a_planted_overconfidence():
     assert after < 0.03 < before
 
 
-def test_ppv_falls_with_the_prior():
+def test_ppv_falls_with_the_prior() -> None:
     assert scores.ppv_at_prior(0.9, 0.95, 0.5) == pytest.approx(0.9 / (0.9 + 0.05))
     assert scores.ppv_at_prior(0.9, 0.95, 0.002) < 0.04

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -24,6 +26,7 @@ from qc_node.domain import (
     tier_finding,
 )
 from qc_node.ledger import Ledger, Received
+from qc_node.ledger.rows import VerdictRow
 from qc_node.spool import Spool
 from qc_node.web.access import readers
 from qc_node.web.app import WebDeps, create_app
@@ -34,6 +37,17 @@ __all__ = ["SECRET"]
 
 BASE = "http://127.0.0.1:8080"
 MODEL = ModelIdentity("phantom", "1", "ab" * 32)
+
+
+class AnyClock(Protocol):
+    """What a clinic needs of a clock."""
+
+    @property
+    def now(self) -> float: ...
+
+    def __call__(self) -> float: ...
+
+    def forward(self, seconds: float) -> None: ...
 
 
 @dataclass
@@ -55,7 +69,8 @@ def head_phantom(seed: int, size: int = 192) -> np.ndarray:
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
 
     def ellipse(cx: float, cy: float, a: float, b: float) -> np.ndarray:
-        return ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 < 1
+        inside: np.ndarray = ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 < 1
+        return inside
 
     image = np.zeros((size, size))
     image[ellipse(0, 0, 0.78, 0.92)] = 0.85
@@ -117,7 +132,7 @@ class Clinic:
 
     ledger: Ledger
     spool: Spool
-    clock: Clock
+    clock: AnyClock
     counted: list[tuple[str, str, str]] = field(default_factory=list)
 
     def deps(self, **web: Any) -> WebDeps:
@@ -199,6 +214,12 @@ class Clinic:
         stage = verdict.stage.value
         self.ledger.series.finish(row["series_id"], row["run"], "judged", self.clock.now, stage=stage)
 
+    def verdict(self, series: str) -> VerdictRow:
+        """The newest verdict of a series that was judged."""
+        row = self.ledger.verdicts.get(self.number(series))
+        assert row is not None
+        return row
+
     def number(self, series: str) -> int:
         """The ``series_id`` of a series."""
         return number_of(self.ledger, series)
@@ -224,6 +245,8 @@ def clinic(tmp_path: Path) -> Clinic:
 class Browser(TestClient):
     """A client that behaves like a page of ours: cookies, and the Origin that a browser would send."""
 
+    app: FastAPI
+
     def sign_in(self, token: str) -> None:
         answer = self.post("/api/sign-in", json={"token": token})
         assert answer.status_code == 200, answer.text
@@ -231,19 +254,25 @@ class Browser(TestClient):
     def show(self, case: str, how: str = "panel") -> dict[str, Any]:
         answer = self.post(f"/api/cases/{case}/show?how={how}")
         assert answer.status_code == 200, answer.text
-        return answer.json()
+        shown: dict[str, Any] = answer.json()
+        return shown
 
-    def vote(self, shown: dict[str, Any], vote: str, key: str, **more: Any) -> Any:
+    def vote(self, shown: dict[str, Any], vote: str, key: str, **more: Any) -> httpx.Response:
         body = {"key": key, "vote": vote, "case": shown["case"], "presentation": shown["presentation"], **more}
-        return self.post("/api/votes", json=body)
+        answer: httpx.Response = self.post("/api/votes", json=body)
+        return answer
+
+
+Browse = Callable[..., Browser]
+"""Takes an application, or what :class:`WebOptions` takes."""
 
 
 @pytest.fixture
-def browse(clinic: Clinic) -> Iterator[Any]:
+def browse(clinic: Clinic) -> Iterator[Browse]:
     """A function that opens a browser on pages made with these web settings."""
     opened: list[Browser] = []
 
-    def start(app: Any = None, **web: Any) -> Browser:
+    def start(app: FastAPI | None = None, **web: Any) -> Browser:
         client = Browser(
             app or create_app(clinic.deps(**web)), base_url=BASE, headers={"origin": BASE}, follow_redirects=False
         )

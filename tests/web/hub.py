@@ -57,7 +57,7 @@ PATIENT = {
         }
     ],
 }
-IMAGING_STUDY_OPEN = {
+IMAGING_STUDY_OPEN: dict[str, Any] = {
     "timestamp": "2023-04-01T011:03:04.08",
     "id": "bfbe806f-7f94-47bc-b6b8-4c0cf4d4ef7d",
     "event": {

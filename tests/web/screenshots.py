@@ -134,9 +134,10 @@ def main() -> None:
     random.seed(1)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        clinic = Clinic(Ledger(root / "ledger.sqlite"), Spool(root), Now())  # type: ignore[arg-type]
+        clock = Now()
+        clinic = Clinic(Ledger(root / "ledger.sqlite"), Spool(root), clock)
         fill(clinic)
-        clinic.clock.behind = 0.0
+        clock.behind = 0.0
         _, token = clinic.reader(name="Dr. M. Bode", role="expert")
         server = serve(create_app(clinic.deps()), "127.0.0.1", 0)
         chromium = Chromium()

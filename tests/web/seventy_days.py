@@ -27,11 +27,11 @@ SECONDS = 4.0
 class Expected:
     """What was put in, counted while it was written."""
 
-    by_modality: Counter = field(default_factory=Counter)
-    by_site: Counter = field(default_factory=Counter)
-    by_vote: Counter = field(default_factory=Counter)
-    by_day: Counter = field(default_factory=Counter)
-    reasons: Counter = field(default_factory=Counter)
+    by_modality: Counter[str] = field(default_factory=Counter)
+    by_site: Counter[str] = field(default_factory=Counter)
+    by_vote: Counter[str] = field(default_factory=Counter)
+    by_day: Counter[int] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     rows: int = 0
 
 
@@ -47,7 +47,7 @@ def make_log(seed: int = 1, start: datetime = START) -> tuple[str, Expected]:
             day = 0 if n == 0 else 69 if n == presented - 1 else rng.randrange(70)
             shown = start + timedelta(days=day, minutes=rng.randrange(600), seconds=rng.randrange(60))
             modality = rng.choices(["MR", "CT", "DX"], [0.62, 0.23, 0.15])[0]
-            row = {
+            row: dict[str, str | int] = {
                 "reader": reader,
                 "site": READERS[reader],
                 "modality": modality,

@@ -6,17 +6,18 @@ import http.client
 import json
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from qc_node.classifiers.catalogue import card
-from qc_node.domain import Reason
+from qc_node.domain import Reason, Verdict
 from qc_node.domain.wording import Tone
 from qc_node.web.app import create_app
 from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.server import serve
-from tests.web.conftest import brain, ct, rejected
+from tests.web.conftest import Browse, Clinic, brain, ct, rejected
 
 
 @pytest.mark.parametrize(
@@ -29,12 +30,12 @@ from tests.web.conftest import brain, ct, rejected
         (ct("abdomen_pelvis", True), "Abdomen and pelvis, contrast-enhanced", "", Tone.GOOD, False),
     ],
 )
-def test_a_verdict_in_words(verdict, headline, detail, tone, attention):
+def test_a_verdict_in_words(verdict: Verdict, headline: str, detail: str, tone: Tone, attention: bool) -> None:
     said = card(verdict)
     assert (said.headline, said.detail, said.tone, said.attention) == (headline, detail, tone, attention)
 
 
-def test_one_card_per_scanner_with_its_newest_series(clinic, browse):
+def test_one_card_per_scanner_with_its_newest_series(clinic: Clinic, browse: Browse) -> None:
     clinic.receive("1.1", "1.1.1", scanner="MR_EAST")
     clinic.judge("1.1.1", brain())
     clinic.receive("1.2", "1.2.1", scanner="MR_EAST")
@@ -47,7 +48,7 @@ def test_one_card_per_scanner_with_its_newest_series(clinic, browse):
     assert "1.3.1" not in json.dumps(cards)
 
 
-def test_an_alarm_stays_until_acknowledged(clinic, browse):
+def test_an_alarm_stays_until_acknowledged(clinic: Clinic, browse: Browse) -> None:
     browser = browse()
     board = browser.app.state.board
     clinic.receive("1.1", "1.1.1")
@@ -66,7 +67,7 @@ def test_an_alarm_stays_until_acknowledged(clinic, browse):
     assert browser.get("/api/board").json()["cards"][0]["alarms"] == []
 
 
-def test_judged_again_as_good_ends_the_alarm(clinic, browse):
+def test_judged_again_as_good_ends_the_alarm(clinic: Clinic, browse: Browse) -> None:
     browser = browse()
     board = browser.app.state.board
     clinic.receive("1.1", "1.1.1")
@@ -78,17 +79,22 @@ def test_judged_again_as_good_ends_the_alarm(clinic, browse):
     assert browser.get("/api/board").json()["cards"][0]["alarms"] == []
 
 
-def test_verdicts_given_while_nobody_served_raise_alarms_at_start(clinic, browse):
+def test_verdicts_given_while_nobody_served_raise_alarms_at_start(clinic: Clinic, browse: Browse) -> None:
     clinic.receive("1.1", "1.1.1")
     clinic.judge("1.1.1", rejected())
     assert len(browse().get("/api/board").json()["cards"][0]["alarms"]) == 1
 
 
-def test_webhook_is_told_once_and_learns_nothing_of_the_patient(clinic):
-    told = []
+def test_webhook_is_told_once_and_learns_nothing_of_the_patient(clinic: Clinic) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
     done = threading.Event()
+
+    def send(url: str, body: dict[str, Any]) -> None:
+        told.append((url, body))
+        done.set()
+
     deps = clinic.deps(webhook_url="http://127.0.0.1:1/hook")
-    board = Board(deps, Broadcaster(), send=lambda url, body: (told.append((url, body)), done.set()))
+    board = Board(deps, Broadcaster(), send=send)
     clinic.receive("1.1", "1.1.1", accession="A-1")
     clinic.judge("1.1.1", brain(motion=2))
     board.publish(clinic.number("1.1.1"))
@@ -99,10 +105,16 @@ def test_webhook_is_told_once_and_learns_nothing_of_the_patient(clinic):
     assert "1.1.1" not in json.dumps(body) and "A-1" not in json.dumps(body)
 
 
-def test_what_a_closed_study_lacks_is_on_the_pages_and_in_the_webhook(clinic, browse):
-    told, done = [], threading.Event()
+def test_what_a_closed_study_lacks_is_on_the_pages_and_in_the_webhook(clinic: Clinic, browse: Browse) -> None:
+    told: list[dict[str, Any]] = []
+    done = threading.Event()
+
+    def send(url: str, body: dict[str, Any]) -> None:
+        told.append(body)
+        done.set()
+
     deps = clinic.deps(webhook_url="http://127.0.0.1:1/hook")
-    board = Board(deps, Broadcaster(), send=lambda url, body: (told.append(body), done.set()))
+    board = Board(deps, Broadcaster(), send=send)
     clinic.receive("1.1", "1.1.1", scanner="CT_1", modality="CT", accession="A-1")
     clinic.judge("1.1.1", ct("chest"))
     board.study_closed("1.1")
@@ -117,7 +129,7 @@ def test_what_a_closed_study_lacks_is_on_the_pages_and_in_the_webhook(clinic, br
     assert browser.get("/api/review").json()["rows"][0]["missing"] == told[0]["missing"]
 
 
-def test_a_webhook_that_is_down_holds_up_nothing(clinic):
+def test_a_webhook_that_is_down_holds_up_nothing(clinic: Clinic) -> None:
     board = Board(clinic.deps(webhook_url="http://127.0.0.1:1/hook"), Broadcaster())
     clinic.receive("1.1", "1.1.1")
     clinic.judge("1.1.1", brain(motion=2))
@@ -125,7 +137,7 @@ def test_a_webhook_that_is_down_holds_up_nothing(clinic):
     assert len(board.cards()[0]["alarms"]) == 1
 
 
-def read_event(answer: http.client.HTTPResponse) -> tuple[str, dict]:
+def read_event(answer: http.client.HTTPResponse) -> tuple[str, dict[str, Any]]:
     event = ""
     while True:
         line = answer.readline().decode().strip()
@@ -135,7 +147,7 @@ def read_event(answer: http.client.HTTPResponse) -> tuple[str, dict]:
             return event, json.loads(line[6:])
 
 
-def test_pushed_from_another_thread_to_every_open_board(clinic):
+def test_pushed_from_another_thread_to_every_open_board(clinic: Clinic) -> None:
     app = create_app(clinic.deps())
     server = serve(app, "127.0.0.1", 0)
     try:
@@ -157,7 +169,7 @@ def test_pushed_from_another_thread_to_every_open_board(clinic):
         server.stop()
 
 
-def test_stopping_does_not_wait_for_open_boards(clinic):
+def test_stopping_does_not_wait_for_open_boards(clinic: Clinic) -> None:
     app = create_app(clinic.deps())
     server = serve(app, "127.0.0.1", 0)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -169,7 +181,7 @@ def test_stopping_does_not_wait_for_open_boards(clinic):
     assert answer.read().decode().strip() == ""
 
 
-def test_health_pages(clinic, browse):
+def test_health_pages(clinic: Clinic, browse: Browse) -> None:
     deps = replace(clinic.deps(), readyz=lambda: (False, {"disk": "full"}))
     browser = browse(create_app(deps))
     assert browser.get("/healthz").status_code == 200
@@ -177,7 +189,7 @@ def test_health_pages(clinic, browse):
     assert answer.status_code == 503 and answer.json() == {"disk": "full"}
 
 
-def test_series_as_json(clinic, browse):
+def test_series_as_json(clinic: Clinic, browse: Browse) -> None:
     clinic.receive("1.1", "1.1.1")
     browser = browse()
     assert browser.get("/api/series/1.1.1").json()["results"] == {}

@@ -68,7 +68,7 @@ class Served:
 
 
 @pytest.fixture
-def served(clinic, chromium) -> Iterator[Served]:
+def served(clinic: Clinic, chromium: Chromium) -> Iterator[Served]:
     clinic.clock = RealClock()
     clinic.receive("1.2.3", "1.2.3.1", accession="MR-1", description="Head <b>native</b>")
     clinic.judge("1.2.3.1", brain(motion=1), seed=1)
@@ -98,7 +98,7 @@ def open_panel(chromium: Chromium, served: Served, study: str = "1.2.3") -> None
     chromium.until("return document.querySelector('.vote') && !document.querySelector('.vote').disabled")
 
 
-def test_vote_by_mouse_then_verdict(chromium, served):
+def test_vote_by_mouse_then_verdict(chromium: Chromium, served: Served) -> None:
     open_panel(chromium, served)
     assert "Shown after your vote" in chromium.text("#opinion")
     assert "Head <b>native</b>" in chromium.text("#what"), "markup in a description is text"
@@ -110,7 +110,7 @@ def test_vote_by_mouse_then_verdict(chromium, served):
     assert row["reader_id"] == served.reader_id and row["study_uid"] == "1.2.3" and not row["verdict_visible"]
 
 
-def test_vote_reason_undo_and_change_by_keys_alone(chromium, served):
+def test_vote_reason_undo_and_change_by_keys_alone(chromium: Chromium, served: Served) -> None:
     open_panel(chromium, served)
     chromium.press("3")
     chromium.until_text("#says", "Saved: Poor")
@@ -134,7 +134,7 @@ def test_vote_reason_undo_and_change_by_keys_alone(chromium, served):
     assert [r["study_uid"] for r in served.clinic.ledger.votes.all()] == ["1.2.3"] * 3 + ["1.2.4"]
 
 
-def test_double_click_and_key_repeat_are_one_vote(chromium, served):
+def test_double_click_and_key_repeat_are_one_vote(chromium: Chromium, served: Served) -> None:
     open_panel(chromium, served)
     chromium.script("for (let i = 0; i < 5; i++) document.querySelector('.vote.poor').click()")
     chromium.script(
@@ -146,7 +146,7 @@ def test_double_click_and_key_repeat_are_one_vote(chromium, served):
     assert served.votes() == ["poor"]
 
 
-def test_network_cut_and_return_loses_and_doubles_nothing(chromium, served):
+def test_network_cut_and_return_loses_and_doubles_nothing(chromium: Chromium, served: Served) -> None:
     open_panel(chromium, served)
     chromium.network(False)
     chromium.press("2")
@@ -160,7 +160,7 @@ def test_network_cut_and_return_loses_and_doubles_nothing(chromium, served):
     assert row["voted_at"] < row["received_at"]
 
 
-def test_a_vote_survives_a_closed_window_and_an_answer_that_never_came(chromium, served):
+def test_a_vote_survives_a_closed_window_and_an_answer_that_never_came(chromium: Chromium, served: Served) -> None:
     open_panel(chromium, served)
     # The node gets the vote, but its answer is lost on the way: the page must send it again.
     chromium.script(
@@ -176,7 +176,7 @@ def test_a_vote_survives_a_closed_window_and_an_answer_that_never_came(chromium,
     assert served.votes() == ["good"]
 
 
-def test_two_windows(chromium, served):
+def test_two_windows(chromium: Chromium, served: Served) -> None:
     open_panel(chromium, served)
     first = chromium.window()
     second = chromium.new_window()
@@ -196,7 +196,7 @@ def test_two_windows(chromium, served):
         chromium.switch(first)
 
 
-def test_signed_out_in_between_keeps_the_vote_for_its_reader(chromium, served):
+def test_signed_out_in_between_keeps_the_vote_for_its_reader(chromium: Chromium, served: Served) -> None:
     open_panel(chromium, served)
     chromium.devtools("Network.clearBrowserCookies")
     chromium.press("1")
@@ -213,7 +213,7 @@ def test_signed_out_in_between_keeps_the_vote_for_its_reader(chromium, served):
     assert served.clinic.ledger.votes.all()[0]["reader_id"] == served.reader_id
 
 
-def test_the_panel_fits_beside_a_viewer(chromium, served):
+def test_the_panel_fits_beside_a_viewer(chromium: Chromium, served: Served) -> None:
     open_panel(chromium, served)
     for width in (320, 800, 1600):
         chromium.resize(width, 900)
@@ -222,7 +222,7 @@ def test_the_panel_fits_beside_a_viewer(chromium, served):
         assert bottom < 900, "the three buttons are in view without scrolling"
 
 
-def test_the_board_shows_a_verdict_and_its_alarm_until_acknowledged(chromium, served):
+def test_the_board_shows_a_verdict_and_its_alarm_until_acknowledged(chromium: Chromium, served: Served) -> None:
     chromium.open(f"{served.server.url}/live")
     chromium.until_text(".card", "Needs a look")
     served.clinic.receive("1.2.5", "1.2.5.1", scanner="CT_1", modality="CT")
@@ -240,7 +240,7 @@ def test_the_board_shows_a_verdict_and_its_alarm_until_acknowledged(chromium, se
         chromium.until("return document.querySelectorAll('.alarm').length === arguments[0]", left)
 
 
-def test_sign_in_by_pin_and_out(chromium, served):
+def test_sign_in_by_pin_and_out(chromium: Chromium, served: Served) -> None:
     served.clinic.reader("anna", name="Anna", pin="271828")
     chromium.open(f"{served.server.url}/panel")
     chromium.until("return location.pathname === '/sign-in'")
@@ -253,7 +253,9 @@ def test_sign_in_by_pin_and_out(chromium, served):
     chromium.until("return location.pathname === '/sign-in'")
 
 
-def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(chromium, served):
+def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(
+    chromium: Chromium, served: Served
+) -> None:
     hub = Hub()
     deps = served.clinic.deps(fhircast_hubs=(hub.url,))
     server = serve(create_app(deps), "127.0.0.1", 0)
@@ -303,7 +305,7 @@ def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(chr
         hub.close()
 
 
-def test_review_by_keyboard_alone(chromium, served):
+def test_review_by_keyboard_alone(chromium: Chromium, served: Served) -> None:
     clinic = served.clinic
     clinic.receive("1.2.9", "1.2.9.1", scanner="CT_1", modality="CT")
     clinic.judge("1.2.9.1", ct("chest"), warnings=("Ordered: abdomen with contrast; found: chest without.",))
@@ -334,7 +336,7 @@ def test_review_by_keyboard_alone(chromium, served):
     chromium.until("return document.querySelectorAll('.row').length === 1")
 
 
-def test_expert_grading_by_the_papers_keys(chromium, served):
+def test_expert_grading_by_the_papers_keys(chromium: Chromium, served: Served) -> None:
     clinic = served.clinic
     store_series(clinic, "1.2.9", "1.2.9.1", scanner="MR_EAST", slices=6)
     clinic.judge("1.2.9.1", brain())
@@ -368,7 +370,7 @@ def test_expert_grading_by_the_papers_keys(chromium, served):
     assert (second["straight_reject"], second["noise"]) == (0, 1)
 
 
-def test_statistics_page_and_plots(chromium, served):
+def test_statistics_page_and_plots(chromium: Chromium, served: Served) -> None:
     text, _ = make_log()
     exchange.import_rows(
         served.clinic.ledger, exchange.read_rows(io.StringIO(text), "log.csv"), now=time.time(), add_readers=True
@@ -383,7 +385,7 @@ def test_statistics_page_and_plots(chromium, served):
         assert chromium.script("return document.querySelectorAll('.plot svg').length") == 6
 
 
-def test_a_page_is_ready_within_the_blink_of_an_eye(chromium, served):
+def test_a_page_is_ready_within_the_blink_of_an_eye(chromium: Chromium, served: Served) -> None:
     open_panel(chromium, served)
     loaded = chromium.script(
         "const n = performance.getEntriesByType('navigation')[0]; return n.loadEventEnd - n.startTime"
@@ -392,7 +394,7 @@ def test_a_page_is_ready_within_the_blink_of_an_eye(chromium, served):
     print(f"panel loaded in {loaded:.0f} ms on loopback")
 
 
-def test_no_page_overflows_sideways(chromium, served):
+def test_no_page_overflows_sideways(chromium: Chromium, served: Served) -> None:
     chromium.open(served.link)
     chromium.until("return location.pathname === '/panel'")
     for page in ("panel", "live", "review", "annotate", "stats", "docs"):

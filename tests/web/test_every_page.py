@@ -17,7 +17,8 @@ from qc_node.ledger import Ledger
 from qc_node.spool import Spool
 from qc_node.web.access import readers
 from qc_node.web.app import WebDeps, create_app
-from tests.web.conftest import BASE, Browser, web_options
+from tests.part_settings import web_options
+from tests.web.conftest import BASE, Browser
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "qc_node" / "web" / "templates"

@@ -6,6 +6,7 @@ import io
 import subprocess
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import pydicom
@@ -19,6 +20,8 @@ from qc_node.ledger.deliveries import WrittenObject
 from qc_node.report.key_objects import build_flag
 from qc_node.report.vote_report import read_vote_report
 from qc_node.web.access import readers
+from qc_node.web.access.readers import Reader
+from qc_node.web.app import WebDeps
 from qc_node.web.votes import from_key_objects
 from qc_node.web.votes.exchange import export_rows
 from qc_node.web.votes.follow_up import FollowUp
@@ -26,7 +29,7 @@ from qc_node.web.votes.from_key_objects import Intake
 from qc_node.web.votes.to_pacs import vote_reporter
 from tests.peers import environment, require, validate
 from tests.report.sources import CREATED, MR_IMAGE, evidence, key, source
-from tests.web.conftest import rejected
+from tests.web.conftest import Browse, Clinic, rejected
 
 POOR, REJECTED, GOOD = (
     ("113010", "Quality Issue"),
@@ -49,7 +52,7 @@ def image() -> Dataset:
 
 
 def key_object(
-    title=POOR,
+    title: tuple[str, str] = POOR,
     *,
     person: str | None = "Bode^Mechthild",
     login: str | None = None,
@@ -68,15 +71,15 @@ def key_object(
         attributes = PersonObserverIdentifyingAttributes(name=person, login_name=login)
         who = ObserverContext(hd.sr.CodedConcept("121006", "DCM", "Person"), attributes)
     if device:
-        attributes = DeviceObserverIdentifyingAttributes(uid=generate_uid(), name="ROUTER")
-        what = ObserverContext(hd.sr.CodedConcept("121007", "DCM", "Device"), attributes)
+        router = DeviceObserverIdentifyingAttributes(uid=generate_uid(), name="ROUTER")
+        what = ObserverContext(hd.sr.CodedConcept("121007", "DCM", "Device"), router)
     content = hd.ko.KeyObjectSelection(
         document_title=dcm(title),
         referenced_objects=[image()],
         observer_person_context=who,
         observer_device_context=what,
     )
-    ds = hd.ko.KeyObjectSelectionDocument(
+    ds: Dataset = hd.ko.KeyObjectSelectionDocument(
         evidence=[image()],
         content=content,
         series_instance_uid=generate_uid(),
@@ -99,7 +102,7 @@ def key_object(
     return ds
 
 
-def arrive(clinic, ds: Dataset) -> str:
+def arrive(clinic: Clinic, ds: Dataset) -> str:
     """The receiver has taken in this object."""
     stream = io.BytesIO()
     pydicom.dcmwrite(stream, ds, enforce_file_format=True)
@@ -127,7 +130,7 @@ def arrive(clinic, ds: Dataset) -> str:
 
 
 @pytest.fixture
-def known(clinic):
+def known(clinic: Clinic) -> Reader:
     """A department with one reader and the series that key objects point at."""
     ds = source()
     clinic.receive(str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID))
@@ -143,7 +146,14 @@ def known(clinic):
         (REJECTED, ("111209", "Positioning"), "poor", ["positioning"]),
     ],
 )
-def test_a_known_readers_key_object_is_a_vote(clinic, known, title, reason, vote, reasons):
+def test_a_known_readers_key_object_is_a_vote(
+    clinic: Clinic,
+    known: Reader,
+    title: tuple[str, str],
+    reason: tuple[str, str] | None,
+    vote: str,
+    reasons: list[str],
+) -> None:
     uid = arrive(clinic, key_object(title, reason=reason))
     assert from_key_objects.take_in(clinic.deps()) == [Intake.VOTE]
     (row,) = clinic.ledger.votes.of_subject(str(source().StudyInstanceUID), None)
@@ -159,7 +169,7 @@ def test_a_known_readers_key_object_is_a_vote(clinic, known, title, reason, vote
     assert from_key_objects.take_in(clinic.deps()) == [], "once"
 
 
-def test_by_login(clinic):
+def test_by_login(clinic: Clinic) -> None:
     reader, _ = clinic.reader("mbh")
     arrive(clinic, key_object(person="Somebody^Else", login="MBH"))
     assert from_key_objects.take_in(clinic.deps()) == [Intake.VOTE]
@@ -167,7 +177,9 @@ def test_by_login(clinic):
 
 
 @pytest.mark.parametrize("who", ["stranger", "device", "nobody", "disabled", "two of that name"])
-def test_others_leave_a_mark_without_author_that_is_never_exported(clinic, known, who):
+def test_others_leave_a_mark_without_author_that_is_never_exported(
+    clinic: Clinic, known: Reader, who: str
+) -> None:
     ds = key_object(
         person={"stranger": "X^Y", "device": None, "nobody": None}.get(who, "Bode^Mechthild"),
         device=who == "device",
@@ -183,7 +195,9 @@ def test_others_leave_a_mark_without_author_that_is_never_exported(clinic, known
     assert mark["vote"] == "poor" and mark["why_no_vote"]
 
 
-def test_our_own_flag_sent_back_by_a_router_is_nothing_even_with_another_uid(clinic, known):
+def test_our_own_flag_sent_back_by_a_router_is_nothing_even_with_another_uid(
+    clinic: Clinic, known: Reader
+) -> None:
     ds = build_flag(
         source(), evidence(), key(source()), rejected(), software_version="1", node="QCNODE", created=CREATED
     )
@@ -198,7 +212,7 @@ def test_our_own_flag_sent_back_by_a_router_is_nothing_even_with_another_uid(cli
     assert clinic.ledger.votes.count() == 0
 
 
-def test_other_objects_and_broken_ones_are_passed_over_once(clinic, known):
+def test_other_objects_and_broken_ones_are_passed_over_once(clinic: Clinic, known: Reader) -> None:
     arrive(clinic, key_object(OF_INTEREST))
     broken = key_object()
     uid = arrive(clinic, broken)
@@ -209,21 +223,21 @@ def test_other_objects_and_broken_ones_are_passed_over_once(clinic, known):
 
 
 @pytest.mark.peer
-def test_a_key_object_made_by_dcmtk_is_a_vote(clinic, known, tmp_path: Path):
+def test_a_key_object_made_by_dcmtk_is_a_vote(clinic: Clinic, known: Reader, tmp_path: Path) -> None:
     dsr2xml, xml2dsr = require("dsr2xml", "xml2dsr")
     template, xml, made = (tmp_path / name for name in ("template.dcm", "ko.xml", "made.dcm"))
     key_object(GOOD).save_as(template, enforce_file_format=True)
     subprocess.run([dsr2xml, template, xml], check=True, env=environment())
     subprocess.run([xml2dsr, "+Ug", xml, made], check=True, env=environment())
     ds = pydicom.dcmread(made)
-    assert ds.file_meta.ImplementationVersionName.startswith("OFFIS")
+    assert str(ds.file_meta.ImplementationVersionName).startswith("OFFIS")
     arrive(clinic, ds)
     assert from_key_objects.take_in(clinic.deps()) == [Intake.VOTE]
     assert clinic.ledger.votes.all()[0]["vote"] == "good"
 
 
 # -- votes as reports ----------------------------------------------------------------------------------
-def vote_on(clinic, browse, **web):
+def vote_on(clinic: Clinic, browse: Browse, **web: Any) -> tuple[str, str]:
     ds = source()
     study, series = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)
     stream = io.BytesIO()
@@ -260,7 +274,7 @@ def vote_on(clinic, browse, **web):
     return study, series
 
 
-def with_vote_reports(clinic, **web):
+def with_vote_reports(clinic: Clinic, **web: Any) -> WebDeps:
     from dataclasses import replace
 
     post = vote_reporter(
@@ -275,7 +289,7 @@ def with_vote_reports(clinic, **web):
     return replace(clinic.deps(**web), report_vote=post)
 
 
-def test_vote_reports_are_off_by_default(clinic, browse):
+def test_vote_reports_are_off_by_default(clinic: Clinic, browse: Browse) -> None:
     vote_on(clinic, browse)
     clinic.clock.forward(60)
     FollowUp(with_vote_reports(clinic)).step()
@@ -283,7 +297,9 @@ def test_vote_reports_are_off_by_default(clinic, browse):
 
 
 @pytest.mark.peer
-def test_a_vote_becomes_a_valid_report_once_it_cannot_be_undone(clinic, browse, tmp_path: Path):
+def test_a_vote_becomes_a_valid_report_once_it_cannot_be_undone(
+    clinic: Clinic, browse: Browse, tmp_path: Path
+) -> None:
     study, series = vote_on(clinic, browse)
     keeper = FollowUp(with_vote_reports(clinic, vote_sr=True))
     keeper.step()
@@ -295,6 +311,7 @@ def test_a_vote_becomes_a_valid_report_once_it_cannot_be_undone(clinic, browse, 
     (row,) = clinic.ledger.deliveries.next_pending("PACS", clinic.clock.now + 1)
     ds = pydicom.dcmread(clinic.spool.path(row["path"]))
     said = read_vote_report(ds)
+    assert said.series is not None
     assert (said.vote, said.reader.name, said.series.series_instance_uid) == ("poor", "Bode^Mechthild", series)
     assert said.study_instance_uid == study
     target = tmp_path / "vote.dcm"
@@ -303,7 +320,7 @@ def test_a_vote_becomes_a_valid_report_once_it_cannot_be_undone(clinic, browse, 
     assert checked.valid, checked.errors
 
 
-def test_a_vote_taken_back_is_never_sent(clinic, browse):
+def test_a_vote_taken_back_is_never_sent(clinic: Clinic, browse: Browse) -> None:
     vote_on(clinic, browse)
     row = clinic.ledger.votes.all()[0]
     clinic.ledger.votes.act(
@@ -323,9 +340,10 @@ def test_a_vote_taken_back_is_never_sent(clinic, browse):
     assert clinic.ledger.deliveries.counts() == {}
 
 
-def test_names_are_compared_by_their_letters(clinic):
+def test_names_are_compared_by_their_letters(clinic: Clinic) -> None:
     reader, _ = clinic.reader("jv", name="Jörg Vogt", dicom_name=None)
-    assert readers.by_person_name(clinic.ledger, "VOGT^JORG").reader_id == reader.reader_id
+    found = readers.by_person_name(clinic.ledger, "VOGT^JORG")
+    assert found is not None and found.reader_id == reader.reader_id
     assert (
         readers.by_person_name(clinic.ledger, "Vogt^Jo") is None
         and readers.by_person_name(clinic.ledger, "^") is None

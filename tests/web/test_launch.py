@@ -8,6 +8,7 @@ import pytest
 
 from qc_node.domain import QcNodeError
 from qc_node.web.votes.cases import Launch, parse_launch
+from tests.web.conftest import Browse, Clinic
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from qc_node.web.votes.cases import Launch, parse_launch
         ({"theme": "dark"}, None),
     ],
 )
-def test_what_is_understood(query, launch):
+def test_what_is_understood(query: dict[str, str], launch: Launch | None) -> None:
     assert parse_launch(query) == launch
 
 
@@ -34,12 +35,12 @@ def test_what_is_understood(query, launch):
         {"accession": "a\x00b"},
     ],
 )
-def test_what_is_refused(query):
+def test_what_is_refused(query: dict[str, str]) -> None:
     with pytest.raises(QcNodeError):
         parse_launch(query)
 
 
-def test_launch_answers_303_to_an_opaque_address(clinic, browse):
+def test_launch_answers_303_to_an_opaque_address(clinic: Clinic, browse: Browse) -> None:
     clinic.receive("1.2.3", "1.2.3.1", accession="A-77")
     browser = browse()
     by_uid = browser.get("/panel?StudyInstanceUID=1.2.3")
@@ -51,7 +52,7 @@ def test_launch_answers_303_to_an_opaque_address(clinic, browse):
     assert asked.headers["location"].startswith("/sign-in?next=%2Fpanel%2F")
 
 
-def test_one_number_two_studies_asks(clinic, browse):
+def test_one_number_two_studies_asks(clinic: Clinic, browse: Browse) -> None:
     clinic.receive("1.2.3", "1.2.3.1", accession="A-77", description="Head")
     clinic.receive("1.2.4", "1.2.4.1", accession="A-77", description="Neck")
     _, token = clinic.reader()
@@ -63,7 +64,7 @@ def test_one_number_two_studies_asks(clinic, browse):
     assert browser.post("/api/votes", json=body).status_code == 409
 
 
-def test_a_study_that_was_launched_before_it_arrived(clinic, browse):
+def test_a_study_that_was_launched_before_it_arrived(clinic: Clinic, browse: Browse) -> None:
     _, token = clinic.reader()
     browser = browse()
     browser.sign_in(token)
@@ -76,7 +77,7 @@ def test_a_study_that_was_launched_before_it_arrived(clinic, browse):
     assert clinic.ledger.votes.all()[0]["modality"] == "CT"
 
 
-def test_search_and_recent(clinic, browse):
+def test_search_and_recent(clinic: Clinic, browse: Browse) -> None:
     clinic.receive("1.2.3", "1.2.3.1", accession="A-77")
     clinic.receive("1.2.4", "1.2.4.1", accession="A-78")
     _, token = clinic.reader()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 
-from tests.web.conftest import brain, ct
+from tests.web.conftest import Browse, Clinic, brain, ct
 
 
-def fill(clinic):
+def fill(clinic: Clinic) -> None:
     clinic.receive("1.1", "1.1.1", scanner="CT_1", modality="CT")
     clinic.judge(
         "1.1.1",
@@ -20,7 +20,7 @@ def fill(clinic):
     clinic.judge("1.2.1", brain(motion=1))
 
 
-def test_rows_show_claimed_ordered_and_found(clinic, browse):
+def test_rows_show_claimed_ordered_and_found(clinic: Clinic, browse: Browse) -> None:
     fill(clinic)
     brain_row, ct_row = browse().get("/api/review").json()["rows"]
     assert (
@@ -34,7 +34,7 @@ def test_rows_show_claimed_ordered_and_found(clinic, browse):
     assert "1.1.1" not in str(ct_row), "no UID in what a page keeps"
 
 
-def test_confirm_and_correct_become_labels_and_the_verdict_stays(clinic, browse):
+def test_confirm_and_correct_become_labels_and_the_verdict_stays(clinic: Clinic, browse: Browse) -> None:
     fill(clinic)
     reader, token = clinic.reader()
     browser = browse()
@@ -50,7 +50,7 @@ def test_confirm_and_correct_become_labels_and_the_verdict_stays(clinic, browse)
         ("chest", "abdomen_pelvis"),
         ("no", "no"),
     ]
-    assert clinic.ledger.verdicts.get(clinic.number("1.1.1"))["verdict"] == ct("chest")
+    assert clinic.verdict("1.1.1")["verdict"] == ct("chest")
     labels = clinic.ledger.labels.all()
     assert [(x["question"], x["found"], x["label"], x["reader_id"]) for x in labels] == [
         ("body_part", "chest", "abdomen_pelvis", reader.reader_id),
@@ -63,7 +63,7 @@ def test_confirm_and_correct_become_labels_and_the_verdict_stays(clinic, browse)
     ]
 
 
-def test_labels_need_a_reader_and_a_possible_answer(clinic, browse):
+def test_labels_need_a_reader_and_a_possible_answer(clinic: Clinic, browse: Browse) -> None:
     fill(clinic)
     browser = browse()
     body = {"labels": {"motion": "1"}}
@@ -76,7 +76,7 @@ def test_labels_need_a_reader_and_a_possible_answer(clinic, browse):
     assert clinic.ledger.labels.all() == []
 
 
-def test_who_reviews_does_not_vote_blind_afterwards(clinic, browse):
+def test_who_reviews_does_not_vote_blind_afterwards(clinic: Clinic, browse: Browse) -> None:
     fill(clinic)
     reader, token = clinic.reader()
     browser = browse()

@@ -9,7 +9,9 @@ import html
 import socket
 import threading
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -20,13 +22,16 @@ from qc_node.web.server import serve
 from qc_node.web.settings import check_bind, load_or_make_secret
 from qc_node.web.votes import cases
 from tests.part_settings import web_options
-from tests.web.conftest import BASE, SECRET, brain
+from tests.web.conftest import BASE, SECRET, Browse, Browser, Clinic, brain
 
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
 
+SignedIn = tuple[Browser, readers.Reader, str, str]
+"""A browser, whose it is, the personal link, and the case of the study."""
+
 
 @pytest.fixture
-def signed_in(clinic, browse):
+def signed_in(clinic: Clinic, browse: Browse) -> SignedIn:
     clinic.receive(STUDY, SERIES, accession="A-1", description="<script>alert(1)</script>")
     clinic.judge(SERIES, brain(), description="<img src=x onerror=alert(2)>")
     reader, token = clinic.reader()
@@ -35,7 +40,7 @@ def signed_in(clinic, browse):
     return browser, reader, token, cases.open_study(clinic.deps(), STUDY)
 
 
-def test_vote_without_sign_in(clinic, browse):
+def test_vote_without_sign_in(clinic: Clinic, browse: Browse) -> None:
     body = {"key": "key-00000001", "vote": "good", "study_instance_uid": STUDY}
     assert browse().post("/api/votes", json=body).status_code == 401
     assert clinic.ledger.votes.count() == 0
@@ -51,7 +56,7 @@ def of_version_0_1(secret: str, payload: str) -> str:
     "forge",
     ["other reader", "other secret", "no signature", "cut", "garbage", "other purpose", "of version 0.1"],
 )
-def test_forged_cookie(clinic, browse, signed_in, forge):
+def test_forged_cookie(clinic: Clinic, browse: Browse, signed_in: SignedIn, forge: str) -> None:
     _, reader, _, _ = signed_in
     genuine = security.session_cookie(SECRET, reader.reader_id, reader.epoch, clinic.clock())
     payload, signature = genuine.rsplit(".", 1)
@@ -77,7 +82,7 @@ def test_forged_cookie(clinic, browse, signed_in, forge):
     assert clinic.ledger.votes.count() == 0
 
 
-def test_old_session(clinic, signed_in):
+def test_old_session(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, *_ = signed_in
     assert browser.get("/api/me").json()["reader"]
     clinic.clock.forward(91 * 86_400)
@@ -94,7 +99,7 @@ def test_old_session(clinic, signed_in):
         {"origin": BASE, "sec-fetch-site": "same-site"},
     ],
 )
-def test_other_sites_origin(clinic, signed_in, headers):
+def test_other_sites_origin(clinic: Clinic, signed_in: SignedIn, headers: dict[str, str]) -> None:
     browser, _, _, case = signed_in
     shown = browser.show(case)
     body = {"key": "key-00000001", "vote": "good", "case": case, "presentation": shown["presentation"]}
@@ -102,19 +107,19 @@ def test_other_sites_origin(clinic, signed_in, headers):
     assert clinic.ledger.votes.count() == 0
 
 
-def test_no_origin_at_all(clinic, signed_in):
+def test_no_origin_at_all(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _, _, case = signed_in
     del browser.headers["origin"]
     assert browser.post(f"/api/cases/{case}/show").status_code == 403
 
 
-def test_dns_rebinding(signed_in):
+def test_dns_rebinding(signed_in: SignedIn) -> None:
     browser, *_ = signed_in
     for host in ("evil.example", "127.0.0.1.evil.example:8080", ""):
         assert browser.get("/api/board", headers={"host": host}).status_code == 400
 
 
-def test_disabled_reader_keeps_history_and_nothing_else(clinic, signed_in):
+def test_disabled_reader_keeps_history_and_nothing_else(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, reader, token, case = signed_in
     shown = browser.show(case)
     browser.vote(shown, "good", "key-00000001")
@@ -127,7 +132,7 @@ def test_disabled_reader_keeps_history_and_nothing_else(clinic, signed_in):
     assert [row["reader_id"] for row in clinic.ledger.votes.all()] == [reader.reader_id]
 
 
-def test_replayed_request(clinic, signed_in):
+def test_replayed_request(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _, _, case = signed_in
     shown = browser.show(case)
     browser.vote(shown, "poor", "key-00000001")
@@ -137,7 +142,7 @@ def test_replayed_request(clinic, signed_in):
     assert clinic.ledger.votes.count() == 2
 
 
-def test_somebody_elses_presentation(clinic, browse, signed_in):
+def test_somebody_elses_presentation(clinic: Clinic, browse: Browse, signed_in: SignedIn) -> None:
     browser, _, _, case = signed_in
     shown = browser.show(case)
     _, token = clinic.reader("other", name="O. Ther")
@@ -147,7 +152,7 @@ def test_somebody_elses_presentation(clinic, browse, signed_in):
     assert thief.vote(thief.show(case), "poor", "key-00000001", reader=shown["reader"]).status_code == 409
 
 
-def test_script_in_a_description(browse, clinic, signed_in):
+def test_script_in_a_description(browse: Browse, clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _, _, _case = signed_in
     clinic.receive("1.2.3.5", "1.2.3.5.1", accession="A-1", description="<script>alert(3)</script>")
     page = browser.get(browser.get("/launch?AccessionNumber=A-1").headers["location"]).text
@@ -157,7 +162,7 @@ def test_script_in_a_description(browse, clinic, signed_in):
 
 
 @pytest.mark.parametrize("page", ["/panel", "/live", "/sign-in", "/docs"])
-def test_pages_hold_nothing_inline_and_nothing_from_elsewhere(signed_in, page):
+def test_pages_hold_nothing_inline_and_nothing_from_elsewhere(signed_in: SignedIn, page: str) -> None:
     browser, *_ = signed_in
     answer = browser.get(page)
     assert answer.status_code == 200
@@ -180,7 +185,7 @@ def test_pages_hold_nothing_inline_and_nothing_from_elsewhere(signed_in, page):
         "1.2.3%00",
     ],
 )
-def test_path_in_a_uid(clinic, signed_in, uid):
+def test_path_in_a_uid(clinic: Clinic, signed_in: SignedIn, uid: str) -> None:
     browser, *_ = signed_in
     assert browser.get(f"/api/series/{uid}".replace("\n", "%0a")).status_code in (404, 422)
     assert browser.get("/panel", params={"StudyInstanceUID": uid}).status_code == 422
@@ -190,17 +195,17 @@ def test_path_in_a_uid(clinic, signed_in, uid):
 
 
 @pytest.mark.parametrize("name", ["..%2fledger.db", "a.png", "../ledger.db", "0" * 32 + "-../x.png"])
-def test_path_in_a_thumbnail(signed_in, name):
+def test_path_in_a_thumbnail(signed_in: SignedIn, name: str) -> None:
     browser, *_ = signed_in
     assert browser.get(f"/thumbnails/{name}").status_code in (404, 422)
 
 
-def test_ten_megabytes(signed_in):
+def test_ten_megabytes(signed_in: SignedIn) -> None:
     browser, *_ = signed_in
     big = b'{"key": "' + b"x" * 10_000_000 + b'"}'
     assert browser.post("/api/votes", content=big).status_code == 413
 
-    def slowly():
+    def slowly() -> Iterator[bytes]:
         for _ in range(200):
             yield b" " * 50_000
 
@@ -210,7 +215,7 @@ def test_ten_megabytes(signed_in):
     )
 
 
-def test_guessing_pins(clinic, browse):
+def test_guessing_pins(clinic: Clinic, browse: Browse) -> None:
     clinic.reader("anna", name="Anna", pin="271828")
     browser = browse()
     codes = [browser.post("/sign-in", data={"login": "anna", "pin": f"{n:06}"}).status_code for n in range(12)]
@@ -221,18 +226,20 @@ def test_guessing_pins(clinic, browse):
     assert (answer.status_code, answer.headers["location"]) == (303, "/panel")
 
 
-def test_a_slow_check_of_a_pin_holds_up_nobody_else(clinic, browse, monkeypatch):
+def test_a_slow_check_of_a_pin_holds_up_nobody_else(
+    clinic: Clinic, browse: Browse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clinic.reader("anna", name="Anna", pin="271828")
     started, go_on = threading.Event(), threading.Event()
 
-    def slow_scrypt(pin, kept):
+    def slow_scrypt(pin: str, kept: str) -> bool:
         started.set()
         return go_on.wait(20) and pin == "271828"
 
     monkeypatch.setattr(security, "pin_matches", slow_scrypt)
     server = serve(create_app(clinic.deps()), "127.0.0.1", 0)
 
-    def ask(path, body=None):
+    def ask(path: str, body: bytes | None = None) -> tuple[int, str]:
         request = urllib.request.Request(server.url + path, body, {"origin": server.url})
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.url
@@ -250,7 +257,7 @@ def test_a_slow_check_of_a_pin_holds_up_nobody_else(clinic, browse, monkeypatch)
         server.stop()
 
 
-def test_a_link_of_somebody_else_asks_first(clinic, browse, signed_in):
+def test_a_link_of_somebody_else_asks_first(clinic: Clinic, browse: Browse, signed_in: SignedIn) -> None:
     browser, reader, _, _ = signed_in
     _, other = clinic.reader("other", name="O. Ther")
     assert browser.post("/api/sign-in", json={"token": other}).status_code == 409
@@ -258,7 +265,7 @@ def test_a_link_of_somebody_else_asks_first(clinic, browse, signed_in):
     assert browser.post("/api/sign-in", json={"token": other, "instead": True}).status_code == 200
 
 
-def test_too_many_votes(clinic, browse):
+def test_too_many_votes(clinic: Clinic, browse: Browse) -> None:
     _, token = clinic.reader()
     browser = browse(votes_per_minute=3)
     browser.sign_in(token)
@@ -271,7 +278,7 @@ def test_too_many_votes(clinic, browse):
     assert codes == [201, 201, 201, 429, 429]
 
 
-def test_trusted_header_only_from_the_proxy(clinic, browse):
+def test_trusted_header_only_from_the_proxy(clinic: Clinic, browse: Browse) -> None:
     clinic.reader("anna", name="Anna")
     named = {"x-remote-user": "anna"}
     assert (
@@ -284,14 +291,14 @@ def test_trusted_header_only_from_the_proxy(clinic, browse):
     assert browse().get("/api/me", headers=named).json()["reader"] is None
 
 
-def test_looking_needs_a_reader_unless_on_bare_loopback(browse):
+def test_looking_needs_a_reader_unless_on_bare_loopback(browse: Browse) -> None:
     assert browse().get("/api/board").status_code == 200
     assert browse().get("/api/board", headers={"x-forwarded-for": "10.0.0.7"}).status_code == 401
     assert browse(public_base=BASE).get("/api/board").status_code == 401
     assert browse(host="0.0.0.0").get("/api/board").status_code == 401
 
 
-def test_opening_to_the_network_needs_readers_and_a_secret():
+def test_opening_to_the_network_needs_readers_and_a_secret() -> None:
     web = web_options(host="0.0.0.0")
     with pytest.raises(QcNodeError, match=r"web\.secret"):
         check_bind(web, 3, secret_configured=False)
@@ -306,7 +313,9 @@ def test_opening_to_the_network_needs_readers_and_a_secret():
 @pytest.mark.parametrize(
     ("frames", "wanted"), [((), "samesite=lax"), (("https://pacs.example",), "samesite=none")]
 )
-def test_cookies_are_as_strict_as_the_place_of_the_panel_allows(clinic, browse, frames, wanted):
+def test_cookies_are_as_strict_as_the_place_of_the_panel_allows(
+    clinic: Clinic, browse: Browse, frames: tuple[str, ...], wanted: str
+) -> None:
     _, token = clinic.reader()
     browser = browse(public_base="https://qc.example", frame_ancestors=frames)
     answer = browser.post("/api/sign-in", json={"token": token}, headers={"origin": "https://qc.example"})
@@ -317,19 +326,19 @@ def test_cookies_are_as_strict_as_the_place_of_the_panel_allows(clinic, browse, 
     assert ("x-frame-options" in answer.headers) is not bool(frames)
 
 
-def test_secret_is_made_once_and_is_private(tmp_path):
+def test_secret_is_made_once_and_is_private(tmp_path: Path) -> None:
     path = tmp_path / "web.secret"
     assert load_or_make_secret(path) == load_or_make_secret(path)
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_tokens_and_pins_are_kept_as_hashes(clinic):
+def test_tokens_and_pins_are_kept_as_hashes(clinic: Clinic) -> None:
     _, token = clinic.reader(pin="271828")
     kept = str(clinic.ledger.readers.all())
     assert token not in kept and "271828" not in kept
 
 
-def test_pins_and_links_of_version_0_1_still_open():
+def test_pins_and_links_of_version_0_1_still_open() -> None:
     salt, key = (
         "000102030405060708090a0b0c0d0e0f",
         "6474b6b975d164c697084ba1772aa1ba7d36cb5deb7c4c1cd7c1f3fc3114cdde",
@@ -339,7 +348,9 @@ def test_pins_and_links_of_version_0_1_still_open():
     assert security.hash_token("a-personal-link").startswith("b2d555b63b786b9d9cd962ac940ed396b3de3ff43bb0fb05")
 
 
-def test_no_uid_and_no_accession_number_reaches_a_log(clinic, browse, caplog, capfd):
+def test_no_uid_and_no_accession_number_reaches_a_log(
+    clinic: Clinic, browse: Browse, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     caplog.set_level("DEBUG", logger="qc_node")
     caplog.set_level("DEBUG", logger="uvicorn")
     server = serve(browse().app, "127.0.0.1", 0)
@@ -352,7 +363,7 @@ def test_no_uid_and_no_accession_number_reaches_a_log(clinic, browse, caplog, ca
     assert "SECRET-77" not in caplog.text + out + err
 
 
-def test_port_in_use_is_a_sentence(browse):
+def test_port_in_use_is_a_sentence(browse: Browse) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -12,7 +12,7 @@ from qc_node.web.pages.review import rows
 from qc_node.web.statistics.overview import machine_levels
 from qc_node.web.votes import cases
 from tests.classifiers import invented
-from tests.web.conftest import Clinic, ct
+from tests.web.conftest import Browse, Clinic, ct
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_the_board_says_both_and_calls_for_attention(judged: Clinic) -> None:
     assert alone is not None and alone["newest"]["words"]["headline"] == "Normal uptake, yes, 0"
 
 
-def test_the_review_page_asks_every_question_and_takes_corrections(judged: Clinic, browse) -> None:
+def test_the_review_page_asks_every_question_and_takes_corrections(judged: Clinic, browse: Browse) -> None:
     _, token = judged.reader()
     browser = browse()
     browser.sign_in(token)
@@ -59,7 +59,7 @@ def test_the_review_page_asks_every_question_and_takes_corrections(judged: Clini
     assert browser.post(address, json={"labels": {"tier": "1"}}).status_code == 422
 
 
-def test_the_api_gives_the_answers_of_all_and_the_routed_stage(judged: Clinic, browse) -> None:
+def test_the_api_gives_the_answers_of_all_and_the_routed_stage(judged: Clinic, browse: Browse) -> None:
     _, token = judged.reader()
     browser = browse()
     browser.sign_in(token)
@@ -68,7 +68,7 @@ def test_the_api_gives_the_answers_of_all_and_the_routed_stage(judged: Clinic, b
     assert list(said["results"]) == ["body_part", "contrast_enhanced", "pet_uptake", "pet_corrected", "pet_grain"]
 
 
-def test_the_worst_level_of_all_counts_beside_the_votes(judged: Clinic, browse) -> None:
+def test_the_worst_level_of_all_counts_beside_the_votes(judged: Clinic, browse: Browse) -> None:
     _, token = judged.reader()
     browser = browse()
     browser.sign_in(token)

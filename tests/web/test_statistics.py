@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import random
 import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,21 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qc_node.domain import QcNodeError, vote_level
+from qc_node.ledger import Ledger
 from qc_node.web.statistics.figures import VoteFact, compute, quartiles, standing
 from qc_node.web.statistics.overview import overview, plots_of
 from qc_node.web.statistics.plots import bars, lines, ticks
 from qc_node.web.votes import cases, exchange
-from tests.web.conftest import brain, rejected
+from tests.web.conftest import Browse, Clinic, brain, rejected
 from tests.web.seventy_days import PRESENTED, VOTES, make_log
 
 
-def bring_in(ledger, text, **more):
+def bring_in(ledger: Ledger, text: str, **more: Any) -> exchange.Imported:
     rows = exchange.read_rows(io.StringIO(text), "log.csv")
     return exchange.import_rows(ledger, rows, now=1.8e9, **more)
 
 
 @pytest.mark.slow
-def test_seventy_days_give_exactly_what_was_put_in(clinic):
+def test_seventy_days_give_exactly_what_was_put_in(clinic: Clinic) -> None:
     text, expected = make_log()
     done = bring_in(clinic.ledger, text, add_readers=True)
     assert (done.votes, done.presented) == (1527, sum(PRESENTED.values()))
@@ -53,7 +56,7 @@ def test_seventy_days_give_exactly_what_was_put_in(clinic):
     assert overview(clinic.ledger).all == found, "a second import changes nothing"
 
 
-def test_export_of_the_log_and_import_elsewhere_is_the_same(clinic, tmp_path):
+def test_export_of_the_log_and_import_elsewhere_is_the_same(clinic: Clinic, tmp_path: Path) -> None:
     from qc_node.ledger import Ledger
 
     text, _ = make_log()
@@ -67,7 +70,7 @@ def test_export_of_the_log_and_import_elsewhere_is_the_same(clinic, tmp_path):
     assert sorted(a.by_reader.values()) == sorted(b.by_reader.values())
 
 
-def test_export_is_pseudonymous_with_soft_labels(clinic, browse):
+def test_export_is_pseudonymous_with_soft_labels(clinic: Clinic, browse: Browse) -> None:
     clinic.receive("1.2.3", "1.2.3.1")
     for n, vote in enumerate(("good", "good", "poor")):
         _, token = clinic.reader(f"login{n}", name=f"Person {n}")
@@ -95,7 +98,7 @@ def test_export_is_pseudonymous_with_soft_labels(clinic, browse):
         ("anna,MR,1.2,,", "presented_at"),
     ],
 )
-def test_a_bad_row_is_named_and_nothing_comes_in(clinic, row, sentence):
+def test_a_bad_row_is_named_and_nothing_comes_in(clinic: Clinic, row: str, sentence: str) -> None:
     clinic.reader("anna", name="Anna")
     good = "anna,MR,1.9,good,2020-01-01T00:00:00+00:00"
     text = f"reader,modality,study_instance_uid,vote,voted_at\n{good}\n{row}\n"
@@ -104,7 +107,7 @@ def test_a_bad_row_is_named_and_nothing_comes_in(clinic, row, sentence):
     assert clinic.ledger.votes.count() == 0
 
 
-def test_json_lines_and_unknown_columns(clinic):
+def test_json_lines_and_unknown_columns(clinic: Clinic) -> None:
     clinic.reader("anna", name="Anna")
     line = '{"reader": "Anna", "study_instance_uid": "1.2", "vote": "red", "voted_at": 1e9, "reasons": ["motion"]}'
     assert bring_in(clinic.ledger, line).votes == 1
@@ -112,7 +115,7 @@ def test_json_lines_and_unknown_columns(clinic):
         bring_in(clinic.ledger, "reader,votr\n")
 
 
-def test_a_spreadsheet_runs_nothing():
+def test_a_spreadsheet_runs_nothing() -> None:
     assert (
         exchange.csv_text([{"a": "=HYPERLINK(1)"}, {"a": "@x"}, {"a": 3}], ["a"]) == "a\n'=HYPERLINK(1)\n'@x\n3\n"
     )
@@ -120,11 +123,11 @@ def test_a_spreadsheet_runs_nothing():
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
-def test_quartiles_are_those_of_numpy(values):
+def test_quartiles_are_those_of_numpy(values: list[float]) -> None:
     assert quartiles(values) == pytest.approx(tuple(np.percentile(values, [25, 50, 75])), rel=1e-9, abs=1e-9)
 
 
-def test_agreement_between_readers_and_with_the_machine(clinic, browse):
+def test_agreement_between_readers_and_with_the_machine(clinic: Clinic, browse: Browse) -> None:
     tokens = [clinic.reader(f"r{n}", name=f"R {n}")[1] for n in range(2)]
     plan = [
         ("1.1", brain(), "good", "good"),
@@ -140,7 +143,11 @@ def test_agreement_between_readers_and_with_the_machine(clinic, browse):
         browser.sign_in(token)
         for n, (study, _, *said) in enumerate(plan):
             browser.vote(browser.show(cases.open_study(clinic.deps(), study)), said[who], f"key-{n:08}")
-    found = overview(clinic.ledger, clinic.ledger.readers.by_login("r0")["reader_id"])
+    first = clinic.ledger.readers.by_login("r0")
+    assert first is not None
+    found = overview(clinic.ledger, first["reader_id"])
+    assert found.all.between_readers is not None and found.all.with_model is not None
+    assert found.own is not None and found.own.with_model is not None and found.own_with_others is not None
     assert (found.all.between_readers.studies, found.all.between_readers.same) == (4, 2)
     assert (found.all.with_model.studies, found.all.with_model.same) == (8, 6)
     assert found.own.votes == 4 and found.own.with_model.same == 4
@@ -148,8 +155,8 @@ def test_agreement_between_readers_and_with_the_machine(clinic, browse):
     assert [vote_level(v) for _, v, *_ in plan] == [0, 1, 2, 2]
 
 
-def test_a_withdrawn_change_lets_the_vote_before_it_stand():
-    def fact(number, reader, vote, at, replaces=None):
+def test_a_withdrawn_change_lets_the_vote_before_it_stand() -> None:
+    def fact(number: int, reader: str, vote: str, at: float, replaces: int | None = None) -> VoteFact:
         return VoteFact(number, reader, "s", "", "x", "MR", vote, "[]", at, None, "panel", 0, replaces)
 
     log = [
@@ -162,12 +169,12 @@ def test_a_withdrawn_change_lets_the_vote_before_it_stand():
     assert [f.id for f in standing([*log, fact(5, "r", "withdrawn", 22.0, 1)])] == [4]
 
 
-def test_no_votes_no_figures(clinic, browse):
+def test_no_votes_no_figures(clinic: Clinic, browse: Browse) -> None:
     assert overview(clinic.ledger).all.votes == 0
     assert "No votes yet" in browse().get("/stats").text
 
 
-def test_statistics_pages(clinic, browse):
+def test_statistics_pages(clinic: Clinic, browse: Browse) -> None:
     text, _ = make_log()
     bring_in(clinic.ledger, text, add_readers=True)
     _, token = clinic.reader()
@@ -182,7 +189,7 @@ def test_statistics_pages(clinic, browse):
     assert browser.get("/stats/votes.csv").text.count("\n") == 1528
 
 
-def test_plots_are_well_formed_whatever_the_names(clinic):
+def test_plots_are_well_formed_whatever_the_names(clinic: Clinic) -> None:
     text, _ = make_log()
     bring_in(clinic.ledger, text, add_readers=True)
     for svg in plots_of(overview(clinic.ledger).all).values():
@@ -193,7 +200,7 @@ def test_plots_are_well_formed_whatever_the_names(clinic):
 
 
 @pytest.mark.slow
-def test_hundred_thousand_votes_are_counted_exactly():
+def test_hundred_thousand_votes_are_counted_exactly() -> None:
     rng = random.Random(3)
     facts = [
         VoteFact(

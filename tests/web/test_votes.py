@@ -7,15 +7,19 @@ import threading
 
 import pytest
 
+from qc_node.web.access.readers import Reader
 from qc_node.web.votes import cases
 from qc_node.web.votes.exchange import export_rows
-from tests.web.conftest import Clinic, brain
+from tests.web.conftest import Browse, Browser, Clinic, brain
 
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
 
+SignedIn = tuple[Browser, Reader, str]
+"""A browser, whose it is, and the case of the study."""
+
 
 @pytest.fixture
-def signed_in(clinic: Clinic, browse):
+def signed_in(clinic: Clinic, browse: Browse) -> SignedIn:
     clinic.receive(STUDY, SERIES, accession="A-1001", description="Head")
     clinic.judge(SERIES, brain(motion=1))
     reader, token = clinic.reader()
@@ -24,7 +28,7 @@ def signed_in(clinic: Clinic, browse):
     return browser, reader, cases.open_study(clinic.deps(), STUDY)
 
 
-def test_a_vote_is_one_row_with_everything_that_the_contract_names(clinic, signed_in):
+def test_a_vote_is_one_row_with_everything_that_the_contract_names(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, reader, case = signed_in
     shown = browser.show(case)
     assert shown["accession_number"] == "A-1001" and shown["modality"] == "MR"
@@ -41,7 +45,7 @@ def test_a_vote_is_one_row_with_everything_that_the_contract_names(clinic, signe
     assert clinic.counted == [("acceptable", "Potsdam", "MR")]
 
 
-def test_the_same_key_again_changes_nothing(clinic, signed_in):
+def test_the_same_key_again_changes_nothing(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _, case = signed_in
     shown = browser.show(case)
     first = browser.vote(shown, "good", "key-00000001")
@@ -52,7 +56,7 @@ def test_the_same_key_again_changes_nothing(clinic, signed_in):
     assert browser.vote(shown, "poor", "key-00000001").status_code == 409
 
 
-def test_ten_threads_with_one_key_write_one_row(clinic, signed_in):
+def test_ten_threads_with_one_key_write_one_row(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _, case = signed_in
     shown = browser.show(case)
     codes: list[int] = []
@@ -68,7 +72,7 @@ def test_ten_threads_with_one_key_write_one_row(clinic, signed_in):
     assert clinic.ledger.votes.count() == 1
 
 
-def test_a_changed_mind_and_undo_are_new_rows(clinic, signed_in):
+def test_a_changed_mind_and_undo_are_new_rows(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _reader, case = signed_in
     shown = browser.show(case)
     browser.vote(shown, "good", "key-00000001")
@@ -81,7 +85,7 @@ def test_a_changed_mind_and_undo_are_new_rows(clinic, signed_in):
     assert [row["vote"] for row in clinic.ledger.votes.all()] == ["good", "poor", "withdrawn"]
 
 
-def test_undo_ends_after_ten_seconds(clinic, signed_in):
+def test_undo_ends_after_ten_seconds(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _, case = signed_in
     shown = browser.show(case)
     browser.vote(shown, "good", "key-00000001")
@@ -93,7 +97,9 @@ def test_undo_ends_after_ten_seconds(clinic, signed_in):
     assert slow.status_code == 201
 
 
-def test_a_vote_that_waited_for_the_network_keeps_its_time_and_its_place(clinic, signed_in):
+def test_a_vote_that_waited_for_the_network_keeps_its_time_and_its_place(
+    clinic: Clinic, signed_in: SignedIn
+) -> None:
     browser, _, case = signed_in
     shown = browser.show(case)
     clinic.clock.forward(3600)
@@ -103,7 +109,7 @@ def test_a_vote_that_waited_for_the_network_keeps_its_time_and_its_place(clinic,
     assert late.json()["mine"]["vote"] == "good", "the vote cast later stands, though it arrived first"
 
 
-def test_a_vote_lands_only_on_what_was_shown(clinic, signed_in):
+def test_a_vote_lands_only_on_what_was_shown(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _, case = signed_in
     clinic.receive("1.2.9", "1.2.9.1")
     other = cases.open_study(clinic.deps(), "1.2.9")
@@ -113,7 +119,7 @@ def test_a_vote_lands_only_on_what_was_shown(clinic, signed_in):
     assert clinic.ledger.votes.count() == 0
 
 
-def test_blind_until_the_vote(clinic, signed_in):
+def test_blind_until_the_vote(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _reader, case = signed_in
     shown = browser.show(case)
     assert shown["opinions"] is None
@@ -125,7 +131,9 @@ def test_blind_until_the_vote(clinic, signed_in):
     assert [r["verdict_visible"] for r in clinic.ledger.votes.all()] == [0, 1]
 
 
-def test_a_reason_after_a_blind_vote_changes_neither_its_time_nor_its_blindness(clinic, signed_in):
+def test_a_reason_after_a_blind_vote_changes_neither_its_time_nor_its_blindness(
+    clinic: Clinic, signed_in: SignedIn
+) -> None:
     """0.1.0 wrote a new vote for it: not blind, with the time of the reason."""
     browser, _reader, case = signed_in
     shown = browser.show(case)
@@ -145,7 +153,7 @@ def test_a_reason_after_a_blind_vote_changes_neither_its_time_nor_its_blindness(
     assert (exported["reasons"], exported["ms_to_vote"]) == ("noise", 1900)
 
 
-def test_undo_takes_back_the_reasons_then_the_vote(clinic, signed_in):
+def test_undo_takes_back_the_reasons_then_the_vote(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _reader, case = signed_in
     shown = browser.show(case)
     browser.vote(shown, "poor", "key-00000001", reasons=["motion"])
@@ -159,7 +167,9 @@ def test_undo_takes_back_the_reasons_then_the_vote(clinic, signed_in):
     assert [row["vote"] for row in clinic.ledger.votes.all()] == ["poor", "withdrawn"]
 
 
-def test_the_same_level_pressed_earlier_and_come_late_adds_nothing_to_the_later_vote(clinic, signed_in):
+def test_the_same_level_pressed_earlier_and_come_late_adds_nothing_to_the_later_vote(
+    clinic: Clinic, signed_in: SignedIn
+) -> None:
     browser, _, case = signed_in
     shown = browser.show(case)
     clinic.clock.forward(3600)
@@ -169,7 +179,7 @@ def test_the_same_level_pressed_earlier_and_come_late_adds_nothing_to_the_later_
     assert clinic.ledger.votes.count() == 2
 
 
-def test_a_vote_says_in_which_role_it_was_cast(clinic, browse):
+def test_a_vote_says_in_which_role_it_was_cast(clinic: Clinic, browse: Browse) -> None:
     clinic.receive(STUDY, SERIES)
     _, token = clinic.reader("tech", role="technologist")
     browser = browse()
@@ -179,7 +189,7 @@ def test_a_vote_says_in_which_role_it_was_cast(clinic, browse):
     assert clinic.ledger.votes.all()[0]["role"] == "technologist"
 
 
-def test_not_blind_when_so_configured(clinic, browse):
+def test_not_blind_when_so_configured(clinic: Clinic, browse: Browse) -> None:
     clinic.receive(STUDY, SERIES)
     clinic.judge(SERIES, brain())
     _, token = clinic.reader()
@@ -190,14 +200,14 @@ def test_not_blind_when_so_configured(clinic, browse):
     assert browser.vote(shown, "good", "key-00000001").json()["vote"]["verdict_visible"]
 
 
-def test_who_looked_at_the_verdict_elsewhere_does_not_vote_blind(clinic, signed_in):
+def test_who_looked_at_the_verdict_elsewhere_does_not_vote_blind(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _, case = signed_in
     assert browser.get(f"/api/series/{SERIES}").json()["results"]["tier"]["value"] == 2
     clinic.clock.forward(5)
     assert browser.vote(browser.show(case), "good", "key-00000001").json()["vote"]["verdict_visible"]
 
 
-def test_any_study_of_any_modality_can_be_voted_on(clinic, signed_in):
+def test_any_study_of_any_modality_can_be_voted_on(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _, _ = signed_in
     body = {"key": "key-00000001", "vote": "good", "study_instance_uid": "1.9.9", "modality": "DX"}
     assert browser.post("/api/votes", json=body).status_code == 201
@@ -208,7 +218,7 @@ def test_any_study_of_any_modality_can_be_voted_on(clinic, signed_in):
     assert (second["study_uid"], second["accession_number"], second["modality"]) == (None, "X-77", "OT")
 
 
-def test_the_ledger_itself_refuses_to_rewrite_a_vote(clinic, signed_in):
+def test_the_ledger_itself_refuses_to_rewrite_a_vote(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, _, case = signed_in
     browser.vote(browser.show(case), "good", "key-00000001")
     for sql in ("UPDATE votes SET vote = 'poor'", "DELETE FROM votes"):
@@ -216,7 +226,7 @@ def test_the_ledger_itself_refuses_to_rewrite_a_vote(clinic, signed_in):
             clinic.ledger.db.conn.execute(sql)
 
 
-def test_another_window_hears_of_a_vote(clinic, signed_in):
+def test_another_window_hears_of_a_vote(clinic: Clinic, signed_in: SignedIn) -> None:
     browser, reader, case = signed_in
     heard = []
     broadcaster = browser.app.state.broadcaster

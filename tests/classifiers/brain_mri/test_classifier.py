@@ -24,11 +24,13 @@ def _turned(volume: domain.Volume, degrees: tuple[float, float, float]) -> domai
     return dataclasses.replace(volume, affine=turn @ volume.affine)
 
 
-def test_the_average_head_passes_the_checks(classifier: BrainMriClassifier, average: domain.Volume):
+def test_the_average_head_passes_the_checks(classifier: BrainMriClassifier, average: domain.Volume) -> None:
     prepared = classifier.prepare(average)
     assert prepared.certain is None and prepared.failed is None
-    assert prepared.measures.ncc > 0.95
-    assert abs(prepared.measures.pitch_deg) < 2 and prepared.measures.turn_deg < 2
+    ncc, pitch_deg, turn_deg = prepared.measures.ncc, prepared.measures.pitch_deg, prepared.measures.turn_deg
+    assert ncc is not None and pitch_deg is not None and turn_deg is not None
+    assert ncc > 0.95
+    assert abs(pitch_deg) < 2 and turn_deg < 2
     assert prepared.network_input.shape == SLICE_SHAPE
     assert prepared.network_input.dtype == np.float16 and prepared.network_input.nbytes < 10_000_000
     assert {k: v.shape for k, v in prepared.thumbnails.items()} == dict.fromkeys(
@@ -39,14 +41,16 @@ def test_the_average_head_passes_the_checks(classifier: BrainMriClassifier, aver
 @pytest.mark.parametrize("degrees", [(30, 0, 0), (0, 30, 0), (0, 0, 30), (0, 0, -30), (180, 0, 0)])
 def test_turned_by_thirty_degrees_it_does_not(
     classifier: BrainMriClassifier, average: domain.Volume, degrees: tuple[float, float, float]
-):
+) -> None:
     verdict = classifier.judge([classifier.prepare(_turned(average, degrees))])[0]
     assert verdict.findings[0].value is True
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("blank", [False, True])
-def test_cut_in_half_it_does_not(classifier: BrainMriClassifier, average: domain.Volume, axis: int, blank: bool):
+def test_cut_in_half_it_does_not(
+    classifier: BrainMriClassifier, average: domain.Volume, axis: int, blank: bool
+) -> None:
     half = average.voxels.shape[axis] // 2
     part = [slice(None)] * 3
     part[axis] = slice(0, half)
@@ -60,7 +64,7 @@ def test_cut_in_half_it_does_not(classifier: BrainMriClassifier, average: domain
     assert verdict.findings[0].value is True
 
 
-def test_gain_and_storage_type_do_not_matter(classifier: BrainMriClassifier, average: domain.Volume):
+def test_gain_and_storage_type_do_not_matter(classifier: BrainMriClassifier, average: domain.Volume) -> None:
     first = classifier.prepare(average)
     for voxels in (average.voxels.astype(np.float32) * 37.5, np.round(average.voxels / 4).astype(np.uint8)):
         other = classifier.prepare(dataclasses.replace(average, voxels=voxels))
@@ -68,13 +72,13 @@ def test_gain_and_storage_type_do_not_matter(classifier: BrainMriClassifier, ave
         assert difference.mean() < 0.004 and difference.max() < 0.15
 
 
-def test_the_brain_alone_is_a_straight_reject(classifier: BrainMriClassifier, average: domain.Volume):
+def test_the_brain_alone_is_a_straight_reject(classifier: BrainMriClassifier, average: domain.Volume) -> None:
     voxels = np.where(classifier.head.channels[1] > 0.3, average.voxels, 0).astype(np.int16)
     verdict = classifier.judge([classifier.prepare(dataclasses.replace(average, voxels=voxels))])[0]
     assert verdict.findings[0].reason is Reason.SKULL_STRIPPED
 
 
-def test_a_label_map_is_a_straight_reject(classifier: BrainMriClassifier, average: domain.Volume):
+def test_a_label_map_is_a_straight_reject(classifier: BrainMriClassifier, average: domain.Volume) -> None:
     c = classifier.head.channels
     voxels = (3 * (c[2] > 0.4) + 2 * (c[3] > 0.4) + (c[6] > 0.5)).astype(np.uint8)
     verdict = classifier.judge([classifier.prepare(dataclasses.replace(average, voxels=voxels))])[0]
@@ -91,13 +95,13 @@ def test_a_label_map_is_a_straight_reject(classifier: BrainMriClassifier, averag
 )
 def test_geometry_that_no_3d_head_has(
     classifier: BrainMriClassifier, shape: tuple[int, ...], spacing: tuple[float, ...], reason: Reason
-):
+) -> None:
     voxels = np.random.default_rng(0).integers(0, 900, shape).astype(np.int16)
     prepared = classifier.prepare(domain.Volume(voxels, np.diag([*spacing, 1.0])))
     assert prepared.certain is reason
 
 
-def test_a_verdict_is_never_half_given(classifier: BrainMriClassifier):
+def test_a_verdict_is_never_half_given(classifier: BrainMriClassifier) -> None:
     """Whatever the probabilities: rejects carry one finding, others six, and the tier follows the grades."""
     rng = np.random.default_rng(1)
     measures = checks.Measures((1, 1, 1), ncc=0.9)
@@ -177,7 +181,7 @@ def _absurd(rng: np.random.Generator, average: domain.Volume, n: int) -> domain.
 @pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.nightly)])
 def test_absurd_volumes_each_get_a_verdict_or_a_named_abstention(
     count: int, classifier: BrainMriClassifier, average: domain.Volume
-):
+) -> None:
     """Twenty are one of each kind."""
     rng = np.random.default_rng(2)
     prepared = [classifier.prepare(_absurd(rng, average, n)) for n in range(count)]
@@ -191,13 +195,13 @@ def test_absurd_volumes_each_get_a_verdict_or_a_named_abstention(
         assert all(np.isfinite(p) for f in verdict.findings for p in f.probabilities.values())
 
 
-def test_absurd_volumes_are_mostly_certain_rejects(classifier: BrainMriClassifier, average: domain.Volume):
+def test_absurd_volumes_are_mostly_certain_rejects(classifier: BrainMriClassifier, average: domain.Volume) -> None:
     rng = np.random.default_rng(3)
     for kind in (0, 1, 3, 4, 6, 7, 10, 11, 12, 14):
         assert classifier.prepare(_absurd(rng, average, kind)).certain is not None, kind
 
 
-def test_the_input_volume_is_not_written_to(classifier: BrainMriClassifier, average: domain.Volume):
+def test_the_input_volume_is_not_written_to(classifier: BrainMriClassifier, average: domain.Volume) -> None:
     voxels = average.voxels.astype(np.float32)
     voxels[3, 3, 3] = np.nan
     before = voxels.copy()
@@ -206,7 +210,7 @@ def test_the_input_volume_is_not_written_to(classifier: BrainMriClassifier, aver
     assert np.array_equal(voxels, before, equal_nan=True)
 
 
-def test_load_names_the_file_at_fault(models: Path, tmp_path: Path):
+def test_load_names_the_file_at_fault(models: Path, tmp_path: Path) -> None:
     copy = tmp_path / "brain-mri"
     shutil.copytree(models, copy)
     assert load(copy).identity == load(models).identity
@@ -221,7 +225,7 @@ def test_load_names_the_file_at_fault(models: Path, tmp_path: Path):
         load(copy)
 
 
-def test_load_refuses_weights_made_with_another_preprocessing(models: Path, tmp_path: Path):
+def test_load_refuses_weights_made_with_another_preprocessing(models: Path, tmp_path: Path) -> None:
     copy = tmp_path / "brain-mri"
     shutil.copytree(models, copy)
     card = json.loads((copy / "card.json").read_text())

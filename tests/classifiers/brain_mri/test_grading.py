@@ -11,7 +11,7 @@ from qc_node.domain import GRADED, Question
 
 
 @pytest.mark.parametrize("question", GRADED)
-def test_grades_rise_with_damage_and_leave_a_zone(question: Question):
+def test_grades_rise_with_damage_and_leave_a_zone(question: Question) -> None:
     cut = grading.CUTS[question]
     assert grading.grade_of(question, cut.none) == 0
     assert grading.grade_of(question, cut.moderate[0]) == 1
@@ -23,7 +23,7 @@ def test_grades_rise_with_damage_and_leave_a_zone(question: Question):
 
 
 @pytest.mark.parametrize("question", GRADED)
-def test_with_the_zone_everything_has_a_grade_and_outside_it_the_same_one(question: Question):
+def test_with_the_zone_everything_has_a_grade_and_outside_it_the_same_one(question: Question) -> None:
     for step in range(-50, 200):
         damage = step / 200
         grade = grading.grade_of(question, damage)

@@ -14,7 +14,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("recipe", ["fast", "linear"])
-def test_the_average_head_on_the_papers_grid(classifier: BrainMriClassifier, average: domain.Volume, recipe: str):
+def test_the_average_head_on_the_papers_grid(
+    classifier: BrainMriClassifier, average: domain.Volume, recipe: str
+) -> None:
     out = linear.volume_in_template(average, classifier.head, recipe, spacing_mm=2.0)
     assert out.shape == (85, 104, 90) and out.dtype == np.float32
     assert out.min() >= 0 and out.max() <= 1
@@ -24,18 +26,19 @@ def test_the_average_head_on_the_papers_grid(classifier: BrainMriClassifier, ave
     assert out[42, 52, 50] > 0.1
 
 
-def test_full_resolution_has_the_papers_shape(classifier: BrainMriClassifier, average: domain.Volume):
+def test_full_resolution_has_the_papers_shape(classifier: BrainMriClassifier, average: domain.Volume) -> None:
     assert linear.volume_in_template(average, classifier.head).shape == (169, 208, 179)
 
 
-def test_an_unknown_recipe_is_named(classifier: BrainMriClassifier, average: domain.Volume):
+def test_an_unknown_recipe_is_named(classifier: BrainMriClassifier, average: domain.Volume) -> None:
     with pytest.raises(domain.QcNodeError, match="slow"):
         linear.volume_in_template(average, classifier.head, "slow")
 
 
 def shaded(average: domain.Volume) -> np.ndarray:
     """The average head, twice as bright on one side as on the other."""
-    return (average.voxels * np.exp(ramp(average))).astype(np.float32)
+    voxels: np.ndarray = (average.voxels * np.exp(ramp(average))).astype(np.float32)
+    return voxels
 
 
 def ramp(average: domain.Volume) -> np.ndarray:
@@ -44,7 +47,7 @@ def ramp(average: domain.Volume) -> np.ndarray:
     )
 
 
-def test_n4_takes_part_of_a_planted_field_out_and_adds_none(average: domain.Volume):
+def test_n4_takes_part_of_a_planted_field_out_and_adds_none(average: domain.Volume) -> None:
     inside = average.voxels > 250
 
     def slope(image: np.ndarray) -> float:
@@ -59,7 +62,7 @@ def test_n4_takes_part_of_a_planted_field_out_and_adds_none(average: domain.Volu
     assert abs(slope(linear.bias_corrected(clean, average.affine))) < 0.05
 
 
-def test_both_recipes_say_the_same_of_a_good_head(classifier: BrainMriClassifier, average: domain.Volume):
+def test_both_recipes_say_the_same_of_a_good_head(classifier: BrainMriClassifier, average: domain.Volume) -> None:
     image = shaded(average)
     way = recipes.both_ways(classifier, domain.Volume(image, average.affine, modality="MR"))
     assert way["apart_mm"] < 2.0

@@ -58,4 +58,4 @@ def test_a_striped_head_is_not_graded(classifier: BrainMriClassifier, average: d
     if verdict.findings[0].value is False:
         grades = [verdict.finding(q) for q in (*domain.GRADED, domain.Question.TIER)]
         assert all(f is not None and f.value is None and f.abstained for f in grades)
-        assert "stripes" in (grades[0].abstained or "").lower()
+        assert grades[0] is not None and "stripes" in (grades[0].abstained or "").lower()

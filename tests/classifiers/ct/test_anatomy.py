@@ -7,6 +7,7 @@ import pytest
 
 from qc_node.classifiers.ct import anatomy
 from qc_node.classifiers.ct.anatomy import CLASSES, LANDMARKS, LIMB, NOTHING, SECTION_MM, SECTIONS
+from qc_node.classifiers.ct.projections import COARSE_MM
 from qc_node.domain import BodyPart, Region
 
 PARTS = list(BodyPart)
@@ -43,11 +44,12 @@ def test_rules_for_usual_protocols(low: float, high: float, part: BodyPart) -> N
 
 def slices(low: float, high: float, noise: float = 0.0, seed: int = 0) -> np.ndarray:
     """Slice distributions of a scan from `low` to `high` mm as a good network would give them."""
-    count = max(1, round(abs(high - low) / anatomy.COARSE_MM))
+    count = max(1, round(abs(high - low) / COARSE_MM))
     at = np.linspace(low, high, count) + np.random.default_rng(seed).normal(0, noise, count)
     p = np.full((count, CLASSES), 0.002)
     p[:, :SECTIONS] += np.exp(-0.5 * ((at[:, None] - anatomy.CENTRES) / 25) ** 2)
-    return p / p.sum(1, keepdims=True)
+    rows: np.ndarray = p / p.sum(1, keepdims=True)
+    return rows
 
 
 @pytest.mark.parametrize("ends", [(0, 150), (60, 330), (240, 510), (440, 690), (440, 850)])

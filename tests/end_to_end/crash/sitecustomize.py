@@ -11,6 +11,7 @@ import itertools
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 
 def _install(module: str, attribute: str, when: str, number: int, flag: Path) -> None:
@@ -26,7 +27,7 @@ def _install(module: str, attribute: str, when: str, number: int, flag: Path) ->
             return
         os.killpg(0, signal.SIGKILL)
 
-    def patched(*args, **kwargs):
+    def patched(*args: Any, **kwargs: Any) -> Any:
         turn = next(calls)
         if when == "before" and turn == number:
             die()

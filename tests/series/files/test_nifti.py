@@ -38,8 +38,9 @@ def test_same_voxels_and_place_as_nibabel(tmp_path: Path, kind: Any, dtype: str,
         made.set_data_dtype(np.dtype(dtype))
     nib.save(made, path)
     volume = read_nifti(path, "MR")
-    assert np.array_equal(volume.voxels.transpose(2, 1, 0), np.asanyarray(nib.load(path).dataobj))
-    assert volume.affine == pytest.approx(LPS @ nib.load(path).affine, abs=1e-5)
+    read: Any = nib.load(path)
+    assert np.array_equal(volume.voxels.transpose(2, 1, 0), np.asanyarray(read.dataobj))
+    assert volume.affine == pytest.approx(LPS @ read.affine, abs=1e-5)
     assert volume.voxels.dtype.newbyteorder("<").str[1:] in ("u1", "i2", "u2", "f4")
     assert volume.voxels.flags.c_contiguous and volume.modality == "MR" and not volume.warnings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -34,7 +35,7 @@ def routed(folder: Path, modality: str = "MR", thickness: float = 1.0, **values:
     return route(open_series(make_series(folder, voxels(SHAPE), modality, (1, 1, thickness), change=change)))
 
 
-JUDGED = (
+JUDGED: tuple[dict[str, Any], ...] = (
     {},
     {"SeriesDescription": "t1_mprage_sag_p2_iso", "BodyPartExamined": "HEAD"},
     {"SeriesDescription": "SAG T1 BRAVO", "BodyPartExamined": "CSPINE"},
@@ -54,7 +55,7 @@ JUDGED = (
 
 
 @pytest.mark.parametrize("values", JUDGED)
-def test_what_may_be_a_t1w_brain_is_judged(tmp_path: Path, values: dict[str, object]) -> None:
+def test_what_may_be_a_t1w_brain_is_judged(tmp_path: Path, values: dict[str, Any]) -> None:
     assert routed(tmp_path, **values) == Route(Stage.BRAIN_MRI)
 
 
@@ -108,7 +109,7 @@ SKIPPED = (
 
 @pytest.mark.parametrize(("values", "tag"), SKIPPED)
 def test_clear_others_are_skipped_with_the_tag_that_says_so(
-    tmp_path: Path, values: dict[str, object], tag: str
+    tmp_path: Path, values: dict[str, Any], tag: str
 ) -> None:
     where = routed(tmp_path, **values)
     assert where.stage is None
@@ -132,7 +133,7 @@ def test_clear_2d_is_skipped_but_thin_2d_is_not(tmp_path: Path) -> None:
         {"SeriesDescription": "Thorax 1.0 Br40"},
     ],
 )
-def test_ct_is_judged_by_modality(tmp_path: Path, values: dict[str, object]) -> None:
+def test_ct_is_judged_by_modality(tmp_path: Path, values: dict[str, Any]) -> None:
     assert routed(tmp_path, "CT", **values) == Route(Stage.CT)
 
 
@@ -148,7 +149,7 @@ def test_ct_is_judged_by_modality(tmp_path: Path, values: dict[str, object]) -> 
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "(0008,0008)"),
     ],
 )
-def test_what_is_no_ct_of_a_body_part_is_skipped(tmp_path: Path, values: dict[str, object], tag: str) -> None:
+def test_what_is_no_ct_of_a_body_part_is_skipped(tmp_path: Path, values: dict[str, Any], tag: str) -> None:
     where = routed(tmp_path, "CT", **values)
     assert where.stage is None and tag in str(where.sentence)
 

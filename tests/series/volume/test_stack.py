@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     HTJ2KLossless,
@@ -443,7 +444,7 @@ def test_a_syntax_without_decoder_is_named(tmp_path: Path) -> None:
     for path in paths:
         ds = dcmread(path)
         ds.compress(RLELossless, generate_instance_uid=False)
-        ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # MPEG2
+        ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.100")  # MPEG2
         ds.save_as(path)
     assert "MPEG2" in refusal_of(paths)
 

@@ -60,14 +60,14 @@ def base(simulator: Simulator) -> Callable[[int], list[Picture]]:
     return cache(simulator.base)
 
 
-def test_the_same_seed_gives_the_same_images(simulator: Simulator):
+def test_the_same_seed_gives_the_same_images(simulator: Simulator) -> None:
     for seed in (3,):
         first, second = simulator.base(seed), simulator.base(seed)
         assert [p.row for p in first] == [p.row for p in second]
         assert all(np.array_equal(a.slices, b.slices) for a, b in zip(first, second, strict=True))
 
 
-def test_rows_say_what_is_defined(base: Callable[[int], list[Picture]]):
+def test_rows_say_what_is_defined(base: Callable[[int], list[Picture]]) -> None:
     rows = [p.row for seed in range(4) for p in base(seed)]
     assert {r.reject == "ok" for r in rows} == {True, False}
     for r in rows:
@@ -76,13 +76,13 @@ def test_rows_say_what_is_defined(base: Callable[[int], list[Picture]]):
         assert all((x is not None) == defined for x in (r.gadolinium, r.motion, r.contrast, r.noise))
 
 
-def test_pictures_are_what_the_classifier_takes(base: Callable[[int], list[Picture]]):
+def test_pictures_are_what_the_classifier_takes(base: Callable[[int], list[Picture]]) -> None:
     picture = base(1)[0].slices
     assert picture.shape == SLICE_SHAPE and picture.dtype == np.float16
     assert np.isfinite(picture.astype(np.float32)).all()
 
 
-def test_the_local_error_sums_up_to_the_motion(simulator: Simulator):
+def test_the_local_error_sums_up_to_the_motion(simulator: Simulator) -> None:
     """What the squares of a moved image hold is what its motion was measured from; still images hold nothing."""
     simulator.reject_share = 0.0
     pictures = simulator.base(2)
@@ -91,18 +91,18 @@ def test_the_local_error_sums_up_to_the_motion(simulator: Simulator):
     moved = [p for p in pictures if p.row.motion]
     assert moved and all(p.error.shape == (9, 26, 26) for p in pictures)
     assert all(not p.error.any() for p in pictures if p.row.motion == 0.0)
-    amount = [float(np.sqrt(np.mean(p.error[brain].astype(float) ** 2))) for p in moved]
-    assert np.corrcoef(amount, [p.row.motion for p in moved])[0, 1] > 0.9
+    amount = np.array([np.sqrt(np.mean(p.error[brain].astype(float) ** 2)) for p in moved])
+    assert np.corrcoef(amount, np.array([p.row.motion for p in moved]))[0, 1] > 0.9
 
 
-def test_some_images_are_kept_whole(base: Callable[[int], list[Picture]]):
+def test_some_images_are_kept_whole(base: Callable[[int], list[Picture]]) -> None:
     pictures = base(1)
     whole = [p.volume for p in pictures if p.volume is not None]
     assert 0 < len(whole) < len(pictures)
     assert all(v.shape == VOLUME_SHAPE and v.dtype == np.uint8 and v.max() > 60 for v in whole)
 
 
-def test_motion_does_not_depend_on_tissue_contrast():
+def test_motion_does_not_depend_on_tissue_contrast() -> None:
     """The same ghost is as bad in an image whose grey and white matter look alike."""
     rng = np.random.default_rng(3)
     white = np.zeros((1, 64, 64), np.float32)
@@ -116,7 +116,7 @@ def test_motion_does_not_depend_on_tissue_contrast():
     assert found[0] == pytest.approx(0.2, rel=0.1) and found[1] == pytest.approx(found[0], rel=0.05)
 
 
-def test_nobody_is_in_training_and_validation(tmp_path: Path, simulator: Simulator):
+def test_nobody_is_in_training_and_validation(tmp_path: Path, simulator: Simulator) -> None:
     persons = [f"ds000011-sub-0{n}" for n in range(1, 8)] + [f"synthseg-{n:02d}" for n in range(1, 11)]
     of = {p: people.fold_of(p, persons) for p in persons}
     assert set(of.values()) == set(range(5))
@@ -136,13 +136,13 @@ def test_nobody_is_in_training_and_validation(tmp_path: Path, simulator: Simulat
         assert len(rows) + len(held) == 2 * n
 
 
-def test_held_out_people_are_nowhere_in_training():
+def test_held_out_people_are_nowhere_in_training() -> None:
     assert not set(people.HELD_OUT_HEADS) & set(people.HYBRID_BRAINS)
     assert not set(people.HELD_OUT_MAPS) & {f"synthseg-{n:02d}" for n in range(1, 17)}
 
 
 @pytest.mark.slow
-def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, base: Callable[[int], list[Picture]]):
+def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, base: Callable[[int], list[Picture]]) -> None:
     pictures = [p for seed in range(5) for p in base(seed)]
     folder = tmp_path / "pack"
     folder.mkdir()
@@ -198,7 +198,9 @@ def test_a_network_learns_from_a_pack_and_is_shipped(tmp_path: Path, base: Calla
 
 
 @pytest.mark.slow
-def test_a_network_of_the_paper_learns_from_the_same_pack(tmp_path: Path, base: Callable[[int], list[Picture]]):
+def test_a_network_of_the_paper_learns_from_the_same_pack(
+    tmp_path: Path, base: Callable[[int], list[Picture]]
+) -> None:
     pictures = [p for seed in range(6) for p in base(seed)]
     persons = np.array([f"ds000011-sub-0{1 + n % 5}" for n in range(len(pictures))])
     whole = [n for n, p in enumerate(pictures) if p.volume is not None]

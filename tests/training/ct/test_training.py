@@ -11,8 +11,9 @@ import torch
 from click.testing import CliRunner
 
 from qc_node.classifiers.ct.anatomy import LIMB, NOTHING, SECTION_MM, SECTIONS
+from qc_node.classifiers.ct.calibration import AIR
 from qc_node.classifiers.ct.classifier import load
-from qc_node.classifiers.ct.projections import AIR, project
+from qc_node.classifiers.ct.projections import project
 from qc_node.domain import BodyPart, QcNodeError, Volume
 from qc_node.training.ct.data.pack import (
     PackItem,
@@ -113,8 +114,8 @@ def test_crops_carry_the_truth_of_their_range(bodies: list[PackItem]) -> None:
     found = [c for item in bodies for c in cases_of(item, 4, np.random.default_rng(0))]
     assert {c.part for c in found} >= {BodyPart.ABDOMEN_PELVIS, BodyPart.OTHER}
     assert all(c.group.startswith("simulated") for c in found)
-    assert crop_part(np.arange(440.0, 850.0, 4.0, np.float32)) is BodyPart.ABDOMEN_PELVIS
-    assert crop_part(np.arange(440.0, 745.0, 4.0, np.float32)) is None, "on the border of two rules"
+    assert crop_part(np.arange(440.0, 850.0, 4.0, dtype=np.float32)) is BodyPart.ABDOMEN_PELVIS
+    assert crop_part(np.arange(440.0, 745.0, 4.0, dtype=np.float32)) is None, "on the border of two rules"
 
 
 def test_augmentation_keeps_hounsfield_units_and_can_be_repeated(bodies: list[PackItem]) -> None:

@@ -39,7 +39,7 @@ def _table(seed: int = 0, sites: int = 5, each: int = 40, told: bool = True) -> 
 # --- The model ---------------------------------------------------------------------------------------------
 
 
-def test_two_grades_agree_with_scikit_learn():
+def test_two_grades_agree_with_scikit_learn() -> None:
     linear = pytest.importorskip("sklearn.linear_model")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 4))
@@ -50,7 +50,7 @@ def test_two_grades_agree_with_scikit_learn():
     assert mine.offsets == pytest.approx(theirs.intercept_, abs=1e-3)
 
 
-def test_three_grades_recover_planted_weights_and_thresholds():
+def test_three_grades_recover_planted_weights_and_thresholds() -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(5000, 3))
     y = np.digitize(x @ [1.5, 0.0, -0.7] + rng.logistic(size=5000), [0.5, 2.0])
@@ -65,7 +65,7 @@ def test_three_grades_recover_planted_weights_and_thresholds():
     assert warm.weights == pytest.approx(model.weights, abs=1e-3)
 
 
-def test_rows_without_a_label_and_a_grade_that_never_occurs():
+def test_rows_without_a_label_and_a_grade_that_never_occurs() -> None:
     rng = np.random.default_rng(2)
     x = rng.normal(size=(200, 2))
     labels = leave_site_out.one_hot(np.where(x[:, 0] > 0, 2, 0))
@@ -76,7 +76,7 @@ def test_rows_without_a_label_and_a_grade_that_never_occurs():
     assert model.weights[0] > 1
 
 
-def test_scaling_uses_the_rows_it_says():
+def test_scaling_uses_the_rows_it_says() -> None:
     values = np.array([[0.0, 7], [1, 7], [2, 7], [100, 7], [110, 7], [120, 7]])
     sites = np.array(["A"] * 3 + ["B"] * 3)
     each = ordinal.scaled(values, sites, sites == "A", "each site")
@@ -88,7 +88,7 @@ def test_scaling_uses_the_rows_it_says():
         ordinal.scaled(values, sites, sites == "A", "nonsense")
 
 
-def test_the_cutoff_lies_between_two_scores():
+def test_the_cutoff_lies_between_two_scores() -> None:
     assert leave_site_out.balanced_cutoff(
         np.array([0.1, 0.2, 0.6, 0.7]), np.array([0.0, 0, 1, 1])
     ) == pytest.approx(0.4)
@@ -98,7 +98,7 @@ def test_the_cutoff_lies_between_two_scores():
     assert leave_site_out.balanced_cutoff(score, np.zeros(6)) == 0.5
 
 
-def test_log_loss_of_soft_labels_by_hand():
+def test_log_loss_of_soft_labels_by_hand() -> None:
     above = np.array([[0.5, 0.25], [0.9, 0.9]])
     labels = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])
     assert leave_site_out.soft_log_loss(above, labels) == pytest.approx(-0.5 * np.log(0.5) - 0.5 * np.log(0.25))
@@ -107,7 +107,7 @@ def test_log_loss_of_soft_labels_by_hand():
 # --- Leaving sites out -------------------------------------------------------------------------------------
 
 
-def test_planted_quality_is_found_at_sites_that_were_left_out():
+def test_planted_quality_is_found_at_sites_that_were_left_out() -> None:
     table = _table()
     for name, rule in leave_site_out.label_rules(table).items():
         said, choices = leave_site_out.SiteFits(table, rule).leave_one_out()
@@ -119,7 +119,7 @@ def test_planted_quality_is_found_at_sites_that_were_left_out():
     assert row["quadratic_kappa"][0] > 0.6
 
 
-def test_metrics_that_tell_nothing_give_chance():
+def test_metrics_that_tell_nothing_give_chance() -> None:
     table = _table(seed=3, each=80, told=False)
     said, _ = leave_site_out.SiteFits(table, leave_site_out.label_rules(table)["Dawid-Skene"]).leave_one_out()
     row = baseline.judged(said, table.votes[:, 1], table.sites, table.sites)
@@ -128,7 +128,7 @@ def test_metrics_that_tell_nothing_give_chance():
 
 
 @pytest.mark.parametrize("name", ["rater 2", "highest grade", "mean vote", "Dawid-Skene"])
-def test_votes_of_a_left_out_site_change_nothing_about_it(name: str):
+def test_votes_of_a_left_out_site_change_nothing_about_it(name: str) -> None:
     table = _table()
     mine = table.sites == "S2"
     lies = table.votes.copy()
@@ -146,7 +146,7 @@ def test_votes_of_a_left_out_site_change_nothing_about_it(name: str):
     assert not np.array_equal(honest.predict("S1")[0].score, forged_fits.predict("S1")[0].score)
 
 
-def test_transfer_learns_nothing_from_the_other_table():
+def test_transfer_learns_nothing_from_the_other_table() -> None:
     here, there = _table(), _table(seed=9, sites=2)
     rule = leave_site_out.label_rules(here)["rater 2"]
     said, choice = leave_site_out.SiteFits(here, rule, there).transfer()
@@ -161,7 +161,7 @@ def test_transfer_learns_nothing_from_the_other_table():
         leave_site_out.SiteFits(here, rule, replace(there, metric_names=("other",)))
 
 
-def test_an_auc_that_only_tells_sites_apart_is_chance_within_them():
+def test_an_auc_that_only_tells_sites_apart_is_chance_within_them() -> None:
     sites = np.repeat(["good", "bad"], 100)
     rng = np.random.default_rng(4)
     truth = rng.random(200) < np.where(sites == "bad", 0.9, 0.1)
@@ -171,7 +171,7 @@ def test_an_auc_that_only_tells_sites_apart_is_chance_within_them():
     assert np.isnan(baseline.auc_within(np.zeros(200, bool), score, sites))
 
 
-def test_people_are_judged_like_models_on_the_scans_that_both_saw():
+def test_people_are_judged_like_models_on_the_scans_that_both_saw() -> None:
     table = _table()
     rows = {(r["against"], r["predictor"]): r for r in baseline.compare({}, table, "site")}
     row = rows["rater 2", "person: rater 1"]
@@ -198,7 +198,7 @@ def _write(path: Path, table: vote_table.VoteTable, **more: list[str]) -> None:
             writer.writerow([i, site, *extra, *(back[v] for v in table.votes[i]), 176, *table.values[i]])
 
 
-def test_the_table_is_read_as_it_was_written(tmp_path: Path):
+def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     table = _table()
     n = len(table.sites)
     _write(tmp_path / "t.tsv", table, sex=["F", "n/a"] * (n // 2), age=[str(a % 90) for a in range(n)])
@@ -209,7 +209,7 @@ def test_the_table_is_read_as_it_was_written(tmp_path: Path):
     assert len(set(read.factors["age"])) == 3
 
 
-def test_ages_fall_into_thirds():
+def test_ages_fall_into_thirds() -> None:
     assert vote_table.thirds(["10", "20", "30", None]) == [
         "up to 16.6667",
         "16.6667-23.3333",
@@ -228,7 +228,7 @@ def test_ages_fall_into_thirds():
         ("site\trater_1\tm\nA\t1\tnan\n", "values are missing in m"),
     ],
 )
-def test_a_broken_table_is_named(tmp_path: Path, text: str, sentence: str):
+def test_a_broken_table_is_named(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "t.tsv").write_text(text)
     with pytest.raises(QcNodeError, match=sentence):
         vote_table.read_table(tmp_path / "t.tsv")
@@ -236,7 +236,7 @@ def test_a_broken_table_is_named(tmp_path: Path, text: str, sentence: str):
         vote_table.read_table(tmp_path / "absent.tsv")
 
 
-def test_the_command_writes_text_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_command_writes_text_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "RESAMPLES", 20)
     votes = tmp_path / "votes"
     votes.mkdir()
@@ -260,7 +260,9 @@ def test_the_command_writes_text_and_json(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.data
-def test_the_real_votes_give_what_the_facts_say_others_got(shared_data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_real_votes_give_what_the_facts_say_others_got(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Random forests on these metrics had AUC .799 (rater 1, other sites) and .755 (DS030); MRIQC 76 %."""
     monkeypatch.setattr(leave_site_out, "RIDGES", (30.0,))  # what the inner loop chooses nearly always
     monkeypatch.setattr(leave_site_out, "SCALINGS", ("training sites",))

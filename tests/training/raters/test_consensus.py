@@ -11,7 +11,7 @@ import pytest
 from qc_node.training.raters import consensus
 
 
-def test_consensus_follows_the_paper():
+def test_consensus_follows_the_paper() -> None:
     votes = [[0, 2], [1, 1], [consensus.MISSING, 1], [consensus.MISSING, consensus.MISSING]]
     assert consensus.consensus_grade(votes).tolist() == [2, 1, 1, consensus.MISSING]
     label, review = consensus.consensus_reject([[0, 1], [1, 1], [consensus.MISSING, 0]])
@@ -19,7 +19,7 @@ def test_consensus_follows_the_paper():
     assert review.tolist() == [True, False, False]
 
 
-def test_dawid_skene_recovers_strict_and_lenient_raters():
+def test_dawid_skene_recovers_strict_and_lenient_raters() -> None:
     rng = np.random.default_rng(0)
     truth = rng.choice(3, 800, p=[0.5, 0.3, 0.2])
     habits = np.array(
@@ -38,7 +38,7 @@ def test_dawid_skene_recovers_strict_and_lenient_raters():
     assert result.labels.sum(1) == pytest.approx(1)
 
 
-def test_dawid_skene_beats_the_highest_grade_with_unequal_raters():
+def test_dawid_skene_beats_the_highest_grade_with_unequal_raters() -> None:
     rng = np.random.default_rng(1)
     truth = rng.choice(2, 600, p=[0.75, 0.25])
     habits = np.array([[[0.95, 0.05], [0.1, 0.9]], [[0.6, 0.4], [0.05, 0.95]], [[0.9, 0.1], [0.2, 0.8]]])
@@ -48,7 +48,7 @@ def test_dawid_skene_beats_the_highest_grade_with_unequal_raters():
 
 
 @pytest.mark.data
-def test_agreement_of_the_abide_raters(shared_data: Path):
+def test_agreement_of_the_abide_raters(shared_data: Path) -> None:
     votes = _abide(shared_data)
     rows = {tuple(r["raters"]): r for r in consensus.agreement(votes, ["1", "2", "3"], 3)}
     expected = {
@@ -65,7 +65,7 @@ def test_agreement_of_the_abide_raters(shared_data: Path):
 
 
 @pytest.mark.data
-def test_severity_of_the_abide_raters(shared_data: Path):
+def test_severity_of_the_abide_raters(shared_data: Path) -> None:
     votes = _abide(shared_data)
     result = consensus.dawid_skene(votes, 3)
     assert result.severity[0] > 0.2 > -0.2 > result.severity[2]
