@@ -103,6 +103,7 @@ def test_log_loss_of_soft_labels_by_hand():
 # --- Leaving sites out -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_planted_quality_is_found_at_sites_that_were_left_out():
     table = _table()
     for name, rule in baseline.label_rules(table).items():
@@ -165,6 +166,7 @@ def test_an_auc_that_only_tells_sites_apart_is_chance_within_them():
     assert np.isnan(baseline.auc_within(np.zeros(200, bool), score, sites))
 
 
+@pytest.mark.slow
 def test_people_are_judged_like_models_on_the_scans_that_both_saw():
     table = _table()
     rows = {(r["against"], r["predictor"]): r for r in baseline.compare({}, table, "site")}
@@ -225,6 +227,7 @@ def test_a_broken_table_is_named(tmp_path: Path, text: str, sentence: str):
         baseline.read_table(tmp_path / "absent.tsv")
 
 
+@pytest.mark.slow
 def test_the_command_writes_text_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(baseline, "RESAMPLES", 20)
     votes = tmp_path / "votes"
