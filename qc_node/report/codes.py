@@ -4,8 +4,8 @@ Every noun of :mod:`qc_node.domain` that reaches a DICOM object has its code her
 used wherever one says the same; what is left is declared under the private scheme ``99QCNODE`` (PS3.16
 section 8.2: designators that begin with ``99``) and listed by :func:`private_codes`.
 
-Standard codes are looked up by keyword in the dictionaries that pydicom generates from DICOM PS3.16; context groups are
-named beside them, and a test holds each code to its group.
+Standard codes are looked up by keyword in the dictionaries that pydicom generates from DICOM PS3.16; context
+groups are named beside them, and a test holds each code to its group.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def build_report(
     node: NodeIdentity | str,
     rules_digest: str,
     created: datetime,
-    sr_class: str = "comprehensive",
+    sr_class: str,
     predecessor: Predecessor | None = None,
     instance_number: int = 1,
     also: Sequence[Verdict] = (),

@@ -68,7 +68,7 @@ def build_vote_report(
     software_version: str,
     node: NodeIdentity | str,
     reasons: Sequence[Reason] = (),
-    sr_class: str = "comprehensive",
+    sr_class: str,
 ) -> Dataset:
     """One vote as a Structured Report.
 

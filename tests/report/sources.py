@@ -131,7 +131,14 @@ def every_region_set() -> list[tuple[Region, ...]]:
 def report(verdict: Verdict | None = None, header: Dataset | None = None, **changes: Any) -> Dataset:
     """A report with defaults for everything."""
     header = source() if header is None else header
-    options = {"software_version": "0.1.0", "node": "QCNODE", "rules_digest": "r0", "created": CREATED, **changes}
+    options = {
+        "software_version": "0.1.0",
+        "node": "QCNODE",
+        "rules_digest": "r0",
+        "created": CREATED,
+        "sr_class": "comprehensive",
+        **changes,
+    }
     refs = options.pop("evidence", evidence())
     claims = options.pop("claims", None) or HeaderClaims(modality=str(raw_value(header, "Modality") or ""))
     warnings = options.pop("warnings", ())

@@ -159,6 +159,7 @@ def report_on(ds: Dataset, refs: list[InstanceRef]) -> Dataset:
         HeaderClaims(),
         ["≥ 1 warning"],
         software_version="0.1.0",
+        sr_class="comprehensive",
         node="QCNODE",
         rules_digest="r0",
         created=CREATED,

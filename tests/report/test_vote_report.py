@@ -26,6 +26,7 @@ def vote(
     series: bool = True,
     reasons: Sequence[Reason] = (),
     vote_key: str = "k1",
+    sr_class: str = "comprehensive",
     **changes: Any,
 ) -> Dataset:
     header = header or source()
@@ -39,6 +40,7 @@ def vote(
         study_instance_uid=str(header.StudyInstanceUID),
         series=key(header) if series else None,
         software_version="0.1.0",
+        sr_class="comprehensive",
         node="QCNODE",
         reasons=reasons,
         **changes,
@@ -98,6 +100,7 @@ def test_vote_on_a_study_names_all_its_series() -> None:
         study_instance_uid=str(header.StudyInstanceUID),
         series=None,
         software_version="0.1.0",
+        sr_class="comprehensive",
         node="QCNODE",
     )
     (study,) = written(ds).CurrentRequestedProcedureEvidenceSequence

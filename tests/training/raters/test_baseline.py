@@ -107,6 +107,7 @@ def test_log_loss_of_soft_labels_by_hand() -> None:
 # --- Leaving sites out -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_planted_quality_is_found_at_sites_that_were_left_out() -> None:
     table = _table()
     for name, rule in leave_site_out.label_rules(table).items():
@@ -171,6 +172,7 @@ def test_an_auc_that_only_tells_sites_apart_is_chance_within_them() -> None:
     assert np.isnan(baseline.auc_within(np.zeros(200, bool), score, sites))
 
 
+@pytest.mark.slow
 def test_people_are_judged_like_models_on_the_scans_that_both_saw() -> None:
     table = _table()
     rows = {(r["against"], r["predictor"]): r for r in baseline.compare({}, table, "site")}
@@ -236,6 +238,7 @@ def test_a_broken_table_is_named(tmp_path: Path, text: str, sentence: str) -> No
         vote_table.read_table(tmp_path / "absent.tsv")
 
 
+@pytest.mark.slow
 def test_the_command_writes_text_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "RESAMPLES", 20)
     votes = tmp_path / "votes"
