@@ -40,7 +40,7 @@ def vote(
         study_instance_uid=str(header.StudyInstanceUID),
         series=key(header) if series else None,
         software_version="0.1.0",
-        sr_class="comprehensive",
+        sr_class=sr_class,
         node="QCNODE",
         reasons=reasons,
         **changes,
