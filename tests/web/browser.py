@@ -112,7 +112,7 @@ class Chromium:
     def text(self, selector: str) -> str:
         return str(self.script("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
 
-    def until(self, code: str, *args: Any, seconds: float = 10.0) -> Any:
+    def until(self, code: str, *args: Any, seconds: float = 30.0) -> Any:
         """Wait until a script returns something true."""
         end = time.monotonic() + seconds
         while True:
