@@ -219,3 +219,9 @@ def test_subjects_of_commits_are_short() -> None:
     log = git("log", "--no-merges", "--format=%h %s", f"{SINCE}..HEAD").stdout.splitlines()
     long = [line for line in log if len(line.partition(" ")[2]) > MOST]
     assert not long, f"at most {MOST} characters: {long}"
+
+
+def test_a_wheel_holds_the_program_and_nothing_else() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["packages"] == ["qc_node"]
+    assert all(target.startswith("qc_node/") for target in wheel["force-include"].values())

@@ -160,7 +160,7 @@ def test_the_bytes_are_synced_before_the_name_and_the_name_before_the_row(
     assert order == ["bytes", "name", "folder", "row"]
 
 
-def test_a_restarted_door_knows_what_it_has(start_receiver: StartReceiver, tmp_path: Path) -> None:
+def test_a_restarted_receiver_knows_what_it_has(start_receiver: StartReceiver, tmp_path: Path) -> None:
     ds = image()
     for _ in range(2):
         receiver = start_receiver(folder=tmp_path / "same")
