@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+_WORDS = "reading[ _-]?rooms?|writing[ _]room|doors?|desk|corridor|the counter|counter[ _]room|school|house"
+_FOLDERS = "reception|delivery|feedback|learning|stage|brain_mri|ct"
 OLD = re.compile(
-    r"reading[ _-]?rooms?|writing[ _]room|\bdoors?\b|door-keeper|\bdesk\b|corridor|\bthe counter\b|counter room"
-    r"|CounterDeps|\bschool\b|\bhouse\b|qc_node\.(reception|delivery|feedback|learning|stage|brain_mri|ct)\b"
-    r"|qc_node/(reception|delivery|feedback|learning|stage|brain_mri|ct)\b|BrainMriReader|\bCtReader",
+    rf"(?<![a-z])(?:{_WORDS})(?![a-z])|qc_node[./](?:{_FOLDERS})\b|CounterDeps|BrainMriReader|\bCtReader",
     re.IGNORECASE,
 )
 ALLOWED = {

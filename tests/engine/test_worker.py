@@ -226,7 +226,7 @@ def test_images_that_retention_removed_are_not_judged_in_part(bench: Bench) -> N
     assert state == "failed" and "retention" in str(sentence)
 
 
-def test_a_refusal_of_the_desk_is_the_sentence_of_the_ledger(bench: Bench) -> None:
+def test_a_refusal_to_open_is_the_sentence_of_the_ledger(bench: Bench) -> None:
     def two_patients(ds: Any) -> None:
         ds.PatientID = f"P{ds.InstanceNumber % 2}"
         ds.PatientName = ds.PatientID
