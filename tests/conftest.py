@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -28,6 +30,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(NIGHTLY_TIMEOUT_S))
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("nightly", "slow")))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Modules with the mark ``xdist_group`` stay in one process.
+
+    xdist 3.8 writes the group into a field of the item that pytest 9.2 no longer reads, so its own ``loadgroup``
+    spreads them; here the controller looks into the module instead.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByModule(LoadGroupScheduling):  # type: ignore[misc]  # xdist ships no types
+        """Groups by module where the module asks for it."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return module if stays_together(module) else nodeid
+
+    return ByModule(config, log)
+
+
+@cache
+def stays_together(module: str) -> bool:
+    """Whether the tests of a module (a path from the root) share something and belong into one process."""
+    path = ROOT / module
+    return path.is_file() and "mark.xdist_group(" in path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

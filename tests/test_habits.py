@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import qc_node
+from tests.conftest import stays_together
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -225,3 +226,8 @@ def test_a_wheel_holds_the_program_and_nothing_else() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel["packages"] == ["qc_node"]
     assert all(target.startswith("qc_node/") for target in wheel["force-include"].values())
+
+
+def test_modules_that_share_a_node_stay_in_one_process() -> None:
+    assert stays_together("tests/end_to_end/test_spine.py") and stays_together("tests/web/test_browser.py")
+    assert not stays_together("tests/domain/test_verdict.py") and not stays_together("no/such/test.py")
