@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from qc_node.completion.asking import PacsQuestions
 from qc_node.completion.decide import (
     AskPacs,
     CompletionPolicy,
     OpenSeries,
-    PacsAnswer,
     Wait,
     decide,
     decide_study,
@@ -23,9 +23,6 @@ from qc_node.ledger import Ledger
 from qc_node.ledger.rows import SeriesRow, StudyRow
 
 Name = TypeVar("Name", str, int)
-AskPacsFor = Callable[[str, str], int | None]
-"""(study UID, series UID) to the number of instances that the PACS has; None when it does not say."""
-
 ARRIVING_S = 0.5
 """A series that got an instance so recently is still arriving."""
 
@@ -51,8 +48,8 @@ class Completion:
     ----------
     settings
         When series and studies count as complete.
-    ask_pacs
-        Called with study and series UID; must come back within seconds.
+    questions
+        Asks the PACS, and answers by a row; nothing here waits for it.
     on_closed
         Called with ``"series"`` or ``"study"`` and the UID, after the ledger knows.
     """
@@ -62,14 +59,13 @@ class Completion:
         settings: CompletionPolicy,
         ledger: Ledger,
         *,
-        ask_pacs: AskPacsFor | None = None,
+        questions: PacsQuestions | None = None,
         on_closed: Callable[[str, str], None] = lambda kind, uid: None,
     ) -> None:
-        self._settings = settings if ask_pacs is not None else replace(settings, ask_pacs=False)
+        self._settings = settings if questions is not None else replace(settings, ask_pacs=False)
         self._ledger = ledger
-        self._ask = ask_pacs
+        self._questions = questions
         self._on_closed = on_closed
-        self._pacs_rests_until = 0.0
         self._unsaved = math.inf
 
     def step(self, now: float) -> float | None:
@@ -78,9 +74,8 @@ class Completion:
         Safe to repeat, and to be killed at any point.
         """
         self._unsaved = math.inf
-        to_ask = [row for row in self._ledger.series.due(now) if not self._settle(row, now, None)]
-        for row in to_ask:
-            self._question(row, now)
+        for row in self._ledger.series.due(now):
+            self._settle(row, now)
         for study in self._ledger.studies.due(now):
             self._settle_study(study, now)
         timers = [t for t in (self._ledger.series.next_due(), self._ledger.studies.next_due()) if t is not None]
@@ -100,32 +95,17 @@ class Completion:
         else:
             save(name, last, until)
 
-    def _settle(self, row: SeriesRow, now: float, answer: PacsAnswer | None) -> bool:
-        """Close the series or set its timer; False when the PACS must be asked first."""
+    def _settle(self, row: SeriesRow, now: float) -> None:
+        """Close the series, or set its timer and perhaps have the PACS asked."""
         series_id, last = row["series_id"], row["last_received"]
-        if answer is None and now < self._pacs_rests_until:
-            answer = PacsAnswer(None)
-        decision = decide(_open_series(row, self._opened_at(row)), now, self._settings, answer)
-        if isinstance(decision, AskPacs):
-            return False
-        if isinstance(decision, Wait):
+        rests_until = self._questions.rests_until(now) if self._questions is not None else 0.0
+        decision = decide(_open_series(row, self._opened_at(row)), now, self._settings, rests_until)
+        if isinstance(decision, Wait | AskPacs):
             self._set_timer(self._ledger.series.set_due, series_id, last, decision.until, now)
         elif self._ledger.series.close(series_id, last, decision.rule, now):
             self._on_closed("series", row["series_uid"])
-        return True
-
-    def _question(self, row: SeriesRow, now: float) -> None:
-        assert self._ask is not None
-        if now < self._pacs_rests_until:
-            count = None
-        else:
-            count = self._ask(row["study_uid"], row["series_uid"])
-            if count is None:
-                self._pacs_rests_until = now + self._settings.pacs_rest_s
-        self._ledger.series.set_pacs_count(row["series_id"], count, now)
-        current = self._ledger.series.by_id(row["series_id"])
-        if current is not None and current["state"] == "receiving":
-            self._settle(current, now, PacsAnswer(count))
+        if isinstance(decision, AskPacs) and self._questions is not None:
+            self._questions.put(series_id)
 
     def _opened_at(self, row: SeriesRow) -> float:
         """When the first instance of this run came: for a re-opened series, the first after it was closed."""

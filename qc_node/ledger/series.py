@@ -126,13 +126,17 @@ class SeriesTable:
             )
 
     def set_pacs_count(self, series_id: int, count: int | None, at: float) -> None:
-        """Note what the PACS said; ``pacs_count_since`` moves only when the count changes."""
+        """Note what the PACS said when it was asked at `at`, and let completion decide anew.
+
+        ``pacs_count_since`` moves when the count changes, or was said before the last image came.
+        """
         with self._db.transaction() as conn:
             conn.execute(
                 "UPDATE series SET pacs_asked_at = ?,"
-                " pacs_count_since = CASE WHEN pacs_count IS ? THEN pacs_count_since ELSE ? END,"
-                " pacs_count = ? WHERE series_id = ?",
-                (at, count, at, count, series_id),
+                " pacs_count_since = CASE WHEN pacs_count IS ? AND pacs_count_since >= last_received"
+                " THEN pacs_count_since ELSE ? END,"
+                " pacs_count = ?, due_at = min(due_at, ?) WHERE series_id = ?",
+                (at, count, at, count, at, series_id),
             )
 
     def close(self, series_id: int, last_received: float, rule: str, at: float) -> bool:
