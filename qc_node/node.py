@@ -72,7 +72,14 @@ class Node:
         self._rules = parts.rules_of(settings)
         self._stop = threading.Event()
         self.pool = Pool(parts.worker_settings(settings), self.ledger, self._on_worker)
-        writer = Writer(parts.writing_settings(settings), self.ledger, self.spool, time.time, self._on_written)
+        writer = Writer(
+            parts.writing_settings(settings),
+            self.ledger,
+            self.spool,
+            time.time,
+            self._on_written,
+            steady=time.monotonic,
+        )
         policy = parts.completion_policy(settings)
         self._questions = PacsQuestions(
             self.ledger,
@@ -160,7 +167,7 @@ class Node:
 
     # -- steps ---------------------------------------------------------------------------------------
     def _close_due(self) -> float | None:
-        return self._completion.step(time.time())
+        return self._completion.step(time.time(), time.monotonic())
 
     def _ask_pacs(self) -> float | None:
         return self._questions.step(time.time())

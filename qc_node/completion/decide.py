@@ -54,6 +54,11 @@ class CompletionPolicy:
         """The quiet time of one sender."""
         return self.quiet_s_by_ae.get(calling_ae, self.quiet_s)
 
+    @property
+    def longest_s(self) -> float:
+        """No series and no study waits longer for its next decision."""
+        return max(self.quiet_s, *self.quiet_s_by_ae.values(), self.hard_cap_s, self.study_quiet_s)
+
 
 @dataclass(frozen=True, slots=True)
 class OpenSeries:

@@ -191,6 +191,14 @@ class VerdictRow(_VerdictColumns):
     thumbnails: list[str]
 
 
+class WaitingReport(TypedDict):
+    """A verdict whose report is still to be written."""
+
+    id: int
+    judged_at: float
+    report_after: float
+
+
 class StoredStudyVerdict(StoredVerdict):
     """A stored verdict and the study of its series."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,10 +108,17 @@ class SeriesTable:
         return self._db.rows("SELECT * FROM events WHERE series_id = ? ORDER BY id", (series_id,), of=EventRow)
 
     # -- completion ----------------------------------------------------------------------------------
-    def due(self, now: float) -> list[SeriesRow]:
-        """Open series whose timer has run out."""
-        sql = "SELECT * FROM series WHERE state = 'receiving' AND due_at <= ? ORDER BY due_at"
-        return self._db.rows(sql, (now,), of=SeriesRow)
+    def due(self, now: float, longest_s: float = math.inf) -> list[SeriesRow]:
+        """Open series whose timer has run out, and those that a wall clock which was set would hold.
+
+        These got an image in the future, or their timer lies further ahead than the `longest_s` that any waits.
+        """
+        return self._db.rows(
+            "SELECT * FROM series WHERE state = 'receiving' AND (due_at <= ? OR due_at > ? OR last_received > ?)"
+            " ORDER BY due_at",
+            (now, now + longest_s, now),
+            of=SeriesRow,
+        )
 
     def next_due(self) -> float | None:
         """When the earliest timer of an open series runs out."""

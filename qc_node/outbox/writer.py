@@ -20,6 +20,7 @@ from qc_node.domain import (
     InstanceRef,
     QcNodeError,
     SeriesKey,
+    SteadyTimes,
     Verdict,
     needs_attention,
 )
@@ -48,7 +49,17 @@ class WritingSettings:
 
 
 class Writer:
-    """Verdict rows to objects in the spool and rows in the outbox."""
+    """Verdict rows to objects in the spool and rows in the outbox.
+
+    Parameters
+    ----------
+    wall
+        Seconds since the epoch.
+    on_written
+        Called with the series whose report is in the outbox.
+    steady
+        Seconds of a clock that nobody sets, such as :func:`time.monotonic`; by default `wall`.
+    """
 
     def __init__(
         self,
@@ -57,16 +68,22 @@ class Writer:
         spool: Spool,
         wall: Callable[[], float],
         on_written: Callable[[int], None] = lambda series_id: None,
+        steady: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._spool = spool
         self._wall = wall
         self._on_written = on_written
+        self._steady = steady or wall
+        self._judged = SteadyTimes()
 
     def step(self) -> float | None:
         """Write every report that is due; returns when the next one is."""
-        for row in self._ledger.verdicts.to_report(self._wall()):
+        now = self._wall()
+        due_at = self._due(now)
+        held = {number: at for number, at in due_at.items() if at > now}
+        for row in self._ledger.verdicts.to_report(now, due=due_at.keys() - held.keys(), held=held):
             try:
                 self._write(row)
             except QcNodeError as error:
@@ -74,7 +91,18 @@ class Writer:
             except Exception as error:
                 log.exception("no report could be written for series %s", self._log_name(row))
                 self._give_up(row, f"The report could not be written ({type(error).__name__}).")
-        return self._ledger.verdicts.next_report_at()
+        return min(held.values()) if held else self._ledger.verdicts.next_report_at()
+
+    def _due(self, now: float) -> dict[int, float]:
+        """When each waiting report is due by the present wall clock: never later than its verdict's patience."""
+        steady = self._steady()
+        waiting = self._ledger.verdicts.waiting()
+        self._judged.keep({row["id"] for row in waiting})
+        return {
+            row["id"]: self._judged.of(row["id"], row["judged_at"], now, steady)
+            + (row["report_after"] - row["judged_at"])
+            for row in waiting
+        }
 
     def _log_name(self, row: VerdictRow) -> str:
         series = self._ledger.series.by_id(row["series_id"])

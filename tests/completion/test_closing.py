@@ -47,14 +47,14 @@ class Bench:
             on_closed=lambda kind, uid: self.closed.append((kind, uid)),
         )
 
-    def step(self, now: float) -> float | None:
+    def step(self, now: float, steady: float | None = None) -> float | None:
         """One step, with the questions of that step answered at once; returns when the next timer runs out."""
-        due = self.completion.step(now)
+        due = self.completion.step(now, steady)
         if self.questions is None:
             return due
         while (more := self.questions.step(now)) is not None and more <= now:
             pass
-        return self.completion.step(now)
+        return self.completion.step(now, steady)
 
     def arrive(self, at: float, series: str = "1.1", **changes: Any) -> None:
         uid = f"2.{next(self._uids)}"
@@ -285,6 +285,94 @@ def test_a_series_that_closed_meanwhile_is_not_asked_about(bench: Callable[..., 
     b.completion.step(T0 + 5)
     assert b.questions is not None and b.questions.step(T0 + 5) is None
     assert pacs.asked == 0 and len(b.closings()) == 1
+
+
+# -- a clock that is set -----------------------------------------------------------------------------
+JUMPS = [-7200.0, -300.0, -20.0, -2.0, 2.0, 20.0, 300.0, 7200.0, 365 * 86400.0]
+
+
+def play(
+    b: Bench, images: dict[float, str], jump_at: float, jump_s: float, until: float
+) -> dict[str, list[float]]:
+    """Images arrive while the wall clock is set once; when each series closed, by a clock that nobody sets."""
+    closed: dict[str, list[float]] = {}
+    seen = 0
+    for tick in range(int(until * 4)):
+        steady = tick / 4
+        wall = T0 + steady + (jump_s if steady >= jump_at else 0.0)
+        if steady in images:
+            b.arrive(wall, images[steady])
+        b.step(wall, steady)
+        for kind, uid in b.closed[seen:]:
+            if kind == "series":
+                closed.setdefault(uid, []).append(steady)
+        seen = len(b.closed)
+    return closed
+
+
+@pytest.mark.parametrize("jump_s", JUMPS)
+def test_a_clock_that_is_set_holds_no_quiet_series_and_closes_none_early(
+    bench: Callable[..., Bench], jump_s: float
+) -> None:
+    closed = play(bench(), {0.0: "1.1"}, jump_at=3.0, jump_s=jump_s, until=20)
+    assert closed == {"1.1": [pytest.approx(5.0, abs=1.25)]}
+
+
+@pytest.mark.parametrize("jump_s", JUMPS)
+def test_a_series_that_arrives_while_the_clock_is_set_is_closed_once(
+    bench: Callable[..., Bench], jump_s: float
+) -> None:
+    images = dict.fromkeys([n * 0.75 for n in range(20)], "1.1")
+    closed = play(bench(), images, jump_at=6.0, jump_s=jump_s, until=40)
+    assert closed == {"1.1": [pytest.approx(14.25 + 5.0, abs=1.25)]}
+    assert len(bench().closings()) == 1, "it was never re-opened by its own images"
+
+
+@pytest.mark.parametrize("jump_s", JUMPS)
+def test_the_cap_is_not_moved_by_a_clock_that_is_set(bench: Callable[..., Bench], jump_s: float) -> None:
+    images = dict.fromkeys([float(n) for n in range(65)], "1.1")
+    closed = play(bench(), images, jump_at=30.0, jump_s=jump_s, until=64)
+    assert closed == {"1.1": [pytest.approx(60.0, abs=1.25)]}
+
+
+@pytest.mark.parametrize("jump_s", JUMPS)
+def test_a_study_closes_although_the_clock_is_set(bench: Callable[..., Bench], jump_s: float) -> None:
+    b = bench(completion_policy(quiet_s=5, study_quiet_s=20, ask_pacs=False))
+    play(b, {0.0: "1.1"}, jump_at=8.0, jump_s=jump_s, until=24)
+    assert b.closed == [("series", "1.1"), ("study", "1.0")]
+    row = b.ledger.studies.get("1.0")
+    assert row is not None and row["closed_at"] is not None
+    assert row["closed_at"] == pytest.approx(T0 + jump_s + 20, abs=1.25)
+
+
+def test_a_row_of_a_wrong_clock_is_closed_by_the_next_process(bench: Callable[..., Bench]) -> None:
+    """The clock was a year ahead before the restart: nothing in memory tells how old the row is."""
+    b = bench()
+    b.arrive(T0 + 365 * 86400)
+    b.step(T0 + 365 * 86400 + 1)
+    b.restart()
+    b.step(T0)
+    assert b.closings() == [], "it might still be arriving"
+    b.step(T0 + 1)
+    changes = b.ledger.db.conn.total_changes
+    b.step(T0 + 4)
+    assert b.ledger.db.conn.total_changes == changes, "its timer is written once"
+    b.step(T0 + 5)
+    assert [rule for _, _, rule in b.closings()] == ["quiet: nothing new for 5 s"]
+
+
+def test_a_timer_beyond_every_wait_is_due_at_once(bench: Callable[..., Bench]) -> None:
+    b = bench()
+    b.arrive(T0)
+    number = number_of(b.ledger, "1.1")
+    b.ledger.series.set_due(number, T0, T0 + 7200)
+    b.ledger.studies.set_due("1.0", T0, T0 + 7200)
+    longest_s = NO_PACS.longest_s
+    assert longest_s == 300.0, "quiet 5 s, 30 s for one sender, cap 60 s, study 300 s"
+    assert [r["series_uid"] for r in b.ledger.series.due(T0 + 1, longest_s)] == ["1.1"]
+    assert [r["study_uid"] for r in b.ledger.studies.due(T0 + 1, longest_s)] == ["1.0"]
+    b.step(T0 + 5)
+    assert len(b.closings()) == 1
 
 
 # -- whatever happens ------------------------------------------------------------------------------------
