@@ -192,9 +192,10 @@ class VerdictRow(_VerdictColumns):
 
 
 class WaitingReport(TypedDict):
-    """A verdict whose report is still to be written."""
+    """A verdict whose report is still to be written, or is ``written`` and may still be followed by a flag."""
 
     id: int
+    written: int
     judged_at: float
     report_after: float
 

@@ -143,9 +143,11 @@ class Verdicts:
         return [_decoded(row) for row in rows]
 
     def waiting(self) -> list[WaitingReport]:
-        """Routed verdicts of the current run of a judged series: their reports are still to be written."""
+        """Routed verdicts of the current run of a judged series: not all of their objects are written."""
         return self._db.rows(
-            "SELECT verdicts.id, judged_at, report_after FROM verdicts JOIN series USING (series_id, run)"
+            "SELECT verdicts.id, judged_at, report_after, EXISTS (SELECT 1 FROM reports WHERE kind = 'sr'"
+            " AND reports.series_id = verdicts.series_id AND reports.run = verdicts.run) AS written"
+            " FROM verdicts JOIN series USING (series_id, run)"
             " WHERE series.state = 'judged' AND routed = 1 ORDER BY verdicts.id",
             of=WaitingReport,
         )

@@ -25,6 +25,7 @@ from qc_node.domain import (
 )
 from qc_node.engine.worker import Worker
 from qc_node.ledger import Ledger, Received
+from qc_node.series.headers import expected
 from qc_node.spool import Spool
 from tests.end_to_end.node_process import ct_sample, write_series
 from tests.ledger.makers import number_of
@@ -187,10 +188,17 @@ def test_one_bad_series_does_not_take_its_batch_with_it(tmp_path: Path) -> None:
     [
         (f"{ClosedBy.QUIET}: nothing new for 5 s", Reason.COVERAGE, 1030.0),
         (f"{ClosedBy.HEADER}: count", Reason.COVERAGE, 1000.0),
+        (f"{ClosedBy.PACS}: 6 instances, unchanged for 3 s", Reason.COVERAGE, 1000.0),
+        (f"{ClosedBy.HARD_CAP}: open for 600 s", Reason.COVERAGE, 1030.0),
+        (f"{ClosedBy.HEADER}: {expected.MULTI_FRAME}", Reason.COVERAGE, 1030.0),
+        (f"{ClosedBy.HEADER}: {expected.MULTI_FRAME}", Reason.FIELD_OF_VIEW, 1030.0),
+        (f"{ClosedBy.HEADER}: {expected.CONCATENATION}", Reason.TOO_FEW_SLICES, 1030.0),
+        (f"{ClosedBy.HEADER}: {expected.CARDIAC}", Reason.NOT_BRAIN, 1030.0),
+        (f"{ClosedBy.HEADER}: {expected.MULTI_FRAME}", Reason.SKULL_STRIPPED, 1000.0),
         (f"{ClosedBy.QUIET}: nothing new for 5 s", Reason.SKULL_STRIPPED, 1000.0),
     ],
 )
-def test_only_a_coverage_reject_after_silence_waits_for_late_images(
+def test_only_a_coverage_reject_without_a_certain_count_waits_for_late_images(
     tmp_path: Path, rule: str, reason: Reason, due: float
 ) -> None:
     bench = Bench(tmp_path, SmallClassifier(reason=reason))

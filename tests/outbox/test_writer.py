@@ -10,10 +10,11 @@ from pydicom.uid import ExplicitVRLittleEndian
 from qc_node.domain import ClosedBy, Reason, Verdict
 from qc_node.ledger import Ledger, Received
 from qc_node.outbox.writer import Writer
+from qc_node.series.headers import expected
 from qc_node.spool import Spool
 from tests.ledger.makers import number_of
 from tests.part_settings import writing_settings
-from tests.report.sources import as_bytes, rejected, source
+from tests.report.sources import as_bytes, mri_verdict, rejected, source
 
 JUDGED = 1_800_000_000.0
 CONFIRM_S = 30.0
@@ -32,7 +33,7 @@ class Bench:
 
     def start(self) -> None:
         """The writer of a new process."""
-        settings = writing_settings(flag_object=self.flag_object, destinations=("PACS",))
+        settings = writing_settings(flag_object=self.flag_object, destinations=("PACS",), confirm_s=CONFIRM_S)
         self.writer = Writer(settings, self.ledger, self.spool, lambda: self.wall, steady=lambda: self.steady)
 
     def arrive(self, uid: str = "1.9.1") -> None:
@@ -148,3 +149,62 @@ def test_a_step_says_when_the_next_report_is_due(bench: Bench) -> None:
     assert bench.writer.step() == JUDGED + CONFIRM_S
     bench.after(10.0, 7200.0)
     assert bench.writer.step() == pytest.approx(bench.wall + 20.0), "not in the past: the loop would never rest"
+
+
+# -- the flag, which nothing can supersede ---------------------------------------------------------------
+CERTAIN = [f"{ClosedBy.HEADER}: {expected.ACQUISITION}", f"{ClosedBy.PACS}: 176 instances, unchanged for 3 s"]
+UNCERTAIN = [
+    QUIET,
+    f"{ClosedBy.HARD_CAP}: open for 600 s",
+    f"{ClosedBy.HEADER}: {expected.MULTI_FRAME}",
+    f"{ClosedBy.HEADER}: {expected.CONCATENATION}",
+    f"{ClosedBy.HEADER}: {expected.CARDIAC}",
+]
+TIER_3 = mri_verdict(2, 0, 0)
+
+
+@pytest.fixture
+def flagging(tmp_path: Path) -> Bench:
+    made = Bench(tmp_path, flag_object=True)
+    made.arrive()
+    return made
+
+
+@pytest.mark.parametrize("rule", CERTAIN)
+def test_the_flag_leaves_with_the_report_where_the_count_is_certain(flagging: Bench, rule: str) -> None:
+    flagging.judge(TIER_3, rule, patience_s=0.0)
+    assert sorted(flagging.after(0.0)) == ["kos", "sr"] and flagging.state() == "reported"
+
+
+@pytest.mark.parametrize("rule", UNCERTAIN)
+def test_the_flag_waits_for_late_images_where_the_count_is_not_certain(flagging: Bench, rule: str) -> None:
+    flagging.judge(TIER_3, rule, patience_s=0.0)
+    assert flagging.after(0.0) == ["sr"], "the report itself does not wait"
+    flagging.start()
+    assert flagging.after(29.0) == ["sr"]
+    assert flagging.after(2.0) == ["sr", "kos"] and flagging.state() == "reported"
+    assert flagging.after(60.0) == ["sr", "kos"], "each once"
+
+
+def test_a_late_image_before_the_verdict_is_final_prevents_its_flag(flagging: Bench) -> None:
+    flagging.judge(TIER_3, patience_s=0.0)
+    assert flagging.after(20.0) == ["sr"]
+    flagging.arrive("1.9.2")
+    assert flagging.after(60.0) == ["sr"] and flagging.state() == "receiving"
+    flagging.judge(mri_verdict(0, 0, 0), patience_s=0.0)
+    assert flagging.after(60.0) == ["sr", "sr"], "the second report, and no flag for what was not so"
+
+
+def test_a_reject_of_half_a_brain_never_leaves_when_the_other_half_comes(flagging: Bench) -> None:
+    """Two enhanced objects 30 s apart: the first one's count is one object's, not the series'."""
+    flagging.judge(rejected(Reason.FIELD_OF_VIEW), f"{ClosedBy.HEADER}: {expected.MULTI_FRAME}")
+    assert flagging.after(26.0) == []
+    flagging.arrive("1.9.2")
+    assert flagging.after(10.0) == []
+    flagging.judge(mri_verdict(0, 0, 0), f"{ClosedBy.HEADER}: {expected.MULTI_FRAME}", patience_s=0.0)
+    assert flagging.after(0.0) == ["sr"] and flagging.state() == "reported"
+
+
+def test_without_a_flag_a_report_ends_the_run_at_once(bench: Bench) -> None:
+    bench.judge(TIER_3, patience_s=0.0)
+    assert bench.after(0.0) == ["sr"] and bench.state() == "reported"
