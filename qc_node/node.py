@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_node import __version__, parts
+from qc_node.completion.asking import PacsQuestions
 from qc_node.completion.closing import Completion
 from qc_node.config import Settings
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
@@ -71,13 +72,23 @@ class Node:
         self._rules = parts.rules_of(settings)
         self._stop = threading.Event()
         self.pool = Pool(parts.worker_settings(settings), self.ledger, self._on_worker)
-        writer = Writer(parts.writing_settings(settings), self.ledger, self.spool, time.time, self._on_written)
-        self._completion = Completion(
-            parts.completion_policy(settings),
+        writer = Writer(
+            parts.writing_settings(settings),
             self.ledger,
-            ask_pacs=parts.pacs_asker(settings),
-            on_closed=self._on_closed,
+            self.spool,
+            time.time,
+            self._on_written,
+            steady=time.monotonic,
         )
+        policy = parts.completion_policy(settings)
+        self._questions = PacsQuestions(
+            self.ledger,
+            parts.pacs_asker(settings),
+            policy.pacs_rest_s,
+            wake=lambda: self._asking.wake(),
+            answered=lambda: self._closing.wake(),
+        )
+        self._completion = Completion(policy, self.ledger, questions=self._questions, on_closed=self._on_closed)
         self._outbox = Outbox(
             self.ledger,
             self.spool,
@@ -86,6 +97,7 @@ class Node:
             on_committed=self._on_committed,
         )
         self._writing = Periodic("writing", writer.step, after=self.ledger.close)
+        self._asking = Periodic("pacs-questions", self._ask_pacs, after=self.ledger.close)
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
         self.receiver = Receiver(parts.receiver_settings(settings), root, self._on_receiver, log)
@@ -112,7 +124,7 @@ class Node:
             )
             self._web = self._open_web()
             self.pool.start()
-            for loop in (self._writing, self._closing, self._retention):
+            for loop in (self._writing, self._closing, self._asking, self._retention):
                 loop.start()
             self._outbox.start()
             self.receiver.start()
@@ -132,7 +144,7 @@ class Node:
         deadline = time.monotonic() + grace_s
         self.receiver.stop(grace_s)
         self.pool.stop(max(1.0, deadline - time.monotonic()))
-        for loop in (self._closing, self._writing, self._retention):
+        for loop in (self._closing, self._asking, self._writing, self._retention):
             loop.stop(max(1.0, deadline - time.monotonic()))
         self._outbox.stop()
         if self._web is not None:
@@ -155,7 +167,10 @@ class Node:
 
     # -- steps ---------------------------------------------------------------------------------------
     def _close_due(self) -> float | None:
-        return self._completion.step(time.time())
+        return self._completion.step(time.time(), time.monotonic())
+
+    def _ask_pacs(self) -> float | None:
+        return self._questions.step(time.time())
 
     def _remove_old(self) -> None:
         keep = self.settings.retention

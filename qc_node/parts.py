@@ -75,6 +75,7 @@ def writing_settings(settings: Settings) -> WritingSettings:
         ae_title=settings.node.ae_title,
         destinations=destination_names(settings),
         flag_object=settings.pacs.flag_object,
+        confirm_s=settings.completion.confirm_s,
     )
 
 

@@ -54,6 +54,11 @@ class CompletionPolicy:
         """The quiet time of one sender."""
         return self.quiet_s_by_ae.get(calling_ae, self.quiet_s)
 
+    @property
+    def longest_s(self) -> float:
+        """No series and no study waits longer for its next decision."""
+        return max(self.quiet_s, *self.quiet_s_by_ae.values(), self.hard_cap_s, self.study_quiet_s)
+
 
 @dataclass(frozen=True, slots=True)
 class OpenSeries:
@@ -68,7 +73,8 @@ class OpenSeries:
     opened_at, last_received
         When the first instance of this run came, and the last one.
     pacs_count, pacs_count_since, pacs_asked_at
-        What the PACS said last, since when it says so, and when it was asked last; None before it was.
+        What the PACS said last, since when it says so, and when it was asked last; None before it was.  A count
+        of None since some time: it did not say.
     """
 
     calling_ae: str
@@ -98,30 +104,23 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class AskPacs:
-    """Ask the PACS now, note its answer in the ledger, and decide anew."""
+    """Ask the PACS now; decide anew when its answer is in the ledger, and at this time in any case."""
 
-
-@dataclass(frozen=True, slots=True)
-class PacsAnswer:
-    """The PACS was asked and the ledger knows what it said; it is not asked again at once."""
-
-    count: int | None
+    until: float
 
 
 Decision = Close | Wait | AskPacs
 
 
-def decide(
-    series: OpenSeries, now: float, policy: CompletionPolicy, pacs_answer: PacsAnswer | None = None
-) -> Decision:
+def decide(series: OpenSeries, now: float, policy: CompletionPolicy, pacs_rests_until: float = 0.0) -> Decision:
     """What to do with an open series.
 
     Parameters
     ----------
     now
         Seconds since the epoch.
-    pacs_answer
-        Given when the PACS has just been asked; None when not.  A count of None means that it did not say.
+    pacs_rests_until
+        The PACS is not asked before, because it did not answer somebody else.
     """
     last = series.last_received
     waits: list[float] = []
@@ -145,9 +144,9 @@ def decide(
     waits.append(series.opened_at + policy.hard_cap_s)
 
     if policy.ask_pacs:
-        ask_at = _next_question(series, now, policy, pacs_answer)
-        if ask_at <= now and pacs_answer is None:
-            return AskPacs()
+        ask_at = max(_next_question(series, now, policy), pacs_rests_until)
+        if ask_at <= now:
+            return AskPacs(min(waits))
         waits.append(ask_at)
     return Wait(min(waits))
 
@@ -168,13 +167,13 @@ def _pacs_agrees(series: OpenSeries) -> bool:
     )
 
 
-def _next_question(series: OpenSeries, now: float, policy: CompletionPolicy, answer: PacsAnswer | None) -> float:
+def _next_question(series: OpenSeries, now: float, policy: CompletionPolicy) -> float:
     first = series.last_received + policy.pacs_first_ask_s
-    asked = series.pacs_asked_at if answer is None else now
-    if asked is None:
+    if series.pacs_asked_at is None:
         return first
-    rest = policy.pacs_rest_s if answer is not None and answer.count is None else PACS_INTERVAL_S
-    return max(first, min(asked, now) + rest)
+    unsaid = series.pacs_count is None and series.pacs_count_since is not None  # without both: an image came since
+    rest = policy.pacs_rest_s if unsaid else PACS_INTERVAL_S
+    return max(first, min(series.pacs_asked_at, now) + rest)
 
 
 def decide_study(

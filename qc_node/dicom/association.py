@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -34,6 +34,9 @@ SPARE_S = 2.0
 PROBE_S = 1.0
 """How long a second look at a peer that is not there may take, in seconds; only the reason is wanted."""
 
+CUT_AGAIN_S = 0.05
+"""How often a connection is looked for that has to be cut, in seconds."""
+
 SLOWEST = 50_000.0
 """Bytes a second below which a transfer counts as stalled."""
 
@@ -49,12 +52,17 @@ WARNINGS = frozenset({0xB000, 0xB006, 0xB007})
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait, in seconds: for TCP, for the association, for an answer, for a stalled socket."""
+    """How long to wait, in seconds: for TCP, for the association, for an answer, for a stalled socket.
+
+    ``total`` bounds everything from the call to the release, whatever the peer does in between; None: each step
+    has its own bound only, because a call that sends many objects may take long.
+    """
 
     connect: float = 5.0
     association: float = 10.0
     response: float = 30.0
     network: float = 30.0
+    total: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +230,8 @@ class Call:
 def call(peer: Peer, contexts: Sequence[Context], on_event_report: OnEventReport | None = None) -> Iterator[Call]:
     """An association with `peer`, released at the end, aborted after an exception.
 
+    When :attr:`Timeouts.total` is over the connection is cut, and what is under way fails.
+
     Parameters
     ----------
     contexts
@@ -234,6 +244,18 @@ def call(peer: Peer, contexts: Sequence[Context], on_event_report: OnEventReport
     PeerError
         No association.
     """
+    connected: list[socket.socket] = []
+    total = peer.timeouts.total
+    bound = nullcontext() if total is None else _cut_off_after(total, connected)
+    with bound, _associated(peer, contexts, connected, on_event_report) as open_call:
+        yield open_call
+
+
+@contextmanager
+def _associated(
+    peer: Peer, contexts: Sequence[Context], connected: list[socket.socket], on_event_report: OnEventReport | None
+) -> Iterator[Call]:
+    """The same without a bound on the whole; the sockets that are opened are added to `connected`."""
     from pynetdicom import AE, _config, build_context, evt
 
     _hush()
@@ -247,7 +269,6 @@ def call(peer: Peer, contexts: Sequence[Context], on_event_report: OnEventReport
     ae.dimse_timeout = peer.timeouts.response
     ae.network_timeout = peer.timeouts.network
     proposed = [build_context(abstract, transfer) for abstract, transfer in dict.fromkeys(contexts)]
-    connected: list[socket.socket] = []
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, _tune_socket, [peer.timeouts.network, connected])]
     if on_event_report is not None:
         handlers.append((evt.EVT_N_EVENT_REPORT, _report_event, [on_event_report]))
@@ -288,13 +309,16 @@ def _hush() -> None:
 def _cut_off_after(seconds: float, sockets: list[socket.socket]) -> Iterator[None]:
     """Shut the connection down when the block is not done in time.
 
-    pynetdicom's own timeouts start anew with each byte that arrives; this one does not.
+    pynetdicom's own timeouts start anew with each byte that arrives; this one does not.  A connection that is
+    opened only after the time is over is shut down too.
     """
+    done = threading.Event()
 
     def cut() -> None:
-        for sock in sockets:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        while not done.wait(CUT_AGAIN_S):
+            for sock in list(sockets):
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, cut)
     timer.daemon = True
@@ -302,6 +326,7 @@ def _cut_off_after(seconds: float, sockets: list[socket.socket]) -> Iterator[Non
     try:
         yield
     finally:
+        done.set()
         timer.cancel()
 
 

@@ -4,6 +4,7 @@ from qc_node.domain.errors import QcNodeError
 from qc_node.domain.image import Accepts, HeaderClaims, InstanceRef, SeriesKey, Volume
 from qc_node.domain.json import results_json, verdict_from_json, verdict_to_json
 from qc_node.domain.questions import GRADED, Answer, AnswerKind, Question
+from qc_node.domain.steady import SteadyTimes
 from qc_node.domain.verdict import (
     Coverage,
     Finding,
@@ -49,6 +50,7 @@ __all__ = [
     "Region",
     "SeriesKey",
     "Stage",
+    "SteadyTimes",
     "Tier",
     "Verdict",
     "Volume",

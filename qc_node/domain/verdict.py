@@ -134,8 +134,15 @@ def vote_level(verdict: Verdict) -> int | None:
     return next((level for level in levels if level is not None), None)
 
 
+_CUT_SHORT = frozenset(
+    {Reason.COVERAGE, Reason.TOO_FEW_SLICES, Reason.FIELD_OF_VIEW, Reason.THICK_SLICES, Reason.NOT_BRAIN}
+)
+
+
 def looks_cut_short(verdict: Verdict) -> bool:
-    """Whether what was seen could come from a series of which images are still on their way."""
-    cut = (Reason.COVERAGE, Reason.TOO_FEW_SLICES)
-    rejected = any(f.reason in cut and f.question.attention for f in verdict.findings)
+    """Whether what was seen could come from a series of which images are still on their way.
+
+    Half a head has a small field of view, or does not look like a head; every second slice is a thick slice.
+    """
+    rejected = any(f.reason in _CUT_SHORT and f.question.attention for f in verdict.findings)
     return rejected or bool(verdict.coverage and verdict.coverage.truncated)

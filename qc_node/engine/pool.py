@@ -21,11 +21,13 @@ from qc_node.spool import digest
 log = logging.getLogger("qc_node.engine")
 
 MAX_ATTEMPTS = 3
-"""How often a series may take the worker down with it before it counts as failed."""
+"""How often a series may take the worker down with it, alone, before it counts as failed."""
 STUCK_S = 180.0
 """A worker that judges one series for longer than this is killed and the series tried again."""
 READY_S = 120.0
 """How long loading the models may take."""
+TOGETHER_S = 0.3
+"""Who kills worker and node together does not mean the series: the node waits so long for its own end."""
 WAKE: dict[str, Any] = {}
 """What the worker is sent when there is something in the queue; it needs no content."""
 
@@ -78,7 +80,7 @@ class Pool:
         QcNodeError
             The worker cannot work at all: its own sentence (missing weights, wrong hash, no such GPU).
         """
-        self._ledger.series.requeue_claimed(MAX_ATTEMPTS, self._wall())
+        self._ledger.series.requeue_claimed(MAX_ATTEMPTS, self._wall(), died=False)  # with its node, of whatever
         self._worker.start()
         if not wait:
             return
@@ -126,6 +128,7 @@ class Pool:
         self._busy_since = None
         if self._fault is None:  # only a start that still waits reads it
             self._fault = "The classifier process ended before its models were loaded; the log says why."
+        time.sleep(TOGETHER_S)
         lost = self._ledger.series.requeue_claimed(MAX_ATTEMPTS, self._wall())
         log.error("the classifier process ended (code %s); %d series go back into the queue", code, lost)
 

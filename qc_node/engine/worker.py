@@ -28,7 +28,6 @@ import numpy as np
 import numpy.typing as npt
 
 from qc_node.domain import (
-    ClosedBy,
     QcNodeError,
     SeriesKey,
     Stage,
@@ -42,6 +41,7 @@ from qc_node.engine.registry import Registry, choose_device
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import SeriesRow
 from qc_node.process import ParentProcess
+from qc_node.series.headers.expected import count_is_certain
 from qc_node.series.headers.routing import route
 from qc_node.series.volume.stack import OpenedSeries, open_series
 from qc_node.spool import Spool, digest
@@ -60,8 +60,8 @@ class WorkerSettings:
 
     ``batch`` is how many series are judged in one forward pass on a GPU (a CPU takes one at a time);
     ``threads`` bounds the threads of torch and SimpleITK (0 = as many as cores); ``confirm_s`` delays the
-    report of a coverage reject after a quiet-time closing; ``logging`` is a configuration for
-    :func:`logging.config.dictConfig`.
+    report of a coverage reject where nobody knew how many images the series has; ``logging`` is a configuration
+    for :func:`logging.config.dictConfig`.
     """
 
     data_dir: str
@@ -192,8 +192,8 @@ class Worker:
 
     def _patience(self, row: SeriesRow, verdict: Verdict) -> float:
         """A series cut short by a slow sender looks like bad coverage: wait before saying so."""
-        by_silence = str(row["closed_by"]).startswith(ClosedBy.QUIET)
-        return self._settings.confirm_s if by_silence and looks_cut_short(verdict) else 0.0
+        uncertain = not count_is_certain(row["closed_by"])
+        return self._settings.confirm_s if uncertain and looks_cut_short(verdict) else 0.0
 
     @staticmethod
     def _made(outcome: SeriesOutcome) -> list[tuple[str, Made]]:

@@ -191,6 +191,15 @@ class VerdictRow(_VerdictColumns):
     thumbnails: list[str]
 
 
+class WaitingReport(TypedDict):
+    """A verdict whose report is still to be written, or is ``written`` and may still be followed by a flag."""
+
+    id: int
+    written: int
+    judged_at: float
+    report_after: float
+
+
 class StoredStudyVerdict(StoredVerdict):
     """A stored verdict and the study of its series."""
 

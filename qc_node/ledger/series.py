@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,10 +108,17 @@ class SeriesTable:
         return self._db.rows("SELECT * FROM events WHERE series_id = ? ORDER BY id", (series_id,), of=EventRow)
 
     # -- completion ----------------------------------------------------------------------------------
-    def due(self, now: float) -> list[SeriesRow]:
-        """Open series whose timer has run out."""
-        sql = "SELECT * FROM series WHERE state = 'receiving' AND due_at <= ? ORDER BY due_at"
-        return self._db.rows(sql, (now,), of=SeriesRow)
+    def due(self, now: float, longest_s: float = math.inf) -> list[SeriesRow]:
+        """Open series whose timer has run out, and those that a wall clock which was set would hold.
+
+        These got an image in the future, or their timer lies further ahead than the `longest_s` that any waits.
+        """
+        return self._db.rows(
+            "SELECT * FROM series WHERE state = 'receiving' AND (due_at <= ? OR due_at > ? OR last_received > ?)"
+            " ORDER BY due_at",
+            (now, now + longest_s, now),
+            of=SeriesRow,
+        )
 
     def next_due(self) -> float | None:
         """When the earliest timer of an open series runs out."""
@@ -126,21 +134,25 @@ class SeriesTable:
             )
 
     def set_pacs_count(self, series_id: int, count: int | None, at: float) -> None:
-        """Note what the PACS said; ``pacs_count_since`` moves only when the count changes."""
+        """Note what the PACS said when it was asked at `at`, and let completion decide anew.
+
+        ``pacs_count_since`` moves when the count changes, or was said before the last image came.
+        """
         with self._db.transaction() as conn:
             conn.execute(
                 "UPDATE series SET pacs_asked_at = ?,"
-                " pacs_count_since = CASE WHEN pacs_count IS ? THEN pacs_count_since ELSE ? END,"
-                " pacs_count = ? WHERE series_id = ?",
-                (at, count, at, count, series_id),
+                " pacs_count_since = CASE WHEN pacs_count IS ? AND pacs_count_since >= last_received"
+                " THEN pacs_count_since ELSE ? END,"
+                " pacs_count = ?, due_at = min(due_at, ?) WHERE series_id = ?",
+                (at, count, at, count, at, series_id),
             )
 
     def close(self, series_id: int, last_received: float, rule: str, at: float) -> bool:
         """Close an open series by `rule`; False when an instance came in meanwhile."""
         with self._db.transaction() as conn:
             cursor = conn.execute(
-                "UPDATE series SET state = 'queued', closed_by = ?, closed_at = ?, due_at = NULL, attempts = 0"
-                " WHERE series_id = ? AND state = 'receiving' AND last_received = ?",
+                "UPDATE series SET state = 'queued', closed_by = ?, closed_at = ?, due_at = NULL, attempts = 0,"
+                " claimed_at = NULL WHERE series_id = ? AND state = 'receiving' AND last_received = ?",
                 (rule, at, series_id, last_received),
             )
             if cursor.rowcount != 1:
@@ -151,10 +163,17 @@ class SeriesTable:
 
     # -- the classifier stage ------------------------------------------------------------------------
     def claim(self, now: float, limit: int = 1) -> list[SeriesRow]:
-        """Take the oldest queued series for judging."""
+        """Take the oldest queued series for judging.
+
+        A queued series that was claimed before was in the hand of a worker that died, perhaps of it: such a one is
+        taken alone, those that did least harm first, and nothing else until all have passed.
+        """
         with self._db.transaction() as conn:
-            sql = "SELECT * FROM series WHERE state = 'queued' ORDER BY closed_at LIMIT ?"
-            rows = self._db.rows(sql, (limit,), of=SeriesRow)
+            doubtful = "SELECT * FROM series WHERE state = 'queued' AND claimed_at IS NOT NULL"
+            rows = self._db.rows(f"{doubtful} ORDER BY attempts, closed_at LIMIT 1", of=SeriesRow)
+            if not rows:
+                sql = "SELECT * FROM series WHERE state = 'queued' ORDER BY closed_at LIMIT ?"
+                rows = self._db.rows(sql, (limit,), of=SeriesRow)
             for row in rows:
                 conn.execute(
                     "UPDATE series SET state = 'judging', claimed_at = ?, attempts = attempts + 1"
@@ -164,12 +183,17 @@ class SeriesTable:
                 row["attempts"] += 1
         return rows
 
-    def requeue_claimed(self, max_attempts: int, at: float) -> int:
-        """Give back what a dead worker was judging; after `max_attempts` a series has failed.
+    def requeue_claimed(self, max_attempts: int, at: float, *, died: bool = True) -> int:
+        """Give back what a worker was judging; after `max_attempts` a series has failed.
+
+        It was an attempt only where the worker died by itself (`died`) with this one series in hand: of several
+        nobody knows which it was, and a node that was stopped or killed says nothing about any.
 
         Returns how many went back into the queue.
         """
         with self._db.transaction() as conn:
+            if not died or self._db.value("SELECT count(*) FROM series WHERE state = 'judging'") != 1:
+                conn.execute("UPDATE series SET attempts = max(attempts - 1, 0) WHERE state = 'judging'")
             tired = self._db.rows(
                 "SELECT series_id, run, attempts FROM series WHERE state = 'judging' AND attempts >= ?",
                 (max_attempts,),
@@ -217,7 +241,7 @@ class SeriesTable:
         """Queue a finished series once more under the next run (new model, new rules)."""
         with self._db.transaction() as conn:
             cursor = conn.execute(
-                "UPDATE series SET state = 'queued', run = run + 1, attempts = 0, closed_at = ?"
+                "UPDATE series SET state = 'queued', run = run + 1, attempts = 0, closed_at = ?, claimed_at = NULL"
                 " WHERE series_id = ? AND state IN ('judged', 'skipped', 'failed', 'reported')"
                 " AND images_removed_at IS NULL",
                 (at, series_id),

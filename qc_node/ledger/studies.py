@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
 from qc_node.ledger.database import Database
@@ -45,10 +46,17 @@ class Studies:
         value = self._db.value("SELECT missing FROM studies WHERE study_uid = ?", (study_uid,))
         return tuple(json.loads(value)) if value else ()
 
-    def due(self, now: float) -> list[StudyRow]:
-        """Open studies whose timer has run out."""
-        sql = "SELECT * FROM studies WHERE state = 'open' AND due_at <= ? ORDER BY due_at"
-        return self._db.rows(sql, (now,), of=StudyRow)
+    def due(self, now: float, longest_s: float = math.inf) -> list[StudyRow]:
+        """Open studies whose timer has run out, and those that a wall clock which was set would hold.
+
+        These got an image in the future, or their timer lies further ahead than the `longest_s` that any waits.
+        """
+        return self._db.rows(
+            "SELECT * FROM studies WHERE state = 'open' AND (due_at <= ? OR due_at > ? OR last_received > ?)"
+            " ORDER BY due_at",
+            (now, now + longest_s, now),
+            of=StudyRow,
+        )
 
     def next_due(self) -> float | None:
         """When the earliest timer of an open study runs out."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from qc_node.domain import Verdict, verdict_from_json, verdict_to_json
 from qc_node.ledger.database import Database
 from qc_node.ledger.models import Models
-from qc_node.ledger.rows import StoredStudyVerdict, StoredVerdict, StudyVerdict, VerdictRow
+from qc_node.ledger.rows import StoredStudyVerdict, StoredVerdict, StudyVerdict, VerdictRow, WaitingReport
 
 
 class Verdicts:
@@ -124,15 +124,33 @@ class Verdicts:
         rows = self._db.rows(sql, (limit,), of=StoredVerdict)
         return [_decoded(row) for row in rows]
 
-    def to_report(self, now: float, limit: int = 20) -> list[VerdictRow]:
-        """Routed verdicts of the current run of a judged series whose report is due, oldest first, decoded."""
+    def to_report(
+        self, now: float, limit: int = 20, *, due: Collection[int] = (), held: Collection[int] = ()
+    ) -> list[VerdictRow]:
+        """Routed verdicts of the current run of a judged series whose report is due, oldest first, decoded.
+
+        A verdict of the future is due too: the wall clock was set, and would hold it for as long.  Who knows
+        better by a steady clock names the ids that are `due` or `held` whatever the wall clock says.
+        """
         rows = self._db.rows(
             "SELECT verdicts.* FROM verdicts JOIN series USING (series_id, run)"
-            " WHERE series.state = 'judged' AND routed = 1 AND report_after <= ? ORDER BY verdicts.id LIMIT ?",
-            (now, limit),
+            " WHERE series.state = 'judged' AND routed = 1 AND (report_after <= ? OR judged_at > ?"
+            " OR id IN (SELECT value FROM json_each(?))) AND id NOT IN (SELECT value FROM json_each(?))"
+            " ORDER BY verdicts.id LIMIT ?",
+            (now, now, json.dumps(list(due)), json.dumps(list(held)), limit),
             of=StoredVerdict,
         )
         return [_decoded(row) for row in rows]
+
+    def waiting(self) -> list[WaitingReport]:
+        """Routed verdicts of the current run of a judged series: not all of their objects are written."""
+        return self._db.rows(
+            "SELECT verdicts.id, judged_at, report_after, EXISTS (SELECT 1 FROM reports WHERE kind = 'sr'"
+            " AND reports.series_id = verdicts.series_id AND reports.run = verdicts.run) AS written"
+            " FROM verdicts JOIN series USING (series_id, run)"
+            " WHERE series.state = 'judged' AND routed = 1 ORDER BY verdicts.id",
+            of=WaitingReport,
+        )
 
     def next_report_at(self) -> float | None:
         """When the earliest waiting report is due."""

@@ -20,12 +20,14 @@ from qc_node.domain import (
     InstanceRef,
     QcNodeError,
     SeriesKey,
+    SteadyTimes,
     Verdict,
     needs_attention,
 )
 from qc_node.ledger import Ledger
 from qc_node.ledger.deliveries import WrittenObject
-from qc_node.ledger.rows import ReportRow, SeriesRow, VerdictRow
+from qc_node.ledger.rows import ReportRow, SeriesRow, VerdictRow, WaitingReport
+from qc_node.series.headers.expected import count_is_certain
 from qc_node.spool import Spool, digest
 
 log = logging.getLogger("qc_node.writing")
@@ -36,7 +38,8 @@ class WritingSettings:
     """What every report of this node has in common.
 
     ``destinations`` are peer names; ``flag_object`` also writes a key object (113010, DCM, "Quality Issue")
-    for a straight reject or tier 3.
+    for a straight reject or tier 3.  Nothing can supersede a key object, so it is written only when the verdict is
+    final: the number of images was certain, or ``confirm_s`` have passed since it was given.
     """
 
     software_version: str
@@ -45,10 +48,21 @@ class WritingSettings:
     ae_title: str
     destinations: tuple[str, ...]
     flag_object: bool
+    confirm_s: float
 
 
 class Writer:
-    """Verdict rows to objects in the spool and rows in the outbox."""
+    """Verdict rows to objects in the spool and rows in the outbox.
+
+    Parameters
+    ----------
+    wall
+        Seconds since the epoch.
+    on_written
+        Called with the series whose report is in the outbox.
+    steady
+        Seconds of a clock that nobody sets, such as :func:`time.monotonic`; by default `wall`.
+    """
 
     def __init__(
         self,
@@ -57,24 +71,43 @@ class Writer:
         spool: Spool,
         wall: Callable[[], float],
         on_written: Callable[[int], None] = lambda series_id: None,
+        steady: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._spool = spool
         self._wall = wall
         self._on_written = on_written
+        self._steady = steady or wall
+        self._judged = SteadyTimes()
 
     def step(self) -> float | None:
         """Write every report that is due; returns when the next one is."""
-        for row in self._ledger.verdicts.to_report(self._wall()):
+        now = self._wall()
+        due_at = self._due(now)
+        held = {number: at for number, at in due_at.items() if at > now}
+        for row in self._ledger.verdicts.to_report(now, due=due_at.keys() - held.keys(), held=held):
             try:
-                self._write(row)
+                self._write(row, now)
             except QcNodeError as error:
                 self._give_up(row, str(error))
             except Exception as error:
                 log.exception("no report could be written for series %s", self._log_name(row))
                 self._give_up(row, f"The report could not be written ({type(error).__name__}).")
-        return self._ledger.verdicts.next_report_at()
+        return min(held.values()) if held else self._ledger.verdicts.next_report_at()
+
+    def _due(self, now: float) -> dict[int, float]:
+        """When each waiting report, or its flag, is due by the present wall clock: when its patience is over."""
+        waiting = self._ledger.verdicts.waiting()
+        self._judged.keep({row["id"] for row in waiting})
+        return {row["id"]: self._judged_at(row, now) + self._patience(row) for row in waiting}
+
+    def _judged_at(self, row: WaitingReport | VerdictRow, now: float) -> float:
+        return self._judged.of(row["id"], row["judged_at"], now, self._steady())
+
+    def _patience(self, row: WaitingReport) -> float:
+        report = row["report_after"] - row["judged_at"]
+        return max(report, self._settings.confirm_s) if row["written"] else report
 
     def _log_name(self, row: VerdictRow) -> str:
         series = self._ledger.series.by_id(row["series_id"])
@@ -83,7 +116,7 @@ class Writer:
     def _give_up(self, row: VerdictRow, sentence: str) -> None:
         self._ledger.series.fail_report(row["series_id"], row["run"], self._wall(), sentence)
 
-    def _write(self, row: VerdictRow) -> None:
+    def _write(self, row: VerdictRow, now: float) -> None:
         series = self._ledger.series.by_id(row["series_id"])
         if series is None or series["run"] != row["run"]:
             return
@@ -93,16 +126,28 @@ class Writer:
         source = read_header(self._spool, row["source_path"])
         before = self._ledger.deliveries.last_report(row["series_id"], before_run=row["run"])
         verdicts = [given["verdict"] for given in self._ledger.verdicts.of(row["series_id"], row["run"])]
-        report = self._report(row, verdicts, key, source, evidence, before)
-        objects = [self._store(report, series, "sr", before)]
+        objects = []
+        if not self._has_report(row):
+            report = self._report(row, verdicts, key, source, evidence, before)
+            objects.append(self._store(report, series, "sr", before))
         alarming = next((verdict for verdict in verdicts if needs_attention(verdict)), None)
-        if self._settings.flag_object and alarming is not None:
+        flag_wanted = self._settings.flag_object and alarming is not None
+        final = self._is_final(row, series, now)
+        if flag_wanted and alarming is not None and final:
             flag = self._flag(row, alarming, key, source, evidence)
             objects.append(self._store(flag, series, "kos", None))
-        self._ledger.deliveries.post(
-            objects, self._settings.destinations, self._wall(), reported=(row["series_id"], row["run"])
-        )
+        done = (row["series_id"], row["run"]) if final or not flag_wanted else None
+        self._ledger.deliveries.post(objects, self._settings.destinations, self._wall(), reported=done)
         self._on_written(row["series_id"])
+
+    def _has_report(self, row: VerdictRow) -> bool:
+        written = self._ledger.deliveries.reports_of(row["series_id"])
+        return any(report["kind"] == "sr" and report["run"] == row["run"] for report in written)
+
+    def _is_final(self, row: VerdictRow, series: SeriesRow, now: float) -> bool:
+        """Whether no late image can be expected to change the verdict."""
+        waited = now - self._judged_at(row, now)
+        return count_is_certain(series["closed_by"]) or waited >= self._settings.confirm_s
 
     def _report(
         self,

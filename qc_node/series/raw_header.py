@@ -43,6 +43,7 @@ TAGS = frozenset(
         0x00080018,  # SOP Instance UID
         0x00080060,  # Modality
         0x00080070,  # Manufacturer
+        0x00089208,  # Complex Image Component
         0x00100010,  # Patient's Name
         0x00100020,  # Patient ID
         0x00180050,  # Slice Thickness

@@ -10,7 +10,6 @@ from qc_node.completion.decide import (
     AskPacs,
     Close,
     OpenSeries,
-    PacsAnswer,
     Wait,
     decide,
     decide_study,
@@ -60,33 +59,32 @@ def test_without_a_pacs(name: str, series: OpenSeries, after: float, answer: Any
         assert decision == answer
 
 
+UNSAID = {"pacs_count": None, "pacs_count_since": T0 + 0.5, "pacs_asked_at": T0 + 0.5}
+REST = T0 + 4.5
+
 PACS_CASES = [
-    ("asked after a moment", row(), 0.1, None, Wait(T0 + 0.5)),
-    ("asked", row(), 0.5, None, AskPacs()),
-    ("asked again three seconds later", row(**ASKED_ONCE), 2, None, Wait(T0 + 4)),
-    ("the second question", row(**ASKED_ONCE), 4, None, AskPacs()),
-    ("never twice in a row", row(), 0.5, PacsAnswer(None), Wait(T0 + 5)),
-    ("two answers agree", row(**ASKED), 4, PacsAnswer(10), "pacs"),
-    ("two answers too close", row(**ASKED | {"pacs_asked_at": T0 + 3.9}), 3.9, PacsAnswer(10), Wait(T0 + 5)),
-    ("two answers agree on another count", row(**ASKED | {"pacs_count": 9}), 4, PacsAnswer(9), Wait(T0 + 5)),
-    (
-        "the first answer is older than our last",
-        row(**ASKED | {"pacs_count_since": T0 - 1}),
-        4,
-        PacsAnswer(10),
-        Wait(T0 + 5),
-    ),
-    ("quiet goes before a question", row(), 5, None, "quiet"),
+    ("asked after a moment", row(), 0.1, 0, Wait(T0 + 0.5)),
+    ("asked, and quiet acts without an answer", row(), 0.5, 0, AskPacs(T0 + 5)),
+    ("asked, and the cap acts without an answer", row(opened_at=T0 - 58), 0.5, 0, AskPacs(T0 + 2)),
+    ("asked again three seconds later", row(**ASKED_ONCE), 2, 0, Wait(T0 + 4)),
+    ("the second question", row(**ASKED_ONCE), 4, 0, AskPacs(T0 + 5)),
+    ("never twice in a row", row(**UNSAID), 0.5, 0, Wait(T0 + 5)),
+    ("a PACS that did not say is left alone", row(**UNSAID), 4.5, 0, Wait(T0 + 5)),
+    ("a PACS that did not answer another is left alone", row(), 0.5, REST, Wait(REST)),
+    ("a PACS that has rested", row(), 4.5, REST, AskPacs(T0 + 5)),
+    ("two answers agree", row(**ASKED), 4, 0, "pacs"),
+    ("two answers too close", row(**ASKED | {"pacs_asked_at": T0 + 3.9}), 3.9, 0, Wait(T0 + 5)),
+    ("two answers agree on another count", row(**ASKED | {"pacs_count": 9}), 4, 0, Wait(T0 + 5)),
+    ("the first answer is older than our last", row(**ASKED | {"pacs_count_since": T0 - 1}), 4, 0, Wait(T0 + 5)),
+    ("quiet goes before a question", row(), 5, 0, "quiet"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("name", "series", "after", "given_answer", "answer"), PACS_CASES, ids=[c[0] for c in PACS_CASES]
+    ("name", "series", "after", "rests_until", "answer"), PACS_CASES, ids=[c[0] for c in PACS_CASES]
 )
-def test_with_a_pacs(
-    name: str, series: OpenSeries, after: float, given_answer: PacsAnswer | None, answer: Any
-) -> None:
-    decision = decide(series, T0 + after, SETTINGS, given_answer)
+def test_with_a_pacs(name: str, series: OpenSeries, after: float, rests_until: float, answer: Any) -> None:
+    decision = decide(series, T0 + after, SETTINGS, rests_until)
     if isinstance(answer, str):
         assert isinstance(decision, Close) and decision.rule.startswith(answer), name
     else:

@@ -23,8 +23,10 @@ from qc_node.domain import (
     Verdict,
     Volume,
 )
+from qc_node.engine.pool import MAX_ATTEMPTS, Pool
 from qc_node.engine.worker import Worker
 from qc_node.ledger import Ledger, Received
+from qc_node.series.headers import expected
 from qc_node.spool import Spool
 from tests.end_to_end.node_process import ct_sample, write_series
 from tests.ledger.makers import number_of
@@ -187,10 +189,17 @@ def test_one_bad_series_does_not_take_its_batch_with_it(tmp_path: Path) -> None:
     [
         (f"{ClosedBy.QUIET}: nothing new for 5 s", Reason.COVERAGE, 1030.0),
         (f"{ClosedBy.HEADER}: count", Reason.COVERAGE, 1000.0),
+        (f"{ClosedBy.PACS}: 6 instances, unchanged for 3 s", Reason.COVERAGE, 1000.0),
+        (f"{ClosedBy.HARD_CAP}: open for 600 s", Reason.COVERAGE, 1030.0),
+        (f"{ClosedBy.HEADER}: {expected.MULTI_FRAME}", Reason.COVERAGE, 1030.0),
+        (f"{ClosedBy.HEADER}: {expected.MULTI_FRAME}", Reason.FIELD_OF_VIEW, 1030.0),
+        (f"{ClosedBy.HEADER}: {expected.CONCATENATION}", Reason.TOO_FEW_SLICES, 1030.0),
+        (f"{ClosedBy.HEADER}: {expected.CARDIAC}", Reason.NOT_BRAIN, 1030.0),
+        (f"{ClosedBy.HEADER}: {expected.MULTI_FRAME}", Reason.SKULL_STRIPPED, 1000.0),
         (f"{ClosedBy.QUIET}: nothing new for 5 s", Reason.SKULL_STRIPPED, 1000.0),
     ],
 )
-def test_only_a_coverage_reject_after_silence_waits_for_late_images(
+def test_only_a_coverage_reject_without_a_certain_count_waits_for_late_images(
     tmp_path: Path, rule: str, reason: Reason, due: float
 ) -> None:
     bench = Bench(tmp_path, SmallClassifier(reason=reason))
@@ -238,10 +247,109 @@ def test_a_refusal_to_open_is_the_sentence_of_the_ledger(bench: Bench) -> None:
     assert "P0" not in sentence and "P1" not in sentence
 
 
+class Death(BaseException):
+    """The worker process is gone: nothing catches it."""
+
+
+class Deadly(SmallClassifier):
+    """Takes the worker down with a volume brighter than `poison`."""
+
+    def judge(self, prepared: Sequence[Seen]) -> list[Verdict]:
+        if any(p.mean > self.poison for p in prepared):
+            self.batches.append(len(prepared))
+            raise Death
+        return super().judge(prepared)
+
+
+def bright(ds: Any) -> None:
+    ds.PixelData = (np.frombuffer(ds.PixelData, "<u2") // 4 + 3000).astype("<u2").tobytes()
+
+
+def work_through(bench: Bench) -> int:
+    """Steps until nothing is queued, the worker replaced whenever it dies; returns how often it died."""
+    deaths = 0
+    for _ in range(20):
+        try:
+            if not bench.worker.step():
+                return deaths
+        except Death:
+            deaths += 1
+            bench.ledger.series.requeue_claimed(MAX_ATTEMPTS, 12.0)
+    raise AssertionError("it never ends")
+
+
+def test_a_series_that_kills_the_worker_fails_alone(tmp_path: Path) -> None:
+    classifier = Deadly(poison=500.0)
+    bench = Bench(tmp_path, classifier, batch=4)
+    names = ("a", "bb", "ccc", "dddd", "eeeee", "ffffff")
+    uids = [bench.receive(name, change=bright if name == "bb" else None) for name in names]
+    assert work_through(bench) == 1 + MAX_ATTEMPTS, "once with its batch, then alone"
+    assert [bench.state(uid)[0] for uid in uids] == ["judged", "failed", *["judged"] * 4]
+    assert bench.state(uids[1])[1] == "The classifier stopped 3 times while judging this series."
+    assert classifier.batches[0] == 4 and set(classifier.batches[1:-1]) == {1}
+    assert classifier.batches[-1] == 2, "what had not been in hand is batched again"
+
+
+def test_the_innocent_of_a_batch_pass_before_the_guilty_is_tried_again_and_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Deadly(poison=500.0), batch=4)
+    uids = [bench.receive(name, change=bright if name == "a" else None) for name in ("a", "bb", "ccc")]
+    for _ in range(2):  # with the batch, then alone
+        with pytest.raises(Death):
+            bench.worker.step()
+        bench.ledger.series.requeue_claimed(MAX_ATTEMPTS, 12.0)
+    bench.worker.step()
+    bench.worker.step()
+    assert [bench.state(uid)[0] for uid in uids] == ["queued", "judged", "judged"]
+
+
+def test_deaths_of_the_node_are_no_attempts(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, SmallClassifier(), batch=4)
+    uids = [bench.receive(name) for name in ("a", "bb")]
+    for _ in range(5):
+        bench.ledger.series.claim(11.0, 4)
+        bench.ledger.series.requeue_claimed(MAX_ATTEMPTS, 12.0, died=False)
+    for uid in uids:
+        row = bench.ledger.series.get(uid)
+        assert row is not None and (row["state"], row["attempts"]) == ("queued", 0)
+    assert work_through(bench) == 0
+    assert [bench.state(uid)[0] for uid in uids] == ["judged", "judged"]
+
+
+def test_the_next_run_of_a_series_is_not_doubtful(bench: Bench) -> None:
+    uid = bench.receive("a")
+    bench.ledger.series.claim(11.0)
+    bench.ledger.series.requeue_claimed(MAX_ATTEMPTS, 12.0)
+    bench.worker.step()
+    number = number_of(bench.ledger, uid)
+    bench.ledger.instances.add([bench.late(uid, 20.0)])
+    assert bench.ledger.series.close(number, 20.0, ClosedBy.QUIET, 26.0)
+    row = bench.ledger.series.by_id(number)
+    assert row is not None and (row["claimed_at"], row["attempts"]) == (None, 0)
+
+
+@pytest.mark.slow
+def test_the_pool_counts_a_death_of_the_worker_and_none_of_the_node(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, SmallClassifier())
+    uid = bench.receive("a")
+
+    def attempts_after(end: Callable[[Pool], None]) -> int:
+        pool = Pool(worker_settings(tmp_path / "data", tmp_path / "none"), bench.ledger, lambda event: None)
+        bench.ledger.series.claim(11.0)
+        end(pool)
+        row = bench.ledger.series.get(uid)
+        assert row is not None and row["state"] == "queued"
+        return row["attempts"]
+
+    def restart(pool: Pool) -> None:
+        pool.start(wait=False)
+        pool.stop(0.1)
+
+    assert attempts_after(restart) == 0
+    assert attempts_after(lambda pool: pool._ended(-9)) == 1
+
+
 @pytest.mark.slow
 def test_a_worker_without_weights_says_which_file(tmp_path: Path) -> None:
-    from qc_node.engine.pool import Pool
-
     Spool(tmp_path / "data")
     ledger = Ledger(tmp_path / "data" / "ledger.sqlite")
     pool = Pool(worker_settings(tmp_path / "data", tmp_path / "none"), ledger, lambda event: None)

@@ -25,6 +25,7 @@ from pydicom.uid import (
 from qc_node.dicom import received_header
 from qc_node.dicom.received_header import Facts
 from qc_node.dicom.uids import ENHANCED_CT, ENHANCED_MR, SERVICE_ROOT, STORAGE_ROOT
+from qc_node.domain import ClosedBy
 
 TEMPORAL = "NumberOfTemporalPositions (0020,0105) x ImagesInAcquisition (0020,1002)"
 ACQUISITION = "ImagesInAcquisition (0020,1002)"
@@ -38,6 +39,27 @@ WEAK = frozenset((CARDIAC, CONCATENATION, MULTI_FRAME))
 """Rules that may count a part of the series."""
 
 MOST = 1_000_000
+
+
+def count_is_certain(closed_by: str | None) -> bool:
+    """Whether the rule that closed a series knew how many images the *series* has.
+
+    Silence and the cap know nothing; a weak header count may count a part: one enhanced object says nothing about
+    how many objects its series has.
+
+    Parameters
+    ----------
+    closed_by
+        The sentence of the ledger: a :class:`~qc_node.domain.ClosedBy`, a colon, and for a header the rule.
+
+    Examples
+    --------
+    >>> count_is_certain(f"header: {ACQUISITION}"), count_is_certain(f"header: {MULTI_FRAME}")
+    (True, False)
+    """
+    by, _, rule = (closed_by or "").partition(": ")
+    return by == ClosedBy.PACS or (by == ClosedBy.HEADER and rule not in WEAK)
+
 
 _MULTI_FRAME = (
     ENHANCED_CT

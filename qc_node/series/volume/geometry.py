@@ -233,7 +233,8 @@ _LESS_WANTED = frozenset(
     {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "T1 MAP", "T2 MAP"}
     | {"F", "FAT", "FAT_FRACTION", "FF", "OPP_PHASE", "OUT_PHASE", "OPPOSED"}
 )
-"""Values of Image Type that are judged only where there is nothing else: no magnitude, or Dixon's by-products."""
+"""Values of Image Type and Complex Image Component that are judged only where there is nothing else: no magnitude,
+or Dixon's by-products."""
 
 
 def _preference(value: float | str | None) -> tuple[int, float, str]:

@@ -195,6 +195,7 @@ KEYS = (
     "Echo Time (0018,0081)",
     "Echo Numbers (0018,0086)",
     "Image Type (0008,0008)",
+    "Complex Image Component (0008,9208)",
     "Inversion Time (0018,0082)",
     "Flip Angle (0018,1314)",
     "Temporal Position (0020,0100)",
@@ -215,12 +216,13 @@ def single_frame(instance: Instance) -> Frame:
         (KEYS[0], decimal_of(raw, 0x00180081)),
         (KEYS[1], decimal_of(raw, 0x00180086)),
         (KEYS[2], "\\".join(instance.image_type) or None),
-        (KEYS[3], decimal_of(raw, 0x00180082)),
-        (KEYS[4], decimal_of(raw, 0x00181314)),
-        (KEYS[5], decimal_of(raw, 0x00200100)),
-        (KEYS[6], double_of(raw, 0x00189087)),
-        (KEYS[7], decimal_of(raw, 0x00181060)),
-        (KEYS[9], decimal_of(raw, 0x00200012)),
+        (KEYS[3], code_of(raw, 0x00089208) or None),
+        (KEYS[4], decimal_of(raw, 0x00180082)),
+        (KEYS[5], decimal_of(raw, 0x00181314)),
+        (KEYS[6], decimal_of(raw, 0x00200100)),
+        (KEYS[7], double_of(raw, 0x00189087)),
+        (KEYS[8], decimal_of(raw, 0x00181060)),
+        (KEYS[10], decimal_of(raw, 0x00200012)),
     ):
         if value is not None:
             keys[name] = value

@@ -18,6 +18,7 @@ from qc_node.series.volume.instances import (
     Frame,
     Instance,
     Vector,
+    code_of,
     decimal_of,
     decimals,
     short_of,
@@ -108,23 +109,26 @@ def _frame_keys(instance: Instance, groups: dict[str, Dataset | None]) -> Iterat
     inversion = _first(groups["MRModifierSequence"], "InversionTimes")
     for name, value in (
         (KEYS[0], _number(groups["MREchoSequence"], "EffectiveEchoTime")),
-        (KEYS[3], inversion if isinstance(inversion, float) else None),
-        (KEYS[4], _number(groups["MRTimingAndRelatedParametersSequence"], "FlipAngle")),
-        (KEYS[5], _number(content, "TemporalPositionIndex")),
-        (KEYS[6], _number(groups["MRDiffusionSequence"], "DiffusionBValue")),
-        (KEYS[7], _number(groups["CardiacSynchronizationSequence"], "NominalCardiacTriggerDelayTime")),
-        (KEYS[9], _number(content, "FrameAcquisitionNumber")),
+        (KEYS[4], inversion if isinstance(inversion, float) else None),
+        (KEYS[5], _number(groups["MRTimingAndRelatedParametersSequence"], "FlipAngle")),
+        (KEYS[6], _number(content, "TemporalPositionIndex")),
+        (KEYS[7], _number(groups["MRDiffusionSequence"], "DiffusionBValue")),
+        (KEYS[8], _number(groups["CardiacSynchronizationSequence"], "NominalCardiacTriggerDelayTime")),
+        (KEYS[10], _number(content, "FrameAcquisitionNumber")),
     ):
         if value is not None:
             yield name, value
     stack = _value(content, "StackID")
     if stack:
-        yield KEYS[8], str(stack)
+        yield KEYS[9], str(stack)
     kind = groups["MRImageFrameTypeSequence"] or groups["CTImageFrameTypeSequence"]
     frame_type = _value(kind, "FrameType")
     if frame_type:
         yield KEYS[2], frame_type if isinstance(frame_type, str) else "\\".join(map(str, frame_type))
-    yield KEYS[10], instance.ref.sop_instance_uid
+    component = _value(kind, "ComplexImageComponent") or code_of(instance.raw, 0x00089208)
+    if component:
+        yield KEYS[3], str(component)
+    yield KEYS[-1], instance.ref.sop_instance_uid
 
 
 def _value(ds: Dataset | None, keyword: str) -> Any:
@@ -221,7 +225,7 @@ def _mosaic(instance: Instance) -> list[Frame]:
     for number in range(count):
         tile = (number // per_side * rows, number % per_side * columns)
         position = tuple(float(x) for x in corner + normal * distance * number)
-        keys = {**whole.keys, KEYS[10]: instance.ref.sop_instance_uid}
+        keys = {**whole.keys, KEYS[-1]: instance.ref.sop_instance_uid}
         frames.append(
             Frame(
                 instance,

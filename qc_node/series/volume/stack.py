@@ -165,7 +165,7 @@ def assemble(instances: Iterable[Instance], broken: Sequence[str] = (), modality
         warnings.append(
             f"SOP Instance UID (0008,0018) is repeated by {repeated} of the files; they were left out."
         )
-    images = sorted(unique.values(), key=lambda i: (i.instance_number is None, i.instance_number or 0, i.path))
+    images = sorted(unique.values(), key=_rank)
     if broken:
         n = len(broken)
         warnings.append(broken[0] if n == 1 else f"{n} files cannot be read; the first: {broken[0]}")
@@ -181,6 +181,12 @@ def assemble(instances: Iterable[Instance], broken: Sequence[str] = (), modality
         rank = {id(f.instance): n for n, f in reversed(list(enumerate(stack.present)))}
         images.sort(key=lambda i: rank.get(id(i), len(rank)))
     return OpenedSeries(tuple(images), _conflict(images), stack, refusal, tuple(warnings), modality, _first=first)
+
+
+def _rank(image: Instance) -> tuple[bool, int, str, Path]:
+    """By Instance Number; images of one number by UID, for a path is another one in the spool than on a disk."""
+    number = image.instance_number
+    return number is None, number or 0, image.ref.sop_instance_uid, image.path
 
 
 def _stack(images: Sequence[Instance], warnings: list[str]) -> Stack:

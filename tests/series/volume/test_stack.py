@@ -480,6 +480,57 @@ def test_truncated_compressed_pixels_are_one_sentence(tmp_path: Path, syntax: st
     assert "(7FE0,0010) is truncated" in sentence and paths[1].name in sentence
 
 
+# -- magnitude and phase -----------------------------------------------------------------------------
+def test_magnitude_and_phase_told_apart_by_complex_image_component_alone(tmp_path: Path) -> None:
+    data = voxels()
+    phases = make_series(tmp_path / "a", data[::-1].copy(), change=put("ComplexImageComponent", "PHASE"))
+    magnitudes = make_series(tmp_path / "b", data, change=put("ComplexImageComponent", "MAGNITUDE"))
+    for paths in (phases + magnitudes, magnitudes + phases):
+        volume = volume_of(paths)
+        assert np.array_equal(volume.voxels, data), "the magnitude is judged, whichever came first"
+        (warning,) = volume.warnings
+        assert "Complex Image Component (0008,9208) takes 2 values" in warning and "MAGNITUDE" in warning
+
+
+def test_magnitude_and_phase_in_one_enhanced_object(tmp_path: Path) -> None:
+    data = voxels()
+
+    def interleave(ds: Dataset) -> None:
+        for number, frame in enumerate(ds.PerFrameFunctionalGroupsSequence):
+            component = "PHASE" if number < len(data) else "MAGNITUDE"
+            frame.MRImageFrameTypeSequence = item(
+                FrameType=["ORIGINAL", "PRIMARY", "BOTH", "NONE"], ComplexImageComponent=component
+            )
+
+    twice = np.concatenate([data[::-1], data])
+    places = [*range(len(data)), *range(len(data))]
+    path = make_enhanced(tmp_path / "e.dcm", twice, change=interleave)
+    ds = dcmread(path)
+    for frame, place in zip(ds.PerFrameFunctionalGroupsSequence, places, strict=True):
+        frame.PlanePositionSequence[0].ImagePositionPatient = [-10.0, -20.0, 30.0 + 2.5 * place]
+    ds.save_as(path)
+    volume = volume_of([path])
+    assert np.array_equal(volume.voxels, data)
+    assert any("(0008,9208) takes 2 values" in w for w in volume.warnings)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_the_header_that_stands_for_a_series_does_not_depend_on_file_names(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """The spool has other names than a disk, and both must give one reason for the same images."""
+    paths = []
+    for number, name in enumerate(names):
+        ds = header(UID("1.2.840.10008.5.1.4.1.1.4"), "MR")
+        ds.SOPInstanceUID = f"1.2.3.4.5.{number}"
+        ds.InstanceNumber = 1
+        ds.SeriesDescription = f"AX FSE {number}"
+        put_pixels(ds, voxels()[number])
+        paths.append(save(ds, tmp_path / f"{name}.dcm"))
+    for order in (paths, paths[::-1]):
+        assert open_series(order).header.SeriesDescription == "AX FSE 0"
+
+
 # -- many frames in one object -----------------------------------------------------------------------
 def test_enhanced_frames_are_sorted_by_position(tmp_path: Path) -> None:
     data = voxels()
