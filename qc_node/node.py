@@ -84,6 +84,7 @@ class Node:
             parts.destinations(settings),
             on_delivery=self._on_delivery,
             on_committed=self._on_committed,
+            retry=parts.retry_policy(settings),
         )
         self._writing = Periodic("writing", writer.step, after=self.ledger.close)
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)

@@ -92,7 +92,7 @@ def test_pacs_out_of_resources_gets_everything_in_order_once_it_is_well(sender: 
 def test_refused_object_is_given_up_after_some_attempts_and_the_queue_goes_on(
     sender: Sender, peer_at: PeerAt
 ) -> None:
-    uids = sender.write_reports(3)
+    uids = sender.write_reports(3, series_id=sender.series("1.2.3"))
     script = Script(0x0000, 0xC000, 0xA900, 0xC123, 0x0000)
     with scripted_scp(script) as port:
         drain(sender, sender.outbox(peer_at(port)))
