@@ -95,6 +95,7 @@ class Node:
             parts.destinations(settings),
             on_delivery=self._on_delivery,
             on_committed=self._on_committed,
+            retry=parts.retry_policy(settings),
         )
         self._writing = Periodic("writing", writer.step, after=self.ledger.close)
         self._asking = Periodic("pacs-questions", self._ask_pacs, after=self.ledger.close)

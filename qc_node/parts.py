@@ -18,7 +18,7 @@ from qc_node.domain import QcNodeError
 from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
 from qc_node.operations import logs
-from qc_node.outbox.sending import Destination
+from qc_node.outbox.sending import Destination, RetryPolicy
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.writer import WritingSettings
 from qc_node.receiver.service import ReceiverSettings
@@ -82,6 +82,11 @@ def writing_settings(settings: Settings) -> WritingSettings:
 def destination_names(settings: Settings) -> tuple[str, ...]:
     """The peers that get what the node writes."""
     return (settings.pacs.destination,) if settings.pacs.destination else ()
+
+
+def retry_policy(settings: Settings) -> RetryPolicy:
+    """How patient the outbox is; a policy of itself gives nothing up."""
+    return replace(RetryPolicy(), give_up_s=settings.pacs.give_up_h * 3600)
 
 
 def destinations(settings: Settings) -> list[Destination]:

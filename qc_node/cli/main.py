@@ -23,7 +23,7 @@ COMMANDS = {
     "evaluate": ("training:evaluate", "Measure networks on people they never saw."),
     "judge-again": ("outbox:judge_again", "Judge series once more, with the models and rules now in force."),
     "models": ("models:models", "List and verify the weights."),
-    "outbox": ("outbox:outbox", "Look at what was not delivered, and send it again."),
+    "outbox": ("outbox:outbox", "Look at what was not delivered, send it again, or let it be."),
     "readers": ("readers:readers", "Add, list and disable those who may vote."),
     "review": ("review:review", "Open the analyst page on a folder of your own."),
     "run": ("node:run", "Run the node until SIGTERM or Ctrl-C."),

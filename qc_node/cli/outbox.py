@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from qc_node.cli.shared import LazyGroup, config_option, ledger_of, load_settings, progress_bar, table
 from qc_node.domain.errors import QcNodeError
 
+if TYPE_CHECKING:
+    from qc_node.ledger import Ledger
+    from qc_node.ledger.rows import ReportDelivery
+
 
 @click.group(cls=LazyGroup)
 def outbox() -> None:
-    """Look at what was not delivered, and send it again."""
+    """Look at what was not delivered, send it again, or let it be."""
 
 
 @outbox.command("list")
 @config_option
 def list_unfinished(config: Path | None) -> None:
     """Everything that waits for a destination or was refused for good."""
+    unfinished = ledger_of(load_settings(config)).deliveries.unfinished()
     rows = [
         (
             str(row["id"]),
@@ -28,14 +35,25 @@ def list_unfinished(config: Path | None) -> None:
             row["kind"],
             row["state"],
             str(row["attempts"]),
-            row["last_error"] or "",
+            row["last_error"] or _waits_for(row, unfinished),
         )
-        for row in ledger_of(load_settings(config)).deliveries.unfinished()
+        for row in unfinished
     ]
     if rows:
         table(("id", "destination", "kind", "state", "attempts", "last error"), rows)
     else:
         click.echo("Everything has been delivered.")
+
+
+def _waits_for(row: ReportDelivery, unfinished: Sequence[ReportDelivery]) -> str:
+    """Why an object was never tried: an earlier one of its series has not arrived."""
+    for other in unfinished:
+        if other["id"] >= row["id"]:
+            return ""
+        same = other["destination"] == row["destination"] and other["series_id"] == row["series_id"] is not None
+        if same and other["state"] == "pending":
+            return f"Waits until {other['id']} has been sent."
+    return ""
 
 
 @outbox.command("again")
@@ -47,14 +65,34 @@ def send_again(ids: tuple[int, ...], every: bool, config: Path | None) -> None:
     if bool(ids) == every:
         raise click.UsageError("Give the ids that `qc-node outbox list` shows, or --all.")
     ledger = ledger_of(load_settings(config))
-    known = {row["id"]: row["state"] for row in ledger.deliveries.unfinished()}
-    for number in ids:
-        if number not in known:
-            raise QcNodeError(f"There is no unfinished delivery with the id {number}.")
+    known = _unfinished(ledger, ids)
     chosen = [n for n, state in known.items() if n in ids or (every and state == "failed")]
     for number in chosen:
         ledger.deliveries.again(number, time.time())
     click.echo(f"{len(chosen)} objects are in the queue again.")
+
+
+@outbox.command("drop")
+@click.argument("ids", nargs=-1, type=int, required=True)
+@config_option
+def drop(ids: tuple[int, ...], config: Path | None) -> None:
+    """Never send these objects; what waits behind them goes on.
+
+    Row and file stay.  An object that is on its way at this moment may still arrive, and then counts as sent.
+    """
+    ledger = ledger_of(load_settings(config))
+    _unfinished(ledger, ids)
+    dropped = [number for number in dict.fromkeys(ids) if ledger.deliveries.drop(number)]
+    click.echo(f"{len(dropped)} objects are dropped.")
+
+
+def _unfinished(ledger: Ledger, ids: Sequence[int]) -> dict[int, str]:
+    """The states of what waits or has failed; each of `ids` must be among it."""
+    known = {row["id"]: row["state"] for row in ledger.deliveries.unfinished()}
+    for number in ids:
+        if number not in known:
+            raise QcNodeError(f"There is no unfinished delivery with the id {number}.")
+    return known
 
 
 @click.command("judge-again")

@@ -148,6 +148,9 @@ class PacsSettings(_Section):
     """Name of the ``[[peer]]`` that gets the reports; empty: reports stay in the data folder."""
     storage_commitment: bool = True
     """Ask the destination for storage commitment where it offers that."""
+    give_up_h: Positive = 72.0
+    """Hours after which an object is *failed* that the destination, being there, does not take; others pass it
+    meanwhile.  While the destination is away nothing is given up."""
     sr_class: Literal["comprehensive", "comprehensive3d"] = "comprehensive"
     """SOP class of the report; ``comprehensive`` is shown by more viewers."""
     flag_object: bool = False

@@ -46,8 +46,19 @@ Context = tuple[str, str]
 OnEventReport = Callable[[int, Callable[[], Any]], int]
 """Takes the event type of an N-EVENT-REPORT and a function that decodes its data set; returns a status."""
 
-WARNINGS = frozenset({0xB000, 0xB006, 0xB007})
-"""C-STORE statuses with which the object is stored, though changed or doubted (PS3.4 table B.2-1)."""
+DUPLICATE = 0x0111
+"""Status of a C-STORE: the peer has an object with this UID already (PS3.7 section C.5.6)."""
+
+
+def is_warning(status: int) -> bool:
+    """Whether a status says that the service was performed, with a reservation (PS3.7 annex C, PS3.4 table B.2-1).
+
+    Examples
+    --------
+    >>> [is_warning(status) for status in (0x0001, 0x0107, 0x0116, 0xB000, 0xB1FF, 0x0000, 0x0110, 0xA700)]
+    [True, True, True, True, True, False, False, False]
+    """
+    return status in (0x0001, 0x0107, 0x0116) or status & 0xF000 == 0xB000
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +157,7 @@ class Call:
         Returns
         -------
         int
-            0x0000, or one of :data:`WARNINGS`.
+            0x0000, a warning (:func:`is_warning`), or :data:`DUPLICATE`: the peer has the object.
 
         Raises
         ------
@@ -170,7 +181,7 @@ class Call:
                 status = self.association.send_c_store(data, msg_id=self.next_message_id())
         except (RuntimeError, OSError) as error:
             raise PeerError(Trouble.ABORTED, f"Peer {self.peer} ended the association: {error}.") from error
-        return self._checked(status)
+        return self._checked(status, DUPLICATE)
 
     def find(self, query: Any, sop_class_uid: str) -> Iterator[tuple[Any, Any]]:
         """C-FIND: statuses and matches as they come (PS3.4 section C.4.1)."""
@@ -211,7 +222,8 @@ class Call:
         with _cut_off_after(SPARE_S, self._sockets):
             self.association.abort()
 
-    def _checked(self, status: Any) -> int:
+    def _checked(self, status: Any, *also: int) -> int:
+        """The status, where it means that it is done: success, a warning, or one of `also`."""
         if "Status" not in status:
             raise PeerError(
                 Trouble.SILENT if self.association.is_aborted else Trouble.ABORTED,
@@ -219,7 +231,7 @@ class Call:
                 f"{self.peer.timeouts.response:g} s.",
             )
         code = int(status.Status)
-        if code == 0 or code in WARNINGS:
+        if code == 0 or is_warning(code) or code in also:
             return code
         comment = str(status.get("ErrorComment", "") or "").strip()
         sentence = f"Peer {self.peer} answered with status 0x{code:04X}" + (f" ({comment})." if comment else ".")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from qc_node.ledger.database import Database
-from qc_node.ledger.rows import CommitmentRow, ReportDelivery, ReportRow, StateCount
+from qc_node.ledger.rows import CommitmentRow, ReportDelivery, ReportRow, StateCount, TurnedDownRow
 
 WITH_REPORT = (
     "SELECT deliveries.*, reports.path, reports.sop_class_uid, reports.series_id, series.series_uid,"
@@ -15,6 +16,15 @@ WITH_REPORT = (
     " LEFT JOIN series USING (series_id)"
 )
 """The columns of :class:`qc_node.ledger.rows.ReportDelivery`."""
+
+FIRST_IN_LINE = (
+    " AND NOT EXISTS (SELECT 1 FROM reports AS r CROSS JOIN deliveries AS d USING (sop_instance_uid)"
+    "  WHERE r.series_id = reports.series_id AND d.destination = deliveries.destination"
+    "  AND d.state = 'pending' AND d.id < deliveries.id)"
+    " AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.sop_instance_uid = reports.predecessor"
+    "  AND d.destination = deliveries.destination AND d.state = 'pending' AND d.id < deliveries.id)"
+)
+"""Nothing that must arrive before it waits: no earlier object of its series, and not its predecessor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,11 @@ class WrittenObject:
 
 
 class Deliveries:
-    """Reports and the places they must reach; the order of ``id`` is the order of sending."""
+    """Reports and the places they must reach; the order of ``id`` is the order of writing.
+
+    Objects of one series, and a report and its predecessor, reach a destination in that order; no other object
+    waits for them.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -99,24 +113,35 @@ class Deliveries:
 
     # -- the outbox ----------------------------------------------------------------------------------
     def next_pending(self, destination: str, now: float, limit: int = 50) -> list[ReportDelivery]:
-        """What goes next to `destination`: the head of the line and what follows it, in order.
+        """What goes next to `destination`: what is due and waits for no other, least recently tried first.
 
-        Empty while the head is waiting for its next attempt, because order is kept.
+        An object that is waiting for its next attempt holds up only what must come after it.  What a series has
+        behind a report of the same run (its key object) is in the list too, right behind it.
         """
-        rows = self._db.rows(
-            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'pending' ORDER BY deliveries.id LIMIT ?",
-            (destination, limit),
+        first = self._db.rows(
+            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'pending' AND next_attempt_at <= ?"
+            f"{FIRST_IN_LINE} ORDER BY next_attempt_at, deliveries.id LIMIT ?",
+            (destination, now, limit),
             of=ReportDelivery,
         )
-        if rows and rows[0]["next_attempt_at"] > now:
+        return [row for head in first for row in (head, *self._right_behind(head, now))]
+
+    def _right_behind(self, head: ReportDelivery, now: float) -> list[ReportDelivery]:
+        if head["series_id"] is None:
             return []
-        return rows
+        rows = self._db.rows(
+            f"{WITH_REPORT} WHERE reports.series_id = ? AND reports.run = ? AND destination = ?"
+            " AND deliveries.state = 'pending' AND deliveries.id > ? ORDER BY deliveries.id",
+            (head["series_id"], head["run"], head["destination"], head["id"]),
+            of=ReportDelivery,
+        )
+        return list(takewhile(lambda row: row["next_attempt_at"] <= now, rows))
 
     def next_attempt_at(self, destination: str) -> float | None:
-        """When the head of the line for `destination` is due."""
+        """When the next object for `destination` is due."""
         value = self._db.value(
-            "SELECT next_attempt_at FROM deliveries WHERE destination = ? AND state = 'pending'"
-            " ORDER BY id LIMIT 1",
+            "SELECT min(next_attempt_at) FROM deliveries JOIN reports USING (sop_instance_uid)"
+            f" WHERE destination = ? AND state = 'pending'{FIRST_IN_LINE}",
             (destination,),
         )
         return None if value is None else float(value)
@@ -133,7 +158,38 @@ class Deliveries:
 
     def failed(self, delivery_id: int, error: str) -> None:
         """The destination refuses this object for good; an operator must look."""
-        self._set("state = 'failed', attempts = attempts + 1, last_error = ?", (error,), delivery_id)
+        state = "iif(state = 'dropped', state, 'failed')"  # dropped while it was on its way
+        self._set(f"state = {state}, attempts = attempts + 1, last_error = ?", (error,), delivery_id)
+
+    def turned_down(self, delivery_id: int, at: float) -> TurnedDownRow:
+        """The destination is there and did not take this object; since when that is so, this time included."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "INSERT INTO turned_down (delivery_id, since, times) VALUES (?,?,1) ON CONFLICT (delivery_id)"
+                " DO UPDATE SET since = min(since, excluded.since), times = times + 1",
+                (delivery_id, at),
+            )
+        row = self._db.row("SELECT * FROM turned_down WHERE delivery_id = ?", (delivery_id,), of=TurnedDownRow)
+        assert row is not None
+        return row
+
+    def was_away(self, destination: str, since: float, until: float) -> None:
+        """The destination was not there in this time, which no object is to be blamed for."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE turned_down SET since = min(?, since + ?) WHERE delivery_id IN"
+                " (SELECT id FROM deliveries WHERE destination = ? AND state = 'pending')",
+                (until, max(0.0, until - since), destination),
+            )
+
+    def drop(self, delivery_id: int) -> bool:
+        """Never send what waits or has failed, on an operator's word; the row and the file stay.
+
+        False where there is no such delivery, or it has arrived or was dropped before.
+        """
+        with self._db.transaction() as conn:
+            sql = "UPDATE deliveries SET state = 'dropped' WHERE id = ? AND state IN ('pending', 'failed')"
+            return conn.execute(sql, (delivery_id,)).rowcount > 0
 
     def again(
         self, delivery_id: int, at: float, error: str | None = None, transaction_uid: str | None = None
@@ -142,8 +198,9 @@ class Deliveries:
 
         A failure that was heard before, or after another transaction was committed, changes nothing.
         """
-        with self._db.transaction():
+        with self._db.transaction() as conn:
             if transaction_uid is None or self._commitment_failed(delivery_id, transaction_uid, at):
+                conn.execute("DELETE FROM turned_down WHERE delivery_id = ?", (delivery_id,))
                 self._set("state = 'pending', next_attempt_at = ?, last_error = ?", (at, error), delivery_id)
 
     # -- storage commitment --------------------------------------------------------------------------
@@ -228,6 +285,20 @@ class Deliveries:
     def oldest_pending(self) -> float | None:
         """When the oldest object still waiting was written."""
         value = self._db.value("SELECT min(created_at) FROM deliveries WHERE state = 'pending'")
+        return None if value is None else float(value)
+
+    def oldest_held_up(self) -> float | None:
+        """When the oldest object was written that waits for its destination as a whole.
+
+        Not one that the destination turned down while it took what was written later, and not what must follow it.
+        """
+        value = self._db.value(
+            "SELECT min(deliveries.created_at) FROM deliveries JOIN reports USING (sop_instance_uid)"
+            f" WHERE state = 'pending'{FIRST_IN_LINE} AND NOT EXISTS (SELECT 1 FROM turned_down"
+            "  WHERE delivery_id = deliveries.id AND EXISTS (SELECT 1 FROM deliveries AS d"
+            "   WHERE d.destination = deliveries.destination AND d.id > deliveries.id"
+            "   AND d.state IN ('sent', 'committed')))"
+        )
         return None if value is None else float(value)
 
     def unfinished(self) -> list[ReportDelivery]:

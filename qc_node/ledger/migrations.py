@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import sqlite_utils
+
 from qc_node.domain import QcNodeError
+from qc_node.ledger import schema
 from qc_node.ledger.upgrade import Upgrade
 
 log = logging.getLogger("qc_node.ledger")
@@ -324,7 +327,11 @@ def _to_0_2(conn: sqlite3.Connection, path: Path) -> None:
     Upgrade(conn, path, quiet=conn.execute("SELECT count(*) FROM studies").fetchone()[0] == 0).run()
 
 
-MIGRATIONS: list[Step] = [_script(SPINE), _script(VOTES), _to_0_2]
+def _outbox(conn: sqlite3.Connection, path: Path) -> None:
+    schema.outbox(sqlite_utils.Database(conn))
+
+
+MIGRATIONS: list[Step] = [_script(SPINE), _script(VOTES), _to_0_2, _outbox]
 """Step *n* brings the schema from version *n* - 1 to *n* (``PRAGMA user_version``)."""
 
 RELEASED_0_1_0 = 2

@@ -284,6 +284,14 @@ class ReportDelivery(_DeliveryColumns):
     kind: str
 
 
+class TurnedDownRow(TypedDict):
+    """Since when, and how often, a destination that is well has not taken a delivery."""
+
+    delivery_id: int
+    since: float
+    times: int
+
+
 class CommitmentRow(TypedDict):
     """One storage commitment request for one delivery; open while ``answered_at`` is None."""
 

@@ -106,6 +106,7 @@ COMMITMENTS: Columns = {
     "answered_at": float | None,
     "outcome": str | None,
 }
+TURNED_DOWN: Columns = {"delivery_id": int, "since": float, "times": int}
 VOTES: Columns = {
     "id": int,
     "key": str,
@@ -191,6 +192,7 @@ MODEL_ALIASES: Columns = {"id": int, "stage": str, "alias": str, "sha256": str, 
 AUDIT: Columns = {"id": int, "at": float, "event": str, "actor": str, "detail": str}
 
 _SERIES = ("series_id", "series", "series_id")
+_DELIVERY = ("delivery_id", "deliveries", "id")
 _READER = ("reader_id", "readers", "reader_id")
 
 
@@ -215,7 +217,7 @@ def create(db: sqlite_utils.Database) -> None:
         [("sop_instance_uid", "reports", "sop_instance_uid")],
         {"state": "pending", "attempts": 0},
     )
-    _table(db, "commitments", COMMITMENTS, [("delivery_id", "deliveries", "id")])
+    _table(db, "commitments", COMMITMENTS, [_DELIVERY])
     _table(db, "votes", VOTES, [_READER, ("replaces", "votes", "id")])
     _table(db, "vote_acts", VOTE_ACTS, [_READER, ("vote_id", "votes", "id"), ("undoes", "vote_acts", "id")])
     _table(db, "alarms", ALARMS, [_SERIES])
@@ -225,6 +227,11 @@ def create(db: sqlite_utils.Database) -> None:
     _table(db, "model_aliases", MODEL_ALIASES)
     _table(db, "audit", AUDIT)
     db.table("studies").add_column("patient", str)
+
+
+def outbox(db: sqlite_utils.Database) -> None:
+    """What the outbox remembers since 0.3: since when a destination itself does not take an object."""
+    _table(db, "turned_down", TURNED_DOWN, [_DELIVERY])
 
 
 def _table(

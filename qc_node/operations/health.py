@@ -184,10 +184,13 @@ def worker_probe(alive: Callable[[], bool], ledger: Ledger, clock: Callable[[], 
 
 
 def outbox_probe(ledger: Ledger, clock: Callable[[], float], stuck_s: float) -> Probe:
-    """``outbox``: no report has waited for its destination longer than `stuck_s`."""
+    """``outbox``: no report has waited for its destination longer than `stuck_s`.
+
+    One that the destination does not take while it takes others is no fault of the node's; an alert tells of it.
+    """
 
     def ask() -> tuple[HealthCode, str] | None:
-        oldest = ledger.deliveries.oldest_pending()
+        oldest = ledger.deliveries.oldest_held_up()
         if oldest is None or clock() - oldest <= stuck_s:
             return None
         waiting = ledger.deliveries.counts().get("pending", 0)

@@ -1,16 +1,19 @@
-"""The durable outbox: what the node wrote reaches every destination, in order, and stays until it has.
+"""The durable outbox: what the node wrote reaches every destination, and stays until it has.
 
 The queue is in the ledger, the bytes are in the spool, and nothing that matters is in memory.  An object counts
 as sent when the destination has it (:attr:`TransportStatus.STORED`); a kill between that answer and the row sends
 the same bytes under the same UID once more, which changes nothing at the destination.
 
-What a failure does:
+Order is kept where it means something: an object waits for the earlier ones of its series and for its predecessor
+(:data:`qc_node.ledger.deliveries.FIRST_IN_LINE`), and for nothing else.  What a failure does:
 
 ====================================  =============================================================
-unavailable, broken, busy             the head of the queue waits (capped exponential, with jitter)
-                                      and everything behind it; for as long as it takes
-refused                               the same, but after :attr:`RetryPolicy.max_refusals` the object
-                                      is ``failed`` and the queue goes on
+unavailable                           the destination is away: everything waits together (capped
+                                      exponential, with jitter), for as long as it takes
+busy, broken                          this object waits, on its own, and the others pass it; after
+                                      :attr:`RetryPolicy.give_up_s` of that it is ``failed``
+busy, broken, for many in a row       the destination is unwell: everything waits as if it were away
+refused                               as busy, but ``failed`` after :attr:`RetryPolicy.max_refusals`
 the file is gone from the spool       ``failed`` at once
 ====================================  =============================================================
 """
@@ -18,11 +21,14 @@ the file is gone from the spool       ``failed`` at once
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import assert_never
 
 from qc_node.dicom.part10 import StoredObject, open_object
 from qc_node.domain import InstanceRef, QcNodeError
@@ -49,11 +55,17 @@ OnCommitted = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When to try again: ``first_s`` doubled with each attempt, at most ``cap_s``, less up to half as jitter."""
+    """When to try again: ``first_s`` doubled with each attempt, at most ``cap_s``, less up to half as jitter.
+
+    ``give_up_s`` is for how long an object is tried that the destination, being there, does not take;
+    ``unwell_after`` how many different ones it must turn down in a row to count as unwell itself.
+    """
 
     first_s: float = 1.0
     cap_s: float = 60.0
     max_refusals: int = 3
+    give_up_s: float = math.inf
+    unwell_after: int = 10
 
     def delay(self, attempts: int, jitter: float) -> float:
         """Seconds to wait after `attempts` failures; `jitter` in [0, 1]."""
@@ -165,6 +177,10 @@ class DeliveryQueue:
         self._jitter = jitter
         self._stopping = threading.Event()
         self._refusals: dict[int, int] = {}
+        self._turned_down: set[int] = set()
+        self._pauses = 0
+        self._paused_until = 0.0
+        self._away_since: float | None = None
         self._ask_again_at = 0.0
 
     def stop(self) -> None:
@@ -175,16 +191,23 @@ class DeliveryQueue:
         """Send what is due; returns when the next step is due, None when nothing waits."""
         if self._stopping.is_set():
             return None
-        rows = self._ledger.deliveries.next_pending(self.name, now, self._destination.batch)
+        if now < self._paused_until:
+            return self._paused_until
+        few = 2 if self._turned_down else self._destination.batch  # after a failure the rest is opened in vain
+        rows = self._ledger.deliveries.next_pending(self.name, now, few)
         objects = self._open(rows)
         if objects:
             self._send(objects)
-            return self._ledger.deliveries.next_attempt_at(self.name)
+            return self._next_step()
         if rows:
             return now
         if now >= self._ask_again_at:
             self._ask_again(now)
-        return self._ledger.deliveries.next_attempt_at(self.name)
+        return self._next_step()
+
+    def _next_step(self) -> float | None:
+        due = self._ledger.deliveries.next_attempt_at(self.name)
+        return None if due is None else max(due, self._paused_until)
 
     def _open(self, rows: Sequence[ReportDelivery]) -> list[tuple[ReportDelivery, StoredObject]]:
         objects = []
@@ -196,23 +219,32 @@ class DeliveryQueue:
         return objects
 
     def _send(self, objects: Sequence[tuple[ReportDelivery, StoredObject]]) -> None:
-        """Hand objects over until one fails or we are stopped; each has its row before the next goes."""
-        outcomes = self._outcomes(objects)
+        """Hand objects over until one fails or we are stopped; each has its row before the next goes.
+
+        At a failure the ledger is asked anew what may go: what must follow the failed one may not.
+        """
         tried = 0
-        try:
+        with closing(self._outcomes(objects)) as outcomes:  # gives its connection back at the end
             # asked first for the outcome: after the last one a transport may have something left to do
             for outcome, (row, _) in zip(outcomes, objects, strict=False):
                 tried += 1
                 self._note(row, outcome)
                 if outcome.status is not TransportStatus.STORED or self._stopping.is_set():
                     break
-        finally:
-            if isinstance(outcomes, Generator):
-                outcomes.close()  # gives its connection back now
         if not tried:
             self._note(objects[0][0], TransportOutcome(TransportStatus.BROKEN, f"{self.name} gave no answer."))
 
-    def _outcomes(self, objects: Sequence[tuple[ReportDelivery, StoredObject]]) -> Iterator[TransportOutcome]:
+    def _outcomes(
+        self, objects: Sequence[tuple[ReportDelivery, StoredObject]]
+    ) -> Generator[TransportOutcome, None, None]:
+        try:
+            yield from self._handed_over(objects)
+        except Exception as error:  # an object that a library trips over is one object's trouble
+            log.exception("peer %s: an object could not be handed over", self.name)
+            sentence = f"The object could not be handed over to {self.name} ({type(error).__name__})."
+            yield TransportOutcome(TransportStatus.BROKEN, sentence)
+
+    def _handed_over(self, objects: Sequence[tuple[ReportDelivery, StoredObject]]) -> Iterator[TransportOutcome]:
         transport, stored = self._destination.transport, [obj for _, obj in objects]
         if self._destination.storage_commitment and isinstance(transport, CommittingTransport):
             return transport.store_and_ask(stored, self._question([row for row, _ in objects]))
@@ -220,29 +252,83 @@ class DeliveryQueue:
 
     # -- outcomes ------------------------------------------------------------------------------------
     def _note(self, row: ReportDelivery, outcome: TransportOutcome) -> None:
-        if outcome.status is TransportStatus.STORED:
-            self._sent(row, outcome.sentence or None)
-        else:
-            self._try_later(row, outcome)
+        if outcome.status is not TransportStatus.UNAVAILABLE:
+            self._back()
+        match outcome.status:
+            case TransportStatus.STORED:
+                self._sent(row, outcome.sentence or None)
+            case TransportStatus.UNAVAILABLE:
+                self._away(row, outcome)
+            case TransportStatus.REFUSED:
+                self._well()
+                self._refused(row, outcome)
+            case TransportStatus.BUSY | TransportStatus.BROKEN:
+                self._not_taken(row, outcome)
+            case _:
+                assert_never(outcome.status)
+
+    def _away(self, row: ReportDelivery, outcome: TransportOutcome) -> None:
+        """The destination is not there: everything waits, in the order it has."""
+        if self._away_since is None:
+            self._away_since = self._wall()
+        self._pause()
+        self._try_later(row, outcome, row["next_attempt_at"], self._paused_until)
+
+    def _back(self) -> None:
+        """The destination is there; while it was not, nothing was turned down."""
+        if self._away_since is not None:
+            self._ledger.deliveries.was_away(self.name, self._away_since, self._wall())
+            self._away_since = None
 
     def _sent(self, row: ReportDelivery, warning: str | None) -> None:
         self._ledger.deliveries.sent(row["id"], self._wall(), warning)
         self._refusals.pop(row["id"], None)
+        self._well()
         if warning:
             log.warning("peer %s: %s", self.name, warning)
         self._on_delivery(row, self.name, "sent")
 
-    def _try_later(self, row: ReportDelivery, outcome: TransportOutcome) -> None:
-        attempts = int(row["attempts"])
-        if outcome.status is TransportStatus.REFUSED:
-            attempts = self._refusals[row["id"]] = self._refusals.get(row["id"], 0) + 1
-            if attempts >= self._retry.max_refusals:
-                self._fail(row, outcome.sentence)
-                return
-        at = self._wall() + self._retry.delay(attempts, self._jitter())
-        self._ledger.deliveries.retry(row["id"], at, outcome.sentence)
+    def _refused(self, row: ReportDelivery, outcome: TransportOutcome) -> None:
+        """The destination says that it will not have this object; it is asked a few times."""
+        times = self._refusals[row["id"]] = self._refusals.get(row["id"], 0) + 1
+        if times >= self._retry.max_refusals:
+            self._fail(row, outcome.sentence)
+            return
+        at = self._wall() + self._retry.delay(times, self._jitter())
+        self._try_later(row, outcome, at, at)
+
+    def _not_taken(self, row: ReportDelivery, outcome: TransportOutcome) -> None:
+        """The destination is there and did not take this object: nobody knows which of them is at fault."""
+        now = self._wall()
+        found = self._ledger.deliveries.turned_down(row["id"], now)
+        if now - found["since"] >= self._retry.give_up_s:
+            hours = (now - found["since"]) / 3600
+            self._fail(row, f"{outcome.sentence} Given up after {hours:.0f} h and {found['times']} attempts.")
+            return
+        at = now + self._retry.delay(found["times"] - 1, self._jitter())
+        self._try_later(row, outcome, at, at)
+        self._turned_down.add(row["id"])
+        if len(self._turned_down) >= self._retry.unwell_after:
+            log.warning("peer %s takes none of %d objects; all wait.", self.name, len(self._turned_down))
+            self._pause()
+
+    def _try_later(self, row: ReportDelivery, outcome: TransportOutcome, due: float, at: float) -> None:
+        """`due` is kept as it was while the destination is away, so that order is too; `at` is when it goes on."""
+        self._ledger.deliveries.retry(row["id"], due, outcome.sentence)
         log.warning("%s The next attempt follows in %.0f s.", outcome.sentence, at - self._wall())
         self._on_delivery(row, self.name, "retry")
+
+    def _pause(self) -> None:
+        """Everything waits: the destination is away, or unwell."""
+        self._paused_until = self._wall() + self._retry.delay(self._pauses, self._jitter())
+        self._pauses += 1
+        self._turned_down.clear()
+
+    def _well(self) -> None:
+        """The destination is there and answers for an object."""
+        self._pauses = 0
+        self._paused_until = 0.0
+        self._turned_down.clear()
 
     def _fail(self, row: ReportDelivery, sentence: str) -> None:
         self._ledger.deliveries.failed(row["id"], sentence)

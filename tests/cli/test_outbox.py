@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click import UsageError
 
 from qc_node.cli.main import main
 from qc_node.domain import ClosedBy, Finding, ModelIdentity, QcNodeError, Question, Stage, Verdict
@@ -40,6 +41,26 @@ def test_what_was_refused_is_listed_and_goes_back_into_the_queue(run: Run, ledge
     assert ledger.deliveries.counts() == {"pending": 1}
     with pytest.raises(QcNodeError, match="id 99"):
         run("outbox", "again", "99")
+
+
+def test_what_is_dropped_is_never_sent_and_no_longer_listed(run: Run, ledger: Ledger) -> None:
+    number = number_of(ledger, "1.2.3")
+    more = [WrittenObject(f"r{n}", "1", number, "ST", 1, "kos", f"reports/r{n}") for n in (2, 3)]
+    ledger.deliveries.post(more, ["PACS"], 4.0)
+    ledger.deliveries.retry(2, 9.0, "Peer PACS answered with status 0xA701.")
+    listed = run("outbox", "list")
+    assert "0xA701" in listed and "Waits until 2 has been sent." in listed
+    with pytest.raises(QcNodeError, match="no unfinished delivery with the id 99"):
+        run("outbox", "drop", "2", "99")
+    assert ledger.deliveries.counts() == {"failed": 1, "pending": 2}
+    assert "2 objects are dropped" in run("outbox", "drop", "1", "2")
+    assert ledger.deliveries.counts() == {"dropped": 2, "pending": 1}
+    assert [row["id"] for row in ledger.deliveries.next_pending("PACS", 5.0)] == [3]
+    assert ledger.db.value("SELECT count(*) FROM reports") == 3
+    with pytest.raises(QcNodeError, match="id 2"):
+        run("outbox", "drop", "2")
+    with pytest.raises(UsageError):
+        run("outbox", "drop")
 
 
 def test_a_finished_series_is_judged_again_under_the_next_run(run: Run, ledger: Ledger) -> None:

@@ -93,6 +93,9 @@ def test_peer_that_makes_no_association_is_left_within_bounded_time(
         (0xC000, Trouble.REFUSED),
         (0x0122, Trouble.REFUSED),
         (0x0124, Trouble.REFUSED),
+        (0x0110, Trouble.REFUSED),
+        (0x0117, Trouble.REFUSED),
+        (0xC111, Trouble.REFUSED),
     ],
 )
 def test_failure_statuses_say_whether_the_peer_or_the_object_is_at_fault(
@@ -114,6 +117,18 @@ def test_failure_statuses_say_whether_the_peer_or_the_object_is_at_fault(
         open_call.store(obj)
     assert e.value.trouble is trouble
     assert e.value.concerns_the_object == (trouble is Trouble.REFUSED)
+
+
+@pytest.mark.parametrize("status", [0x0000, 0x0001, 0x0107, 0x0111, 0x0116, 0xB000, 0xB0FF, 0xBFFF])
+def test_statuses_with_which_the_peer_has_the_object_are_no_failures(
+    peer_at: PeerAt, tmp_path: Path, status: int
+) -> None:
+    obj = open_object(report_file(tmp_path))
+    with (
+        scripted_scp(lambda event: status) as port,
+        call(peer_at(port), [(obj.sop_class_uid, obj.transfer_syntax_uid)]) as open_call,
+    ):
+        assert open_call.store(obj) == status
 
 
 def test_peer_that_answers_too_late_is_left(peer_at: PeerAt, tmp_path: Path) -> None:

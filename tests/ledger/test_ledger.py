@@ -146,10 +146,11 @@ def test_a_report_waits_until_it_is_due(ledger: Ledger) -> None:
     assert row["verdict"] == VERDICT and row["claims"] == {"modality": "MR"} and row["warnings"] == ["w"]
 
 
-def test_the_outbox_keeps_order_and_holds_the_line_while_the_head_waits(ledger: Ledger) -> None:
-    ledger.instances.add([image("a")])
-    ledger.deliveries.post([written("r1"), written("r2", 2)], ["PACS", "ARCHIVE"], 10.0)
-    ledger.deliveries.post([written("r1")], ["PACS"], 11.0)
+def test_the_outbox_keeps_the_order_of_a_series_and_what_is_not_of_it_passes(ledger: Ledger) -> None:
+    ledger.instances.add([image("a"), image("b", series="T")])
+    mine, other = number_of(ledger, "S"), number_of(ledger, "T")
+    ledger.deliveries.post([written("r1", 1, mine), written("r2", 1, mine)], ["PACS", "ARCHIVE"], 10.0)
+    ledger.deliveries.post([written("r1", 1, mine)], ["PACS"], 11.0)
     first, second = ledger.deliveries.next_pending("PACS", 12.0)
     assert [first["sop_instance_uid"], second["sop_instance_uid"]] == ["r1", "r2"]
     ledger.deliveries.retry(first["id"], 20.0, "the PACS is down")
@@ -159,6 +160,16 @@ def test_the_outbox_keeps_order_and_holds_the_line_while_the_head_waits(ledger: 
     assert [r["sop_instance_uid"] for r in ledger.deliveries.next_pending("PACS", 21.0)] == ["r2"]
     assert len(ledger.deliveries.next_pending("ARCHIVE", 21.0)) == 2
     assert ledger.deliveries.counts() == {"sent": 1, "pending": 3}
+    ledger.deliveries.post(
+        [written("r3", 2, mine), replace(written("n1", 1, other), predecessor="r3")], ["PACS"], 22.0
+    )
+    ledger.deliveries.retry(second["id"], 30.0, "the PACS does not take it")
+    assert ledger.deliveries.next_pending("PACS", 25.0) == [], "r3 is behind r2, and n1 replaces r3"
+    ledger.deliveries.post([written("n0", 1, number_of(ledger, "T"))], ["ARCHIVE"], 23.0)
+    ledger.deliveries.post([written("x")], ["PACS"], 24.0)
+    assert [r["sop_instance_uid"] for r in ledger.deliveries.next_pending("PACS", 25.0)] == ["x"]
+    assert ledger.deliveries.drop(second["id"]) and not ledger.deliveries.drop(second["id"])
+    assert [r["sop_instance_uid"] for r in ledger.deliveries.next_pending("PACS", 25.0)] == ["r3", "x"]
 
 
 def test_only_what_was_asked_for_can_be_committed(ledger: Ledger) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from qc_node.dicom.association import Peer
-from qc_node.ledger import Ledger
+from qc_node.ledger import Ledger, Received
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.outbox.sending import Destination, Outbox, RetryPolicy
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.transport.interface import Transport
 from qc_node.spool import Spool
+from tests.ledger.makers import number_of
 from tests.report.sources import as_bytes, report
 
 SOON = RetryPolicy(first_s=0.05, cap_s=0.2)
@@ -28,8 +29,28 @@ class Sender:
         self.outcomes: list[tuple[str, str]] = []
         self.clock = 1000.0
 
-    def write_reports(self, count: int, *destinations: str, first: int = 0) -> list[str]:
-        """Put `count` reports into the outbox; returns their UIDs in order."""
+    def series(self, series_uid: str) -> int:
+        """A received series for reports to be about; returns its number."""
+        image = Received(
+            f"{series_uid}.1", "1.2", series_uid, "ST", "1.2", "CT", "CT1", f"images/{series_uid}", 9, 1.0
+        )
+        self.ledger.instances.add([image])
+        return number_of(self.ledger, series_uid)
+
+    def write_reports(
+        self,
+        count: int,
+        *destinations: str,
+        first: int = 0,
+        series_id: int | None = None,
+        kind: str = "sr",
+        run: int | None = None,
+        predecessor: str | None = None,
+    ) -> list[str]:
+        """Put `count` reports into the outbox; returns their UIDs in order.
+
+        Each is about nothing in particular, or all are of one series, one run after the other or all of `run`.
+        """
         uids = []
         for number in range(first, first + count):
             ds = report(rules_digest=f"rules {number}", instance_number=number + 1)
@@ -39,11 +60,12 @@ class Sender:
             written = WrittenObject(
                 uid,
                 str(ds.SOPClassUID),
-                None,
+                series_id,
                 str(ds.StudyInstanceUID),
-                number,
-                "sr",
+                number if run is None else run,
+                kind,
                 name,
+                predecessor,
             )
             self.ledger.deliveries.post([written], destinations or ("PACS",), self.clock)
             uids.append(uid)

@@ -92,7 +92,7 @@ def test_pacs_out_of_resources_gets_everything_in_order_once_it_is_well(sender: 
 def test_refused_object_is_given_up_after_some_attempts_and_the_queue_goes_on(
     sender: Sender, peer_at: PeerAt
 ) -> None:
-    uids = sender.write_reports(3)
+    uids = sender.write_reports(3, series_id=sender.series("1.2.3"))
     script = Script(0x0000, 0xC000, 0xA900, 0xC123, 0x0000)
     with scripted_scp(script) as port:
         drain(sender, sender.outbox(peer_at(port)))
@@ -129,7 +129,26 @@ def test_operator_can_put_a_failed_object_back(sender: Sender, peer_at: PeerAt) 
     assert script.stored == [uid]
 
 
-@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
+def test_a_report_that_the_pacs_has_already_counts_as_sent(sender: Sender, peer_at: PeerAt) -> None:
+    """It was stored, the answer got lost, and the PACS calls the second attempt a duplicate (0x0111)."""
+    (uid,) = sender.write_reports(1)
+    kept: list[str] = []
+
+    def answer(event: Any) -> int:
+        if event.request.AffectedSOPInstanceUID in kept:
+            return 0x0111
+        kept.append(event.request.AffectedSOPInstanceUID)
+        event.assoc.abort()
+        return 0
+
+    with scripted_scp(answer) as port:
+        drain(sender, sender.outbox(peer_at(port)))
+    assert kept == [uid] and sender.counts() == {"sent": 1}
+    assert sender.outcomes == [("PACS", "retry"), ("PACS", "sent")]
+    assert "0x0111 (duplicate SOP instance)" in (sender.errors()[0] or "")
+
+
+@pytest.mark.parametrize("status", [0x0001, 0x0107, 0x0116, 0xB000, 0xB006, 0xB007, 0xB123, 0xBFFF])
 def test_warnings_count_as_stored_and_are_noted(sender: Sender, peer_at: PeerAt, status: int) -> None:
     sender.write_reports(1)
     with scripted_scp(Script(status)) as port:

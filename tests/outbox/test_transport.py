@@ -47,8 +47,8 @@ class Pigeon:
         return 0.0
 
 
-def test_everything_arrives_in_order_through_every_kind_of_trouble(sender: Sender) -> None:
-    uids = sender.write_reports(4)
+def test_the_reports_of_a_series_arrive_in_order_through_every_kind_of_trouble(sender: Sender) -> None:
+    uids = sender.write_reports(4, series_id=sender.series("1.2.3"))
     pigeon = Pigeon(UNAVAILABLE, STORED, BUSY, BROKEN, STORED, BROKEN)
     assert isinstance(pigeon, Transport) and not isinstance(pigeon, CommittingTransport)
     drain(sender, sender.outbox(pigeon))
@@ -58,11 +58,21 @@ def test_everything_arrives_in_order_through_every_kind_of_trouble(sender: Sende
     assert sender.outcomes == [("PACS", outcome) for outcome in told]
 
 
+def test_reports_of_several_series_all_arrive_once_through_every_kind_of_trouble(sender: Sender) -> None:
+    uids = sender.write_reports(4)
+    pigeon = Pigeon(UNAVAILABLE, STORED, BUSY, BROKEN, STORED, BROKEN)
+    drain(sender, sender.outbox(pigeon))
+    assert pigeon.carried == [uids[0], uids[3], uids[2], uids[1]], "what is in trouble is passed by the others"
+    assert sender.counts() == {"sent": 4}
+    told = ["retry", "sent", "retry", "retry", "sent", "retry", "sent", "sent"]
+    assert sender.outcomes == [("PACS", outcome) for outcome in told]
+
+
 @pytest.mark.parametrize("trouble", [BUSY, BROKEN, UNAVAILABLE])
 def test_trouble_of_the_destination_is_waited_for_and_never_fails_an_object(
     sender: Sender, trouble: TransportStatus
 ) -> None:
-    sender.write_reports(2)
+    sender.write_reports(2, series_id=sender.series("1.2.3"))
     outbox = sender.outbox(Pigeon(*[trouble] * 6), retry=RetryPolicy(first_s=1, cap_s=8))
     waits = []
     for _ in range(6):
@@ -77,7 +87,7 @@ def test_trouble_of_the_destination_is_waited_for_and_never_fails_an_object(
 
 
 def test_an_object_that_is_refused_is_given_up_and_the_queue_goes_on(sender: Sender) -> None:
-    uids = sender.write_reports(3)
+    uids = sender.write_reports(3, series_id=sender.series("1.2.3"))
     pigeon = Pigeon(STORED, REFUSED, REFUSED, REFUSED)
     drain(sender, sender.outbox(pigeon))
     assert pigeon.carried == [uids[0], uids[2]]

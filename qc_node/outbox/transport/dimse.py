@@ -162,7 +162,13 @@ def _stored(open_call: Call, obj: StoredObject) -> TransportOutcome:
             return TransportOutcome(TransportStatus.BUSY, str(error))
         open_call.abort()
         return TransportOutcome(TransportStatus.BROKEN, str(error))
-    return TransportOutcome(TransportStatus.STORED, f"Stored with the warning 0x{status:04X}." if status else "")
+    return TransportOutcome(TransportStatus.STORED, _reservation(status))
+
+
+def _reservation(status: int) -> str:
+    if status == association.DUPLICATE:
+        return f"Answered with 0x{status:04X} (duplicate SOP instance): the destination had it already."
+    return f"Stored with the warning 0x{status:04X}." if status else ""
 
 
 def _batches(
