@@ -21,7 +21,7 @@ import hashlib
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qc_node.domain import QcNodeError
@@ -42,6 +42,13 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _listed(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
 
 
 _token = os.urandom(4).hex()
@@ -119,9 +126,10 @@ class Spool:
             raise QcNodeError(f"The data folder {root} cannot be used: {error.strerror or error}.") from error
 
     # -- names ---------------------------------------------------------------------------------------
-    def image_name(self, study_uid: str, series_uid: str, sop_instance_uid: str) -> str:
-        """Relative path of a received instance."""
-        return f"images/{digest(study_uid, series_uid)}/{digest(sop_instance_uid)}.dcm"
+    def image_name(self, study_uid: str, series_uid: str, sop_instance_uid: str, version: int = 1) -> str:
+        """Relative path of one version of a received instance; a later one never takes an earlier one's name."""
+        suffix = "" if version == 1 else f"-{version}"
+        return f"images/{digest(study_uid, series_uid)}/{digest(sop_instance_uid)}{suffix}.dcm"
 
     def report_name(self, sop_instance_uid: str) -> str:
         """Relative path of an object that the node wrote."""
@@ -178,6 +186,17 @@ class Spool:
         if not path.is_relative_to(self.root.resolve()):
             raise QcNodeError(f"The name {name!r} points outside the data folder.")
         return path
+
+    def has(self, name: str) -> bool:
+        """Whether the file `name` is there: one system call, for each duplicate that is received."""
+        return os.path.exists(f"{self.root}/{name}")  # noqa: PTH110
+
+    def count_there(self, names: Sequence[str]) -> int:
+        """How many of the files `names` are there; each folder is listed once."""
+        folders: dict[str, set[str]] = {}
+        for folder, _, file in (name.rpartition("/") for name in names):
+            folders.setdefault(folder, set()).add(file)
+        return sum(len(files & _listed(self.root / folder)) for folder, files in folders.items())
 
     def remove(self, name: str) -> None:
         """Delete `name` if it is there, and its folder once that is empty."""

@@ -38,6 +38,8 @@ def test_one_version_everywhere() -> None:
 
 def test_every_version_in_the_changelog_has_a_date_and_the_newest_is_this_one() -> None:
     headings = re.findall(r"^## (.+)$", text("CHANGELOG.md"), re.MULTILINE)
+    if headings[0] == "Unreleased":  # what is merged and in no version yet
+        headings = headings[1:]
     parsed = [re.fullmatch(r"(\d+\.\d+\.\d+) \((\d{4}-\d\d-\d\d)\)", heading) for heading in headings]
     assert all(parsed), headings
     found = [(match[1], match[2]) for match in parsed if match]
