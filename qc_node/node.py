@@ -68,6 +68,7 @@ class Node:
         accepted = [p.ae_title for p in settings.peers("accept")]
         self._destinations = parts.destination_names(settings)
         self.metrics = Metrics(accepted, self._destinations)
+        self._recent = health.RecentObjects(time.monotonic)
         self._rules = parts.rules_of(settings)
         self._stop = threading.Event()
         self.pool = Pool(parts.worker_settings(settings), self.ledger, self._on_worker)
@@ -170,6 +171,7 @@ class Node:
             self._on_committed(event.destination)
             return
         self.metrics.instance_received(event.calling_ae, event.status, event.seconds)
+        self._recent.note(event.status)
         if event.status == 0x0000:
             self._closing.wake()
 
@@ -246,6 +248,7 @@ class Node:
             vital=[health.receiver_probe(self.receiver.alive), health.ledger_probe(self.ledger)],
             working=[
                 health.disk_probe(self.spool, self.settings.disk.low_watermark_bytes),
+                health.objects_probe(self._recent),
                 health.worker_probe(self.pool.alive, self.ledger, time.time, stuck_s),
                 health.outbox_probe(self.ledger, time.time, stuck_s),
             ],

@@ -29,6 +29,9 @@ from qc_node.domain import QcNodeError
 FOLDERS = ("tmp", "images", "reports", "quarantine", "training", "thumbnails")
 
 
+PROBE, PROBE_BYTES = ".probe", 4096
+
+
 def digest(*parts: str) -> str:
     """A file-name-safe name for `parts` (UIDs, keys): 32 hexadecimal digits."""
     joined = "\x00".join(parts).encode("utf-8", "surrogateescape")
@@ -102,6 +105,23 @@ class TempFile:
             os.close(fd)
 
 
+def prove_writable(temporary: Path, final: Path) -> None:
+    """Write a page in the folder `temporary`, sync it, give it a name in the folder `final`, and remove it again.
+
+    Raises
+    ------
+    OSError
+        One of these steps fails: the disk is full or read-only, the two folders are on different file systems.
+    """
+    temp, name = TempFile(temporary), final / PROBE
+    try:
+        temp.write(bytes(PROBE_BYTES))
+        temp.commit(name)
+    finally:
+        temp.discard()
+        name.unlink(missing_ok=True)
+
+
 class Spool:
     """The data folder.
 
@@ -155,6 +175,10 @@ class Spool:
             folder.mkdir(parents=True, exist_ok=True)
             fsync_folder(folder.parent)
         return folder
+
+    def prove_writable(self) -> None:
+        """Do with a page of zeros what is done with each image; raises :class:`OSError` where that fails."""
+        prove_writable(self.root / "tmp", self.root / "images")
 
     def store(self, name: str, data: bytes | memoryview) -> None:
         """Write `data` durably under `name`; a second time with the same bytes changes nothing."""
