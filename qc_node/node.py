@@ -33,7 +33,7 @@ from qc_node.outbox.writer import Writer
 from qc_node.periodic import Periodic
 from qc_node.receiver.recovery import recover
 from qc_node.receiver.service import CommittedEvent, Event, Receiver
-from qc_node.spool import Spool
+from qc_node.spool import PRIVATE, Spool
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
 from qc_node.web.settings import WebDeps, check_bind
@@ -104,6 +104,9 @@ class Node:
         QcNodeError
             A port is in use, weights are missing or altered, the network would reach an unprotected page.
         """
+        tightened = self.spool.tighten()
+        if tightened:
+            log.warning("%d files and folders of the data folder were open to other users; now closed", tightened)
         adopted = recover(self.spool, self.ledger)
         if adopted:
             log.warning("%d images that a crash had cut off from the ledger were taken in again", adopted)
@@ -146,6 +149,7 @@ class Node:
 
     def run(self) -> None:
         """Start, wait for SIGTERM or SIGINT, stop."""
+        os.umask(~PRIVATE & 0o777)
         logs.configure(self.settings.node.log_format, self.settings.node.log_level)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
@@ -270,7 +274,7 @@ def lock_folder(root: Path) -> int:
     QcNodeError
         Another node has it.
     """
-    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -21,10 +21,16 @@ import hashlib
 import itertools
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qc_node.domain import QcNodeError
+
+PRIVATE = 0o750
+"""What a folder may be at most: patient data are nobody's business but the service's, and its group's to read."""
+LOOSE = 0o777 & ~PRIVATE
+OWN_FILES = ("ledger*.sqlite*", "lock", "web-secret")
 
 FOLDERS = ("tmp", "images", "reports", "quarantine", "training", "thumbnails")
 
@@ -52,6 +58,17 @@ def _listed(folder: Path) -> set[str]:
         return set(os.listdir(folder))  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):
         return set()
+
+
+def _tighten(path: Path) -> bool:
+    """Take from group and others what :data:`PRIVATE` does not give them; whether there was something to take."""
+    found = path.stat(follow_symlinks=False)
+    open_to_all = stat.S_IMODE(found.st_mode) & LOOSE
+    shared = stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_ISVTX or found.st_uid != os.geteuid()
+    if not open_to_all or shared:
+        return False
+    path.chmod(stat.S_IMODE(found.st_mode) & ~LOOSE)
+    return True
 
 
 _token = os.urandom(4).hex()
@@ -139,8 +156,9 @@ class Spool:
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
+            root.mkdir(PRIVATE, parents=True, exist_ok=True)
             for name in FOLDERS:
-                (root / name).mkdir(parents=True, exist_ok=True)
+                (root / name).mkdir(PRIVATE, exist_ok=True)
             self.temp().discard()
         except OSError as error:
             raise QcNodeError(f"The data folder {root} cannot be used: {error.strerror or error}.") from error
@@ -172,7 +190,7 @@ class Spool:
         """The folder that holds `name`, created durably when missing."""
         folder = (self.root / name).parent
         if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(PRIVATE, parents=True, exist_ok=True)
             fsync_folder(folder.parent)
         return folder
 
@@ -246,6 +264,15 @@ class Spool:
             path.unlink(missing_ok=True)
             count += 1
         return count
+
+    def tighten(self) -> int:
+        """Close to other users what an earlier version, or a hand, left open; returns how many things it were.
+
+        Only what is the node's own by its name, belongs to this user, and is no link.
+        """
+        own = [self.root, *(self.root / name for name in FOLDERS), *(self.root / "images").iterdir()]
+        own += [path for pattern in OWN_FILES for path in self.root.glob(pattern)]
+        return sum(_tighten(path) for path in own)
 
     def images_on_disk(self) -> Iterator[str]:
         """Names of all received instances on the disk, with or without a ledger row."""

@@ -12,10 +12,11 @@ SQL, written beside the table that it is about.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
@@ -30,6 +31,9 @@ BUSY_TIMEOUT_S = 30.0
 
 PROBE_CHARACTERS = 8192
 """A row of so many needs pages of its own, so that a file that cannot grow shows."""
+
+MODE = 0o640
+"""Of a new ledger: it holds accession numbers, and hashes of PINs."""
 
 R = TypeVar("R")
 
@@ -47,6 +51,7 @@ class Database:
         self.path = path
         self._local = threading.local()
         try:
+            _make_private(path)
             bring_up_to_date(path)
         except (sqlite3.Error, OSError) as error:
             raise QcNodeError(f"The ledger {path} cannot be opened: {error}.") from error
@@ -145,6 +150,12 @@ def prove_writable(path: Path, timeout_s: float) -> None:
             conn.execute("COMMIT")
     except sqlite3.Error as error:
         raise QcNodeError(f"The ledger {path} cannot be written: {error}.") from error
+
+
+def _make_private(path: Path) -> None:
+    """Make the file before SQLite does, which would let everybody read it; its log takes over the rights."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE))
 
 
 def _uri(path: Path, mode: str) -> str:
