@@ -34,7 +34,7 @@ from qc_node.outbox.writer import Writer
 from qc_node.periodic import Periodic
 from qc_node.receiver.recovery import recover
 from qc_node.receiver.service import CommittedEvent, Event, Receiver
-from qc_node.spool import Spool
+from qc_node.spool import PRIVATE, Spool
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
 from qc_node.web.settings import WebDeps, check_bind
@@ -69,6 +69,7 @@ class Node:
         accepted = [p.ae_title for p in settings.peers("accept")]
         self._destinations = parts.destination_names(settings)
         self.metrics = Metrics(accepted, self._destinations)
+        self._recent = health.RecentObjects(time.monotonic)
         self._rules = parts.rules_of(settings)
         self._stop = threading.Event()
         self.pool = Pool(parts.worker_settings(settings), self.ledger, self._on_worker)
@@ -116,6 +117,9 @@ class Node:
         QcNodeError
             A port is in use, weights are missing or altered, the network would reach an unprotected page.
         """
+        tightened = self.spool.tighten()
+        if tightened:
+            log.warning("%d files and folders of the data folder were open to other users; now closed", tightened)
         adopted = recover(self.spool, self.ledger)
         if adopted:
             log.warning("%d images that a crash had cut off from the ledger were taken in again", adopted)
@@ -158,6 +162,7 @@ class Node:
 
     def run(self) -> None:
         """Start, wait for SIGTERM or SIGINT, stop."""
+        os.umask(~PRIVATE & 0o777)
         logs.configure(self.settings.node.log_format, self.settings.node.log_level)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
@@ -186,6 +191,7 @@ class Node:
             self._on_committed(event.destination)
             return
         self.metrics.instance_received(event.calling_ae, event.status, event.seconds)
+        self._recent.note(event.status)
         if event.status == 0x0000:
             self._closing.wake()
 
@@ -262,6 +268,7 @@ class Node:
             vital=[health.receiver_probe(self.receiver.alive), health.ledger_probe(self.ledger)],
             working=[
                 health.disk_probe(self.spool, self.settings.disk.low_watermark_bytes),
+                health.objects_probe(self._recent),
                 health.worker_probe(self.pool.alive, self.ledger, time.time, stuck_s),
                 health.outbox_probe(self.ledger, time.time, stuck_s),
             ],
@@ -283,7 +290,7 @@ def lock_folder(root: Path) -> int:
     QcNodeError
         Another node has it.
     """
-    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -37,6 +37,7 @@ def receiver_settings(settings: Settings) -> ReceiverSettings:
         low_watermark_bytes=settings.disk.low_watermark_bytes,
         processes=node.receive_processes,
         max_associations=node.max_associations,
+        max_associations_per_peer=node.max_associations_per_peer or max(4, node.max_associations // 4),
     )
 
 

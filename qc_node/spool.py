@@ -21,12 +21,21 @@ import hashlib
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qc_node.domain import QcNodeError
 
+PRIVATE = 0o750
+"""What a folder may be at most: patient data are nobody's business but the service's, and its group's to read."""
+LOOSE = 0o777 & ~PRIVATE
+OWN_FILES = ("ledger*.sqlite*", "lock", "web-secret")
+
 FOLDERS = ("tmp", "images", "reports", "quarantine", "training", "thumbnails")
+
+
+PROBE, PROBE_BYTES = ".probe", 4096
 
 
 def digest(*parts: str) -> str:
@@ -42,6 +51,24 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _listed(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _tighten(path: Path) -> bool:
+    """Take from group and others what :data:`PRIVATE` does not give them; whether there was something to take."""
+    found = path.stat(follow_symlinks=False)
+    open_to_all = stat.S_IMODE(found.st_mode) & LOOSE
+    shared = stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_ISVTX or found.st_uid != os.geteuid()
+    if not open_to_all or shared:
+        return False
+    path.chmod(stat.S_IMODE(found.st_mode) & ~LOOSE)
+    return True
 
 
 _token = os.urandom(4).hex()
@@ -95,6 +122,23 @@ class TempFile:
             os.close(fd)
 
 
+def prove_writable(temporary: Path, final: Path) -> None:
+    """Write a page in the folder `temporary`, sync it, give it a name in the folder `final`, and remove it again.
+
+    Raises
+    ------
+    OSError
+        One of these steps fails: the disk is full or read-only, the two folders are on different file systems.
+    """
+    temp, name = TempFile(temporary), final / PROBE
+    try:
+        temp.write(bytes(PROBE_BYTES))
+        temp.commit(name)
+    finally:
+        temp.discard()
+        name.unlink(missing_ok=True)
+
+
 class Spool:
     """The data folder.
 
@@ -112,16 +156,18 @@ class Spool:
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
+            root.mkdir(PRIVATE, parents=True, exist_ok=True)
             for name in FOLDERS:
-                (root / name).mkdir(parents=True, exist_ok=True)
+                (root / name).mkdir(PRIVATE, exist_ok=True)
             self.temp().discard()
         except OSError as error:
             raise QcNodeError(f"The data folder {root} cannot be used: {error.strerror or error}.") from error
 
     # -- names ---------------------------------------------------------------------------------------
-    def image_name(self, study_uid: str, series_uid: str, sop_instance_uid: str) -> str:
-        """Relative path of a received instance."""
-        return f"images/{digest(study_uid, series_uid)}/{digest(sop_instance_uid)}.dcm"
+    def image_name(self, study_uid: str, series_uid: str, sop_instance_uid: str, version: int = 1) -> str:
+        """Relative path of one version of a received instance; a later one never takes an earlier one's name."""
+        suffix = "" if version == 1 else f"-{version}"
+        return f"images/{digest(study_uid, series_uid)}/{digest(sop_instance_uid)}{suffix}.dcm"
 
     def report_name(self, sop_instance_uid: str) -> str:
         """Relative path of an object that the node wrote."""
@@ -144,9 +190,13 @@ class Spool:
         """The folder that holds `name`, created durably when missing."""
         folder = (self.root / name).parent
         if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(PRIVATE, parents=True, exist_ok=True)
             fsync_folder(folder.parent)
         return folder
+
+    def prove_writable(self) -> None:
+        """Do with a page of zeros what is done with each image; raises :class:`OSError` where that fails."""
+        prove_writable(self.root / "tmp", self.root / "images")
 
     def store(self, name: str, data: bytes | memoryview) -> None:
         """Write `data` durably under `name`; a second time with the same bytes changes nothing."""
@@ -179,6 +229,17 @@ class Spool:
             raise QcNodeError(f"The name {name!r} points outside the data folder.")
         return path
 
+    def has(self, name: str) -> bool:
+        """Whether the file `name` is there: one system call, for each duplicate that is received."""
+        return os.path.exists(f"{self.root}/{name}")  # noqa: PTH110
+
+    def count_there(self, names: Sequence[str]) -> int:
+        """How many of the files `names` are there; each folder is listed once."""
+        folders: dict[str, set[str]] = {}
+        for folder, _, file in (name.rpartition("/") for name in names):
+            folders.setdefault(folder, set()).add(file)
+        return sum(len(files & _listed(self.root / folder)) for folder, files in folders.items())
+
     def remove(self, name: str) -> None:
         """Delete `name` if it is there, and its folder once that is empty."""
         path = self.path(name)
@@ -203,6 +264,15 @@ class Spool:
             path.unlink(missing_ok=True)
             count += 1
         return count
+
+    def tighten(self) -> int:
+        """Close to other users what an earlier version, or a hand, left open; returns how many things it were.
+
+        Only what is the node's own by its name, belongs to this user, and is no link.
+        """
+        own = [self.root, *(self.root / name for name in FOLDERS), *(self.root / "images").iterdir()]
+        own += [path for pattern in OWN_FILES for path in self.root.glob(pattern)]
+        return sum(_tighten(path) for path in own)
 
     def images_on_disk(self) -> Iterator[str]:
         """Names of all received instances on the disk, with or without a ledger row."""

@@ -13,6 +13,7 @@ import pytest
 from qc_node import config, parts
 from qc_node.config import Settings, load, rules_digest, sections, variable_name
 from qc_node.config.lines import find_line
+from qc_node.config.settings import NodeSettings
 from qc_node.domain import BodyPart, QcNodeError
 
 PACS = '[[peer]]\nname = "PACS"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\nrole = ["send", "find"]\n'
@@ -227,3 +228,11 @@ def test_a_configured_setting_has_its_default_in_the_configuration_only(name: st
         if filled is None or field.name in filled:
             has_default = field.default is not MISSING or field.default_factory is not MISSING
             assert not has_default, f"{name}.{field.name} has a second default beside the one in qc_node/config"
+
+
+@pytest.mark.parametrize(
+    ("associations", "said", "limit"), [(50, None, 12), (8, None, 4), (2, None, 4), (50, 1, 1), (50, 50, 50)]
+)
+def test_one_peer_may_have_a_quarter_of_the_associations(associations: int, said: int | None, limit: int) -> None:
+    node = NodeSettings(max_associations=associations, max_associations_per_peer=said)
+    assert parts.receiver_settings(Settings(node=node)).max_associations_per_peer == limit

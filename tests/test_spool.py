@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qc_node.domain import QcNodeError
+from qc_node.ledger import Ledger
 from qc_node.spool import Spool, digest
 
 
@@ -76,3 +81,54 @@ def test_an_unusable_data_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(QcNodeError, match=r"data folder .* cannot be used"):
         Spool(tmp_path / "file" / "data")
+
+
+@pytest.fixture
+def careless_umask() -> Iterator[None]:
+    """What a shell often has, and worse: everything is for everybody."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def modes(root: Path) -> dict[str, str]:
+    return {str(p.relative_to(root.parent)): oct(stat.S_IMODE(p.stat().st_mode)) for p in (root, *root.rglob("*"))}
+
+
+@pytest.mark.usefixtures("careless_umask")
+def test_no_other_user_can_read_what_the_node_makes(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "data")
+    with closing(Ledger(spool.root / "ledger.sqlite")) as ledger:
+        ledger.instances.quarantine(spool.quarantine(b"x"), "a reason", "MR1", 1.0)
+        spool.store(spool.image_name("1", "2", "3"), b"x")
+        found = modes(spool.root)
+        assert {"data/ledger.sqlite", "data/ledger.sqlite-wal", "data/ledger.sqlite-shm", "data/images"} < set(
+            found
+        )
+        assert {name: mode for name, mode in found.items() if int(mode, 8) & 0o027} == {}
+        assert found["data"] == found["data/images"] == "0o750" and found["data/ledger.sqlite"] == "0o640"
+
+
+@pytest.mark.usefixtures("careless_umask")
+def test_what_was_open_to_others_is_closed_once(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    (root / "images" / "0").mkdir(parents=True)
+    (root / "ledger.sqlite").touch()
+    (root / "ledger-0.1.0.sqlite").touch()
+    (root / "somebody's notes").touch()
+    spool = Spool(root)
+    assert spool.tighten() == 5
+    assert {name for name, mode in modes(root).items() if int(mode, 8) & 0o027} == {"data/somebody's notes"}
+    assert spool.tighten() == 0
+
+
+@pytest.mark.usefixtures("careless_umask")
+def test_a_folder_that_all_share_is_left_as_it_is(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    root.chmod(0o1777)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (root / "images").symlink_to(elsewhere)
+    assert Spool(root).tighten() == 0
+    assert modes(root)["data"] == "0o1777" and oct(stat.S_IMODE(elsewhere.stat().st_mode)) == "0o777"

@@ -109,6 +109,9 @@ class NodeSettings(_Section):
     cores are idle and the disk syncs quickly."""
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 50
     """Associations at a time, over all receiving processes; the next one is refused as transient."""
+    max_associations_per_peer: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """How many of these one calling AE title may have, and one address, so that no sender locks the others out.
+    Without it a quarter of ``max_associations``, at least 4."""
 
 
 class PeerSettings(_Section):

@@ -133,7 +133,7 @@ class Worker:
         start = self._clock()
         if row["images_removed_at"] is not None:
             raise QcNodeError(
-                "A late image came after retention had removed the others; this series cannot be judged again."
+                "Images of this series are gone, by retention or otherwise; send them again to have it judged."
             )
         names = self._ledger.instances.paths_of_series(row["series_id"])
         opened = open_series([self._spool.path(name) for name in names])

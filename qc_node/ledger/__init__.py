@@ -11,7 +11,7 @@ from pathlib import Path
 from qc_node.ledger.alarms import Alarms
 from qc_node.ledger.audit import Audit
 from qc_node.ledger.cases import Cases
-from qc_node.ledger.database import Database
+from qc_node.ledger.database import Database, prove_writable
 from qc_node.ledger.deliveries import Deliveries
 from qc_node.ledger.gradings import Gradings
 from qc_node.ledger.instances import Instances, Received
@@ -59,14 +59,14 @@ class Ledger:
         self.audit = Audit(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:
-        """Take the write lock on a connection of its own and give it back; changes nothing.
+        """Write a row on a connection of its own and remove it again.
 
         Raises
         ------
         QcNodeError
-            Another writer holds the lock for longer than `timeout_s`, the disk is read-only or gone.
+            Another writer holds the lock for longer than `timeout_s`; the disk is full, read-only or gone.
         """
-        self.db.prove_writable(timeout_s)
+        prove_writable(self.db.path, timeout_s)
 
     def close(self) -> None:
         """Close the calling thread's connection."""

@@ -12,10 +12,11 @@ SQL, written beside the table that it is about.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
@@ -27,6 +28,12 @@ from qc_node.ledger.rows import AnyRow
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for another one."""
+
+PROBE_CHARACTERS = 8192
+"""A row of so many needs pages of its own, so that a file that cannot grow shows."""
+
+MODE = 0o640
+"""Of a new ledger: it holds accession numbers, and hashes of PINs."""
 
 R = TypeVar("R")
 
@@ -44,6 +51,7 @@ class Database:
         self.path = path
         self._local = threading.local()
         try:
+            _make_private(path)
             bring_up_to_date(path)
         except (sqlite3.Error, OSError) as error:
             raise QcNodeError(f"The ledger {path} cannot be opened: {error}.") from error
@@ -112,21 +120,46 @@ class Database:
         row = self.conn.execute(sql, params).fetchone()
         return None if row is None else row[0]
 
-    def prove_writable(self, timeout_s: float) -> None:
-        """Take the write lock within `timeout_s` and give it back (see :meth:`Ledger.prove_writable`)."""
-        try:
-            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=rw", timeout_s, uri=True)) as conn:
-                conn.execute("BEGIN IMMEDIATE")
-                conn.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise QcNodeError(f"The ledger {self.path} cannot be written: {error}.") from error
-
     def close(self) -> None:
         """Close this thread's connection."""
         db = getattr(self._local, "db", None)
         if db is not None:
             db.conn.close()
             self._local.db = None
+
+
+def prove_writable(path: Path, timeout_s: float) -> None:
+    """Write a row of two pages and remove it again, in one transaction that reaches the disk.
+
+    What the receiver needs: the lock, room for the row, the write-ahead log, its sync.  Nobody sees the row, and a
+    kill in between takes it along.  The table of quarantine is the same in every schema.
+
+    Raises
+    ------
+    QcNodeError
+        The lock is not free within `timeout_s`, or the row cannot be written; the sentence names the file.
+    """
+    row = ("-" * PROBE_CHARACTERS, "", "", 0.0)
+    try:
+        with closing(sqlite3.connect(_uri(path, "rw"), timeout_s, isolation_level=None, uri=True)) as conn:
+            conn.execute("PRAGMA synchronous=FULL")
+            conn.execute("BEGIN IMMEDIATE")
+            sql = "INSERT INTO quarantine (path, reason, calling_ae, received_at) VALUES (?,?,?,?)"
+            number = conn.execute(sql, row).lastrowid
+            conn.execute("DELETE FROM quarantine WHERE id = ?", (number,))
+            conn.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise QcNodeError(f"The ledger {path} cannot be written: {error}.") from error
+
+
+def _make_private(path: Path) -> None:
+    """Make the file before SQLite does, which would let everybody read it; its log takes over the rights."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE))
+
+
+def _uri(path: Path, mode: str) -> str:
+    return f"{path.resolve().as_uri()}?mode={mode}"
 
 
 def schema_of(path: Path) -> int:
@@ -138,7 +171,7 @@ def schema_of(path: Path) -> int:
         The file is not a ledger, or cannot be read.
     """
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", 2.0, uri=True)) as conn:
+        with closing(sqlite3.connect(_uri(path, "ro"), 2.0, uri=True)) as conn:
             return int(cast("int", conn.execute("PRAGMA user_version").fetchone()[0]))
     except sqlite3.Error as error:
         raise QcNodeError(f"The ledger {path} cannot be read: {error}.") from error

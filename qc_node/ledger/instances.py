@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qc_node.ledger.database import Database
-from qc_node.ledger.rows import InstanceRow, ObjectRow, PathRow, QuarantineRow, RemovableRow
+from qc_node.ledger.rows import InstanceRow, ObjectRow, PathRow, QuarantineRow, RemovableRow, VersionRow
+
+CountThere = Callable[[Sequence[str]], int]
+"""How many of these files are there, by their spool names."""
 
 LATE_RUN = """
     run = CASE WHEN series.state = 'receiving' THEN series.run ELSE series.run + 1 END,
@@ -19,8 +22,8 @@ LATE_RUN = """
 """
 
 INSERT = (
-    "INSERT INTO instances (sop_instance_uid, series_id, sop_class_uid, transfer_syntax_uid, calling_ae, path,"
-    " bytes, received_at) VALUES (?,?,?,?,?,?,?,?)"
+    "INSERT INTO instances (sop_instance_uid, version, series_id, sop_class_uid, transfer_syntax_uid, calling_ae,"
+    " path, bytes, received_at) VALUES (?,?,?,?,?,?,?,?,?)"
 )
 
 
@@ -30,7 +33,8 @@ class Received:
 
     ``opens_series`` is False for objects that never open a series for judging (SR, key objects,
     presentation states, ...).  ``expected`` is the number of instances that the header says the series
-    has, with the tags that say so in ``expected_rule``; None where it says nothing.
+    has, with the tags that say so in ``expected_rule``; None where it says nothing.  A ``version`` above 1 was
+    sent again after the file of the version before had gone.
     """
 
     sop_instance_uid: str
@@ -46,6 +50,17 @@ class Received:
     opens_series: bool = True
     expected: int | None = None
     expected_rule: str | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The version that a new one takes the place of."""
+
+    series_id: int | None
+    study_uid: str | None
+    series_uid: str | None
+    handled: int
 
 
 class Instances:
@@ -58,26 +73,42 @@ class Instances:
         """Whether any version of this instance is already in the ledger."""
         return _known(self._db.conn, sop_instance_uid)
 
-    def add(self, items: Sequence[Received]) -> list[bool]:
+    def newest(self, sop_instance_uid: str) -> VersionRow | None:
+        """Number and spool name of the newest version of an instance; its file may be gone."""
+        sql = "SELECT version, path FROM instances WHERE sop_instance_uid = ? ORDER BY version DESC LIMIT 1"
+        return self._db.row(sql, (sop_instance_uid,), of=VersionRow)
+
+    def add(self, items: Sequence[Received], there: CountThere = len) -> list[bool]:
         """Write rows for `items` in one transaction; for each, whether it was new.
 
         A new image of a closed series re-opens it under the next run number.  ``due_at`` of the series
         becomes 0, which means: let completion decide anew.  An image whose Series Instance UID is known
         under another study opens a series of its own.
+
+        An image that comes back, because its file was gone, re-opens its series unless the report is out: the
+        same images make no new report by themselves.  Its series counts the images that are `there`, and counts
+        as without images (``images_removed_at``) until the last one is back.
         """
         with self._db.transaction() as conn:
             new = _not_known(conn, items)
-            for group in _by(new, lambda r: (r.study_uid, "")):
-                _touch_study(conn, group)
+            before = {r.sop_instance_uid: _supersede(conn, r) for r in new if r.version > 1}
             images = [r for r in new if r.opens_series]
-            numbers = {
-                (group[0].study_uid, group[0].series_uid): _touch_series(conn, group)
-                for group in _by(images, lambda r: (r.study_uid, r.series_uid))
-            }
-            conn.executemany(INSERT, [_columns(r, numbers[r.study_uid, r.series_uid]) for r in images])
+            back = {r.sop_instance_uid: number for r in images if (number := _own(before, r)) is not None}
+            coming = [r for r in images if r.sop_instance_uid not in back]
+            strangers = [r for r in new if not r.opens_series and r.sop_instance_uid not in before]
+            for group in _by([*coming, *strangers], lambda r: (r.study_uid, "")):
+                _touch_study(conn, group)
+            numbers = {_names(group[0]): _touch_series(conn, group) for group in _by(coming, _names)}
+            rows = [_columns(r, back.get(r.sop_instance_uid) or numbers[_names(r)]) for r in images]
+            conn.executemany(INSERT, rows)
             for r in new:
                 if not r.opens_series:
-                    _add_object(conn, r)
+                    _add_object(conn, r, before.get(r.sop_instance_uid))
+            for group in _by([r for r in images if r.sop_instance_uid in back], _names):
+                _refill(conn, group, back[group[0].sop_instance_uid], there)
+            for r in coming:
+                if (old := before.get(r.sop_instance_uid)) is not None and old.series_id is not None:
+                    _recount(conn, old.series_id, there, r.received_at)
         left = {r.sop_instance_uid for r in new}
         return [_take(left, r.sop_instance_uid) for r in items]
 
@@ -166,11 +197,64 @@ def _known(conn: sqlite3.Connection, sop_instance_uid: str) -> bool:
 
 
 def _not_known(conn: sqlite3.Connection, items: Sequence[Received]) -> list[Received]:
-    """Of each instance that the ledger lacks the first one of the batch, in order."""
+    """Of each instance, or version of one, that the ledger lacks the first one of the batch, in order."""
     first: dict[str, Received] = {}
     for r in items:
         first.setdefault(r.sop_instance_uid, r)
-    return [r for uid, r in first.items() if not _known(conn, uid)]
+    sql = "SELECT 1 FROM instances WHERE sop_instance_uid = ? AND version >= ?"
+    return [r for uid, r in first.items() if conn.execute(sql, (uid, r.version)).fetchone() is None]
+
+
+def _supersede(conn: sqlite3.Connection, r: Received) -> _Before | None:
+    """Make room for a version whose predecessor's file is gone; what that one was."""
+    row = conn.execute(
+        "SELECT instance_id, series_id, study_uid, series_uid, handled FROM instances"
+        " LEFT JOIN (SELECT series_id, study_uid, series_uid FROM series) USING (series_id)"
+        " LEFT JOIN (SELECT instance_id, handled FROM objects) USING (instance_id)"
+        " WHERE sop_instance_uid = ? AND superseded_at IS NULL",
+        (r.sop_instance_uid,),
+    ).fetchone()
+    if row is None:
+        return None
+    number = row["instance_id"]
+    conn.execute("UPDATE instances SET superseded_at = ? WHERE instance_id = ?", (r.received_at, number))
+    conn.execute("UPDATE objects SET handled = 2 WHERE instance_id = ?", (number,))
+    return _Before(row["series_id"], row["study_uid"], row["series_uid"], row["handled"] or 0)
+
+
+def _own(before: Mapping[str, _Before | None], r: Received) -> int | None:
+    """The number of the series that an image comes back to; None where it comes for the first time."""
+    old = before.get(r.sop_instance_uid)
+    same = old is not None and (old.study_uid, old.series_uid) == (r.study_uid, r.series_uid)
+    return old.series_id if old is not None and same else None
+
+
+def _refill(conn: sqlite3.Connection, group: Sequence[Received], series_id: int, there: CountThere) -> None:
+    """Images came back to their series: count what is there, and let it be judged unless its report is out."""
+    at = group[-1].received_at
+    _recount(conn, series_id, there, at)
+    reopened = conn.execute(
+        f"UPDATE series SET due_at = 0, {LATE_RUN} WHERE series_id = ? AND state != 'reported'", (series_id,)
+    )
+    conn.execute("UPDATE series SET last_received = max(last_received, ?) WHERE series_id = ?", (at, series_id))
+    if reopened.rowcount:
+        _touch_study(conn, group)
+
+
+def _recount(conn: sqlite3.Connection, series_id: int, there: CountThere, at: float) -> None:
+    sql = "SELECT path FROM instances WHERE series_id = ? AND superseded_at IS NULL"
+    paths = [str(row["path"]) for row in conn.execute(sql, (series_id,))]
+    present = there(paths)
+    conn.execute(
+        "UPDATE series SET instances = ?, images_removed_at = CASE WHEN ? THEN coalesce(images_removed_at, ?) END"
+        " WHERE series_id = ?",
+        (present, present < len(paths), at, series_id),
+    )
+
+
+def _names(r: Received) -> tuple[str, str]:
+    """What tells a series from all others."""
+    return r.study_uid, r.series_uid
 
 
 def _take(left: set[str], uid: str) -> bool:
@@ -228,6 +312,7 @@ def _columns(r: Received, series_id: int | None) -> tuple[object, ...]:
     """The values of :data:`INSERT`."""
     return (
         r.sop_instance_uid,
+        r.version,
         series_id,
         r.sop_class_uid,
         r.transfer_syntax_uid,
@@ -238,9 +323,10 @@ def _columns(r: Received, series_id: int | None) -> tuple[object, ...]:
     )
 
 
-def _add_object(conn: sqlite3.Connection, r: Received) -> None:
+def _add_object(conn: sqlite3.Connection, r: Received, before: _Before | None) -> None:
+    """What was looked at once is not looked at again when it comes back."""
     number = conn.execute(INSERT, _columns(r, None)).lastrowid
     conn.execute(
-        "INSERT INTO objects (instance_id, study_uid, series_uid) VALUES (?,?,?)",
-        (number, r.study_uid, r.series_uid),
+        "INSERT INTO objects (instance_id, study_uid, series_uid, handled) VALUES (?,?,?,?)",
+        (number, r.study_uid, r.series_uid, 0 if before is None else min(before.handled, 1)),
     )

@@ -152,6 +152,13 @@ class PathRow(TypedDict):
     path: str
 
 
+class VersionRow(TypedDict):
+    """Which version of an instance is the newest, and its spool name."""
+
+    version: int
+    path: str
+
+
 class ClaimsRow(TypedDict):
     """What a header claims, as JSON."""
 

@@ -250,9 +250,13 @@ class SeriesTable:
 
     # -- retention -----------------------------------------------------------------------------------
     def images_to_remove(self, older_than: float, limit: int = 100) -> list[SeriesRow]:
-        """Finished series whose images may go: nothing of theirs waits for delivery any more."""
+        """Finished series whose images may go: nothing of theirs waits for delivery any more.
+
+        What came after an earlier removal goes in its turn.
+        """
         return self._db.rows(
-            "SELECT * FROM series WHERE images_removed_at IS NULL AND last_received < ?"
+            "SELECT * FROM series WHERE (images_removed_at IS NULL OR images_removed_at <= last_received)"
+            " AND last_received < ?"
             " AND state IN ('reported', 'skipped', 'failed') AND NOT EXISTS ("
             "  SELECT 1 FROM reports JOIN deliveries USING (sop_instance_uid)"
             "  WHERE reports.series_id = series.series_id AND deliveries.state = 'pending')"

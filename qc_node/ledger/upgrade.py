@@ -113,6 +113,7 @@ class Upgrade:
         part = self._path.with_name(f"{self._path.stem}-0.1.0.part")
         part.unlink(missing_ok=True)
         log.log(self._level, "the ledger %s is of qc-node 0.1.0; it is copied before it is upgraded", self._path)
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT, 0o640))  # not for everybody, as SQLite would make it
         with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(part)) as target:
             source.backup(target, pages=COPY_PAGES, progress=_tell_pages)
         for final in self._names_of_copies():

@@ -1,6 +1,7 @@
 """The doctor: everything that can be checked before (or while) a node runs, one plain sentence each.
 
-Nothing is changed: no folder is made, no ledger migrated, no port kept.
+Nothing is left changed: no folder is made, no ledger migrated, no port kept; what is written to see whether it can
+be written is removed at once.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from typing import NamedTuple
 from qc_node.classifiers import catalogue
 from qc_node.config import PeerSettings, Settings
 from qc_node.domain import QcNodeError
-from qc_node.ledger.database import schema_of
+from qc_node.ledger.database import prove_writable, schema_of
 from qc_node.ledger.migrations import MIGRATIONS
 from qc_node.networks import weights
 from qc_node.operations.listener import port_sentence
+from qc_node.spool import prove_writable as prove_folder_writable
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 """SQLite's write-ahead log needs shared memory, which these do not give (sqlite.org/wal.html)."""
+LEDGER_PATIENCE_S = 5.0
+"""How long a running node may hold the ledger's lock."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Echo = Callable[[PeerSettings], object]
@@ -86,6 +90,9 @@ def _data_folder(settings: Settings, running: bool) -> Iterator[Diagnosis]:
     if not os.access(existing, os.W_OK | os.X_OK):
         yield Diagnosis(False, f"[node] data_dir {folder} cannot be written by this user.")
         return
+    fault = _write_fault(folder, existing)
+    if fault is not None:
+        yield Diagnosis(False, fault)
     kind = _file_system(existing)
     if kind in NETWORK_FILE_SYSTEMS:
         yield Diagnosis(
@@ -110,6 +117,17 @@ def _data_folder(settings: Settings, running: bool) -> Iterator[Diagnosis]:
         yield _ledger(ledger)
 
 
+def _write_fault(folder: Path, existing: Path) -> str | None:
+    """Why an image could not be stored, tried as the receiver does it; in `existing` before the first start."""
+    places = folder / "tmp", folder / "images"
+    temporary, final = places if all(place.is_dir() for place in places) else (existing, existing)
+    try:
+        prove_folder_writable(temporary, final)
+    except OSError as error:
+        return f"[node] data_dir {folder}: no image can be stored in {final}: {error.strerror or error}."
+    return None
+
+
 def _ledger(path: Path) -> Diagnosis:
     try:
         schema = schema_of(path)
@@ -117,8 +135,12 @@ def _ledger(path: Path) -> Diagnosis:
         return Diagnosis(False, str(error))
     if schema > len(MIGRATIONS):
         return Diagnosis(False, f"The ledger {path} was written by a newer qc-node (schema {schema}).")
+    try:
+        prove_writable(path, LEDGER_PATIENCE_S)
+    except QcNodeError as error:
+        return Diagnosis(False, str(error))
     older = "" if schema == len(MIGRATIONS) else f", will be brought to {len(MIGRATIONS)} at the next start"
-    return Diagnosis(True, f"The ledger {path} can be read (schema {schema}{older}).")
+    return Diagnosis(True, f"The ledger {path} can be read and written (schema {schema}{older}).")
 
 
 def _models(settings: Settings) -> Iterator[Diagnosis]:

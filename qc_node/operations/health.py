@@ -8,6 +8,7 @@ go out.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,13 +24,15 @@ class HealthCode(StrEnum):
     OK = "ok"
     """Nothing to complain about."""
     LEDGER_NOT_WRITABLE = "ledger_not_writable"
-    """The SQLite file is locked, read-only or gone: nothing may be acknowledged."""
+    """No row can be written: the SQLite file is locked, read-only, full or gone.  Nothing may be acknowledged."""
     DISK_LOW = "disk_low"
     """Less free space than ``[disk] low_watermark_gb``: images are refused with 0xA700."""
     SPOOL_NOT_WRITABLE = "spool_not_writable"
-    """No file can be written in the data folder."""
+    """No image can be written, synced and given its name in the data folder."""
     RECEPTION_DOWN = "reception_down"
     """Nobody listens on the DICOM port."""
+    OBJECTS_REFUSED = "objects_refused"
+    """The last objects were all refused for a reason of ours, such as 0xA700."""
     WORKER_DOWN = "worker_down"
     """The classifier process is not there, or has not verified and loaded its models yet."""
     WORKER_STUCK = "worker_stuck"
@@ -131,7 +134,7 @@ def receiver_probe(listening: Callable[[], bool]) -> Probe:
 
 
 def ledger_probe(ledger: Ledger) -> Probe:
-    """``ledger``: a write can begin."""
+    """``ledger``: a row can be written."""
 
     def ask() -> tuple[HealthCode, str] | None:
         try:
@@ -144,15 +147,11 @@ def ledger_probe(ledger: Ledger) -> Probe:
 
 
 def disk_probe(spool: Spool, low_watermark_bytes: float) -> Probe:
-    """``disk``: a file can be made, and more is free than the watermark."""
+    """``disk``: what is done with an image can be done, and more is free than the watermark."""
 
     def ask() -> tuple[HealthCode, str] | None:
         try:
-            temp = spool.temp()
-            try:
-                temp.write(b"\0")
-            finally:
-                temp.discard()
+            spool.prove_writable()
         except OSError as error:
             return HealthCode.SPOOL_NOT_WRITABLE, f"The data folder cannot be written: {error.strerror or error}."
         free = spool.free_bytes()
@@ -164,6 +163,56 @@ def disk_probe(spool: Spool, low_watermark_bytes: float) -> Probe:
         return None
 
     return _named("disk", ask)
+
+
+class RecentObjects:
+    """How the last objects were answered.
+
+    Parameters
+    ----------
+    clock
+        Monotonic seconds.
+    count
+        So many refusals without a success between them are no accident.
+    within_s
+        Only answers of the last so many seconds count: a sender that stays away proves nothing.
+    """
+
+    def __init__(self, clock: Callable[[], float], count: int = 5, within_s: float = 300.0) -> None:
+        self._clock = clock
+        self._within_s = within_s
+        self._answers: deque[tuple[float, int]] = deque(maxlen=count)
+
+    def note(self, status: int) -> None:
+        """An object was answered with `status`."""
+        self._answers.append((self._clock(), status))
+
+    def all_refused(self) -> bool:
+        """Whether the last objects were all refused for a reason of ours."""
+        since = self._clock() - self._within_s
+        answers = list(self._answers)
+        return len(answers) == self._answers.maxlen and all(
+            at >= since and is_ours(status) for at, status in answers
+        )
+
+
+def is_ours(status: int) -> bool:
+    """Whether a C-STORE status says that the fault is with us: out of resources, or processing failure."""
+    return status & 0xFF00 == 0xA700 or status == 0x0110
+
+
+def objects_probe(recent: RecentObjects) -> Probe:
+    """``objects``: not all of the last objects were refused for a reason of ours."""
+
+    def ask() -> tuple[HealthCode, str] | None:
+        if not recent.all_refused():
+            return None
+        return (
+            HealthCode.OBJECTS_REFUSED,
+            "The last objects were all refused as out of resources; the log says why.",
+        )
+
+    return _named("objects", ask)
 
 
 def worker_probe(alive: Callable[[], bool], ledger: Ledger, clock: Callable[[], float], stuck_s: float) -> Probe:

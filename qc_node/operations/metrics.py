@@ -115,7 +115,8 @@ class Metrics:
             for outcome in DELIVERY_OUTCOMES:
                 self._deliveries.labels(destination, outcome)
         for ae in (*self._aes, OTHER):
-            self._instances.labels(ae, "0x0000")
+            for status in ("0x0000", "0xA7xx"):  # an alert sees a first refusal only where there was a zero before
+                self._instances.labels(ae, status)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"qc_node_{name}", text, labels, registry=self.registry)

@@ -25,9 +25,10 @@ def remove_old(
     """
     series = 0
     for row in ledger.series.images_to_remove(now - keep_images_h * HOUR_S):
+        names = ledger.instances.paths_of_series(row["series_id"])  # before the mark: what comes after it stays
         if not ledger.series.mark_images_removed(row["series_id"], row["last_received"], now):
             continue
-        for name in ledger.instances.paths_of_series(row["series_id"]):
+        for name in names:
             spool.remove(name)
         series += 1
     for removable in ledger.instances.objects_to_remove(now - keep_images_h * HOUR_S):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from qc_node.dicom import commitment
 from qc_node.dicom.uids import STORAGE_COMMITMENT, VERIFICATION, is_uid
 from qc_node.ledger.commitments import note_commitment
 from qc_node.receiver import pdu
 from qc_node.receiver.events import CommittedEvent, Event, ReceivedEvent
-from qc_node.receiver.negotiation import Context
+from qc_node.receiver.negotiation import Acceptance, Context
 from qc_node.receiver.store import Incoming, Request, Store, StoreOutcome
 from qc_node.receiver.wire import Gone, Released, Wire
 
@@ -27,8 +27,8 @@ class Association:
 
     Parameters
     ----------
-    wire, contexts, calling_ae
-        The connection, its accepted presentation contexts by ID, and who calls.
+    wire, acceptance, calling_ae
+        The connection, what was agreed on it, and who calls.
     on_event
         Called after every answered C-STORE request, and for every object that a PACS promises to keep.
     """
@@ -36,14 +36,15 @@ class Association:
     def __init__(
         self,
         wire: Wire,
-        contexts: Mapping[int, Context],
+        acceptance: Acceptance,
         calling_ae: str,
         store: Store,
         on_event: Callable[[Event], None],
         log: logging.Logger,
     ) -> None:
         self._wire = wire
-        self._contexts = contexts
+        self._contexts = acceptance.contexts
+        self._max_pdu = acceptance.max_pdu
         self._calling_ae = calling_ae
         self._store = store
         self._on_event = on_event
@@ -101,7 +102,8 @@ class Association:
         return status, sentence
 
     def _answer(self, context_id: int, command: pdu.Command, status: int, comment: str) -> None:
-        self._wire.send(pdu.encode_p_data(context_id, pdu.encode_response(command, status, comment)))
+        response = pdu.encode_response(command, status, comment)
+        self._wire.send(pdu.encode_p_data(context_id, response, self._max_pdu))
 
     def _small_data_set(self, context_id: int, command: pdu.Command) -> bytes:
         data = bytearray()

@@ -20,6 +20,7 @@ from pydicom.uid import (
 )
 
 from qc_node.dicom.uids import (
+    APPLICATION_CONTEXT,
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     JPIP,
@@ -85,10 +86,11 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """The answer to an association request that was accepted."""
+    """The answer to an association request that was accepted; ``max_pdu`` holds for what we send, 0 for any."""
 
     contexts: Mapping[int, Context]
     answer: bytes
+    max_pdu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,14 @@ class Rejection:
 
 NO_SPACE = Rejection(2, 3, 1, "the disk is below its low watermark")
 TOO_MANY = Rejection(2, 3, 2, "too many associations")
+TOO_MANY_OF_PEER = Rejection(2, 3, 2, "too many associations of this calling AE title or address")
+OTHER_CONTEXT = Rejection(1, 1, 2, "the application context is not that of DICOM")
+"""PS3.8 section 7.1.1.2 and table 9-21: application-context-name-not-supported."""
+
+
+def check_context(request: pdu.AssociateRequest) -> Rejection | None:
+    """Why the peer does not speak DICOM (PS3.7 annex A.2.1), or None."""
+    return None if request.application_context == APPLICATION_CONTEXT else OTHER_CONTEXT
 
 
 def check_titles(
@@ -173,4 +183,4 @@ def negotiate(request: pdu.AssociateRequest, max_pdu: int) -> Acceptance:
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,
         implementation_version=IMPLEMENTATION_VERSION_NAME,
     )
-    return Acceptance(contexts, answer)
+    return Acceptance(contexts, answer, request.max_pdu)

@@ -33,6 +33,11 @@ C_STORE_RQ, C_ECHO_RQ, N_EVENT_REPORT_RQ, C_CANCEL_RQ = 0x0001, 0x0030, 0x0100, 
 NO_DATA_SET = 0x0101
 """The value of Command Data Set Type that says: nothing follows (PS3.7 table E.1-1)."""
 
+PDV_HEAD = 6
+"""Bytes of a PDU's body before the fragment: item length, context ID, message control header."""
+COMMAND, LAST = 0x01, 0x02
+"""Bits of the message control header (PS3.8 annex E.2)."""
+
 RESULT_ACCEPTED, RESULT_NO_ABSTRACT_SYNTAX, RESULT_NO_TRANSFER_SYNTAX = 0, 3, 4
 """Presentation context results (PS3.8 table 9-18)."""
 
@@ -52,12 +57,17 @@ class ProposedContext:
 
 @dataclass(frozen=True, slots=True)
 class AssociateRequest:
-    """What a peer proposes; ``roles`` maps a SOP class to its proposed (SCU, SCP) roles."""
+    """What a peer proposes.
+
+    ``roles`` maps a SOP class to its proposed (SCU, SCP) roles; ``max_pdu`` is the longest P-DATA-TF body that the
+    peer takes, 0 for any (PS3.8 annex D.1); ``application_context`` is empty where the request names none.
+    """
 
     called_ae: str
     calling_ae: str
     raw_titles: bytes
     contexts: tuple[ProposedContext, ...]
+    application_context: str = ""
     max_pdu: int = 0
     roles: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -93,10 +103,13 @@ def parse_associate_rq(body: bytes) -> AssociateRequest:
     if not struct.unpack_from(">H", body)[0] & 1:
         raise ProtocolError("the association request speaks another protocol version")
     contexts: list[ProposedContext] = []
+    application_context = ""
     max_pdu = 0
     roles: dict[str, tuple[int, int]] = {}
     for kind, item in _items(body[68:]):
-        if kind == 0x20:
+        if kind == 0x10:
+            application_context = _uid(item)
+        elif kind == 0x20:
             if len(item) < 4:
                 raise ProtocolError("a presentation context is too short")
             abstract, syntaxes = "", []
@@ -119,6 +132,7 @@ def parse_associate_rq(body: bytes) -> AssociateRequest:
         calling_ae=body[20:36].decode("latin-1").strip(" \0"),
         raw_titles=bytes(body[4:36]),
         contexts=tuple(contexts),
+        application_context=application_context,
         max_pdu=max_pdu,
         roles=roles,
     )
@@ -168,10 +182,21 @@ def encode_abort(source: int, reason: int) -> bytes:
     return struct.pack(">BxL2xBB", ABORT, 4, source, reason)
 
 
-def encode_p_data(context_id: int, command: bytes) -> bytes:
-    """A P-DATA-TF that carries a whole command set (PS3.8 section 9.3.5, annex E)."""
-    size = len(command) + 2
-    return struct.pack(">BxLLBB", P_DATA, size + 4, size, context_id, 0x03) + command
+def encode_p_data(context_id: int, command: bytes, max_pdu: int = 0) -> bytes:
+    """P-DATA-TF PDUs that carry a whole command set (PS3.8 section 9.3.5, annex E).
+
+    Parameters
+    ----------
+    max_pdu
+        Longest body of a PDU, in bytes, that the peer takes; 0 for any.  Each PDU has one fragment of even length,
+        of 2 bytes at least.
+    """
+    room = max(2, (max_pdu - PDV_HEAD) & ~1) if max_pdu else max(2, len(command))
+    pieces = [command[at : at + room] for at in range(0, len(command), room)]
+    return b"".join(
+        struct.pack(">BxLLBB", P_DATA, len(piece) + 6, len(piece) + 2, context_id, control) + piece
+        for piece, control in zip(pieces, [COMMAND] * (len(pieces) - 1) + [COMMAND | LAST], strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)

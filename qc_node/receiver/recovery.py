@@ -54,10 +54,12 @@ def _adopt(spool: Spool, ledger: Ledger, name: str, at: float) -> bool:
     except (HeaderError, ValueError) as error:
         _put_away(spool, ledger, path, name, str(error), at)
         return False
-    if ledger.instances.known(facts.sop_instance_uid):
+    newest = ledger.instances.newest(facts.sop_instance_uid)
+    if newest is not None and spool.has(newest["path"]):
         spool.remove(name)  # the same instance is stored under another series; this copy was never answered
         return False
-    ledger.instances.add([received(facts, request, name, len(data), at)])
+    version = 1 if newest is None else newest["version"] + 1
+    ledger.instances.add([received(facts, request, name, len(data), at, version)], spool.count_there)
     return True
 
 

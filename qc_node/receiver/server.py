@@ -46,6 +46,8 @@ class ReceiverSettings:
         commits for all its associations at once; more help only where cores are idle and syncs are cheap.
     max_associations
         Associations at a time, over all processes.
+    max_associations_per_peer
+        How many of these one calling AE title may have, and one address.
     associate_s, stall_s, idle_s
         Longest time from connecting to a whole association request (the ARTIM timer of PS3.8), for one PDU,
         and between two messages.
@@ -59,6 +61,7 @@ class ReceiverSettings:
     low_watermark_bytes: int
     processes: int
     max_associations: int
+    max_associations_per_peer: int
     associate_s: float = 10.0
     stall_s: float = 30.0
     idle_s: float = 120.0
@@ -70,6 +73,7 @@ class _Connection:
     def __init__(self, sock: socket.socket, host: str) -> None:
         self.sock = sock
         self.host = host
+        self.calling_ae = ""
         self.established = False
         self.is_cut = False
         self.thread: threading.Thread | None = None
@@ -113,6 +117,7 @@ class Server:
         self._on_event = on_event
         self._log = log
         self._limit = limit
+        self._limit_per_peer = max(1, -(-settings.max_associations_per_peer * limit // settings.max_associations))
         self._stopping = threading.Event()
         self._wake, self._woken = socket.socketpair()
         self._lock = threading.Lock()
@@ -213,32 +218,42 @@ class Server:
                 return
             acceptance = negotiation.negotiate(request, MAX_PDU)
             wire.send(acceptance.answer)
-            Association(
-                wire, acceptance.contexts, request.calling_ae, self._store, self._on_event, self._log
-            ).converse()
+            Association(wire, acceptance, request.calling_ae, self._store, self._on_event, self._log).converse()
             connection.established = False  # its place is free while it lingers
             self._linger(connection.sock)
         except pdu.ProtocolError as error:
+            connection.established = False
             self._log.warning("association aborted: %s", error)
             self._abort(wire, connection.sock, 2, 6)
         except Gone as gone:
+            connection.established = False
             self._log.info("association ended: %s", gone)
             self._abort(wire, connection.sock, 2, 0)
 
     def _check(self, request: pdu.AssociateRequest, connection: _Connection) -> negotiation.Rejection | None:
         """Why the peer may not come in, or None and its place is taken."""
         s = self._settings
-        rejection = negotiation.check_titles(
+        rejection = negotiation.check_context(request) or negotiation.check_titles(
             request, ae_title=s.ae_title, peers=s.peers, accept_unknown=s.accept_unknown, host=connection.host
         )
         if rejection is not None:
             return rejection
         if not self._store.has_space():
             return negotiation.NO_SPACE
+        connection.calling_ae = request.calling_ae
         with self._lock:
-            if sum(c.established for c in self._connections) >= self._limit:
-                return negotiation.TOO_MANY
-            connection.established = True
+            return self._take_place(connection)
+
+    def _take_place(self, connection: _Connection) -> negotiation.Rejection | None:
+        """Count who is in; one sender that opens more and more must not lock all others out."""
+        inside = [c for c in self._connections if c.established]
+        if len(inside) >= self._limit:
+            return negotiation.TOO_MANY
+        of_title = sum(c.calling_ae == connection.calling_ae for c in inside)
+        of_host = sum(c.host == connection.host for c in inside)
+        if max(of_title, of_host) >= self._limit_per_peer:
+            return negotiation.TOO_MANY_OF_PEER
+        connection.established = True
         return None
 
     @staticmethod

@@ -135,7 +135,7 @@ class Store:
         with self._queue_lock:
             batch, self._queue = self._queue, []
         try:
-            fresh = self.ledger.instances.add([item.row for item in batch])
+            fresh = self.ledger.instances.add([item.row for item in batch], self.spool.count_there)
             for item, new in zip(batch, fresh, strict=True):
                 item.fresh = new
         except Exception as error:
@@ -242,26 +242,29 @@ class Incoming:
         del data
         assert facts is not None
         done = StoreOutcome(SUCCESS, bytes=self.bytes, facts=facts)
-        if store.ledger.instances.known(facts.sop_instance_uid):
+        uid = facts.sop_instance_uid
+        newest = store.ledger.instances.newest(uid)
+        if newest is not None and store.spool.has(newest["path"]):
             return done
-        name = store.spool.image_name(facts.study_uid, facts.series_uid, facts.sop_instance_uid)
+        version = 1 if newest is None else newest["version"] + 1  # a row without its file keeps nothing
+        name = store.spool.image_name(facts.study_uid, facts.series_uid, uid, version)
         size = temp.size
         try:
             _commit(store.spool, temp, name)
         except FileNotFoundError:
-            if not store.ledger.instances.known(facts.sop_instance_uid):
-                raise
-            return done  # a twin was faster and tidied the folder away
+            if store.spool.has(store.ledger.instances.path_of(uid) or name):
+                return done  # a twin was faster and tidied the folder away
+            raise
         self._temp = None
-        row = received(facts, request, name, size, store.clock())
+        row = received(facts, request, name, size, store.clock(), version)
         try:
             fresh = store.add(row)
         except (OSError, sqlite3.Error):
             # The sender will hear "out of resources"; start-up adopts the file should even this fail.
-            if not store.ledger.instances.known(facts.sop_instance_uid):
+            if store.ledger.instances.path_of(uid) != name:
                 (store.spool.root / name).unlink(missing_ok=True)
             raise
-        if not fresh and name != store.ledger.instances.path_of(facts.sop_instance_uid):
+        if not fresh and name != store.ledger.instances.path_of(uid):
             store.spool.remove(name)  # the same instance came twice at once, under two series
         return done
 
@@ -278,7 +281,7 @@ def _commit(spool: Spool, temp: TempFile, name: str) -> None:
         fsync_folder(final.parent)
 
 
-def received(facts: Facts, request: Request, name: str, size: int, at: float) -> Received:
+def received(facts: Facts, request: Request, name: str, size: int, at: float, version: int = 1) -> Received:
     """The ledger row of one instance."""
     count, rule = expected.expected_count(facts)
     return Received(
@@ -295,4 +298,5 @@ def received(facts: Facts, request: Request, name: str, size: int, at: float) ->
         opens_series=expected.opens_series(facts),
         expected=count,
         expected_rule=rule,
+        version=version,
     )

@@ -6,7 +6,9 @@ import fcntl
 import os
 import socket
 import sqlite3
+import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
 from qc_node.networks import weights
 from qc_node.operations import doctor
+from tests.operations.test_health import file_size_limit
 
 FOLDERS = {spec.stage: spec.model_folder for spec in catalogue.specs()}
 
@@ -114,6 +117,28 @@ def test_a_data_folder_that_is_a_file(settings: Callable[..., Settings], tmp_pat
     (tmp_path / "data").write_text("")
     (fault,) = faults(settings())
     assert "[node] data_dir" in fault and "is not a folder" in fault
+
+
+def test_images_on_another_file_system(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("this machine has no second file system to try")
+    (tmp_path / "data" / "tmp").mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir=elsewhere) as other:
+        (tmp_path / "data" / "images").symlink_to(other)
+        (fault,) = faults(settings())
+        assert "no image can be stored" in fault and "cross-device" in fault
+
+
+def test_a_disk_and_a_ledger_that_take_no_more(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with closing(Ledger(tmp_path / "data" / "ledger.sqlite")) as of_the_node:
+        of_the_node.series.counts()
+        with file_size_limit(2000):
+            disk, ledger = faults(settings())
+    assert "no image can be stored" in disk and "ledger.sqlite cannot be written" in ledger
+    assert faults(settings()) == []
+    assert [p.name for p in (tmp_path / "data").iterdir()] == ["ledger.sqlite"], "nothing is left behind"
 
 
 def test_a_network_file_system(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:

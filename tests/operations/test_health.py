@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import resource
 import sqlite3
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from qc_node.ledger import Ledger, Received
+from qc_node.ledger.database import prove_writable
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.operations.health import (
     Health,
     HealthCode,
+    RecentObjects,
     disk_probe,
     ledger_probe,
+    objects_probe,
     outbox_probe,
     receiver_probe,
     worker_probe,
@@ -35,7 +41,7 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def test_ledger_locked_by_another_writer(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "prove_writable", lambda: ledger.db.prove_writable(0.05))
+    monkeypatch.setattr(ledger, "prove_writable", lambda: prove_writable(ledger.db.path, 0.05))
     assert ledger_probe(ledger)().code is HealthCode.OK
     other = sqlite3.connect(ledger.db.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -59,6 +65,94 @@ def test_disk(spool: Spool) -> None:
     assert low.code is HealthCode.DISK_LOW and "GB are free" in low.sentence
     (spool.root / "tmp").rmdir()
     assert disk_probe(spool, 0)().code is HealthCode.SPOOL_NOT_WRITABLE
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file of this process can be written beyond `size` bytes: a disk that takes no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_ledger_that_cannot_grow(ledger: Ledger) -> None:
+    assert ledger_probe(ledger)().passed
+    with file_size_limit(2000):
+        check = ledger_probe(ledger)()
+    assert check.code is HealthCode.LEDGER_NOT_WRITABLE and str(ledger.db.path) in check.sentence
+    assert ledger_probe(ledger)().passed
+    assert ledger.instances.quarantined() == [], "the probe leaves no row"
+
+
+def test_the_ledger_probe_reaches_the_disk(ledger: Ledger) -> None:
+    ledger.series.counts()  # keeps the log of the node open
+    before = ledger.db.path.with_name("ledger.sqlite-wal").stat().st_mtime_ns
+    assert ledger_probe(ledger)().passed
+    assert ledger.db.path.with_name("ledger.sqlite-wal").stat().st_mtime_ns > before
+
+
+def test_a_disk_that_takes_no_more_although_the_watermark_is_zero(spool: Spool) -> None:
+    with file_size_limit(2000):
+        check = disk_probe(spool, 0)()
+    assert check.code is HealthCode.SPOOL_NOT_WRITABLE and "File too large" in check.sentence
+    assert disk_probe(spool, 0)().passed
+    assert [p for p in spool.root.rglob("*") if p.is_file() and "ledger" not in p.name] == []
+
+
+def test_images_on_another_file_system(spool: Spool) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == spool.root.stat().st_dev:
+        pytest.skip("this machine has no second file system to try")
+    with tempfile.TemporaryDirectory(dir=elsewhere) as other:
+        (spool.root / "images").rmdir()
+        (spool.root / "images").symlink_to(other)
+        check = disk_probe(spool, 0)()
+        assert check.code is HealthCode.SPOOL_NOT_WRITABLE and "cross-device" in check.sentence
+        assert list(Path(other).iterdir()) == list((spool.root / "tmp").iterdir()) == []
+
+
+def test_a_probe_of_the_disk_is_no_image(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    unlink = Path.unlink
+
+    def look(path: Path, missing_ok: bool = False) -> None:
+        seen.extend(spool.images_on_disk())
+        assert path.exists() and path.parent.name == "images"
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", look)
+    assert disk_probe(spool, 0)().passed
+    assert seen == [], "start-up would take it in"
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xA701, 0x0110])
+def test_objects_that_were_all_refused_for_a_reason_of_ours(status: int) -> None:
+    now = 0.0
+    recent = RecentObjects(lambda: now, count=3, within_s=60.0)
+    probe = objects_probe(recent)
+    for _ in range(2):
+        recent.note(status)
+    assert probe().passed, "two may be an accident"
+    recent.note(status)
+    assert probe().code is HealthCode.OBJECTS_REFUSED
+    recent.note(0x0000)
+    assert probe().passed
+    for _ in range(3):
+        recent.note(status)
+    assert not probe().passed
+    now = 61.0
+    assert probe().passed, "what was long ago says nothing of now"
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC210, 0x0122])
+def test_objects_refused_for_a_reason_of_the_sender_are_no_fault_of_ours(status: int) -> None:
+    recent = RecentObjects(lambda: 0.0, count=3, within_s=60.0)
+    for _ in range(9):
+        recent.note(status)
+    assert objects_probe(recent)().passed
 
 
 def test_reception() -> None:

@@ -24,6 +24,7 @@ from qc_node.spool import TempFile
 from tests.peers import wait_for
 from tests.receiver.conftest import StartReceiver
 from tests.receiver.wire_peer import (
+    ABORT,
     RELEASE_RQ,
     VERIFICATION,
     Rejected,
@@ -89,7 +90,7 @@ def test_a_half_open_peer_is_cut_by_the_artim_timer(script: str, start_receiver:
 def test_twenty_peers_stalled_in_the_middle_of_a_pdu_lose_their_places(
     start_receiver: StartReceiver,
 ) -> None:
-    receiver = start_receiver(max_associations=20, stall_s=0.5, idle_s=60.0)
+    receiver = start_receiver(max_associations=20, max_associations_per_peer=20, stall_s=0.5, idle_s=60.0)
     peers = [WirePeer(receiver.port) for _ in range(20)]
     try:
         for peer in peers:
@@ -101,6 +102,106 @@ def test_twenty_peers_stalled_in_the_middle_of_a_pdu_lose_their_places(
     finally:
         for peer in peers:
             peer.close()
+
+
+@pytest.mark.parametrize("shared", ["the title", "the address"])
+def test_one_sender_cannot_lock_the_others_out(shared: str, start_receiver: StartReceiver) -> None:
+    receiver = start_receiver(max_associations=20, max_associations_per_peer=3)
+
+    def greedy(n: int) -> tuple[WirePeer, str]:
+        source = "127.0.0.2" if shared == "the address" else f"127.0.0.{n + 2}"
+        return WirePeer(receiver.port, source=source), "GREEDY" if shared == "the title" else f"GREEDY{n}"
+
+    inside = [greedy(n) for n in range(3)]
+    try:
+        for peer, title in inside:
+            peer.associate(ECHO, calling=title)
+        late, title = greedy(3)
+        with late, pytest.raises(Rejected) as rejected:
+            late.associate(ECHO, calling=title)
+        assert rejected.value.args == (2, 3, 2), "come again later"
+        assert send_good(receiver.port) == 0
+        inside[0][0].release()
+        again, title = greedy(4)
+        with again:
+            again.associate(ECHO, calling=title)
+            assert again.echo() == 0
+    finally:
+        for peer, _ in inside:
+            peer.close()
+
+
+def test_the_limit_for_one_sender_is_shared_among_processes(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver(max_associations=9, max_associations_per_peer=3, processes=3)
+    peers = [WirePeer(receiver.port) for _ in range(9)]
+    try:
+        answers = []
+        for peer in peers:
+            try:
+                peer.associate(ECHO)
+                answers.append("in")
+            except Rejected as rejected:
+                assert rejected.args == (2, 3, 2)
+                answers.append("later")
+        assert 1 <= answers.count("in") <= 3
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+ENDS = {
+    "a breach of protocol": struct.pack(">BBL", 9, 0, 0),
+    "a stall in a PDU": struct.pack(">BBL", 4, 0, 5000) + bytes(10),
+    "an A-ABORT": ABORT,
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_association_that_ended_frees_its_place_while_it_lingers(
+    end: str, start_receiver: StartReceiver
+) -> None:
+    receiver = start_receiver(max_associations=2, stall_s=0.5)
+    lingering = [WirePeer(receiver.port) for _ in range(2)]
+    try:
+        for peer in lingering:
+            peer.associate(ECHO)
+        for peer in lingering:
+            peer.send(ENDS[end])
+        for peer in lingering:
+            assert peer.pdu()[0] == 7, "the node aborts, and waits for us to close"
+        for _ in range(2):
+            assert send_good(receiver.port) == 0
+        assert receiver.service._server is not None and receiver.service._server.open_connections() >= 2
+    finally:
+        for peer in lingering:
+            peer.close()
+
+
+@pytest.mark.parametrize("context", ["1.2.840.10008.3.1.1.2", "1.2", ""])
+def test_another_application_context_is_rejected_as_the_standard_says(
+    context: str, start_receiver: StartReceiver
+) -> None:
+    receiver = start_receiver()
+    with WirePeer(receiver.port) as peer, pytest.raises(Rejected) as rejected:
+        peer.associate(ECHO, application_context=context)
+    assert rejected.value.args == (1, 1, 2)
+    assert send_good(receiver.port) == 0
+
+
+@pytest.mark.parametrize("longest", [8, 9, 33, 128, 16384, 0])
+def test_answers_keep_to_the_longest_pdu_that_the_peer_takes(longest: int, start_receiver: StartReceiver) -> None:
+    receiver = start_receiver()
+    ds = image()
+    with WirePeer(receiver.port) as peer:
+        peer.associate(MR, max_pdu=longest)
+        peer.send(p_data(pdv(1, 3, c_store_rq(ds.SOPClassUID, "1.2.3"))))
+        peer.send(p_data(pdv(1, 2, encode(ds))))
+        bodies = peer.message()
+        assert all(len(body) <= (longest or 1 << 20) and len(body) % 2 == 0 for body in bodies)
+        assert len(bodies) == 1 or longest < 1000
+        answer = b"".join(body[6:] for body in bodies)
+        assert b"UID" in answer[-70:], "the sentence comes whole"
+        assert peer.store(ds.SOPClassUID, ds.SOPInstanceUID, encode(ds)) == 0
 
 
 def _gets_in(port: int) -> bool:

@@ -46,8 +46,23 @@ def test_an_association_request_is_read_whole() -> None:
     )
     request = pdu.parse_associate_rq(raw[6:])
     assert (request.called_ae, request.calling_ae, request.max_pdu) == ("A", "B C", 16384)
+    assert request.application_context == "1.2.840.10008.3.1.1.1"
     assert request.contexts == (pdu.ProposedContext(1, MRImageStorage, tuple(map(str, SYNTAXES[:2]))),)
     assert request.roles == {MRImageStorage: (1, 0)}
+
+
+@given(st.binary(min_size=2, max_size=300), st.integers(8, 400))
+def test_a_command_is_cut_into_pieces_that_the_peer_takes(command: bytes, longest: int) -> None:
+    command = command[: len(command) // 2 * 2]
+    sent, bodies = pdu.encode_p_data(5, command, longest), []
+    while sent:
+        kind, length = struct.unpack_from(">BxL", sent)
+        assert kind == 4 and length <= longest
+        bodies.append(sent[6 : 6 + length])
+        sent = sent[6 + length :]
+    assert b"".join(body[6:] for body in bodies) == command
+    assert {struct.unpack_from(">LB", body) for body in bodies} == {(len(b) - 4, 5) for b in bodies}
+    assert [body[5] for body in bodies] == [1] * (len(bodies) - 1) + [3]
 
 
 def test_our_answers_are_read_by_pynetdicom() -> None:

@@ -146,7 +146,7 @@ def test_a_duplicate_is_a_success_and_changes_nothing(start_receiver: StartRecei
 def test_the_same_instance_from_many_peers_at_once_is_stored_once(
     start_receiver: StartReceiver,
 ) -> None:
-    receiver = start_receiver(processes=2)
+    receiver = start_receiver(processes=2, max_associations_per_peer=50)
     ds = image(PixelData=bytes(400_000))
     twins = [ds, image(SOPInstanceUID=ds.SOPInstanceUID, PixelData=bytes(400_000))]
     statuses: list[int] = []

@@ -119,10 +119,10 @@ def test_a_ledger_that_cannot_be_written_refuses_and_keeps_no_file(
 def test_one_transaction_carries_the_rows_of_many_threads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes, gate, original = [], threading.Event(), Instances.add
 
-    def add(self: Instances, items: list[object]) -> list[bool]:
+    def add(self: Instances, items: list[object], *there: Any) -> list[bool]:
         sizes.append(len(items))
         gate.wait(10)  # the first one holds the ledger until the others queue up
-        return original(self, items)  # type: ignore[arg-type]
+        return original(self, items, *there)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Instances, "add", add)
     results: list[int] = []

@@ -36,12 +36,14 @@ def associate_rq(
     called: str = "QCNODE",
     calling: str = "PEER",
     extra_user_items: bytes = b"",
+    application_context: str = "1.2.840.10008.3.1.1.1",
+    max_pdu: int = 16384,
 ) -> bytes:
-    items = item(0x10, b"1.2.840.10008.3.1.1.1")
+    items = item(0x10, application_context.encode()) if application_context else b""
     for context_id, abstract, syntaxes in contexts:
         value = item(0x30, abstract.encode()) + b"".join(item(0x40, s.encode()) for s in syntaxes)
         items += item(0x20, struct.pack("BBBB", context_id, 0, 0, 0) + value)
-    user = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3.4") + extra_user_items
+    user = item(0x51, struct.pack(">L", max_pdu)) + item(0x52, b"1.2.3.4") + extra_user_items
     body = (
         struct.pack(">HH", 1, 0)
         + called.encode().ljust(16)
@@ -110,8 +112,8 @@ ABORT = struct.pack(">BBL4x", 7, 0, 4)
 class WirePeer:
     """A TCP connection on which one says exactly what one wants."""
 
-    def __init__(self, port: int, timeout: float = 20.0) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(self, port: int, timeout: float = 20.0, source: str = "127.0.0.1") -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout, source_address=(source, 0))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> WirePeer:
@@ -175,14 +177,23 @@ class WirePeer:
 
     def response(self) -> dict[int, bytes]:
         """The command set of the next message."""
-        kind, body = self.pdu()
-        assert kind == 4, kind
-        data, at, elements = body[6:], 0, {}
+        at, elements = 0, {}
+        data = b"".join(body[6:] for body in self.message())
         while at < len(data):
             _, tag, length = struct.unpack_from("<HHL", data, at)
             elements[tag] = data[at + 8 : at + 8 + length]
             at += 8 + length
         return elements
+
+    def message(self) -> list[bytes]:
+        """The bodies of the P-DATA-TF PDUs of the next command, each with one fragment."""
+        bodies: list[bytes] = []
+        while not bodies or not bodies[-1][5] & 2:
+            kind, body = self.pdu()
+            assert kind == 4, kind
+            assert struct.unpack_from(">L", body) == (len(body) - 4,) and body[5] & 1
+            bodies.append(body)
+        return bodies
 
     def status(self) -> int:
         return int.from_bytes(self.response()[0x0900], "little")
