@@ -13,14 +13,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from qc_node import __version__, parts
 from qc_node.completion.asking import PacsQuestions
 from qc_node.completion.closing import Completion
-from qc_node.config import Settings
+from qc_node.config import Settings, change
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
 from qc_node.engine.closed_studies import check_study
 from qc_node.engine.pool import Pool
@@ -73,7 +73,7 @@ class Node:
         self._rules = parts.rules_of(settings)
         self._stop = threading.Event()
         self.pool = Pool(parts.worker_settings(settings), self.ledger, self._on_worker)
-        writer = Writer(
+        self._writer = Writer(
             parts.writing_settings(settings),
             self.ledger,
             self.spool,
@@ -98,7 +98,7 @@ class Node:
             on_committed=self._on_committed,
             retry=parts.retry_policy(settings),
         )
-        self._writing = Periodic("writing", writer.step, after=self.ledger.close)
+        self._writing = Periodic("writing", self._writer.step, after=self.ledger.close)
         self._asking = Periodic("pacs-questions", self._ask_pacs, after=self.ledger.close)
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
@@ -160,16 +160,51 @@ class Node:
         os.close(self._lock)
         log.info("stopped")
 
-    def run(self) -> None:
-        """Start, wait for SIGTERM or SIGINT, stop."""
+    def run(self, read_again: Callable[[], Settings]) -> None:
+        """Start, wait for SIGTERM or SIGINT, stop.
+
+        Parameters
+        ----------
+        read_again
+            Gives the configuration as it is now; called after each SIGHUP.
+        """
         os.umask(~PRIVATE & 0o777)
         logs.configure(self.settings.node.log_format, self.settings.node.log_level)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
+        asked = threading.Event()
+        signal.signal(signal.SIGHUP, lambda *_: asked.set())
         self.start()
         while not self._stop.wait(1.0):
-            pass
+            if asked.is_set():
+                asked.clear()
+                self.reload(read_again)
         self.stop()
+
+    def reload(self, read_again: Callable[[], Settings]) -> None:
+        """Take over what may change while the node runs; say what needs a restart.  Never raises."""
+        try:
+            told = change(self.settings, read_again())
+            self._apply(told.settings)
+        except QcNodeError as error:
+            log.error("the configuration was read again and stays as it was: %s", error)
+        except Exception:
+            log.exception("the configuration could not be read again and stays as it was")
+        else:
+            log.warning(
+                "the configuration was read again; changed at once: %s", ", ".join(told.applied) or "nothing"
+            )
+            if told.waiting:
+                log.warning("these changes need a restart: %s", ", ".join(told.waiting))
+
+    def _apply(self, settings: Settings) -> None:
+        self.settings = settings
+        self._rules = parts.rules_of(settings)
+        self._completion.apply(parts.completion_policy(settings))
+        self._writer.apply(parts.writing_settings(settings))
+        self.pool.apply(parts.worker_settings(settings))
+        logs.configure(settings.node.log_format, settings.node.log_level)
+        self._closing.wake()
 
     # -- steps ---------------------------------------------------------------------------------------
     def _close_due(self) -> float | None:

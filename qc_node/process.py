@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -104,6 +105,10 @@ class ChildProcess:
         with self._writing, contextlib.suppress(OSError, ValueError):
             process.stdin.write(json.dumps(message).encode() + b"\n")
             process.stdin.flush()
+
+    def change_settings(self, settings: Message) -> None:
+        """What the next child reads first; one that lives is told by :meth:`say`, in words of its own."""
+        self._settings = settings
 
     def ask_to_end(self, farewell: Message | None = None) -> None:
         """Ask the child to end, by a last message or else by SIGTERM, and start no other."""
@@ -230,6 +235,7 @@ class ParentProcess:
     """
 
     def __init__(self) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal, a reload: the parent's business
         self._out = os.dup(1)
         os.dup2(2, 1)
         self._writing = threading.Lock()

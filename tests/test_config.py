@@ -11,9 +11,20 @@ from pathlib import Path
 import pytest
 
 from qc_node import config, parts
-from qc_node.config import Settings, load, rules_digest, sections, variable_name
+from qc_node.config import (
+    Change,
+    PeerSettings,
+    RuleSettings,
+    Settings,
+    change,
+    load,
+    rules_digest,
+    sections,
+    variable_name,
+)
+from qc_node.config.changes import AT_ONCE
 from qc_node.config.lines import find_line
-from qc_node.config.settings import NodeSettings
+from qc_node.config.settings import CompletionSettings, NodeSettings
 from qc_node.domain import BodyPart, QcNodeError
 
 PACS = '[[peer]]\nname = "PACS"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\nrole = ["send", "find"]\n'
@@ -236,3 +247,41 @@ def test_a_configured_setting_has_its_default_in_the_configuration_only(name: st
 def test_one_peer_may_have_a_quarter_of_the_associations(associations: int, said: int | None, limit: int) -> None:
     node = NodeSettings(max_associations=associations, max_associations_per_peer=said)
     assert parts.receiver_settings(Settings(node=node)).max_associations_per_peer == limit
+
+
+# -- read again while the node runs ----------------------------------------------------------------------
+SCANNER = PeerSettings(name="MRI", ae_title="MRI1")
+
+
+def test_nothing_changes_when_nothing_was_changed() -> None:
+    settings = Settings(peer=(SCANNER,))
+    assert change(settings, settings) == Change(settings)
+
+
+def test_what_may_change_at_once_changes_and_the_rest_waits() -> None:
+    rules = (RuleSettings(order="head", contrast=True),)
+    old = Settings(peer=(SCANNER,))
+    new = Settings(
+        node=NodeSettings(log_level="debug", port=4242),
+        completion=CompletionSettings(quiet_s=9.0),
+        peer=(PeerSettings(name="MRI", ae_title="MRI2", quiet_s=20.0),),
+        rule=rules,
+    )
+    told = change(old, new)
+    assert told.applied == ("[node] log_level", "[completion] quiet_s", "[[peer]] MRI quiet_s", "[[rule]]")
+    assert told.waiting == ("[node] port", "[[peer]] MRI ae_title")
+    assert (told.settings.node.log_level, told.settings.node.port) == ("debug", 11112)
+    assert told.settings.completion.quiet_s == 9.0 and told.settings.rule == rules
+    assert told.settings.peer == (PeerSettings(name="MRI", ae_title="MRI1", quiet_s=20.0),)
+    assert change(told.settings, new).applied == (), "what was taken over is not taken over again"
+    assert change(told.settings, new).waiting == told.waiting, "what waits is named again"
+
+
+def test_a_peer_more_or_less_waits_for_a_restart() -> None:
+    told = change(Settings(peer=(SCANNER,)), Settings(peer=(PeerSettings(name="CT", ae_title="CT1"),)))
+    assert told.waiting == ("[[peer]] MRI", "[[peer]] CT") and told.settings.peer == (SCANNER,)
+
+
+def test_every_key_that_changes_at_once_is_a_key() -> None:
+    for section, keys in AT_ONCE.items():
+        assert keys <= set(sections()[section].model_fields), section

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
 import click
 
-from qc_node.cli.shared import config_option, load_settings
+from qc_node.cli.shared import config_option, find_config, load_settings
 
 
 @click.command()
 @config_option
 def run(config: Path | None) -> None:
-    """Run the node until SIGTERM or Ctrl-C."""
+    """Run the node until SIGTERM or Ctrl-C.
+
+    SIGHUP reads the configuration again.
+    """
+    from qc_node.config import load
     from qc_node.node import Node
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the node listens to it
     settings = load_settings(config)
-    Node(settings).run()
+    Node(settings).run(lambda: load(find_config(config), os.environ))
 
 
 @click.command()

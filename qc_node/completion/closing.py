@@ -65,14 +65,13 @@ class Completion:
         questions: PacsQuestions | None = None,
         on_closed: Callable[[str, str], None] = lambda kind, uid: None,
     ) -> None:
-        self._settings = settings if questions is not None else replace(settings, ask_pacs=False)
         self._ledger = ledger
         self._questions = questions
         self._on_closed = on_closed
         self._times = SteadyTimes()
         self._opened: dict[int, tuple[int, float]] = {}
-        self._offset: float | None = None
         self._unsaved = math.inf
+        self.apply(settings)
 
     def step(self, now: float, steady: float | None = None) -> float | None:
         """Close what is due at `now`; returns when the next timer runs out, None when nothing is open.
@@ -98,6 +97,11 @@ class Completion:
         if timers and min(timers) <= now:  # rows that something still arrives for
             return min(self._unsaved, now + ARRIVING_S / 2)
         return min(timers, default=None)
+
+    def apply(self, settings: CompletionPolicy) -> None:
+        """Go on with these times; the next step looks at everything that is open."""
+        self._settings = settings if self._questions is not None else replace(settings, ask_pacs=False)
+        self._offset: float | None = None
 
     def _clock_was_set(self, now: float, steady: float) -> bool:
         """Whether timers of before mean another time now; so in a new process, which cannot know."""

@@ -10,6 +10,7 @@ is silently ignored shows up weeks later as images that were never judged.
 
 from __future__ import annotations
 
+from qc_node.config.changes import Change, change
 from qc_node.config.loading import load
 from qc_node.config.settings import (
     ENV_PREFIX,
@@ -26,9 +27,11 @@ from qc_node.config.settings import (
 __all__ = [
     "ENV_PREFIX",
     "LISTS",
+    "Change",
     "PeerSettings",
     "RuleSettings",
     "Settings",
+    "change",
     "default_models_dir",
     "load",
     "rules_digest",

@@ -95,6 +95,11 @@ class Pool:
         """Tell the worker that there is something in the queue."""
         self._worker.say(WAKE)
 
+    def apply(self, settings: WorkerSettings) -> None:
+        """Have rules, logging and the wait of a coverage reject changed; the rest holds for the next worker."""
+        self._worker.change_settings(asdict(settings))
+        self._worker.say({"settings": asdict(settings)})
+
     def stop(self, grace_s: float = 10.0) -> None:
         """Let the series in hand finish, for at most `grace_s`, then end the worker."""
         self._worker.ask_to_end()

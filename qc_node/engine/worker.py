@@ -3,7 +3,7 @@
 Runs as ``python -m qc_node.engine.worker`` below the node, niced, so that a busy classifier never delays
 reception.  The first line on its standard input is its settings as JSON; every further line means "look at
 the queue"; end of file means that the node is gone, and the worker leaves.  It answers with one JSON
-object per line (see :class:`Worker`).
+object per line (see :class:`Worker`).  A line with ``settings`` changes those that :meth:`Worker.apply` takes.
 
 A series is claimed by a row, so a killed worker loses nothing: the next one finds the row again.
 """
@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,6 +108,14 @@ class Worker:
         self._wall = wall
         self._clock = clock
         self._rules = tuple(Rule(**rule) for rule in settings.rules)
+
+    def apply(self, settings: WorkerSettings) -> None:
+        """Go on with other rules, patience and logging; the rest stays as it was started with."""
+        self._settings = replace(
+            self._settings, confirm_s=settings.confirm_s, rules=settings.rules, logging=settings.logging
+        )
+        self._rules = tuple(Rule(**rule) for rule in settings.rules)
+        logging.config.dictConfig(dict(settings.logging))
 
     def step(self) -> int:
         """Judge up to one batch of queued series; returns how many were taken."""
@@ -273,10 +281,16 @@ def _text(value: object) -> str | None:
     return text or None
 
 
-def _wait(lines: Iterable[int], seconds: float) -> bool:
-    """Sleep until the node writes or `seconds` are over; False when the node is gone."""
-    ready, _, _ = select.select(list(lines), [], [], seconds)
-    return all(os.read(fd, 4096) for fd in ready)
+def _listen(node: ParentProcess, worker: Worker, seconds: float) -> bool:
+    """Take what the node says, waiting for it for at most `seconds`; False when the node is gone."""
+    while select.select([0], [], [], seconds)[0]:
+        told = node.hear()
+        if told is None:
+            return False
+        if "settings" in told:
+            worker.apply(WorkerSettings(**told["settings"]))
+        seconds = 0.0
+    return True
 
 
 def main() -> int:
@@ -303,9 +317,8 @@ def main() -> int:
         node.say({"event": "fault", "sentence": str(error)})
         return 1
     while not stopping:
-        if worker.step():
-            continue
-        if not _wait([0], IDLE_S):
+        busy = worker.step() > 0
+        if not _listen(node, worker, 0.0 if busy else IDLE_S):
             break
     return 0
 

@@ -81,6 +81,10 @@ class Writer:
         self._steady = steady or wall
         self._judged = SteadyTimes()
 
+    def apply(self, settings: WritingSettings) -> None:
+        """Write the next report with these."""
+        self._settings = settings
+
     def step(self) -> float | None:
         """Write every report that is due; returns when the next one is."""
         now = self._wall()

@@ -287,6 +287,17 @@ def test_a_series_that_closed_meanwhile_is_not_asked_about(bench: Callable[..., 
     assert pacs.asked == 0 and len(b.closings()) == 1
 
 
+def test_other_quiet_times_hold_at_once_for_what_is_open(bench: Callable[..., Bench]) -> None:
+    b = bench(completion_policy(quiet_s=60, ask_pacs=False))
+    b.arrive(T0)
+    b.step(T0 + 1)
+    assert b.ledger.series.next_due() == T0 + 60
+    b.completion.apply(completion_policy(quiet_s=5, ask_pacs=False))
+    assert b.step(T0 + 2) == T0 + 5
+    b.step(T0 + 5)
+    assert b.closings() == [(1, T0 + 5, "quiet: nothing new for 5 s")]
+
+
 # -- a clock that is set -----------------------------------------------------------------------------
 JUMPS = [-7200.0, -300.0, -20.0, -2.0, 2.0, 20.0, 300.0, 7200.0, 365 * 86400.0]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from qc_node.series.headers import expected
 from qc_node.spool import Spool
 from tests.end_to_end.node_process import ct_sample, write_series
 from tests.ledger.makers import number_of
-from tests.part_settings import worker_settings
+from tests.part_settings import make_rule, worker_settings
 
 MODEL = ModelIdentity("classifier", "1", "cd" * 32)
 
@@ -245,6 +246,23 @@ def test_a_refusal_to_open_is_the_sentence_of_the_ledger(bench: Bench) -> None:
     state, sentence = bench.state(uid)
     assert state == "skipped" and sentence and "patient" in sentence.lower()
     assert "P0" not in sentence and "P1" not in sentence
+
+
+def test_a_worker_goes_on_with_the_rules_and_the_patience_that_it_is_told(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, SmallClassifier(reason=Reason.COVERAGE), confirm_s=30.0)
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    rule = make_rule("CT", body_part="brain")
+    told = worker_settings(tmp_path / "elsewhere", batch=9, confirm_s=7.0, rules=(asdict(rule),))
+    try:
+        bench.worker.apply(told)
+    finally:
+        root.handlers[:], root.level = before, level
+    uid = bench.receive("a", ClosedBy.QUIET)
+    bench.worker.step()
+    row = bench.ledger.verdicts.get(number_of(bench.ledger, uid))
+    assert row is not None and row["report_after"] == 1007.0
+    assert any("brain" in warning for warning in row["warnings"]), row["warnings"]
 
 
 class Death(BaseException):
