@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any
 
 from qc_node.ledger.database import Database
@@ -116,7 +116,7 @@ class Deliveries:
         """What goes next to `destination`: what is due and waits for no other, least recently tried first.
 
         An object that is waiting for its next attempt holds up only what must come after it.  What a series has
-        behind a report of the same run (its key object) is in the list too, right behind it.
+        behind its first one is in the list too, and no earlier than that.
         """
         first = self._db.rows(
             f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'pending' AND next_attempt_at <= ?"
@@ -124,18 +124,32 @@ class Deliveries:
             (destination, now, limit),
             of=ReportDelivery,
         )
-        return [row for head in first for row in (head, *self._right_behind(head, now))]
+        places: list[tuple[float, int, ReportDelivery]] = []
+        for head in first:
+            line = [head, *self._right_behind(head, now)]
+            tried = accumulate((row["next_attempt_at"] for row in line), max)
+            places += [(at, row["id"], row) for at, row in zip(tried, line, strict=True)]
+        return [row for _, _, row in sorted(places, key=lambda place: place[:2])]
 
     def _right_behind(self, head: ReportDelivery, now: float) -> list[ReportDelivery]:
         if head["series_id"] is None:
             return []
         rows = self._db.rows(
-            f"{WITH_REPORT} WHERE reports.series_id = ? AND reports.run = ? AND destination = ?"
-            " AND deliveries.state = 'pending' AND deliveries.id > ? ORDER BY deliveries.id",
-            (head["series_id"], head["run"], head["destination"], head["id"]),
+            f"{WITH_REPORT} WHERE reports.series_id = ? AND destination = ? AND deliveries.state = 'pending'"
+            " AND deliveries.id > ? ORDER BY deliveries.id",
+            (head["series_id"], head["destination"], head["id"]),
             of=ReportDelivery,
         )
-        return list(takewhile(lambda row: row["next_attempt_at"] <= now, rows))
+        return list(takewhile(lambda row: row["next_attempt_at"] <= now and not self._replaces_waiting(row), rows))
+
+    def _replaces_waiting(self, row: ReportDelivery) -> bool:
+        """Whether the predecessor of an object, a report on another series, has not arrived yet."""
+        sql = (
+            "SELECT 1 FROM reports AS new JOIN reports AS old ON old.sop_instance_uid = new.predecessor"
+            " JOIN deliveries AS d ON d.sop_instance_uid = old.sop_instance_uid WHERE new.sop_instance_uid = ?"
+            " AND old.series_id IS NOT new.series_id AND d.destination = ? AND d.state = 'pending' AND d.id < ?"
+        )
+        return self._db.value(sql, (row["sop_instance_uid"], row["destination"], row["id"])) is not None
 
     def next_attempt_at(self, destination: str) -> float | None:
         """When the next object for `destination` is due."""
