@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
@@ -115,26 +116,30 @@ class Deliveries:
         return self._db.value(sql, (sop_instance_uid,)) is not None
 
     # -- the outbox ----------------------------------------------------------------------------------
-    def next_pending(self, destination: str, now: float, limit: int = 50) -> list[ReportDelivery]:
+    def next_pending(
+        self, destination: str, now: float, limit: int = 50, latest: float = math.inf
+    ) -> list[ReportDelivery]:
         """What goes next to `destination`: what is due and waits for no other, least recently tried first.
 
         An object that is waiting for its next attempt holds up only what must come after it.  What a series has
-        behind its first one is in the list too, and no earlier than that.
+        behind its first one is in the list too, and no earlier than that.  A time after `latest` was written while
+        the clock was ahead, and counts as due.
         """
         first = self._db.rows(
-            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'pending' AND next_attempt_at <= ?"
+            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'pending'"
+            " AND (next_attempt_at <= ? OR next_attempt_at > ?)"
             f"{FIRST_IN_LINE} ORDER BY next_attempt_at, deliveries.id LIMIT ?",
-            (destination, now, limit),
+            (destination, now, latest, limit),
             of=ReportDelivery,
         )
         places: list[tuple[float, int, ReportDelivery]] = []
         for head in first:
-            line = [head, *self._right_behind(head, now)]
+            line = [head, *self._right_behind(head, now, latest)]
             tried = accumulate((row["next_attempt_at"] for row in line), max)
             places += [(at, row["id"], row) for at, row in zip(tried, line, strict=True)]
         return [row for _, _, row in sorted(places, key=lambda place: place[:2])]
 
-    def _right_behind(self, head: ReportDelivery, now: float) -> list[ReportDelivery]:
+    def _right_behind(self, head: ReportDelivery, now: float, latest: float) -> list[ReportDelivery]:
         if head["series_id"] is None:
             return []
         rows = self._db.rows(
@@ -143,7 +148,11 @@ class Deliveries:
             (head["series_id"], head["destination"], head["id"]),
             of=ReportDelivery,
         )
-        return list(takewhile(lambda row: row["next_attempt_at"] <= now and not self._replaces_waiting(row), rows))
+
+        def may_go(row: ReportDelivery) -> bool:
+            return not now < row["next_attempt_at"] <= latest and not self._replaces_waiting(row)
+
+        return list(takewhile(may_go, rows))
 
     def _replaces_waiting(self, row: ReportDelivery) -> bool:
         """Whether the predecessor of an object, a report on another series, has not arrived yet."""
@@ -154,12 +163,12 @@ class Deliveries:
         )
         return self._db.value(sql, (row["sop_instance_uid"], row["destination"], row["id"])) is not None
 
-    def next_attempt_at(self, destination: str) -> float | None:
-        """When the next object for `destination` is due."""
+    def next_attempt_at(self, destination: str, latest: float = math.inf) -> float | None:
+        """When the next object for `destination` is due; 0 for one with a time after `latest`."""
         value = self._db.value(
-            "SELECT min(next_attempt_at) FROM deliveries JOIN reports USING (sop_instance_uid)"
-            f" WHERE destination = ? AND state = 'pending'{FIRST_IN_LINE}",
-            (destination,),
+            "SELECT min(iif(next_attempt_at > ?, 0, next_attempt_at)) FROM deliveries"
+            f" JOIN reports USING (sop_instance_uid) WHERE destination = ? AND state = 'pending'{FIRST_IN_LINE}",
+            (latest, destination),
         )
         return None if value is None else float(value)
 
@@ -325,8 +334,8 @@ class Deliveries:
         of = "FROM commitments WHERE delivery_id = line.id"
         return self._db.rows(
             f"SELECT line.*, (SELECT count(*) {of}) AS asked, (SELECT min(asked_at) {of}) AS first_asked,"
-            f" (SELECT max(asked_at) {of}) AS last_asked,"
-            f" (SELECT max(max(asked_at, coalesce(answered_at, 0))) {of}) AS last_heard,"
+            f" (SELECT asked_at {of} ORDER BY id DESC LIMIT 1) AS last_asked,"
+            f" (SELECT max(asked_at, coalesce(answered_at, 0)) {of} ORDER BY id DESC LIMIT 1) AS last_heard,"
             f" (SELECT outcome {of} ORDER BY id DESC LIMIT 1) AS outcome"
             f" FROM ({WITH_REPORT} WHERE destination = ? AND deliveries.state = 'sent'"
             f"  AND deliveries.id IN (SELECT delivery_id FROM commitments WHERE {IN_VAIN})) AS line"

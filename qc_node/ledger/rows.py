@@ -278,8 +278,8 @@ class ReportDelivery(_DeliveryColumns):
 class AskedDelivery(ReportDelivery):
     """A sent delivery whose storage commitment was asked for in vain so far.
 
-    ``asked`` times; first at ``first_asked``, last at ``last_asked``; ``last_heard`` is the later of the last
-    request and the last answer; ``outcome`` is that of the last request (None: no answer yet).
+    ``asked`` times; first at ``first_asked``, last at ``last_asked``; ``last_heard`` is the later of that and
+    its answer; ``outcome`` is that of the last request (None: no answer yet).
     """
 
     asked: int

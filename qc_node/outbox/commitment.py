@@ -36,10 +36,14 @@ class CommitmentPolicy:
         )
         return since + min(self.cap_s, first * 2.0 ** min(asked["asked"] - 1, 30))
 
+    def is_due(self, asked: AskedDelivery, now: float) -> bool:
+        """Whether to ask now; what was asked in the future was asked while the clock was ahead."""
+        return now >= self.due_at(asked) or asked["last_asked"] > now
+
     def is_over(self, asked: AskedDelivery, now: float) -> bool:
         """Whether asking again has no more sense: too often, or for too long."""
         return now - asked["first_asked"] >= self.give_up_s or (
-            asked["asked"] >= self.attempts and (asked["outcome"] is not None or now >= self.due_at(asked))
+            asked["asked"] >= self.attempts and (asked["outcome"] is not None or self.is_due(asked, now))
         )
 
 

@@ -196,22 +196,22 @@ class DeliveryQueue:
         """Send what is due; returns when the next step is due, None when nothing waits."""
         if self._stopping.is_set():
             return None
-        if now < self._paused_until:
+        if now < self._paused_until <= now + self._retry.cap_s:  # later than that: the clock was ahead
             return self._paused_until
         few = 2 if self._turned_down else self._destination.batch  # after a failure the rest is opened in vain
-        rows = self._ledger.deliveries.next_pending(self.name, now, few)
+        rows = self._ledger.deliveries.next_pending(self.name, now, few, now + self._retry.cap_s)
         objects = self._open(rows)
         if objects:
             self._send(objects)
             return self._next_step()
         if rows:
             return now
-        if now >= self._look_at:
+        if not now < self._look_at <= now + self._destination.commitment.again_s:
             self._see_to_commitments(now)
         return self._next_step()
 
     def _next_step(self) -> float | None:
-        due = self._ledger.deliveries.next_attempt_at(self.name)
+        due = self._ledger.deliveries.next_attempt_at(self.name, self._wall() + self._retry.cap_s)
         return None if due is None else max(due, self._paused_until)
 
     def _open(self, rows: Sequence[ReportDelivery]) -> list[tuple[ReportDelivery, StoredObject]]:
@@ -363,12 +363,12 @@ class DeliveryQueue:
         for row in self._ledger.deliveries.asked_in_vain(self.name):
             if policy.is_over(row, now):
                 self._leave(row, now)
-            elif now >= policy.due_at(row) and row["outcome"] == "failed":
+            elif policy.is_due(row, now) and row["outcome"] == "failed":
                 self._ledger.deliveries.send_again(row["id"], now)
-            elif now >= policy.due_at(row):
+            elif policy.is_due(row, now):
                 due.append(row)
         batch = self._destination.batch
-        if now >= self._ask_new_at:
+        if not now < self._ask_new_at <= now + policy.again_s:
             due += self._ledger.deliveries.never_asked(self.name, now - policy.give_up_s, batch)
         if due:
             self._ask(transport, due[:batch], now, more=len(due) > batch)

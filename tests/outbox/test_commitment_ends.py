@@ -206,3 +206,19 @@ def test_the_configured_limits_are_the_outboxs(tmp_path: Path) -> None:
     assert parts.commitment_policy(Settings()) == CommitmentPolicy(attempts=10, give_up_s=72 * 3600)
     chosen = Settings(pacs=PacsSettings(commitment_attempts=3, commitment_give_up_h=5))
     assert parts.commitment_policy(chosen) == CommitmentPolicy(attempts=3, give_up_s=5 * 3600)
+
+
+def test_a_request_that_was_put_with_the_clock_a_year_ahead_is_put_again_when_it_is_right(
+    sender: Sender, peer_at: PeerAt
+) -> None:
+    sender.write_reports(1)
+    pacs = Pacs()
+    with pacs.running() as port:
+        outbox = outbox_to(sender, DimseTransport(peer_at(port), commitment_wait_s=0.01))
+        sender.clock += 365 * 86400
+        until(sender, outbox, sender.clock + 1)
+        sender.clock -= 365 * 86400
+        run_for(sender, outbox, 300, every=60)
+        assert len(pacs.asked) >= 2
+        run_for(sender, outbox, 24 * 3600, every=600)
+    assert len(pacs.asked) <= POLICY.attempts
