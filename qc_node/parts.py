@@ -18,6 +18,7 @@ from qc_node.domain import QcNodeError
 from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
 from qc_node.operations import logs
+from qc_node.outbox.commitment import CommitmentPolicy
 from qc_node.outbox.sending import Destination, RetryPolicy
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.writer import WritingSettings
@@ -90,12 +91,23 @@ def retry_policy(settings: Settings) -> RetryPolicy:
     return replace(RetryPolicy(), give_up_s=settings.pacs.give_up_h * 3600)
 
 
+def commitment_policy(settings: Settings) -> CommitmentPolicy:
+    """How often and how long a promise is asked for; a policy of itself never ceases."""
+    pacs = settings.pacs
+    return replace(
+        CommitmentPolicy(), attempts=pacs.commitment_attempts, give_up_s=pacs.commitment_give_up_h * 3600
+    )
+
+
 def destinations(settings: Settings) -> list[Destination]:
     """Where the outbox delivers to."""
     return [
-        Destination(
-            DimseTransport(peer_of(settings, settings.peer_named(name))),
-            storage_commitment=settings.pacs.storage_commitment,
+        replace(
+            Destination(
+                DimseTransport(peer_of(settings, settings.peer_named(name))),
+                storage_commitment=settings.pacs.storage_commitment,
+            ),
+            commitment=commitment_policy(settings),
         )
         for name in destination_names(settings)
     ]

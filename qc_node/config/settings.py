@@ -151,6 +151,10 @@ class PacsSettings(_Section):
     """Name of the ``[[peer]]`` that gets the reports; empty: reports stay in the data folder."""
     storage_commitment: bool = True
     """Ask the destination for storage commitment where it offers that."""
+    commitment_attempts: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Most requests for storage commitment of one object; after that it stays *sent*, with a note."""
+    commitment_give_up_h: Positive = 72.0
+    """Hours after the first request when the node ceases to ask; an answer that comes later still counts."""
     give_up_h: Positive = 72.0
     """Hours after which an object is *failed* that the destination, being there, does not take; others pass it
     meanwhile.  While the destination is away nothing is given up."""

@@ -188,13 +188,13 @@ class Call:
         with self.bounded():
             yield from self.association.send_c_find(query, sop_class_uid, msg_id=self.next_message_id())
 
-    def action(self, data_set: Any, action_type: int, sop_class_uid: str, sop_instance_uid: str) -> bool:
-        """N-ACTION; whether the peer answered with success.
+    def action(self, data_set: Any, action_type: int, sop_class_uid: str, sop_instance_uid: str) -> int:
+        """N-ACTION; the status that the peer answered with.
 
         Raises
         ------
         PeerError
-            The association ended.
+            The association ended, or no answer came.
         """
         try:
             with self.bounded():
@@ -203,7 +203,9 @@ class Call:
                 )
         except (RuntimeError, OSError) as error:
             raise PeerError(Trouble.ABORTED, f"Peer {self.peer} ended the association: {error}.") from error
-        return "Status" in status and int(status.Status) == 0
+        if "Status" not in status:
+            raise self._unanswered()
+        return int(status.Status)
 
     def echo(self) -> None:
         """C-ECHO.
@@ -222,14 +224,16 @@ class Call:
         with _cut_off_after(SPARE_S, self._sockets):
             self.association.abort()
 
+    def _unanswered(self) -> PeerError:
+        return PeerError(
+            Trouble.SILENT if self.association.is_aborted else Trouble.ABORTED,
+            f"Peer {self.peer} ended the association or gave no answer within {self.peer.timeouts.response:g} s.",
+        )
+
     def _checked(self, status: Any, *also: int) -> int:
         """The status, where it means that it is done: success, a warning, or one of `also`."""
         if "Status" not in status:
-            raise PeerError(
-                Trouble.SILENT if self.association.is_aborted else Trouble.ABORTED,
-                f"Peer {self.peer} ended the association or gave no answer within "
-                f"{self.peer.timeouts.response:g} s.",
-            )
+            raise self._unanswered()
         code = int(status.Status)
         if code == 0 or is_warning(code) or code in also:
             return code

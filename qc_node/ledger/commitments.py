@@ -36,8 +36,8 @@ def note_commitment(deliveries: Deliveries, result: CommitmentResult, at: float)
         for uid in dict.fromkeys(result.kept)
         if uid in ours and deliveries.committed(uid, result.transaction_uid, at)
     ]
-    lost = ours.keys() & result.lost.keys()
-    for uid in lost:
+    lost = 0
+    for uid in ours.keys() & result.lost.keys():
         error = f"The destination did not commit the object (failure reason 0x{result.lost[uid]:04X})."
-        deliveries.again(ours[uid]["id"], at, error)
-    return NotedCommitment(tuple(kept_by), len(lost))
+        lost += deliveries.again(ours[uid]["id"], at, error, result.transaction_uid)
+    return NotedCommitment(tuple(kept_by), lost)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any
 
 from qc_node.ledger.database import Database
-from qc_node.ledger.rows import CommitmentRow, ReportDelivery, ReportRow, StateCount, TurnedDownRow
+from qc_node.ledger.rows import AskedDelivery, CommitmentRow, ReportDelivery, ReportRow, StateCount, TurnedDownRow
 
 WITH_REPORT = (
     "SELECT deliveries.*, reports.path, reports.sop_class_uid, reports.series_id, series.series_uid,"
@@ -25,6 +26,9 @@ FIRST_IN_LINE = (
     "  AND d.destination = deliveries.destination AND d.state = 'pending' AND d.id < deliveries.id)"
 )
 """Nothing that must arrive before it waits: no earlier object of its series, and not its predecessor."""
+
+IN_VAIN = "(outcome IS NULL OR outcome IN ('refused', 'failed'))"
+"""Commitment requests that have brought no promise; those that are not repeated have the outcome ``given up``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,37 +116,59 @@ class Deliveries:
         return self._db.value(sql, (sop_instance_uid,)) is not None
 
     # -- the outbox ----------------------------------------------------------------------------------
-    def next_pending(self, destination: str, now: float, limit: int = 50) -> list[ReportDelivery]:
+    def next_pending(
+        self, destination: str, now: float, limit: int = 50, latest: float = math.inf
+    ) -> list[ReportDelivery]:
         """What goes next to `destination`: what is due and waits for no other, least recently tried first.
 
         An object that is waiting for its next attempt holds up only what must come after it.  What a series has
-        behind a report of the same run (its key object) is in the list too, right behind it.
+        behind its first one is in the list too, and no earlier than that.  A time after `latest` was written while
+        the clock was ahead, and counts as due.
         """
         first = self._db.rows(
-            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'pending' AND next_attempt_at <= ?"
+            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'pending'"
+            " AND (next_attempt_at <= ? OR next_attempt_at > ?)"
             f"{FIRST_IN_LINE} ORDER BY next_attempt_at, deliveries.id LIMIT ?",
-            (destination, now, limit),
+            (destination, now, latest, limit),
             of=ReportDelivery,
         )
-        return [row for head in first for row in (head, *self._right_behind(head, now))]
+        places: list[tuple[float, int, ReportDelivery]] = []
+        for head in first:
+            line = [head, *self._right_behind(head, now, latest)]
+            tried = accumulate((row["next_attempt_at"] for row in line), max)
+            places += [(at, row["id"], row) for at, row in zip(tried, line, strict=True)]
+        return [row for _, _, row in sorted(places, key=lambda place: place[:2])]
 
-    def _right_behind(self, head: ReportDelivery, now: float) -> list[ReportDelivery]:
+    def _right_behind(self, head: ReportDelivery, now: float, latest: float) -> list[ReportDelivery]:
         if head["series_id"] is None:
             return []
         rows = self._db.rows(
-            f"{WITH_REPORT} WHERE reports.series_id = ? AND reports.run = ? AND destination = ?"
-            " AND deliveries.state = 'pending' AND deliveries.id > ? ORDER BY deliveries.id",
-            (head["series_id"], head["run"], head["destination"], head["id"]),
+            f"{WITH_REPORT} WHERE reports.series_id = ? AND destination = ? AND deliveries.state = 'pending'"
+            " AND deliveries.id > ? ORDER BY deliveries.id",
+            (head["series_id"], head["destination"], head["id"]),
             of=ReportDelivery,
         )
-        return list(takewhile(lambda row: row["next_attempt_at"] <= now, rows))
 
-    def next_attempt_at(self, destination: str) -> float | None:
-        """When the next object for `destination` is due."""
+        def may_go(row: ReportDelivery) -> bool:
+            return not now < row["next_attempt_at"] <= latest and not self._replaces_waiting(row)
+
+        return list(takewhile(may_go, rows))
+
+    def _replaces_waiting(self, row: ReportDelivery) -> bool:
+        """Whether the predecessor of an object, a report on another series, has not arrived yet."""
+        sql = (
+            "SELECT 1 FROM reports AS new JOIN reports AS old ON old.sop_instance_uid = new.predecessor"
+            " JOIN deliveries AS d ON d.sop_instance_uid = old.sop_instance_uid WHERE new.sop_instance_uid = ?"
+            " AND old.series_id IS NOT new.series_id AND d.destination = ? AND d.state = 'pending' AND d.id < ?"
+        )
+        return self._db.value(sql, (row["sop_instance_uid"], row["destination"], row["id"])) is not None
+
+    def next_attempt_at(self, destination: str, latest: float = math.inf) -> float | None:
+        """When the next object for `destination` is due; 0 for one with a time after `latest`."""
         value = self._db.value(
-            "SELECT min(next_attempt_at) FROM deliveries JOIN reports USING (sop_instance_uid)"
-            f" WHERE destination = ? AND state = 'pending'{FIRST_IN_LINE}",
-            (destination,),
+            "SELECT min(iif(next_attempt_at > ?, 0, next_attempt_at)) FROM deliveries"
+            f" JOIN reports USING (sop_instance_uid) WHERE destination = ? AND state = 'pending'{FIRST_IN_LINE}",
+            (latest, destination),
         )
         return None if value is None else float(value)
 
@@ -193,15 +219,27 @@ class Deliveries:
 
     def again(
         self, delivery_id: int, at: float, error: str | None = None, transaction_uid: str | None = None
-    ) -> None:
+    ) -> bool:
         """Put a delivery back into the line: an operator asked, or `transaction_uid` was answered with a failure.
 
-        A failure that was heard before, or after another transaction was committed, changes nothing.
+        A failure that was heard before, after another transaction was committed, or after the outbox has ceased to
+        ask, changes nothing: False.  The first one puts the object back at once; with later ones it stays *sent*
+        until the outbox finds it due (:meth:`asked_in_vain`).
         """
         with self._db.transaction() as conn:
-            if transaction_uid is None or self._commitment_failed(delivery_id, transaction_uid, at):
-                conn.execute("DELETE FROM turned_down WHERE delivery_id = ?", (delivery_id,))
-                self._set("state = 'pending', next_attempt_at = ?, last_error = ?", (at, error), delivery_id)
+            if transaction_uid is not None:
+                if not self._commitment_failed(delivery_id, transaction_uid, at):
+                    return False
+                if self._failures(delivery_id) > 1:
+                    conn.execute("UPDATE deliveries SET last_error = ? WHERE id = ?", (error, delivery_id))
+                    return True
+            conn.execute("DELETE FROM turned_down WHERE delivery_id = ?", (delivery_id,))
+            only = "" if transaction_uid is None else " AND state = 'sent'"
+            conn.execute(
+                f"UPDATE deliveries SET state = 'pending', next_attempt_at = ?, last_error = ? WHERE id = ?{only}",
+                (at, error, delivery_id),
+            )
+            return True
 
     # -- storage commitment --------------------------------------------------------------------------
     def commitment_asked(self, delivery_id: int, transaction_uid: str, at: float) -> None:
@@ -235,29 +273,84 @@ class Deliveries:
                 )
             return cursor.rowcount > 0
 
+    def send_again(self, delivery_id: int, at: float) -> None:
+        """The destination lost a sent object, and it is time to try once more."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE deliveries SET state = 'pending', next_attempt_at = ? WHERE id = ? AND state = 'sent'",
+                (at, delivery_id),
+            )
+
+    def commitment_refused(self, transaction_uid: str, at: float, error: str) -> None:
+        """The destination did not take this request; what it was about stays *sent*, with `error` as its note."""
+        with self._db.transaction() as conn:
+            self._answer("transaction_uid = ?", (transaction_uid,), "refused", at)
+            conn.execute(
+                "UPDATE deliveries SET last_error = ? WHERE state = 'sent'"
+                " AND id IN (SELECT delivery_id FROM commitments WHERE transaction_uid = ?)",
+                (error, transaction_uid),
+            )
+
+    def commitment_given_up(self, delivery_id: int, at: float, note: str) -> None:
+        """Do not ask for this one any more; an answer that comes after all still counts."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE commitments SET outcome = 'given up', answered_at = coalesce(answered_at, ?)"
+                f" WHERE delivery_id = ? AND {IN_VAIN}",
+                (at, delivery_id),
+            )
+            conn.execute("UPDATE deliveries SET last_error = ? WHERE id = ?", (note, delivery_id))
+
     def _commitment_failed(self, delivery_id: int, transaction_uid: str, at: float) -> bool:
-        """Note a failure; whether the object must be sent again."""
-        if not self._answer(
+        """Note a failure; whether it is news and nothing better, or final, is known."""
+        sql = "SELECT 1 FROM commitments WHERE delivery_id = ? AND outcome = ?"
+        if self._db.value(sql, (delivery_id, "given up")) is not None or not self._answer(
             "delivery_id = ? AND transaction_uid = ?", (delivery_id, transaction_uid), "failed", at
         ):
             return False
-        sql = "SELECT 1 FROM commitments WHERE delivery_id = ? AND outcome = 'committed'"
-        return self._db.value(sql, (delivery_id,)) is None
+        return self._db.value(sql, (delivery_id, "committed")) is None
+
+    def _failures(self, delivery_id: int) -> int:
+        sql = "SELECT count(*) FROM commitments WHERE delivery_id = ? AND outcome = 'failed'"
+        return int(self._db.value(sql, (delivery_id,)))
 
     def _answer(self, where: str, params: tuple[Any, ...], outcome: str, at: float) -> bool:
         """Note the outcome of transactions; False when they had it already."""
         sql = f"UPDATE commitments SET answered_at = ?, outcome = ? WHERE {where} AND outcome IS NOT ?"
         return self._db.conn.execute(sql, (at, outcome, *params, outcome)).rowcount > 0
 
-    def awaiting_commitment(self, destination: str, asked_before: float, limit: int = 50) -> list[ReportDelivery]:
-        """Sent objects for which a commitment was never asked, or asked before `asked_before` in vain."""
+    def never_asked(self, destination: str, sent_after: float, limit: int = 50) -> list[ReportDelivery]:
+        """Objects sent after `sent_after` whose commitment was never asked for."""
         return self._db.rows(
-            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'sent'"
-            " AND NOT EXISTS (SELECT 1 FROM commitments WHERE delivery_id = deliveries.id AND asked_at >= ?)"
+            f"{WITH_REPORT} WHERE destination = ? AND deliveries.state = 'sent' AND sent_at > ?"
+            " AND NOT EXISTS (SELECT 1 FROM commitments WHERE delivery_id = deliveries.id)"
             " ORDER BY deliveries.id LIMIT ?",
-            (destination, asked_before, limit),
+            (destination, sent_after, limit),
             of=ReportDelivery,
         )
+
+    def asked_in_vain(self, destination: str) -> list[AskedDelivery]:
+        """Sent objects whose commitment was asked for, so far in vain and not given up."""
+        of = "FROM commitments WHERE delivery_id = line.id"
+        return self._db.rows(
+            f"SELECT line.*, (SELECT count(*) {of}) AS asked, (SELECT min(asked_at) {of}) AS first_asked,"
+            f" (SELECT asked_at {of} ORDER BY id DESC LIMIT 1) AS last_asked,"
+            f" (SELECT max(asked_at, coalesce(answered_at, 0)) {of} ORDER BY id DESC LIMIT 1) AS last_heard,"
+            f" (SELECT outcome {of} ORDER BY id DESC LIMIT 1) AS outcome"
+            f" FROM ({WITH_REPORT} WHERE destination = ? AND deliveries.state = 'sent'"
+            f"  AND deliveries.id IN (SELECT delivery_id FROM commitments WHERE {IN_VAIN})) AS line"
+            " ORDER BY line.id",
+            (destination,),
+            of=AskedDelivery,
+        )
+
+    def oldest_uncommitted(self) -> float | None:
+        """When the commitment was first asked for that has been owed longest; given up ones are not owed."""
+        value = self._db.value(
+            f"SELECT min(asked_at) FROM commitments WHERE {IN_VAIN}"
+            " AND (SELECT state FROM deliveries WHERE id = delivery_id) IN ('sent', 'pending')"
+        )
+        return None if value is None else float(value)
 
     def of_transaction(self, transaction_uid: str) -> list[ReportDelivery]:
         """The deliveries that one commitment request named."""

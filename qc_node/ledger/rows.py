@@ -291,6 +291,20 @@ class ReportDelivery(_DeliveryColumns):
     kind: str
 
 
+class AskedDelivery(ReportDelivery):
+    """A sent delivery whose storage commitment was asked for in vain so far.
+
+    ``asked`` times; first at ``first_asked``, last at ``last_asked``; ``last_heard`` is the later of that and
+    its answer; ``outcome`` is that of the last request (None: no answer yet).
+    """
+
+    asked: int
+    first_asked: float
+    last_asked: float
+    last_heard: float
+    outcome: str | None
+
+
 class TurnedDownRow(TypedDict):
     """Since when, and how often, a destination that is well has not taken a delivery."""
 

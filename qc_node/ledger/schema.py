@@ -230,8 +230,16 @@ def create(db: sqlite_utils.Database) -> None:
 
 
 def outbox(db: sqlite_utils.Database) -> None:
-    """What the outbox remembers since 0.3: since when a destination itself does not take an object."""
+    """What the outbox remembers since 0.3: since when a destination itself does not take an object.
+
+    And what keeps its looks at storage commitment quick when there are years of deliveries.
+    """
     _table(db, "turned_down", TURNED_DOWN, [_DELIVERY])
+    db.conn.execute(
+        "CREATE INDEX commitments_in_vain ON commitments (delivery_id)"
+        " WHERE outcome IS NULL OR outcome IN ('refused', 'failed')"
+    )
+    db.conn.execute("CREATE INDEX deliveries_sent ON deliveries (destination, sent_at) WHERE state = 'sent'")
 
 
 def _table(

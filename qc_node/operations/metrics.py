@@ -45,7 +45,7 @@ STEPS = ("complete", "queue", "read", "preprocess", "infer", "total", "write", "
 """Values of the label ``step``: the stretches of a series' way."""
 QUEUES = ("receiving", "queued", "judging", "judged", "outbox", "outbox_failed", "quarantine")
 """Values of the label ``queue``: unfinished series by state, objects in the outbox, and the quarantine."""
-DELIVERY_OUTCOMES = ("sent", "committed", "retry", "failed")
+DELIVERY_OUTCOMES = ("sent", "committed", "retry", "failed", "uncommitted")
 VOTES = ("good", "acceptable", "poor")
 _MODALITY_TERMS = (
     "AR AU BDUS BI BMD CR CT CFM DG DX ECG EPS ES FID GM HC HD IO IOL IVOCT IVUS KER KO LEN LS M3D MG MR NM "
@@ -98,6 +98,9 @@ class Metrics:
         self._depth = self._gauge("queue_depth", "What waits, by queue", "queue")
         self._oldest = self._gauge("queue_oldest_seconds", "Age of the oldest series in a queue", "queue")
         self._outbox_oldest = self._gauge("outbox_oldest_seconds", "Age of the oldest object not yet delivered")
+        self._uncommitted = self._gauge(
+            "commitments_open_oldest_seconds", "Time since the oldest storage commitment still owed was asked for"
+        )
         self._deliveries = self._counter("deliveries", "Attempts to deliver an object", "destination", "outcome")
         self._verdicts = self._counter("verdicts", "Answers given", "stage", "finding", "value")
         self._votes = self._counter("votes", "Votes by people", "vote", "site", "modality")
@@ -200,6 +203,8 @@ class Metrics:
         self.queue_depth("quarantine", ledger.instances.quarantine_count())
         oldest = ledger.deliveries.oldest_pending()
         self._outbox_oldest.set(0.0 if oldest is None else max(0.0, now - oldest))
+        owed = ledger.deliveries.oldest_uncommitted()
+        self._uncommitted.set(0.0 if owed is None else max(0.0, now - owed))
         self._disk.set(spool.free_bytes())
 
     # -- the listener --------------------------------------------------------------------------------

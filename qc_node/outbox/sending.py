@@ -27,14 +27,14 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from qc_node.dicom.part10 import StoredObject, open_object
 from qc_node.domain import InstanceRef, QcNodeError
 from qc_node.ledger import Ledger
-from qc_node.ledger.rows import ReportDelivery
-from qc_node.outbox.commitment import LedgerQuestion
+from qc_node.ledger.rows import AskedDelivery, ReportDelivery
+from qc_node.outbox.commitment import CommitmentPolicy, LedgerQuestion
 from qc_node.outbox.transport.interface import (
     CommittingTransport,
     Transport,
@@ -46,8 +46,11 @@ from qc_node.spool import Spool
 
 log = logging.getLogger("qc_node.outbox")
 
+LOOK_S = 60.0
+"""How often the outbox looks which commitments are owed, in seconds."""
+
 OnDelivery = Callable[[ReportDelivery, str, str], None]
-"""Called with a delivery's row, its destination and ``sent``, ``retry`` or ``failed``."""
+"""Called with a delivery's row, its destination and ``sent``, ``retry``, ``failed`` or ``uncommitted``."""
 
 OnCommitted = Callable[[str], None]
 """Called with a destination for each object that it has promised to keep."""
@@ -76,14 +79,14 @@ class RetryPolicy:
 class Destination:
     """A place that every object must reach.
 
-    With ``storage_commitment`` it is asked to promise that it keeps them, where its transport knows how;
-    ``commitment_again_s`` is after how long without an answer the question is put again.
+    With ``storage_commitment`` it is asked to promise that it keeps them, where its transport knows how, and
+    asked again as ``commitment`` says.
     """
 
     transport: Transport
     storage_commitment: bool
     batch: int = 50
-    commitment_again_s: float = 3600.0
+    commitment: CommitmentPolicy = field(default_factory=CommitmentPolicy)
 
 
 class Outbox:
@@ -181,7 +184,9 @@ class DeliveryQueue:
         self._pauses = 0
         self._paused_until = 0.0
         self._away_since: float | None = None
-        self._ask_again_at = 0.0
+        self._look_at = 0.0
+        self._ask_new_at = 0.0
+        self._not_asked = 0
 
     def stop(self) -> None:
         """Take no further object."""
@@ -191,22 +196,22 @@ class DeliveryQueue:
         """Send what is due; returns when the next step is due, None when nothing waits."""
         if self._stopping.is_set():
             return None
-        if now < self._paused_until:
+        if now < self._paused_until <= now + self._retry.cap_s:  # later than that: the clock was ahead
             return self._paused_until
         few = 2 if self._turned_down else self._destination.batch  # after a failure the rest is opened in vain
-        rows = self._ledger.deliveries.next_pending(self.name, now, few)
+        rows = self._ledger.deliveries.next_pending(self.name, now, few, now + self._retry.cap_s)
         objects = self._open(rows)
         if objects:
             self._send(objects)
             return self._next_step()
         if rows:
             return now
-        if now >= self._ask_again_at:
-            self._ask_again(now)
+        if not now < self._look_at <= now + self._destination.commitment.again_s:
+            self._see_to_commitments(now)
         return self._next_step()
 
     def _next_step(self) -> float | None:
-        due = self._ledger.deliveries.next_attempt_at(self.name)
+        due = self._ledger.deliveries.next_attempt_at(self.name, self._wall() + self._retry.cap_s)
         return None if due is None else max(due, self._paused_until)
 
     def _open(self, rows: Sequence[ReportDelivery]) -> list[tuple[ReportDelivery, StoredObject]]:
@@ -246,9 +251,17 @@ class DeliveryQueue:
 
     def _handed_over(self, objects: Sequence[tuple[ReportDelivery, StoredObject]]) -> Iterator[TransportOutcome]:
         transport, stored = self._destination.transport, [obj for _, obj in objects]
-        if self._destination.storage_commitment and isinstance(transport, CommittingTransport):
-            return transport.store_and_ask(stored, self._question([row for row, _ in objects]))
+        rows = [row for row, _ in objects]
+        asks = self._destination.storage_commitment and not any(self._asked_enough(row) for row in rows)
+        if asks and isinstance(transport, CommittingTransport):
+            return transport.store_and_ask(stored, self._question(rows))
         return transport.store(stored)
+
+    def _asked_enough(self, row: ReportDelivery) -> bool:
+        """Whether an object that the destination has lost before is sent once more without a question."""
+        if row["sent_at"] is None:
+            return False
+        return len(self._ledger.deliveries.commitments_of(row["id"])) >= self._destination.commitment.attempts
 
     # -- outcomes ------------------------------------------------------------------------------------
     def _note(self, row: ReportDelivery, outcome: TransportOutcome) -> None:
@@ -340,16 +353,47 @@ class DeliveryQueue:
     def _question(self, rows: Sequence[ReportDelivery]) -> LedgerQuestion:
         return LedgerQuestion(self._ledger, rows, self._wall, self._on_committed)
 
-    def _ask_again(self, now: float) -> None:
-        """Put the question again for what was sent long ago and never committed; at most once in that time."""
-        transport, again_s = self._destination.transport, self._destination.commitment_again_s
-        self._ask_again_at = now + again_s
+    def _see_to_commitments(self, now: float) -> None:
+        """Ask again for what is owed and due, send again what was lost, leave what was asked for long enough."""
+        self._look_at = now + LOOK_S
+        transport, policy = self._destination.transport, self._destination.commitment
         if not (self._destination.storage_commitment and isinstance(transport, CommittingTransport)):
             return
+        due: list[ReportDelivery] = []
+        for row in self._ledger.deliveries.asked_in_vain(self.name):
+            if policy.is_over(row, now):
+                self._leave(row, now)
+            elif policy.is_due(row, now) and row["outcome"] == "failed":
+                self._ledger.deliveries.send_again(row["id"], now)
+            elif policy.is_due(row, now):
+                due.append(row)
         batch = self._destination.batch
-        rows = self._ledger.deliveries.awaiting_commitment(self.name, now - again_s, batch)
-        if not rows:
-            return
+        if not now < self._ask_new_at <= now + policy.again_s:
+            due += self._ledger.deliveries.never_asked(self.name, now - policy.give_up_s, batch)
+        if due:
+            self._ask(transport, due[:batch], now, more=len(due) > batch)
+
+    def _ask(
+        self, transport: CommittingTransport, rows: Sequence[ReportDelivery], now: float, *, more: bool
+    ) -> None:
         references = [InstanceRef(row["sop_class_uid"], row["sop_instance_uid"]) for row in rows]
-        if transport.ask(references, self._question(rows)) and len(rows) == batch:
-            self._ask_again_at = now
+        if transport.ask(references, self._question(rows)):
+            self._not_asked = 0
+            self._look_at = now if more else self._look_at
+            return
+        # away, or without commitment, or refused: whichever it is, it is not asked every minute
+        self._look_at = self._ask_new_at = now + min(
+            LOOK_S * 2.0**self._not_asked, self._destination.commitment.again_s
+        )
+        self._not_asked = min(self._not_asked + 1, 30)
+
+    def _leave(self, row: AskedDelivery, now: float) -> None:
+        hours = (now - row["first_asked"]) / 3600
+        note = (
+            f"{self.name} has not promised to keep it: asked {row['asked']} times in {hours:.1f} h, not any more."
+        )
+        if row["outcome"] is not None and row["last_error"]:
+            note = f"{row['last_error']} {note}"
+        self._ledger.deliveries.commitment_given_up(row["id"], now, note)
+        log.warning("storage commitment: %s", note)
+        self._on_delivery(row, self.name, "uncommitted")

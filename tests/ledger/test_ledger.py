@@ -308,15 +308,17 @@ def test_every_open_transaction_of_a_delivery_can_still_be_answered(ledger: Ledg
     (row,) = ledger.deliveries.next_pending("PACS", 10.0)
     ledger.deliveries.sent(row["id"], 11.0)
     ledger.deliveries.commitment_asked(row["id"], "1.1", 12.0)
-    assert ledger.deliveries.awaiting_commitment("PACS", 12.0) == []
-    assert [r["id"] for r in ledger.deliveries.awaiting_commitment("PACS", 13.0)] == [row["id"]]
+    assert ledger.deliveries.never_asked("PACS", 0.0) == []
     ledger.deliveries.commitment_asked(row["id"], "2.2", 3612.0)
-    assert ledger.deliveries.awaiting_commitment("PACS", 3600.0) == []
+    (owed,) = ledger.deliveries.asked_in_vain("PACS")
+    assert (owed["asked"], owed["first_asked"], owed["last_asked"], owed["outcome"]) == (2, 12.0, 3612.0, None)
+    assert ledger.deliveries.oldest_uncommitted() == 12.0
     assert ledger.deliveries.committed("r1", "1.1", 4000.0), "the first question is answered after the second"
     found = [
         (c["transaction_uid"], c["answered_at"], c["outcome"]) for c in ledger.deliveries.commitments_of(row["id"])
     ]
     assert found == [("1.1", 4000.0, "committed"), ("2.2", None, None)]
+    assert ledger.deliveries.asked_in_vain("PACS") == [] and ledger.deliveries.oldest_uncommitted() is None
     ledger.deliveries.again(row["id"], 5000.0, "not kept", "2.2")
     assert ledger.deliveries.counts() == {"committed": 1}, "what one answer promises another does not take back"
 

@@ -188,6 +188,12 @@ def test_gauges_come_from_the_ledger(tmp_path: Path) -> None:
     row = ledger.deliveries.next_pending("PACS", 200.0)[0]
     ledger.deliveries.sent(row["id"], 201.0)
     assert value(metrics, "qc_node_outbox_oldest_seconds") == 0
+    assert value(metrics, "qc_node_commitments_open_oldest_seconds") == 0
+    ledger.deliveries.commitment_asked(row["id"], "1.7", 130.0)
+    ledger.deliveries.commitment_asked(row["id"], "1.8", 190.0)
+    assert value(metrics, "qc_node_commitments_open_oldest_seconds") == 70
+    assert ledger.deliveries.committed("1.2.9", "1.8", 195.0)
+    assert value(metrics, "qc_node_commitments_open_oldest_seconds") == 0
     listener.stop()
 
 

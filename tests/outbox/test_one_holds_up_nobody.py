@@ -247,3 +247,54 @@ def test_a_pacs_that_is_not_there_fails_nothing_however_long(sender: Sender, pee
     outbox = sender.outbox(peer_at(find_free_port(), timeouts=SHORT), retry=RetryPolicy(cap_s=1e5, give_up_s=3600))
     until(sender, outbox, sender.clock + 400 * 3600)
     assert sender.counts() == {"pending": 2}
+
+
+# -- a clock that was ahead ------------------------------------------------------------------------------
+YEAR = 365 * 86400.0
+
+
+@pytest.mark.parametrize("trouble", [TransportStatus.BUSY, TransportStatus.BROKEN, TransportStatus.REFUSED])
+def test_a_retry_that_was_written_with_the_clock_a_year_ahead_is_due_when_it_is_right(
+    sender: Sender, trouble: TransportStatus
+) -> None:
+    uids = sender.write_reports(2, series_id=sender.series("1.2.3"))
+    pigeon = Picky(uids, trouble)
+    outbox = sender.outbox(pigeon, retry=RetryPolicy())
+    sender.clock += YEAR
+    outbox.step(sender.clock)
+    sender.clock -= YEAR
+    pigeon.bad.clear()
+    for asked in (outbox, sender.outbox(pigeon, retry=RetryPolicy())):  # restarted or not
+        due = asked.step(sender.clock)
+        assert due is None
+    assert pigeon.carried == uids and sender.counts() == {"sent": 2}
+
+
+def test_a_report_that_was_written_with_the_clock_a_year_ahead_is_sent_when_it_is_right(sender: Sender) -> None:
+    sender.clock += YEAR
+    ahead = sender.write_reports(2, series_id=sender.series("1.2.3"))
+    sender.clock -= YEAR
+    right = sender.write_reports(1, first=2)
+    pigeon = Picky([])
+    assert sender.outbox(pigeon, retry=RetryPolicy()).step(sender.clock) is None
+    assert pigeon.carried == [*right, *ahead]
+
+
+def test_a_pause_for_a_pacs_that_was_away_ends_when_the_clock_is_set_right(sender: Sender) -> None:
+    uids = sender.write_reports(1)
+    pigeon = Picky([])
+    pigeon.away = True
+    outbox = sender.outbox(pigeon, retry=RetryPolicy())
+    sender.clock += YEAR
+    outbox.step(sender.clock)
+    sender.clock -= YEAR
+    pigeon.away = False
+    assert outbox.step(sender.clock) is None and pigeon.carried == uids
+
+
+def test_a_retry_within_the_longest_wait_is_not_due_before_its_time(sender: Sender) -> None:
+    uids = sender.write_reports(1)
+    pigeon = Picky(uids)
+    outbox = sender.outbox(pigeon, retry=RetryPolicy(first_s=60.0, cap_s=60.0))
+    assert outbox.step(sender.clock) == sender.clock + 60
+    assert outbox.step(sender.clock + 59) == sender.clock + 60 and len(pigeon.tried) == 1

@@ -129,11 +129,16 @@ class DimseTransport:
     def _ask(self, open_call: Call, references: Sequence[InstanceRef], listener: _Listener) -> bool:
         if not any(open_call.accepts(*context) for context in COMMITMENT_CONTEXTS):
             return False
-        data_set = commitment.request(listener.question.put(references), references)
-        taken = open_call.action(data_set, commitment.REQUEST, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
-        if taken:
-            listener.arrived.wait(self._commitment_wait_s)
-        return taken
+        transaction_uid = listener.question.put(references)
+        data_set = commitment.request(transaction_uid, references)
+        status = open_call.action(data_set, commitment.REQUEST, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
+        if status != 0 and not association.is_warning(status):
+            sentence = f"Peer {self.peer} refused the request for storage commitment (status 0x{status:04X})."
+            listener.question.refused(transaction_uid, sentence)
+            log.warning("%s", sentence)
+            return False
+        listener.arrived.wait(self._commitment_wait_s)
+        return True
 
 
 class _Listener:

@@ -79,6 +79,10 @@ class CommitmentQuestion(Protocol):
         """Note that the question is about to be put, for an answer may be quicker; returns its transaction UID."""
         ...
 
+    def refused(self, transaction_uid: str, sentence: str) -> None:
+        """Note that the destination did not take the question, and why."""
+        ...
+
     def answered(self, result: CommitmentResult) -> str:
         """Note an answer; returns a sentence for the log.  Callable from any thread."""
         ...
