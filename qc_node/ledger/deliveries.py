@@ -143,8 +143,9 @@ class Deliveries:
         if head["series_id"] is None:
             return []
         rows = self._db.rows(
-            f"{WITH_REPORT} WHERE reports.series_id = ? AND destination = ? AND deliveries.state = 'pending'"
-            " AND deliveries.id > ? ORDER BY deliveries.id",
+            # the + keeps SQLite from going through everything that waits instead of through the series
+            f"{WITH_REPORT} WHERE reports.series_id = ? AND +destination = ? AND +deliveries.state = 'pending'"
+            " AND +deliveries.id > ? ORDER BY deliveries.id",
             (head["series_id"], head["destination"], head["id"]),
             of=ReportDelivery,
         )
