@@ -125,7 +125,11 @@ class Node:
             log.warning("%d images that a crash had cut off from the ledger were taken in again", adopted)
         try:
             self._metrics_listener = self.metrics.serve(
-                self.settings.metrics.host, self.settings.metrics.port, self._health, self._observe
+                self.settings.metrics.host,
+                self.settings.metrics.port,
+                self._health,
+                self._observe,
+                limits=parts.metrics_limits(self.settings),
             )
             self._web = self._open_web()
             self.pool.start()

@@ -48,9 +48,10 @@ class ReceiverSettings:
         Associations at a time, over all processes.
     max_associations_per_peer
         How many of these one calling AE title may have, and one address.
-    associate_s, stall_s, idle_s
-        Longest time from connecting to a whole association request (the ARTIM timer of PS3.8), for one PDU,
-        and between two messages.
+    idle_s, idle_s_by_ae
+        Longest time between two messages, and that of single calling AE titles.
+    associate_s, stall_s
+        Longest time from connecting to a whole association request (the ARTIM timer of PS3.8), and for one PDU.
     """
 
     ae_title: str
@@ -62,9 +63,10 @@ class ReceiverSettings:
     processes: int
     max_associations: int
     max_associations_per_peer: int
+    idle_s: float
+    idle_s_by_ae: Mapping[str, float]
     associate_s: float = 10.0
     stall_s: float = 30.0
-    idle_s: float = 120.0
 
 
 class _Connection:
@@ -216,6 +218,7 @@ class Server:
                 wire.send(rejection.answer)
                 self._linger(connection.sock)
                 return
+            wire.idle_s = settings.idle_s_by_ae.get(request.calling_ae, settings.idle_s)
             acceptance = negotiation.negotiate(request, MAX_PDU)
             wire.send(acceptance.answer)
             Association(wire, acceptance, request.calling_ae, self._store, self._on_event, self._log).converse()

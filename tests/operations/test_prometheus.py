@@ -12,6 +12,7 @@ import pytest
 
 from qc_node.operations.health import Health, HealthCheck, HealthCode
 from qc_node.operations.metrics import Metrics
+from tests.part_settings import http_limits
 from tests.peers.process import HOST, OwnedProcess, find_free_port, require, wait_for
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -60,7 +61,8 @@ def test_prometheus_sees_the_node_and_a_dead_worker(tmp_path: Path) -> None:
     worker = HealthCheck("worker")
     metrics = Metrics(["MR1"], ["PACS"])
     metrics.instance_received("MR1", 0, 0.004)
-    listener = metrics.serve(HOST, 0, Health([lambda: HealthCheck("reception")], [lambda: worker]))
+    health = Health([lambda: HealthCheck("reception")], [lambda: worker])
+    listener = metrics.serve(HOST, 0, health, limits=http_limits())
     prometheus = Prometheus(tmp_path, listener.port)
     try:
         with prometheus.process:
