@@ -134,6 +134,7 @@ class Writer:
         if not self._has_report(row):
             report = self._report(row, verdicts, key, source, evidence, before)
             objects.append(self._store(report, series, "sr", before))
+            self._note_character_set(row, source, now)
         alarming = next((verdict for verdict in verdicts if needs_attention(verdict)), None)
         flag_wanted = self._settings.flag_object and alarming is not None
         final = self._is_final(row, series, now)
@@ -143,6 +144,16 @@ class Writer:
         done = (row["series_id"], row["run"]) if final or not flag_wanted else None
         self._ledger.deliveries.post(objects, self._settings.destinations, self._wall(), reported=done)
         self._on_written(row["series_id"])
+
+    def _note_character_set(self, row: VerdictRow, source: Dataset, now: float) -> None:
+        """Tell of text that is not converted: the report says so too, but who sees to scanners reads logs."""
+        from qc_node.report.character_set import note
+        from qc_node.report.modules import source_text
+
+        sentence = note(source_text(source))
+        if sentence is not None:
+            log.warning("report on series %s: %s", self._log_name(row), sentence)
+            self._ledger.series.event(row["series_id"], row["run"], now, "character_set", sentence)
 
     def _has_report(self, row: VerdictRow) -> bool:
         written = self._ledger.deliveries.reports_of(row["series_id"])
