@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from pydicom import dcmread
+from pydicom.data import get_charset_files
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -114,3 +118,13 @@ def test_an_item_has_the_character_set_around_it_unless_it_declares_one() -> Non
     assert decoded(raw(CodeMeaning=b"\xbb\xee"), "CodeMeaning", around) == "Лю"
     own = raw(SpecificCharacterSet=b"ISO_IR 100", CodeMeaning=b"\xfc")
     assert decoded(own, "CodeMeaning", around) == "ü"
+
+
+def test_the_examples_that_come_with_pydicom_decode_as_pydicom_reads_them() -> None:
+    names = {}
+    for path in get_charset_files("*.dcm"):
+        raw, read = dcmread(path), dcmread(path)
+        if "PatientName" in read:
+            names[Path(path).name] = decoded(raw, "PatientName"), str(read.PatientName)
+    assert len(names) >= 13
+    assert [name for name, (ours, theirs) in names.items() if ours != theirs] == []
