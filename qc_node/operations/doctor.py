@@ -50,7 +50,7 @@ def examine(settings: Settings, echo: Echo) -> list[Diagnosis]:
     echo
         How to greet a peer.
     """
-    running = _is_running(settings.node.data_dir)
+    running = is_running(settings.node.data_dir)
     return [
         *_configuration(settings),
         *_data_folder(settings, running),
@@ -204,7 +204,7 @@ def _peers(settings: Settings, echo: Echo) -> Iterator[Diagnosis]:
             yield Diagnosis(True, f"{where} answers C-ECHO.")
 
 
-def _is_running(data_dir: Path) -> bool:
+def is_running(data_dir: Path) -> bool:
     """Whether a node holds the lock of the data folder."""
     try:
         fd = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)

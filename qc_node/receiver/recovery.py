@@ -6,6 +6,7 @@ but it need not: the file is complete, so it is adopted.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,20 +20,32 @@ from qc_node.receiver.store import Request, received
 from qc_node.spool import Spool
 
 
-def recover(spool: Spool, ledger: Ledger, clock: Callable[[], float] = time.time) -> int:
-    """Sweep half-written files and adopt whole ones that have no row; run it before the receiver starts.
+def recover(spool: Spool, ledger: Ledger, clock: Callable[[], float] = time.time, before: float = math.inf) -> int:
+    """Adopt whole files that have no row.
 
     Returns how many were adopted.  What cannot be read goes into quarantine with a reason.  A second run finds
     nothing to do.
+
+    Parameters
+    ----------
+    before
+        Only files that were last touched before this time (seconds since the epoch): beside a running receiver
+        what is newer is the receiver's, and its row is on the way.
     """
-    spool.sweep()
     adopted = 0
     known = ledger.instances.paths()
-    for name in list(spool.images_on_disk()):
-        if name in known:
-            continue
-        adopted += _adopt(spool, ledger, name, clock())
+    for name in spool.images_on_disk():
+        if name not in known and _touched(spool.root / name) < before:
+            adopted += _adopt(spool, ledger, name, clock())
     return adopted
+
+
+def _touched(path: Path) -> float:
+    """When the file was last written or renamed; never, for one that is gone."""
+    try:
+        return path.stat().st_ctime
+    except FileNotFoundError:
+        return math.inf
 
 
 def _adopt(spool: Spool, ledger: Ledger, name: str, at: float) -> bool:
@@ -55,6 +68,8 @@ def _adopt(spool: Spool, ledger: Ledger, name: str, at: float) -> bool:
         _put_away(spool, ledger, path, name, str(error), at)
         return False
     newest = ledger.instances.newest(facts.sop_instance_uid)
+    if newest is not None and newest["path"] == name:
+        return False  # sent again meanwhile: the file is that of the row
     if newest is not None and spool.has(newest["path"]):
         spool.remove(name)  # the same instance is stored under another series; this copy was never answered
         return False
