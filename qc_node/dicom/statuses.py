@@ -27,7 +27,7 @@ FINAL = frozenset(
         0x0212,  # mistyped argument
     }
 )
-"""Statuses of PS3.7 that speak of the object, or of what the peer does at all: the same object gets the same answer."""
+"""Statuses of PS3.7 about the object, or about what the peer does at all: it will answer so again."""
 
 
 class StoreAnswer(StrEnum):
