@@ -24,9 +24,9 @@ from qc_node.config import Settings, change
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
 from qc_node.engine.closed_studies import check_study
 from qc_node.engine.pool import Pool
-from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReportDelivery
 from qc_node.operations import health, logs
+from qc_node.operations.ledger_watch import LedgerWatch, open_sound
 from qc_node.operations.metrics import Metrics
 from qc_node.operations.retention import remove_old
 from qc_node.outbox.sending import Outbox
@@ -65,7 +65,7 @@ class Node:
         root = settings.node.data_dir
         self.spool = Spool(root)
         self._lock = lock_folder(root)
-        self.ledger = Ledger(root / "ledger.sqlite")
+        self.ledger = open_sound(root / "ledger.sqlite", self.spool)
         accepted = [p.ae_title for p in settings.peers("accept")]
         self._destinations = parts.destination_names(settings)
         self.metrics = Metrics(accepted, self._destinations)
@@ -102,6 +102,7 @@ class Node:
         self._asking = Periodic("pacs-questions", self._ask_pacs, after=self.ledger.close)
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
+        self._watching = Periodic("ledger-watch", LedgerWatch(self.ledger).step, 60.0, after=self.ledger.close)
         self.receiver = Receiver(parts.receiver_settings(settings), root, self._on_receiver, log)
         self._health = self._checks()
         self.app: Any = None
@@ -129,7 +130,7 @@ class Node:
             )
             self._web = self._open_web()
             self.pool.start()
-            for loop in (self._writing, self._closing, self._asking, self._retention):
+            for loop in (self._writing, self._closing, self._asking, self._retention, self._watching):
                 loop.start()
             self._outbox.start()
             self.receiver.start()
@@ -149,7 +150,7 @@ class Node:
         deadline = time.monotonic() + grace_s
         self.receiver.stop(grace_s)
         self.pool.stop(max(1.0, deadline - time.monotonic()))
-        for loop in (self._closing, self._asking, self._writing, self._retention):
+        for loop in (self._closing, self._asking, self._writing, self._retention, self._watching):
             loop.stop(max(1.0, deadline - time.monotonic()))
         self._outbox.stop()
         if self._web is not None:

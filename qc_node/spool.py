@@ -313,6 +313,11 @@ class Spool:
         for path in (self.root / "images").glob("*/*.dcm"):
             yield str(path.relative_to(self.root))
 
+    def has_reports(self) -> bool:
+        """Whether the node has written anything yet."""
+        with os.scandir(self.root / "reports") as found:
+            return any(found)
+
     def free_bytes(self) -> int:
         """Free space of the file system in bytes."""
         return shutil.disk_usage(self.root).free

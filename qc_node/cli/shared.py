@@ -63,7 +63,7 @@ def ledger_of(settings: Settings) -> Ledger:
     from qc_node.ledger import Ledger
 
     path = settings.node.data_dir / LEDGER_NAME
-    if not path.is_file():
+    if not path.exists():
         raise QcNodeError(f"There is no ledger {path}; has the node run with this configuration?")
     return Ledger(path)
 
