@@ -6,7 +6,6 @@ order of stopping: what takes in goes first.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -14,7 +13,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from qc_node import __version__, parts
@@ -34,7 +32,7 @@ from qc_node.outbox.writer import Writer
 from qc_node.periodic import Periodic
 from qc_node.receiver.recovery import recover
 from qc_node.receiver.service import CommittedEvent, Event, Receiver
-from qc_node.spool import PRIVATE, Spool
+from qc_node.spool import PRIVATE, Spool, lock_folder
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
 from qc_node.web.settings import WebDeps, check_bind
@@ -316,23 +314,6 @@ def refuse_unbuilt(settings: Settings) -> None:
     for peer in settings.peer:
         if peer.tls:
             raise QcNodeError(f"[[peer]] {peer.name} asks for tls, which this version does not speak yet.")
-
-
-def lock_folder(root: Path) -> int:
-    """Take the data folder for this process; the lock goes with the process, even after ``kill -9``.
-
-    Raises
-    ------
-    QcNodeError
-        Another node has it.
-    """
-    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise QcNodeError(f"The data folder {root} is in use by another qc-node.") from None
-    return fd
 
 
 def _answer(report: Any) -> tuple[bool, Mapping[str, Any]]:

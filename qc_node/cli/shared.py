@@ -71,8 +71,9 @@ def ledger_of(settings: Settings) -> Ledger:
 def ledger_made(settings: Settings) -> Ledger:
     """The ledger, made when there is none: readers are added before the node runs for the first time."""
     from qc_node.ledger import Ledger
-    from qc_node.spool import PRIVATE
+    from qc_node.spool import PRIVATE, refuse_unfinished
 
+    refuse_unfinished(settings.node.data_dir)
     settings.node.data_dir.mkdir(PRIVATE, parents=True, exist_ok=True)
     return Ledger(settings.node.data_dir / LEDGER_NAME)
 

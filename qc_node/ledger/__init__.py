@@ -11,11 +11,11 @@ from pathlib import Path
 from qc_node.ledger.alarms import Alarms
 from qc_node.ledger.audit import Audit
 from qc_node.ledger.cases import Cases
-from qc_node.ledger.damage import LedgerDamagedError, LedgerError, damaged, quick_check
 from qc_node.ledger.database import Database, prove_writable
 from qc_node.ledger.deliveries import Deliveries
 from qc_node.ledger.gradings import Gradings
 from qc_node.ledger.instances import Instances, Received
+from qc_node.ledger.integrity import LedgerDamagedError, LedgerError, damaged, quick_check
 from qc_node.ledger.labels import Labels
 from qc_node.ledger.models import Models
 from qc_node.ledger.prompts import Prompts

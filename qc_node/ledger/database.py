@@ -25,7 +25,7 @@ from typing import Any, TypeVar, cast, overload
 import sqlite_utils
 
 from qc_node.domain import QcNodeError
-from qc_node.ledger.damage import LedgerDamagedError, LedgerError, damaged, explained, refuse_foreign
+from qc_node.ledger.integrity import LedgerDamagedError, LedgerError, damaged, explained, refuse_foreign
 from qc_node.ledger.migrations import bring_up_to_date
 from qc_node.ledger.rows import AnyRow
 

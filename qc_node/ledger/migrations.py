@@ -16,7 +16,7 @@ import sqlite_utils
 
 from qc_node.domain import QcNodeError
 from qc_node.ledger import schema
-from qc_node.ledger.damage import refuse_foreign
+from qc_node.ledger.integrity import refuse_foreign
 from qc_node.ledger.upgrade import Upgrade
 
 log = logging.getLogger("qc_node.ledger")

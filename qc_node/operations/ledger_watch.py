@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qc_node.ledger import Ledger, LedgerDamagedError
-from qc_node.ledger.damage import damaged
+from qc_node.ledger.integrity import damaged
 from qc_node.spool import Spool
 
 log = logging.getLogger("qc_node")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger, LedgerDamagedError, LedgerError
-from qc_node.ledger.damage import quick_check
 from qc_node.ledger.database import schema_of
+from qc_node.ledger.integrity import quick_check
+from qc_node.ledger.migrations import MIGRATIONS
 from tests.ledger.damaged import DAMAGES, filled, overwrite, pages_of, received
 from tests.operations.test_health import file_size_limit
+from tests.peers.process import require
 
 OPENED = ("a folder in its place", "a file of another program")
 """What SQLite finds nothing wrong with, or cannot look at."""
@@ -144,3 +147,27 @@ def test_a_check_holds_up_no_writer(ledger_file: Path) -> None:
         reader.execute("BEGIN")
         reader.execute("PRAGMA quick_check").fetchall()
         assert ledger.instances.add([received(70, 0)]) == [True]
+
+
+def test_the_recipe_saves_the_rows_that_can_be_read(ledger_file: Path) -> None:
+    """docs/operations.md, "A damaged ledger"."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+    recipe = page.split("## A damaged ledger")[1].split("```sh")[1].split("```")[0]
+    commands = [line.strip() for line in recipe.splitlines() if "sqlite3 " in line]
+    assert len(commands) == 2 and f"user_version = {len(MIGRATIONS)};" in commands[1]
+    require("sqlite3")
+    overwrite(ledger_file, pages_of(ledger_file, "events")[-1])
+    overwrite(ledger_file, pages_of(ledger_file, "idx_series_state_due_at")[0])
+    for command in commands:
+        done = subprocess.run(
+            command, shell=True, cwd=ledger_file.parent, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+    assert "ok" in done.stdout
+    with closing(Ledger(ledger_file.with_name("saved.sqlite"))) as ledger:
+        assert ledger.db.value("SELECT count(*) FROM instances") == 60 * 30
+        assert 30 < ledger.db.value("SELECT count(*) FROM events") < 60
+        assert ledger.instances.add([received(70, 0)]) == [True]
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"), ledger.db.transaction() as conn:
+            conn.execute("INSERT INTO audit (at, event, actor, detail) VALUES (1, 'e', 'a', '{}')")
+            conn.execute("DELETE FROM audit")
