@@ -64,7 +64,7 @@ def ledger_of(settings: Settings) -> Ledger:
 
     path = settings.node.data_dir / LEDGER_NAME
     if not path.exists():
-        raise QcNodeError(f"There is no ledger {path}; has the node run with this configuration?")
+        raise QcNodeError(f"There is no ledger {path.absolute()}; has the node run with this configuration?")
     return Ledger(path)
 
 

@@ -31,16 +31,18 @@ EVERYTHING = re.sub(r"^#(?=[a-z\[])", "", SAMPLE, flags=re.MULTILINE)
 def test_the_sample_configuration_is_the_defaults() -> None:
     settings = load(DEPLOY / "qc-node.toml", {})
     given = settings.model_dump(mode="json")
+    (peer,) = given.pop("peer")
     expected = Settings().model_dump(mode="json")
-    expected["node"] |= {"data_dir": "/var/lib/qc-node", "log_format": "json"}
+    assert expected.pop("peer") == []
     assert given == expected
+    assert (peer["ae_title"], peer["host"], peer["role"]) == ("STORESCU", "127.0.0.1", ["accept"])
 
 
 def test_the_sample_loads_with_every_option_taken_in(tmp_path: Path) -> None:
     path = tmp_path / "qc-node.toml"
     path.write_text(EVERYTHING)
     settings = load(path, {})
-    assert [p.name for p in settings.peer] == ["PACS", "MR1"]
+    assert [p.name for p in settings.peer] == ["tools-here", "PACS", "MR1"]
     assert len(settings.rule) == 1
 
 
