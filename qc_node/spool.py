@@ -182,6 +182,11 @@ def refuse_unfinished(root: Path) -> None:
         )
 
 
+def has_reports(root: Path) -> bool:
+    """Whether a node has written anything yet."""
+    return bool(_listed(root / "reports"))
+
+
 def lock_folder(root: Path) -> int:
     """Take the data folder for this process; the lock goes with the process, even after ``kill -9``.
 
@@ -371,11 +376,6 @@ class Spool:
         """Names of all received instances on the disk, with or without a ledger row."""
         for path in (self.root / "images").glob("*/*.dcm"):
             yield str(path.relative_to(self.root))
-
-    def has_reports(self) -> bool:
-        """Whether the node has written anything yet."""
-        with os.scandir(self.root / "reports") as found:
-            return any(found)
 
     def free_bytes(self) -> int:
         """Free space of the file system in bytes."""

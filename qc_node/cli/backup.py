@@ -13,6 +13,7 @@ import click
 from qc_node.cli.shared import config_option, load_settings
 
 REDRAW_S = 0.2
+MOST_NAMED = 5
 
 
 @click.command()
@@ -47,10 +48,15 @@ def backup(folder: Path, all_images: bool, training: bool, config: Path | None) 
     )
     if counts["absent"]:
         click.echo(f"{counts['absent']} files that rows name were not on the disk.", err=True)
+    for name in done.unreadable[:MOST_NAMED]:
+        click.echo(f"{settings.node.data_dir / name} cannot be read, and is not in the backup.", err=True)
     if folder.stat().st_dev == settings.node.data_dir.stat().st_dev:
         click.echo(
             f"{folder} is on the disk of the data folder; copy it elsewhere, or it is lost with it.", err=True
         )
+    if done.unreadable:
+        click.echo(f"{len(done.unreadable)} files cannot be read: look at the disk of the data folder.", err=True)
+        sys.exit(1)
 
 
 @click.command()

@@ -20,7 +20,7 @@ COMMANDS = {
     "backup": ("backup:backup", "Make or renew a backup in FOLDER while the node runs."),
     "classify": ("classify:classify", "Judge series on disk: DICOM, folders, zip or tar archives, NIfTI."),
     "demo": ("node:demo", "Show the whole way of a series on this machine, with made-up images."),
-    "doctor": ("node:doctor", "Check configuration, disk, models, ports and peers."),
+    "doctor": ("node:doctor", "Check configuration, clock, disk, ledger, models, ports and peers."),
     "evaluate": ("training:evaluate", "Measure networks on people they never saw."),
     "judge-again": ("outbox:judge_again", "Judge series once more, with the models and rules now in force."),
     "models": ("models:models", "List and verify the weights."),

@@ -13,7 +13,6 @@ SQL, written beside the table that it is about.
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import threading
@@ -28,8 +27,6 @@ from qc_node.domain import QcNodeError
 from qc_node.ledger.integrity import LedgerDamagedError, LedgerError, damaged, explained, refuse_foreign
 from qc_node.ledger.migrations import bring_up_to_date
 from qc_node.ledger.rows import AnyRow
-
-log = logging.getLogger("qc_node.ledger")
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for another one."""
@@ -103,10 +100,8 @@ class Database:
             raise told from (None if told is error else error)
 
     def note_damage(self, sentence: str) -> None:
-        """Remember that the file is damaged, and say so once."""
-        if self.damage is None:
-            self.damage = sentence
-            log.error("%s", sentence)
+        """Remember what first showed that the file is damaged."""
+        self.damage = self.damage or sentence
 
     @contextmanager
     def transaction(self, *, flush: bool = True) -> Iterator[sqlite3.Connection]:

@@ -49,12 +49,16 @@ class BackupWishes(NamedTuple):
 
 
 class BackedUp(NamedTuple):
-    """What was done: the manifest, files and bytes that were copied, files of an earlier backup that were kept."""
+    """What was done.
+
+    The manifest, files that were copied, files of an earlier backup that were kept, and the names of files that
+    the disk does not give any more: the backup is whole without them, and somebody has to look.
+    """
 
     manifest: Manifest
     copied: int
-    copied_bytes: int
     kept: int
+    unreadable: tuple[str, ...]
 
 
 def back_up(data_dir: Path, folder: Path, wishes: BackupWishes, now: float, progress: Progress) -> BackedUp:
@@ -79,7 +83,7 @@ def back_up(data_dir: Path, folder: Path, wishes: BackupWishes, now: float, prog
         with target.making():
             return _Making(data_dir, target, wishes, now, progress).run()
     except (OSError, LedgerError) as error:
-        reason = "no room is left" if _is_full(error) else str(getattr(error, "strerror", None) or error)
+        reason = "no room is left" if _is_full(error) else str(getattr(error, "strerror", "") or error)
         raise QcNodeError(
             f"The backup in {folder} could not be made ({reason.rstrip('.')}); {_left(target)}."
         ) from error
@@ -102,6 +106,14 @@ def _left(target: BackupFolder) -> str:
     return "it holds no backup" if before is None else f"it still holds the one of {before.when}"
 
 
+def _can_be_read(path: Path) -> bool:
+    try:
+        sha256_of(path)
+    except OSError:
+        return False
+    return True
+
+
 class _Making:
     """One run."""
 
@@ -118,6 +130,7 @@ class _Making:
         self._own = target.path / self._stamp
         self._copied = self._copied_bytes = self._kept = self._absent = self._bytes = 0
         self._counts = dict.fromkeys(SHARED, 0)
+        self._unreadable: list[str] = []
 
     def run(self) -> BackedUp:
         """Ledger, files, manifest, in this order; then what only earlier backups had goes."""
@@ -132,7 +145,7 @@ class _Making:
             shutil.rmtree(self._own, ignore_errors=True)
             raise
         self._target.prune(manifest)
-        return BackedUp(manifest, self._copied, self._copied_bytes, self._kept)
+        return BackedUp(manifest, self._copied, self._kept, tuple(self._unreadable))
 
     def _ledger(self) -> Entry:
         path = self._own / LEDGER
@@ -161,7 +174,6 @@ class _Making:
             for name in names:
                 entry = self._kept_or_copied(name, known.find(name))
                 if entry is None:
-                    self._absent += 1
                     continue
                 line = json.dumps(asdict(entry)).encode() + b"\n"
                 file.write(line)
@@ -180,6 +192,12 @@ class _Making:
                 return known
             entry = self._target.keep(source, name)
         except FileNotFoundError:
+            self._absent += 1
+            return None
+        except OSError:
+            if _can_be_read(source):
+                raise  # the fault is with the backup's own disk
+            self._unreadable.append(name)
             return None
         self._copied += 1
         self._copied_bytes += entry.bytes
@@ -210,7 +228,7 @@ class _Making:
             own=tuple(own),
             list=listed,
             images="all" if everything else "needed",
-            counts={**self._counts, "absent": self._absent, **rows},
+            counts={**self._counts, "absent": self._absent, "unreadable": len(self._unreadable), **rows},
             bytes=self._bytes + listed.bytes,
             schema=snapshot.schema,
             qc_node=__version__,

@@ -65,7 +65,8 @@ class Manifest:
     images
         ``needed`` or ``all``.
     counts
-        Files by kind; ``absent``: named by a row and not on the disk; ``instances``, ``series``: rows.
+        Files by kind; ``absent``: named by a row and not on the disk; ``unreadable``: there, and the disk does not
+        give them; ``instances``, ``series``: rows.
     bytes
         All files together.
     """

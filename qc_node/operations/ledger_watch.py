@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qc_node.ledger import Ledger, LedgerDamagedError
 from qc_node.ledger.integrity import damaged
-from qc_node.spool import Spool
+from qc_node.spool import Spool, has_reports
 
 log = logging.getLogger("qc_node")
 
@@ -32,7 +32,7 @@ def open_sound(path: Path, spool: Spool) -> Ledger:
     QcNodeError
         It cannot be opened.
     """
-    if spool.has_reports() and not path.is_dir():
+    if has_reports(spool.root) and not path.is_dir():
         if not path.exists():
             log.error("there is no ledger %s beside the reports: a new one begins, without votes", path)
         elif path.stat().st_size == 0:
@@ -66,3 +66,5 @@ class LedgerWatch:
             return
         self._due = self._clock() + EVERY_S
         self._ledger.look_for_damage(WHOLE_S)
+        if self._ledger.damage is not None:
+            log.error("%s", self._ledger.damage)

@@ -1,4 +1,4 @@
-"""A backup holds what a restore needs, is whole or is not there, and comes back whole or not at all."""
+"""A backup holds what a restore needs, and is whole or is not there."""
 
 from __future__ import annotations
 
@@ -6,151 +6,29 @@ import fcntl
 import hashlib
 import json
 import os
+import pty
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from qc_node.domain import Finding, ModelIdentity, QcNodeError, Question, Stage, Verdict
+from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger, LedgerDamagedError, Received, snapshot
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.ledger.snapshot import take
-from qc_node.operations import restore as restoring
-from qc_node.operations.backup import BackedUp, BackupWishes, back_up
+from qc_node.operations.backup import BackedUp
 from qc_node.operations.backup_folder import BackupFolder
-from qc_node.operations.restore import Restored, verify
-from qc_node.spool import RESTORING, Spool, lock_folder
-from tests.end_to_end.node_process import CRASH_FOLDER, ROOT
+from qc_node.operations.restore import verify
 from tests.ledger.damaged import overwrite, pages_of
+from tests.operations.site import NOW, Site, command, files, quiet, small_disk
 from tests.operations.test_health import file_size_limit
-from tests.peers.process import require
-
-STATES = ("receiving", "queued", "failed", "skipped", "reported", "undelivered")
-NOW = 2e9
-"""A time after that of every file of the tests."""
-
-
-def quiet(*_: object) -> None:
-    """Show no progress."""
-
-
-class Site:
-    """A data folder with one series in each state, as a node leaves it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.spool = Spool(root)
-        self.ledger = Ledger(root / "ledger.sqlite")
-        for number, state in enumerate(STATES):
-            self.add(state, number)
-        (root / "web-secret").write_text("s" * 64)
-
-    def add(self, state: str, number: int, images: int = 2) -> None:
-        names = [self.receive(state, number, image) for image in range(images)]
-        series_id = self.series_id(state, number)
-        if state in ("receiving", "object"):
-            return
-        row = self.ledger.series.by_id(series_id)
-        assert row is not None
-        self.ledger.series.close(series_id, row["last_received"], "quiet_time", 50.0)
-        if state in ("failed", "skipped"):
-            self.ledger.series.claim(51.0, 100)
-            self.ledger.series.finish(series_id, 1, state, 52.0, sentence="Because.")
-        if state in ("reported", "undelivered"):
-            self.ledger.series.claim(51.0, 100)
-            self.judge(series_id, number, names[0])
-            self.report(series_id, f"1.9.{number}", ("PACS",))
-            if state == "reported":
-                (delivery,) = [d for d in self.ledger.deliveries.unfinished() if d["series_id"] == series_id]
-                self.ledger.deliveries.sent(delivery["id"], 54.0)
-
-    def receive(self, state: str, number: int, image: int) -> str:
-        study, series, uid = f"1.{number}", f"1.{number}.{state_number(state)}", f"1.{number}.5.{image}"
-        name = self.spool.image_name(study, series, uid)
-        self.spool.store(name, f"image {uid}".encode() * 50)
-        self.ledger.instances.add(
-            [Received(uid, "1.2.840.10008.5.1.4.1.1.4", series, study, "1.2", "MR", "MR1", name, 1, 10.0 + image)]
-        )
-        return name
-
-    def series_id(self, state: str, number: int) -> int:
-        row = self.ledger.series.get(f"1.{number}.{state_number(state)}")
-        assert row is not None
-        return row["series_id"]
-
-    def judge(self, series_id: int, number: int, source: str) -> None:
-        verdict = Verdict(
-            Stage.CT, ModelIdentity("m", "1", "ab" * 32), (Finding(Question.CONTRAST_ENHANCED, True),)
-        )
-        training = self.spool.training_name(f"1.{number}", 1)
-        picture = self.spool.thumbnail_name(f"1.{number}", 1, "axial")
-        self.spool.store(training, b"input")
-        self.spool.store(picture, b"picture")
-        self.ledger.verdicts.add(
-            series_id,
-            1,
-            verdict,
-            claims={},
-            warnings=(),
-            timings={},
-            source_path=source,
-            at=52.0,
-            report_after=52.0,
-            training_path=training,
-            thumbnails=[picture],
-            routed=True,
-        )
-        self.ledger.series.finish(series_id, 1, "judged", 52.0, stage=Stage.CT)
-
-    def report(self, series_id: int, uid: str, destinations: tuple[str, ...]) -> None:
-        name = self.spool.report_name(uid)
-        self.spool.store(name, b"report " + uid.encode())
-        written = WrittenObject(uid, "1.2.840.10008.5.1.4.1.1.88.33", series_id, "1", 1, "sr", name, None)
-        self.ledger.deliveries.post([written], destinations, 53.0, reported=(series_id, 1))
-
-    def images(self, *states: str) -> set[str]:
-        found = set()
-        for number, state in enumerate(STATES):
-            if state in states:
-                found |= set(self.ledger.instances.paths_of_series(self.series_id(state, number)))
-        return found
-
-
-def state_number(state: str) -> int:
-    return sum(state.encode())
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path / "data")
-    yield site
-    site.ledger.close()
-
-
-@pytest.fixture
-def backup(site: Site, tmp_path: Path) -> Callable[..., BackedUp]:
-    def make(*, at: float = NOW, folder: Path = tmp_path / "backup", **wishes: bool) -> BackedUp:
-        return back_up(site.root, folder, BackupWishes(**wishes), at, quiet)
-
-    return make
-
-
-def restore(folder: Path, into: Path, replace_ledger: bool = False) -> Restored:
-    return restoring.restore(folder, into, replace_ledger, NOW, quiet)
-
-
-def files(root: Path, *tops: str) -> set[str]:
-    return {str(p.relative_to(root)) for top in tops for p in (root / top).rglob("*") if p.is_file()}
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 # -- what is in it ---------------------------------------------------------------------------------------
@@ -195,7 +73,8 @@ def test_the_manifest_says_what_is_there_and_names_nobody(
     data = json.loads((tmp_path / "backup" / "manifest.json").read_text())
     assert data["format"] == 1 and data["schema"] == 4 and data["qc_node"] and data["created"].endswith(" UTC")
     assert data["counts"] == {
-        "images": 8, "reports": 2, "training": 0, "thumbnails": 0, "absent": 0, "instances": 12, "series": 6
+        "images": 8, "reports": 2, "training": 0, "thumbnails": 0, "absent": 0,
+        "unreadable": 0, "instances": 12, "series": 6
     }  # fmt: skip
     listed = list(BackupFolder(tmp_path / "backup").entries(manifest))
     assert [entry.name for entry in listed] == sorted(entry.name for entry in listed)
@@ -244,6 +123,28 @@ def test_a_ledger_of_another_version_is_backed_up_with_everything(
     manifest = backup().manifest
     assert (manifest.schema, manifest.images) == (3, "all")
     assert files(tmp_path / "backup", "images", "training") == files(site.root, "images", "training")
+
+
+def test_a_file_that_the_disk_does_not_give_is_named_and_the_rest_is_kept(site: Site, tmp_path: Path) -> None:
+    bad = site.root / sorted(site.images("queued"))[0]
+    bad.unlink()
+    bad.mkdir()  # reading it fails, as from a bad sector
+    done = command(tmp_path, "backup", str(tmp_path / "backup"))
+    assert done.returncode == 1 and f"{bad} cannot be read, and is not in the backup." in done.stderr
+    manifest = verify(tmp_path / "backup", quiet)
+    assert (manifest.counts["images"], manifest.counts["unreadable"]) == (7, 1)
+
+
+def test_a_terminal_is_shown_what_is_being_done(site: Site, tmp_path: Path) -> None:
+    config = tmp_path / "qc-node.toml"
+    config.write_text(f'[node]\ndata_dir = "{site.root}"\n')
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "qc_node", "backup", str(tmp_path / "backup"), "--config", str(config)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=theirs, timeout=60)
+    os.close(theirs)
+    assert done.returncode == 0 and b"\r" not in done.stdout
+    assert re.search(rb"\r\x1b\[K\d+ files, \d\.\d\d GB copied", os.read(ours, 4096))
+    os.close(ours)
 
 
 # -- while others write ----------------------------------------------------------------------------------
@@ -375,20 +276,6 @@ def test_a_disk_that_takes_no_more_leaves_the_backup_before(
     assert backup(at=NOW + 2).copied == 1
 
 
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    (mount, umount) = require("mount", "umount")
-    folder.mkdir()
-    if subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False).returncode:
-        pytest.skip("this sandbox does not let tests mount a tmpfs")
-    try:
-        yield folder
-    finally:
-        subprocess.run([umount, "-l", folder], check=False)
-
-
 def test_a_full_disk_is_one_sentence_and_no_half_backup(
     site: Site, backup: Callable[..., BackedUp], tmp_path: Path
 ) -> None:
@@ -403,150 +290,12 @@ def test_a_full_disk_is_one_sentence_and_no_half_backup(
             verify(small, quiet)
 
 
-# -- putting it back -------------------------------------------------------------------------------------
-def test_what_was_backed_up_comes_back_byte_for_byte(
-    site: Site, backup: Callable[..., BackedUp], tmp_path: Path
-) -> None:
-    backup(all_images=True, training=True)
-    done = restore(tmp_path / "backup", tmp_path / "new")
-    tops = ("images", "reports", "training", "thumbnails")
-    assert files(tmp_path / "new", *tops) == files(site.root, *tops)
-    old, new = contents(site.root), contents(tmp_path / "new")
-    assert all(new[name] == old[name] for name in [*files(site.root, *tops), "web-secret"])
-    assert done.set_aside is None and not (tmp_path / "new" / RESTORING).exists()
-    with closing(Ledger(tmp_path / "new" / "ledger.sqlite")) as ledger:
-        sql = "SELECT * FROM instances"
-        assert ledger.db.rows(sql) == site.ledger.db.rows(sql)
-        assert ledger.deliveries.counts() == {"pending": 1, "sent": 1}
-    assert Spool(tmp_path / "new").tighten() == 0, "the rights are those that a node gives"
-
-
-def test_an_altered_or_missing_file_is_found_before_anything_is_written(
-    site: Site, backup: Callable[..., BackedUp], tmp_path: Path
-) -> None:
-    backup()
-    name = tmp_path / "backup" / sorted(files(tmp_path / "backup", "images"))[-1]
-    sound = name.read_bytes()
-    name.write_bytes(sound[:-1] + b"?")
-    with pytest.raises(QcNodeError, match=f"is damaged: {name} is not what was backed up"):
-        restore(tmp_path / "backup", tmp_path / "new")
-    name.unlink()
-    with pytest.raises(QcNodeError, match=f"is not whole: {name} cannot be read"):
-        restore(tmp_path / "backup", tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize("name", ["images/../../evil", "../evil", "/etc/evil", "images//x", "quarantine/x"])
-def test_a_backup_from_elsewhere_writes_nowhere_else(
-    name: str, backup: Callable[..., BackedUp], tmp_path: Path
-) -> None:
-    backup()
-    path = tmp_path / "backup" / "manifest.json"
-    data = json.loads(path.read_text())
-    listed = tmp_path / "backup" / data["folder"] / "files.jsonl"
-    line = json.dumps({"name": name, "bytes": 0, "sha256": hashlib.sha256().hexdigest()}) + "\n"
-    listed.write_text(line)
-    data["list"] |= {"bytes": len(line), "sha256": hashlib.sha256(line.encode()).hexdigest()}
-    path.write_text(json.dumps(data))
-    with pytest.raises(QcNodeError, match=r"none of ours|leads elsewhere"):
-        restore(tmp_path / "backup", tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-
-
-def test_a_data_folder_in_use_is_left_alone(site: Site, backup: Callable[..., BackedUp], tmp_path: Path) -> None:
-    backup()
-    before = contents(site.root)
-    with pytest.raises(QcNodeError, match=r"is not empty \(images\).*--into.*--replace-ledger"):
-        restore(tmp_path / "backup", site.root)
-    fd = lock_folder(site.root)
-    try:
-        with pytest.raises(QcNodeError, match="in use by another qc-node"):
-            restore(tmp_path / "backup", site.root, replace_ledger=True)
-    finally:
-        os.close(fd)
-    after = contents(site.root)
-    after.pop("lock")
-    assert after == before
-
-
-def test_an_empty_data_folder_is_taken_as_a_service_manager_makes_it(
-    backup: Callable[..., BackedUp], tmp_path: Path
-) -> None:
-    backup()
-    (tmp_path / "new" / "tmp").mkdir(parents=True)
-    assert restore(tmp_path / "backup", tmp_path / "new").copied == 11
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_root_puts_back_belongs_to_the_service(backup: Callable[..., BackedUp], tmp_path: Path) -> None:
-    backup()
-    (tmp_path / "new").mkdir()
-    os.chown(tmp_path / "new", 12345, 12345)
-    restore(tmp_path / "backup", tmp_path / "new")
-    assert {(p.stat().st_uid, p.stat().st_gid) for p in (tmp_path / "new").rglob("*")} == {(12345, 12345)}
-
-
-def test_a_damaged_ledger_is_set_aside_and_the_files_stay(
-    site: Site, backup: Callable[..., BackedUp], tmp_path: Path
-) -> None:
-    backup()
-    site.add("receiving", 50)  # came after the backup
-    site.ledger.close()
-    (site.root / "ledger.sqlite").write_bytes(b"no database" * 1000)
-    (site.root / "ledger.sqlite-wal").write_bytes(b"its log")
-    before = files(site.root, "images", "training")
-    done = restore(tmp_path / "backup", site.root, replace_ledger=True)
-    assert done.set_aside is not None and done.set_aside.read_bytes().startswith(b"no database")
-    assert Path(f"{done.set_aside}-wal").read_bytes() == b"its log"
-    assert not (site.root / "ledger.sqlite-wal").exists(), "never a log beside another ledger"
-    assert files(site.root, "images", "training") == before
-    with closing(Ledger(site.root / "ledger.sqlite")) as ledger:
-        assert ledger.series.counts()["receiving"] == 1
-
-
-def test_a_disk_without_room_is_found_before_anything_is_written(
-    site: Site, backup: Callable[..., BackedUp], tmp_path: Path
-) -> None:
-    backup()
-    with small_disk(tmp_path / "small", "300k") as small:
-        with pytest.raises(QcNodeError, match=r"The backup needs .* GB are free"):
-            restore(tmp_path / "backup", small / "data")
-        assert list(small.iterdir()) == []
-
-
-def test_there_is_no_backup_in_an_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(QcNodeError, match="There is no backup in"):
-        restore(tmp_path, tmp_path / "new")
-
-
 # -- killed ----------------------------------------------------------------------------------------------
-def command(tmp_path: Path, *words: str, crash: str | None = None) -> subprocess.CompletedProcess[str]:
-    """``qc-node`` in a process of its own, killed at a point of `crash/`."""
-    config = tmp_path / "qc-node.toml"
-    config.write_text(f'[node]\ndata_dir = "{tmp_path}/data"\n')
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (CRASH_FOLDER, ROOT)))}
-    if crash is not None:
-        env |= {
-            "QC_TEST_CRASH": crash,
-            "QC_TEST_CRASH_FLAG": str(tmp_path / f"crashed-{len(list(tmp_path.iterdir()))}"),
-        }
-    words = ("-m", "qc_node", *words, "--config", str(config))
-    return subprocess.run(
-        [sys.executable, *words], env=env, capture_output=True, text=True, timeout=60, start_new_session=True
-    )
-
-
 MAKING, FILLING = "qc_node.operations.backup:_Making", "qc_node.operations.restore:_Filling"
 IN_BACKUP = {
     "the ledger is copied": f"{MAKING}._ledger:after:1",
     "some files are copied": f"{MAKING}._kept_or_copied:before:4",
     "the manifest is due": f"{MAKING}._manifest:after:1",
-}
-IN_RESTORE = {
-    "it is marked": f"{FILLING}._mark:after:1",
-    "some files are there": f"{FILLING}._put:before:4",
-    "the ledger is due": f"{FILLING}._put_ledger:before:1",
-    "the ledger is there": f"{FILLING}._put_ledger:after:1",
 }
 
 
@@ -567,25 +316,6 @@ def test_a_backup_that_is_killed_leaves_none_or_the_one_before(
     assert done.returncode == 0 and "12 images" in done.stdout, done.stderr
     assert verify(tmp_path / "backup", quiet).counts["images"] == 12
     assert not list((tmp_path / "backup" / "tmp").glob("*.part"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("point", IN_RESTORE)
-def test_a_restore_that_is_killed_starts_no_node_and_goes_on_when_run_again(
-    point: str, site: Site, backup: Callable[..., BackedUp], tmp_path: Path
-) -> None:
-    backup()
-    into = ("--into", str(tmp_path / "new"))
-    killed = command(tmp_path, "restore", str(tmp_path / "backup"), *into, crash=IN_RESTORE[point])
-    assert killed.returncode == -9, killed.stderr
-    with pytest.raises(QcNodeError, match="holds a restore that was not finished; run `qc-node restore`"):
-        Spool(tmp_path / "new")
-    again = command(tmp_path, "restore", str(tmp_path / "backup"), *into)
-    assert again.returncode == 0 and "is as it was at 2033" in again.stdout, again.stderr
-    assert files(tmp_path / "new", "images", "reports") == files(tmp_path / "backup", "images", "reports")
-    with closing(Ledger(tmp_path / "new" / "ledger.sqlite")) as ledger:
-        assert len(ledger.db.rows("SELECT * FROM instances")) == 12
-    assert not list((tmp_path / "new" / "tmp").iterdir())
 
 
 @pytest.mark.slow
