@@ -94,26 +94,29 @@ def quick_check(path: Path, limit_s: float, clock: Callable[[], float] = time.mo
         The file cannot be opened as a database at all.
     """
     began = clock()
+    try:
+        lines = _complaints(path, limit_s)
+    except sqlite3.Error as error:
+        if clock() - began < limit_s and not is_damage(error):
+            raise explained(path, error) from error
+        lines = [str(error)]
+    seconds = clock() - began
+    if "ok" in lines:
+        return Checked(True, (), seconds)
+    # a check that was interrupted has not seen all pages, and complains about those
+    return Checked(True, tuple(lines), seconds) if seconds < limit_s else Checked(False, (), seconds)
+
+
+def _complaints(path: Path, limit_s: float) -> list[str]:
+    """What ``quick_check`` says, line by line; it is interrupted after `limit_s` seconds."""
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", 2.0, uri=True)) as conn:
         conn.text_factory = lambda text: text.decode(errors="replace")
         # a timer and not a progress handler: before SQLite 3.41 the check asks for none
         watch = threading.Timer(limit_s, conn.interrupt)
         watch.start()
         try:
-            lines = [str(line) for (line,) in conn.execute(f"PRAGMA quick_check({MOST_PROBLEMS})")]
-        except sqlite3.Error as error:
-            if clock() - began >= limit_s:
-                lines = []
-            elif is_damage(error):
-                lines = [str(error)]
-            else:
-                raise explained(path, error) from error
+            texts = [str(text) for (text,) in conn.execute(f"PRAGMA quick_check({MOST_PROBLEMS})")]
         finally:
             watch.cancel()
             watch.join()
-    seconds = clock() - began
-    said = [line for text in lines for line in text.splitlines() if not line.startswith("***")]
-    if "ok" in said:
-        return Checked(True, (), seconds)
-    # what was interrupted has not seen all pages and complains about those
-    return Checked(True, tuple(said), seconds) if seconds < limit_s else Checked(False, (), seconds)
+    return [line for text in texts for line in text.splitlines() if not line.startswith("***")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -47,7 +48,8 @@ def test_damage_shows_in_health_metrics_log_and_at_the_next_start(node: NodeProc
     wait_for(lambda: ledger_check(node) == "ledger_damaged", 60)
     assert 'qc_node_check_ok{check="ledger"} 0.0' in node.metrics()
     assert f"The ledger {path} is damaged" in node.log.read_text()
-    assert node.get("/live")[0] in (200, 503)
+    status, text = node.get("/api/review")
+    assert status == 503 and "The ledger cannot be used now" in text
     node.kill()
 
     node.start(wait=False)
@@ -55,3 +57,32 @@ def test_damage_shows_in_health_metrics_log_and_at_the_next_start(node: NodeProc
     assert node.process is not None and node.process.returncode == 1
     last = node.log.read_text().splitlines()[-1]
     assert last.startswith(f"qc-node: The ledger {path} is damaged") and "qc-node restore" in last
+
+
+def is_reported(node: NodeProcess) -> bool:
+    with closing(node.ledger()) as ledger:
+        return ledger.series.counts() == {"reported": 1}
+
+
+def test_a_ledger_that_lost_its_log_is_an_older_one_and_its_images_are_taken_in_again(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    """What is left after ``cp ledger.sqlite`` of a running node, or when a tool deletes the -wal file."""
+    node.start()
+    paths = write_series(ct_sample(6), tmp_path / "ct")
+    assert store([tmp_path / "ct"], node.port).ok
+    wait_for(lambda: is_reported(node), 60)
+    with closing(node.ledger()) as ledger:
+        before = ledger.db.tuples("SELECT sop_instance_uid, path FROM instances ORDER BY path")
+        reports = ledger.db.tuples("SELECT sop_instance_uid FROM reports")
+    node.kill()
+    for suffix in ("-wal", "-shm"):
+        (node.data_dir / f"ledger.sqlite{suffix}").unlink()
+    with closing(sqlite3.connect(node.data_dir / "ledger.sqlite")) as conn:
+        assert conn.execute("SELECT count(*) FROM instances").fetchone()[0] < len(paths)
+
+    node.start()
+    wait_for(lambda: is_reported(node), 60)
+    with closing(node.ledger()) as ledger:
+        assert ledger.db.tuples("SELECT sop_instance_uid, path FROM instances ORDER BY path") == before
+        assert ledger.db.tuples("SELECT sop_instance_uid FROM reports") == reports, "under the same UID"
