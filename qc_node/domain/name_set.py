@@ -9,7 +9,7 @@ import numpy as np
 
 
 class NameSet:
-    """The fingerprints of names, sorted: ten million take 80 MB, where a set of strings takes more than a gigabyte.
+    """The fingerprints of names, sorted: ten million take 80 MB, a set of strings more than a gigabyte.
 
     A name that is not in it passes for known with a probability of its size / 2^64.
 

@@ -89,8 +89,10 @@ class Instances:
         An image that comes back, because its file was gone, re-opens its series unless the report is out: the
         same images make no new report by themselves.  Its series counts the images that are `there`, and counts
         as without images (``images_removed_at``) until the last one is back.
+
+        The rows are not flushed to the disk: recovery makes them again from the files, which are.
         """
-        with self._db.transaction() as conn:
+        with self._db.transaction(flush=False) as conn:
             new = _not_known(conn, items)
             removed = _Removed(conn)
             found = {r.sop_instance_uid: _supersede(conn, r) or removed.before(r) for r in new}
@@ -225,8 +227,11 @@ class _Removed:
 
     def _of_series(self, names: tuple[str, str]) -> tuple[int, set[bytes]]:
         if names not in self._images:
-            sql = "SELECT series_id FROM emptied JOIN series USING (series_id) WHERE study_uid = ? AND series_uid = ?"
-            row = self._conn.execute(sql, names).fetchone()
+            row = self._conn.execute(
+                "SELECT series_id FROM series WHERE study_uid = ? AND series_uid = ?"
+                " AND series_id IN (SELECT series_id FROM emptied)",
+                names,
+            ).fetchone()
             self._images[names] = (0, set()) if row is None else (row[0], digests_of(self._conn, row[0]))
         return self._images[names]
 
@@ -256,7 +261,7 @@ def _refill(conn: sqlite3.Connection, group: Sequence[Received], series_id: int,
 
 
 def _recount(conn: sqlite3.Connection, series_id: int, there: CountThere, at: float) -> None:
-    """Let a series count the images that are there; it lacks some as long as those that it had are not all back."""
+    """Let a series count the images that are there; it lacks some until all that it had are back."""
     sql = "SELECT sop_instance_uid, path FROM instances WHERE series_id = ? AND superseded_at IS NULL"
     rows = conn.execute(sql, (series_id,)).fetchall()
     present = there([str(row["path"]) for row in rows])

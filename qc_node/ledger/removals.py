@@ -1,11 +1,11 @@
 """Rows of images that retention has removed, condensed: eight bytes for each SOP Instance UID.
 
 A live image takes a row of some 440 bytes with its indexes.  Once its file is gone, all that is still asked is
-whether an image that is sent again belonged to the series: a digest of its UID answers that.  What was judged, when,
-and what was reported stays in the rows of the series, and every UID in the evidence of its report.
+whether an image that is sent again belonged to the series: a digest of its UID answers that.  What was judged,
+when, and what was reported stays in the rows of the series, and every UID in the evidence of its report.
 
-Invariant: a series has ``images_removed_at`` exactly while it has a row in ``emptied``; ``open`` is 1 there while rows
-of images may be left or have come again.
+Invariant: a series has ``images_removed_at`` exactly while it has a row in ``emptied``; ``open`` is 1 there while
+rows of images may be left or have come again.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def uid_digest(sop_instance_uid: str) -> bytes:
 class Removals:
     """What retention asks of the ledger and tells it.
 
-    It works in small transactions, each of which leaves the ledger true: the series is marked, then files go, then
-    the rows of these files.  A kill in between leaves rows, and the next look goes on from there.
+    It works in small transactions, each of which leaves the ledger true: the series is marked, then files go,
+    then the rows of these files.  A kill in between leaves rows, and the next look goes on from there.
     """
 
     def __init__(self, db: Database) -> None:
@@ -51,7 +51,7 @@ class Removals:
 
     # -- images --------------------------------------------------------------------------------------
     def due(self, older_than: float, after: tuple[float, int] = (0.0, 0), limit: int = 100) -> list[SeriesRow]:
-        """Finished series whose images may go, oldest first, beginning `after` a ``(last_received, series_id)``."""
+        """Finished series whose images may go, oldest first, `after` a ``(last_received, series_id)``."""
         return self._db.rows(
             "SELECT * FROM series WHERE images_removed_at IS NULL AND last_received < ?"
             f" AND (last_received, series_id) > (?, ?) AND {FINISHED}"
@@ -61,7 +61,7 @@ class Removals:
         )
 
     def due_again(self, older_than: float, after: int = 0, limit: int = 100) -> list[SeriesRow]:
-        """Finished series that were emptied before and have rows again, or still: late images, a killed removal."""
+        """Finished series that were emptied and have rows again, or still: late images, a killed removal."""
         return self._db.rows(
             "SELECT series.* FROM emptied CROSS JOIN series USING (series_id) WHERE open = 1"
             f" AND emptied.series_id > ? AND last_received < ? AND {FINISHED}"

@@ -11,7 +11,6 @@ from qc_node.ledger.database import Database
 from qc_node.ledger.packing import plain
 from qc_node.ledger.rows import ClaimsRow, EventRow, SeriesRow, StateCount, StateSince, TiredRow
 
-
 UNFINISHED = "('receiving', 'queued', 'judging', 'judged')"
 
 

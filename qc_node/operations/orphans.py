@@ -1,8 +1,8 @@
-"""Files that no row knows: a process was killed between a file and its row, or a row went first in an old version.
+"""Files that no row knows: a process was killed between a file and its row, or deleted the row first.
 
-They may hold patient data, and nothing else would ever delete them.  A file is an orphan when two looks, hours of this
-process's life apart, find the same file and no row for it; whatever the clocks say, no file is that young whose row
-is only about to be written.
+They may hold patient data, and nothing else would ever delete them.  A file is an orphan when two looks, hours of
+this process's life apart, find the same file and no row for it; whatever the clocks say, no file is that young
+whose row is only about to be written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from qc_node.spool import FileIdentity, Spool
 log = logging.getLogger("qc_node.retention")
 
 KINDS = ("images", "training", "thumbnails", "quarantine", "reports", "tmp")
-"""Folders that are looked through; ``tmp`` has files of receiving processes that were killed while the node lived."""
+"""Folders that are looked through; in ``tmp`` are files of receiving processes that died while the node lived."""
 
 PRECIOUS = ("training", "thumbnails", "reports")
 """Where nothing is deleted that may belong to another ledger than the one that is there."""
@@ -64,7 +64,8 @@ class Orphans:
         """Delete what an earlier look has seen as nobody's too; how many files are nobody's so far.
 
         An image is not deleted: a whole one is taken in, as at a start, and goes in its time; one that cannot be
-        read goes into quarantine; only a copy of one that is stored elsewhere goes.  Ends early when `go_on` says so.
+        read goes into quarantine; only a copy of one that is stored elsewhere goes.  Ends early when `go_on` says
+        so.
         """
         seen: dict[str, FileIdentity] = {}
         for kind in KINDS:

@@ -1,8 +1,8 @@
 """What is kept for how long: images until the report is out, network inputs as long as votes may come.
 
-Reports, votes and what was judged are never deleted.  Images go in three small steps, so that a kill between any two
-of them is mended by the next look: the series is marked and not judged any more, files go, and only then their rows,
-which are condensed (:mod:`qc_node.ledger.removals`).  A file whose row went first would be taken in again.
+Reports, votes and what was judged are never deleted.  Images go in three small steps, so that a kill between any
+two of them is mended by the next look: the series is marked and not judged any more, files go, and only then their
+rows, which are condensed (:mod:`qc_node.ledger.removals`).  A file whose row went first would be taken in again.
 """
 
 from __future__ import annotations

@@ -1,30 +1,28 @@
 """After a crash: nothing lost, nothing doubled.
 
-A process can die between the rename of a file and its ledger row.  The sender got no answer and will send again,
-but it need not: the file is complete, so it is adopted.
+A process can die between the name of a file and its ledger row.  The sender got no answer and will send again,
+but it need not: the file is complete, so it is adopted.  After a power cut rows may be missing that were
+answered for (the files were durable, the rows not yet): they are made again here.
 
-All of this may go on while the receiver takes images.  To adopt a file twice, or one whose row is just being written,
-changes nothing.  A file is put away only when it is older than every process that is alive, and only the very file
-that was looked at: the receiver may give its name to another one meanwhile.
+All of this may go on while the receiver takes images.  What was written since the first process started is left to
+it, and a file is put away only if it is the very one that was looked at: the receiver may give its name to another
+one meanwhile.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable
 
 from qc_node.dicom import received_header
 from qc_node.dicom.elements import ScanError, Window
-from qc_node.dicom.part10 import look_into, read_head
+from qc_node.dicom.part10 import is_whole, look_into, read_head
 from qc_node.dicom.received_header import Facts, HeaderError
 from qc_node.domain.name_set import NameSet
 from qc_node.ledger import Ledger
 from qc_node.receiver.store import Request, received
 from qc_node.spool import FileIdentity, Spool
-
-log = logging.getLogger("qc_node.receiver.recovery")
 
 OnCopy = Callable[[str], None]
 """Called with the name of each file that was deleted because its instance is stored elsewhere."""
@@ -46,8 +44,8 @@ def recover(
     Parameters
     ----------
     before
-        Seconds since the epoch: only files that are older are swept or put away.  By default all of them, which
-        is right where no receiver runs; else when this process started.  A whole file is adopted at any age.
+        Seconds since the epoch, when this process started, where a receiver may be at work: files that were
+        written since then are left alone.  By default none are.
     stop
         Asked before each folder; whether to leave the rest to the next start.
 
@@ -100,7 +98,7 @@ class Recovery:
     def take_in(self, name: str) -> bool:
         """Adopt a whole file; one that cannot be read goes into quarantine, a copy goes."""
         seen = self._spool.identity(name)
-        if seen is None:
+        if seen is None or self._before <= seen.changed <= self._clock():
             return False
         try:
             facts, request, size = self._read(name)
@@ -114,6 +112,8 @@ class Recovery:
     def _read(self, name: str) -> tuple[Facts, Request, int]:
         with self._spool.path(name).open("rb") as file:
             data = look_into(file.fileno())
+        if not is_whole(data):
+            raise HeaderError("A power cut left it incomplete; it was never answered with success.")
         head = read_head(Window(data))
         request = Request(
             head.sop_class_uid, head.sop_instance_uid, head.transfer_syntax_uid, head.source_ae_title
@@ -132,7 +132,8 @@ class Recovery:
             self._remove_copy(name, seen)
             return False
         version = versions[-1]["version"] + 1 if versions else 1
-        row = received(facts, request, name, size, self._clock(), version)
+        at = min(seen.modified_ns / 1e9, self._clock())
+        row = received(facts, request, name, size, at, version)
         (new,) = self._ledger.instances.add([row], self._spool.count_there)
         return new
 
@@ -154,5 +155,5 @@ class Recovery:
         return seen.changed < self._before and self._clock_is_sound()
 
     def _clock_is_sound(self) -> bool:
-        """Whether files of this process are younger than `before`: not while the clock, set back, comes there again."""
+        """Whether files of this process are younger than `before`: not until a clock set back gets there."""
         return self._before == math.inf or self._clock() >= self._before
