@@ -12,6 +12,8 @@ FORMAT = b"\x01"
 """First byte of a packed text; another dictionary would get another one."""
 
 _VOCABULARY = (
+    b'["thumbnails/0123456789abcdef-mip_coronal.png", "-mip_sagittal.png", "-axial.png", "-coronal.png", '
+    b'"-sagittal.png"]'
     b'{"read": 0.0, "preprocess": 0.0, "infer": 0.0, "total": 0.0}{"accession_number": "birth_date": '
     b'"patient_{"modality": "CT", "manufacturer": "GE MEDICAL SYSTEMS", "model_name": "station_name": '
     b'"field_strength_t": 1.5, 3.0, "SIEMENS", "Siemens Healthineers", "Philips", "CANON", "TOSHIBA", '

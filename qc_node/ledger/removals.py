@@ -1,4 +1,4 @@
-"""Rows of images that retention has removed, condensed: eight bytes for each SOP Instance UID.
+"""Rows of images that retention has removed, condensed: six bytes for each SOP Instance UID.
 
 A live image takes a row of some 440 bytes with its indexes.  Once its file is gone, all that is still asked is
 whether an image that is sent again belonged to the series: a digest of its UID answers that.  What was judged,
@@ -16,13 +16,12 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from qc_node.ledger.database import Database
-from qc_node.ledger.packing import pack
+from qc_node.ledger.packing import pack, plain
 from qc_node.ledger.rows import RemovableRow, SeriesRow
 
-DIGEST_BYTES = 8
-"""Two UIDs of a series of ten thousand images have the same digest once in 10^12 such series."""
-
-PART = 60
+DIGEST_BYTES = 6
+"""A new image passes for one that a series of a thousand had before once in 10^11 times."""
+PART = 80
 """So many digests are in a row; eight such rows fill a page of 4 KiB."""
 
 FINISHED = (
@@ -115,11 +114,13 @@ class Removals:
     def end(self, series_id: int) -> None:
         """All that was to go is gone: pack what was judged, and look at the series again once it has rows.
 
-        Commitment requests go whose object the destination has promised to keep: no answer to them is news.
+        Its history goes: how its last run ended stands in its row.  So do commitment requests whose object the
+        destination has promised to keep: no answer to them is news.
         """
         with self._db.transaction() as conn:
-            _pack(conn, "verdicts", "id", ("verdict", "claims", "warnings", "timings"), series_id)
+            _pack(conn, "verdicts", "id", ("verdict", "claims", "warnings", "timings", "thumbnails"), series_id)
             _pack(conn, "series", "series_id", ("claims",), series_id)
+            conn.execute("DELETE FROM events WHERE series_id = ?", (series_id,))
             conn.execute("UPDATE verdicts SET source_path = '' WHERE series_id = ?", (series_id,))
             conn.execute(
                 "DELETE FROM commitments WHERE delivery_id IN (SELECT deliveries.id FROM reports"
@@ -182,7 +183,7 @@ class Removals:
             No row names files of `folder`.
         """
         for row in self._db.conn.execute(NAMED[folder]):
-            yield str(row["path"])
+            yield from json.loads(plain(row["path"])) if folder == "thumbnails" else (str(row["path"]),)
 
 
 NAMED = {
@@ -190,7 +191,7 @@ NAMED = {
     "reports": "SELECT path FROM reports",
     "quarantine": "SELECT path FROM quarantine",
     "training": "SELECT training_path AS path FROM verdicts WHERE training_path IS NOT NULL",
-    "thumbnails": "SELECT value AS path FROM verdicts, json_each(thumbnails) WHERE thumbnails != '[]'",
+    "thumbnails": "SELECT thumbnails AS path FROM verdicts WHERE thumbnails != '[]'",
 }
 """For each folder of the spool, the query of all names that it may hold."""
 

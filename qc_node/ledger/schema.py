@@ -267,7 +267,7 @@ CREATE INDEX quarantine_received ON quarantine (received_at);
 """Schema 5: what is kept of removed images, and indexes for every question that was a scan.
 
 ``emptied`` has a row for each series with ``images_removed_at``; ``open`` is 1 while rows of images may be left or
-have come again.  ``removed_images`` has the digests of SOP Instance UIDs, sixty to a row, so that eight rows fill
+have come again.  ``removed_images`` has the digests of SOP Instance UIDs, eighty to a row, so that eight rows fill
 a page; ``removed_objects`` those of what opened no series.
 """
 

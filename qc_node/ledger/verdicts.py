@@ -192,5 +192,5 @@ def _decoded(row: StoredVerdict) -> VerdictRow:
         "judged_at": row["judged_at"],
         "report_after": row["report_after"],
         "training_path": row["training_path"],
-        "thumbnails": json.loads(row["thumbnails"]),
+        "thumbnails": json.loads(plain(row["thumbnails"])),
     }
