@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from qc_node.ledger.database import Database
 from qc_node.ledger.packing import pack, plain
-from qc_node.ledger.rows import RemovableRow, SeriesRow
+from qc_node.ledger.rows import PathRow, QuarantineRow, RemovableRow, SeriesRow
 
 DIGEST_BYTES = 6
 """A new image passes for one that a series of a thousand had before once in 10^11 times."""
@@ -69,10 +69,10 @@ class Removals:
             of=SeriesRow,
         )
 
-    def begin(self, series_id: int, last_received: float, at: float) -> int | None:
-        """Mark a series as without images; the number of its newest instance, None when something came meanwhile.
+    def begin(self, series_id: int, last_received: float, at: float) -> list[int] | None:
+        """Mark a series as without images; numbers of the instances that are to go, None if one came.
 
-        From now on it is not judged.  What comes later has a higher number and stays.
+        From now on it is not judged.  What comes later is not among the numbers and stays.
         """
         with self._db.transaction() as conn:
             marked = conn.execute(
@@ -83,17 +83,13 @@ class Removals:
             if marked.rowcount != 1:
                 return None
             mark_emptied(conn, series_id)
-            sql = "SELECT coalesce(max(instance_id), 0) FROM instances WHERE series_id = ?"
-            return int(conn.execute(sql, (series_id,)).fetchone()[0])
+            sql = "SELECT instance_id FROM instances WHERE series_id = ? ORDER BY instance_id"
+            return [row[0] for row in conn.execute(sql, (series_id,))]
 
-    def left(self, series_id: int, newest: int, limit: int) -> list[RemovableRow]:
-        """Instances of a series up to the `newest` that is to go, every version of them."""
-        return self._db.rows(
-            "SELECT instance_id, sop_instance_uid, path FROM instances WHERE series_id = ? AND instance_id <= ?"
-            " ORDER BY instance_id LIMIT ?",
-            (series_id, newest, limit),
-            of=RemovableRow,
-        )
+    def paths(self, instances: Collection[int]) -> list[str]:
+        """Spool names of instances by their numbers."""
+        sql = "SELECT path FROM instances WHERE instance_id IN (SELECT value FROM json_each(?))"
+        return [row["path"] for row in self._db.rows(sql, (json.dumps(list(instances)),), of=PathRow)]
 
     def condense(self, series_id: int, instances: Collection[int], at: float) -> None:
         """Delete the rows of images whose files are gone; digests of their UIDs stay."""
@@ -161,10 +157,10 @@ class Removals:
             conn.execute(sql, (row["study_uid"], b"".join(sorted(known))))
 
     # -- quarantine ----------------------------------------------------------------------------------
-    def refused(self, older_than: float, limit: int = 100) -> list[tuple[int, str]]:
-        """Number and spool name of quarantined things that are past their time."""
-        sql = "SELECT id, path FROM quarantine WHERE received_at < ? LIMIT ?"
-        return [(row["id"], row["path"]) for row in self._db.conn.execute(sql, (older_than, limit))]
+    def refused(self, older_than: float, limit: int = 100) -> list[QuarantineRow]:
+        """Quarantined things that are past their time."""
+        sql = "SELECT * FROM quarantine WHERE received_at < ? ORDER BY received_at LIMIT ?"
+        return self._db.rows(sql, (older_than, limit), of=QuarantineRow)
 
     def forget_refused(self, numbers: Sequence[int]) -> None:
         """Delete rows of the quarantine."""

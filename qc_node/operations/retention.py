@@ -93,9 +93,9 @@ Steps = Iterator[str]
 
 def _series(ledger: Ledger, spool: Spool, older_than: float, now: float) -> Steps:
     for row in chain(_due(ledger, older_than), _due_again(ledger, older_than)):
-        newest = ledger.removals.begin(row["series_id"], row["last_received"], now)
-        if newest is not None:
-            yield from _images(ledger, spool, row["series_id"], newest, now)
+        numbers = ledger.removals.begin(row["series_id"], row["last_received"], now)
+        if numbers is not None:
+            yield from _images(ledger, spool, row["series_id"], numbers, now)
 
 
 def _due(ledger: Ledger, older_than: float) -> Iterator[SeriesRow]:
@@ -112,11 +112,12 @@ def _due_again(ledger: Ledger, older_than: float) -> Iterator[SeriesRow]:
         after = rows[-1]["series_id"]
 
 
-def _images(ledger: Ledger, spool: Spool, series_id: int, newest: int, now: float) -> Steps:
-    while rows := ledger.removals.left(series_id, newest, AT_ONCE):
-        for row in rows:
-            spool.remove(row["path"])
-        ledger.removals.condense(series_id, [row["instance_id"] for row in rows], now)
+def _images(ledger: Ledger, spool: Spool, series_id: int, numbers: Sequence[int], now: float) -> Steps:
+    for n in range(0, len(numbers), AT_ONCE):
+        some = numbers[n : n + AT_ONCE]
+        for name in ledger.removals.paths(some):
+            spool.remove(name)
+        ledger.removals.condense(series_id, some, now)
         yield "images"
     ledger.removals.end(series_id)
     yield "series"
@@ -132,11 +133,11 @@ def _objects(ledger: Ledger, spool: Spool, older_than: float) -> Steps:
 
 def _refused(ledger: Ledger, spool: Spool, older_than: float) -> Steps:
     while rows := ledger.removals.refused(older_than, AT_ONCE):
-        for _, name in rows:
-            seen = spool.identity(name)
+        for row in rows:
+            seen = spool.identity(row["path"])
             if seen is not None and seen.modified_ns < older_than * 1e9:  # else the same came again, with a row
-                spool.remove(name)
-        ledger.removals.forget_refused([number for number, _ in rows])
+                spool.remove(row["path"])
+        ledger.removals.forget_refused([row["id"] for row in rows])
         yield "refused"
 
 

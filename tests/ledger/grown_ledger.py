@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qc_node.ledger import Ledger
+from qc_node.operations import retention
 from qc_node.spool import Spool
 
 PER_SERIES, SERIES_PER_STUDY = 200, 3
@@ -86,10 +87,10 @@ def _write(ledger: Ledger, spool: Spool, numbers: range, removed: int) -> None:
 
 def _remove(ledger: Ledger, n: int, count: int) -> None:
     """What retention does with a series, but for the files, which are not there."""
-    newest = ledger.removals.begin(n + 1, _time(n), START + 1e9)
-    assert newest is not None
-    rows = ledger.removals.left(n + 1, newest, count)
-    ledger.removals.condense(n + 1, [row["instance_id"] for row in rows], START + 1e9)
+    numbers = ledger.removals.begin(n + 1, _time(n), START + 1e9)
+    assert numbers is not None
+    for first in range(0, count, retention.AT_ONCE):
+        ledger.removals.condense(n + 1, numbers[first : min(first + retention.AT_ONCE, count)], START + 1e9)
     ledger.removals.end(n + 1)
 
 
@@ -127,12 +128,13 @@ def _series(conn: sqlite3.Connection, spool: Spool, n: int) -> None:
     conn.execute(
         "INSERT OR IGNORE INTO studies (study_uid, accession_number, description, first_received, last_received,"
         " state, closed_by, closed_at) VALUES (?,?,?,?,?,'closed','quiet',?)",
-        (study, f"A{n // SERIES_PER_STUDY:09}", "MRI brain" if brain else "CT chest", at - 20, at, at + 300),
+        (study, f"A{n // SERIES_PER_STUDY:09}", "MRI" if brain else "CT chest", at - 20, at, at + 300),
     )
     conn.execute(
         "INSERT INTO series (series_id, study_uid, series_uid, modality, calling_ae, first_received,"
-        " last_received, instances, expected, expected_rule, run, state, closed_by, closed_at, claimed_at, attempts,"
-        " stage, claims) VALUES (?,?,?,?,?,?,?,?,?,'ImagesInAcquisition (0020,1002)',1,'reported',?,?,?,1,?,?)",
+        " last_received, instances, expected, expected_rule, run, state, closed_by, closed_at, claimed_at,"
+        " attempts, stage, claims)"
+        " VALUES (?,?,?,?,?,?,?,?,?,'ImagesInAcquisition (0020,1002)',1,'reported',?,?,?,1,?,?)",
         (
             *(n + 1, study, series, "MR" if brain else "CT", f"SCANNER{n % 7}", at - 20, at),
             *(PER_SERIES, PER_SERIES, "header: ImagesInAcquisition (0020,1002)", at + 0.1, at + 0.2),
