@@ -69,6 +69,8 @@ class Orphans:
         """
         seen: dict[str, FileIdentity] = {}
         for kind in KINDS:
+            if not go_on():
+                break
             known = NameSet(() if kind == "tmp" else self._ledger.removals.named(kind))
             found = dict(islice(self._nobodys(kind, known, go_on), MOST))
             if kind in PRECIOUS and len(found) > FEW + len(known) / 10:
