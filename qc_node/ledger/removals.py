@@ -173,6 +173,9 @@ class Removals:
     def named(self, folder: str) -> Iterator[str]:
         """Spool names that rows give for files in one of the folders of the spool, one after the other.
 
+        Of images those that may be there: rows of a ledger of 0.2 whose series was emptied are passed over; who
+        finds such a file nevertheless (a kill of 0.2) finds its row by its UID.
+
         Raises
         ------
         KeyError
@@ -183,7 +186,12 @@ class Removals:
 
 
 NAMED = {
-    "images": "SELECT path FROM instances",
+    "images": (
+        "SELECT path FROM series CROSS JOIN instances USING (series_id) WHERE images_removed_at IS NULL"
+        " UNION ALL SELECT path FROM emptied CROSS JOIN series USING (series_id)"
+        "  CROSS JOIN instances USING (series_id) WHERE open = 1 AND images_removed_at <= last_received"
+        " UNION ALL SELECT path FROM objects CROSS JOIN instances USING (instance_id)"
+    ),
     "reports": "SELECT path FROM reports",
     "quarantine": "SELECT path FROM quarantine",
     "training": "SELECT training_path AS path FROM verdicts WHERE training_path IS NOT NULL",
