@@ -26,7 +26,7 @@ from qc_node.ledger.rows import ReportDelivery
 from qc_node.operations import health, logs
 from qc_node.operations.ledger_watch import LedgerWatch, open_sound
 from qc_node.operations.metrics import Metrics
-from qc_node.operations.retention import remove_old
+from qc_node.operations.tidying import Tidying
 from qc_node.outbox.sending import Outbox
 from qc_node.outbox.writer import Writer
 from qc_node.periodic import Periodic
@@ -99,6 +99,7 @@ class Node:
         self._writing = Periodic("writing", self._writer.step, after=self.ledger.close)
         self._asking = Periodic("pacs-questions", self._ask_pacs, after=self.ledger.close)
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
+        self._tidying = Tidying(self.ledger, self.spool, self._stop.wait, self.metrics.orphan_removed)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
         self._watching = Periodic("ledger-watch", LedgerWatch(self.ledger).step, 60.0, after=self.ledger.close)
         self.receiver = Receiver(parts.receiver_settings(settings), root, self._on_receiver, log)
@@ -214,7 +215,7 @@ class Node:
 
     def _remove_old(self) -> None:
         keep = self.settings.retention
-        remove_old(self.ledger, self.spool, time.time(), keep.keep_images_h, keep.keep_training_days)
+        self._tidying.step(keep.keep_images_h, keep.keep_training_days)
 
     def _observe(self) -> None:
         self.metrics.observe_ledger(self.ledger, self.spool, time.time())

@@ -20,6 +20,7 @@ from qc_node.ledger.labels import Labels
 from qc_node.ledger.models import Models
 from qc_node.ledger.prompts import Prompts
 from qc_node.ledger.readers import Readers
+from qc_node.ledger.removals import Removals
 from qc_node.ledger.series import SeriesTable
 from qc_node.ledger.studies import Studies
 from qc_node.ledger.verdicts import Verdicts
@@ -58,6 +59,7 @@ class Ledger:
         self.prompts = Prompts(self.db)
         self.gradings = Gradings(self.db)
         self.audit = Audit(self.db)
+        self.removals = Removals(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:
         """Write a row on a connection of its own and remove it again.

@@ -408,6 +408,11 @@ class Deliveries:
         rows = self._db.rows("SELECT state, count(*) AS n FROM deliveries GROUP BY state", of=StateCount)
         return {row["state"]: row["n"] for row in rows}
 
+    def unfinished_counts(self) -> dict[str, int]:
+        """How many deliveries are ``pending`` or ``failed``; what has arrived is not gone through."""
+        sql = "SELECT state, count(*) AS n FROM deliveries WHERE state IN ('pending', 'failed') GROUP BY state"
+        return {row["state"]: row["n"] for row in self._db.rows(sql, of=StateCount)}
+
     def _set(self, assignments: str, values: tuple[Any, ...], delivery_id: int) -> None:
         with self._db.transaction() as conn:
             conn.execute(f"UPDATE deliveries SET {assignments} WHERE id = ?", (*values, delivery_id))

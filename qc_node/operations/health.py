@@ -248,7 +248,7 @@ def outbox_probe(ledger: Ledger, clock: Callable[[], float], stuck_s: float) -> 
         oldest = ledger.deliveries.oldest_held_up()
         if oldest is None or clock() - oldest <= stuck_s:
             return None
-        waiting = ledger.deliveries.counts().get("pending", 0)
+        waiting = ledger.deliveries.unfinished_counts().get("pending", 0)
         return (
             HealthCode.OUTBOX_STUCK,
             f"{waiting} reports wait for their destination, the oldest for {(clock() - oldest) / 60:.0f} min.",
