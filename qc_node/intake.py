@@ -7,7 +7,6 @@ imports for itself.  :mod:`qc_node.node` builds the rest while images come in al
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
@@ -26,9 +25,10 @@ from qc_node.ledger.database import schema_of
 from qc_node.ledger.migrations import MIGRATIONS
 from qc_node.networks import weights
 from qc_node.operations import logs, service_manager
+from qc_node.operations.ledger_watch import open_sound
 from qc_node.receiver.service import Event, Receiver
 from qc_node.receiver.settings import ReceiverSettings
-from qc_node.spool import PRIVATE, Spool
+from qc_node.spool import PRIVATE, Spool, lock_folder
 
 log = logging.getLogger("qc_node")
 
@@ -63,7 +63,7 @@ class Intake:
                 log.warning(
                     "%d files and folders of the data folder were open to other users; now closed", tightened
                 )
-            self.ledger = _ledger(root / "ledger.sqlite")
+            self.ledger = _ledger(root / "ledger.sqlite", self.spool)
         except BaseException:
             self._unlock()
             raise
@@ -156,23 +156,6 @@ def refuse_unbuilt(settings: Settings) -> None:
             raise QcNodeError(f"[[peer]] {peer.name} asks for tls, which this version does not speak yet.")
 
 
-def lock_folder(root: Path) -> int:
-    """Take the data folder for this process; the lock goes with the process, even after ``kill -9``.
-
-    Raises
-    ------
-    QcNodeError
-        Another node has it.
-    """
-    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise QcNodeError(f"The data folder {root} is in use by another qc-node.") from None
-    return fd
-
-
 def look_at_models(models_dir: Path, patience_s: float = MODELS_PATIENCE_S) -> None:
     """Say at once what is wrong with the weights, where that is known within `patience_s`.
 
@@ -200,9 +183,9 @@ def look_at_models(models_dir: Path, patience_s: float = MODELS_PATIENCE_S) -> N
         raise faults[0]
 
 
-def _ledger(path: Path) -> Ledger:
+def _ledger(path: Path, spool: Spool) -> Ledger:
     """The ledger; an old one is brought up to date first, which takes minutes where it is large."""
-    if path.exists() and 0 < schema_of(path) < len(MIGRATIONS):
+    if path.is_file() and path.stat().st_size and 0 < schema_of(path) < len(MIGRATIONS):
         log.warning("the ledger %s is brought to schema %d; images are taken after that", path, len(MIGRATIONS))
         service_manager.tell("STATUS=The ledger is brought to a new schema; images are taken after that.")
-    return Ledger(path)
+    return open_sound(path, spool)

@@ -26,8 +26,9 @@ from qc_node.intake import Intake
 from qc_node.ledger.rows import ReportDelivery
 from qc_node.operations import health, logs, service_manager
 from qc_node.operations.drain import Drain
+from qc_node.operations.ledger_watch import LedgerWatch
 from qc_node.operations.metrics import Metrics
-from qc_node.operations.retention import remove_old
+from qc_node.operations.tidying import Tidying
 from qc_node.outbox.sending import Outbox
 from qc_node.outbox.writer import Writer
 from qc_node.periodic import Periodic
@@ -100,7 +101,9 @@ class Node:
         self._writing = Periodic("writing", self._writer.step, after=self.ledger.close)
         self._asking = Periodic("pacs-questions", self._ask_pacs, after=self.ledger.close)
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
+        self._tidying = Tidying(self.ledger, self.spool, self._stop.wait, self.metrics.orphan_removed)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
+        self._watching = Periodic("ledger-watch", LedgerWatch(self.ledger).step, 60.0, after=self.ledger.close)
         self._draining = Periodic("drain", self._drain.step, after=self.ledger.close)
         self._settling = threading.Thread(target=self._settle, name="settling", daemon=True)
         self._recent, self._health = self._checks()
@@ -135,7 +138,7 @@ class Node:
             raise
 
     def _loops(self) -> tuple[Periodic, ...]:
-        return self._closing, self._asking, self._writing, self._retention, self._draining
+        return self._closing, self._asking, self._writing, self._retention, self._watching, self._draining
 
     def stop(self, grace_s: float = 20.0) -> None:
         """Take nothing more, finish what is in hand, keep the rest for the next start."""
@@ -202,7 +205,7 @@ class Node:
     def _settle(self) -> None:
         """What an earlier run left, looked through beside what arrives: there may be very much of it."""
         try:
-            adopted = recover(self.spool, self.ledger, before=self.intake.opened_at or 0.0)
+            adopted = recover(self.spool, self.ledger, before=self.intake.opened_at or 0.0, stop=self._stop.is_set)
             if adopted:
                 log.warning("%d images that a crash had cut off from the ledger were taken in again", adopted)
             tightened = self.spool.tighten_series()
@@ -221,7 +224,7 @@ class Node:
 
     def _remove_old(self) -> None:
         keep = self.settings.retention
-        remove_old(self.ledger, self.spool, time.time(), keep.keep_images_h, keep.keep_training_days)
+        self._tidying.step(keep.keep_images_h, keep.keep_training_days)
 
     def _observe(self) -> None:
         self.metrics.observe_ledger(self.ledger, self.spool, time.time())
