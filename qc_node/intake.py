@@ -36,7 +36,7 @@ MODELS_PATIENCE_S = 1.0
 """How long the port waits for the weights to be hashed; the shipped ones take some hundredths of it."""
 
 
-class Intake:
+class NodeIntake:
     """Data folder, ledger and receiver of one node.
 
     Parameters
@@ -119,13 +119,13 @@ class Intake:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Intake]:
+def opened(settings: Settings) -> Iterator[NodeIntake]:
     """The intake of a process that is a node and nothing else: umask, logs and signals are set for it."""
     os.umask(~PRIVATE & 0o777)
     logs.configure(settings.node.log_format, settings.node.log_level)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # until the node listens to it
-    intake = Intake(settings)
+    intake = NodeIntake(settings)
     try:
         intake.open()
         yield intake

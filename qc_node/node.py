@@ -22,7 +22,7 @@ from qc_node.config import Settings, change
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
 from qc_node.engine.closed_studies import check_study
 from qc_node.engine.pool import Pool
-from qc_node.intake import Intake
+from qc_node.intake import NodeIntake
 from qc_node.ledger.rows import ReportDelivery
 from qc_node.operations import health, logs, service_manager
 from qc_node.operations.drain import Drain
@@ -62,9 +62,9 @@ class Node:
         The data folder cannot be used or belongs to a running node; weights are missing or altered.
     """
 
-    def __init__(self, settings: Settings, intake: Intake | None = None) -> None:
+    def __init__(self, settings: Settings, intake: NodeIntake | None = None) -> None:
         self.settings = settings
-        self.intake = intake or Intake(settings)
+        self.intake = intake or NodeIntake(settings)
         self.spool, self.ledger, self.receiver = self.intake.spool, self.intake.ledger, self.intake.receiver
         accepted = [p.ae_title for p in settings.peers("accept")]
         self._destinations = parts.destination_names(settings)
