@@ -17,6 +17,7 @@ from qc_node.ledger.gradings import Gradings
 from qc_node.ledger.instances import Instances, Received
 from qc_node.ledger.labels import Labels
 from qc_node.ledger.models import Models
+from qc_node.ledger.patients import Patients
 from qc_node.ledger.prompts import Prompts
 from qc_node.ledger.readers import Readers
 from qc_node.ledger.series import SeriesTable
@@ -57,6 +58,7 @@ class Ledger:
         self.prompts = Prompts(self.db)
         self.gradings = Gradings(self.db)
         self.audit = Audit(self.db)
+        self.patients = Patients(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:
         """Write a row on a connection of its own and remove it again.

@@ -65,12 +65,15 @@ class Deliveries:
         at: float,
         *,
         reported: tuple[int, int] | None = None,
-    ) -> None:
+    ) -> bool:
         """Write report and outbox rows in one transaction; what is already there stays as it is.
 
-        ``reported`` is the ``(series_id, run)`` whose state becomes ``reported`` with it.
+        ``reported`` is the ``(series_id, run)`` whose state becomes ``reported`` with it.  False, and nothing is
+        written, when a series was forgotten meanwhile: then the files of `objects` must go too.
         """
         with self._db.transaction() as conn:
+            if not all(o.series_id is None or self._is_there(o.series_id) for o in objects):
+                return False
             for o in objects:
                 conn.execute(
                     "INSERT OR IGNORE INTO reports (sop_instance_uid, sop_class_uid, series_id, study_uid, run,"
@@ -98,6 +101,10 @@ class Deliveries:
                     "UPDATE series SET state = 'reported' WHERE series_id = ? AND run = ? AND state = 'judged'",
                     reported,
                 )
+            return True
+
+    def _is_there(self, series_id: int) -> bool:
+        return self._db.value("SELECT 1 FROM series WHERE series_id = ?", (series_id,)) is not None
 
     def last_report(self, series_id: int, kind: str = "sr", before_run: int | None = None) -> ReportRow | None:
         """The newest report of a series (of a run before `before_run`)."""
@@ -114,6 +121,10 @@ class Deliveries:
         """Whether the node wrote this object itself."""
         sql = "SELECT 1 FROM reports WHERE sop_instance_uid = ?"
         return self._db.value(sql, (sop_instance_uid,)) is not None
+
+    def knows_file(self, path: str) -> bool:
+        """Whether a row has this spool name."""
+        return self._db.value("SELECT 1 FROM reports WHERE path = ?", (path,)) is not None
 
     # -- the outbox ----------------------------------------------------------------------------------
     def next_pending(
@@ -192,13 +203,12 @@ class Deliveries:
         """The destination is there and did not take this object; since when that is so, this time included."""
         with self._db.transaction() as conn:
             conn.execute(
-                "INSERT INTO turned_down (delivery_id, since, times) VALUES (?,?,1) ON CONFLICT (delivery_id)"
-                " DO UPDATE SET since = min(since, excluded.since), times = times + 1",
-                (delivery_id, at),
+                "INSERT INTO turned_down (delivery_id, since, times) SELECT id, ?, 1 FROM deliveries WHERE id = ?"
+                " ON CONFLICT (delivery_id) DO UPDATE SET since = min(since, excluded.since), times = times + 1",
+                (at, delivery_id),
             )
         row = self._db.row("SELECT * FROM turned_down WHERE delivery_id = ?", (delivery_id,), of=TurnedDownRow)
-        assert row is not None
-        return row
+        return row or {"delivery_id": delivery_id, "since": at, "times": 1}  # forgotten while it was on its way
 
     def was_away(self, destination: str, since: float, until: float) -> None:
         """The destination was not there in this time, which no object is to be blamed for."""
@@ -247,9 +257,10 @@ class Deliveries:
         """A storage commitment request for this delivery is on its way; earlier ones stay open beside it."""
         with self._db.transaction() as conn:
             conn.execute(
-                "INSERT INTO commitments (delivery_id, transaction_uid, asked_at) VALUES (?,?,?)"
+                "INSERT INTO commitments (delivery_id, transaction_uid, asked_at) SELECT id, ?, ? FROM deliveries"
+                " WHERE id = ?"
                 " ON CONFLICT (transaction_uid, delivery_id) DO UPDATE SET asked_at = excluded.asked_at",
-                (delivery_id, transaction_uid, at),
+                (transaction_uid, at, delivery_id),
             )
 
     def committed(self, sop_instance_uid: str, transaction_uid: str, at: float) -> bool:

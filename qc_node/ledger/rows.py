@@ -15,7 +15,11 @@ from qc_node.domain import Verdict
 
 # -- images ------------------------------------------------------------------------------------------
 class StudyRow(TypedDict):
-    """One study; ``patient`` is a keyed pseudonym, never an identity; ``missing`` is a JSON list of sentences."""
+    """One study; ``missing`` is a JSON list of sentences.
+
+    ``patient`` is a keyed pseudonym (:func:`qc_node.dicom.patient.pseudonym`), never an identity; several, with
+    spaces between, where the images of a study do not agree; empty where they name nobody, None before one was read.
+    """
 
     study_uid: str
     accession_number: str | None
@@ -506,6 +510,39 @@ class GradingRow(TypedDict):
     ms: int | None
     source: str
     verdict_visible: int | None
+
+
+class FiledSeries(TypedDict):
+    """A series of a study; ``patient`` as in :class:`StudyRow`."""
+
+    series_id: int
+    study_uid: str
+    series_uid: str
+    run: int
+    state: str
+    patient: str | None
+
+
+class FiledObject(TypedDict):
+    """A received object that opens no series, and its spool name."""
+
+    instance_id: int
+    study_uid: str
+    path: str
+
+
+class PatientRow(TypedDict):
+    """A study and whose it is, as in :class:`StudyRow`."""
+
+    study_uid: str
+    patient: str | None
+
+
+class GivenNumberRow(TypedDict):
+    """The highest number of a table that was ever deleted."""
+
+    name: str
+    last: int
 
 
 class AuditRow(TypedDict):

@@ -141,8 +141,10 @@ class Writer:
             flag = self._flag(row, alarming, key, source, evidence)
             objects.append(self._store(flag, series, "kos", None))
         done = (row["series_id"], row["run"]) if final or not flag_wanted else None
-        self._ledger.deliveries.post(objects, self._settings.destinations, self._wall(), reported=done)
-        self._on_written(row["series_id"])
+        if self._ledger.deliveries.post(objects, self._settings.destinations, self._wall(), reported=done):
+            self._on_written(row["series_id"])
+        else:  # forgotten meanwhile
+            self._spool.remove_all(o.path for o in objects)
 
     def _has_report(self, row: VerdictRow) -> bool:
         written = self._ledger.deliveries.reports_of(row["series_id"])
