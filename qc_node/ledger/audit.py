@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import AuditRow
 
-
 FORGOTTEN_EVENT = "forgotten"
 """A patient or a study was forgotten; the detail says how much there was and names nobody."""
 

@@ -76,8 +76,9 @@ class Deliveries:
                 return False
             for o in objects:
                 conn.execute(
-                    "INSERT OR IGNORE INTO reports (sop_instance_uid, sop_class_uid, series_id, study_uid, run,"
-                    " kind, path, predecessor, created_at) VALUES (?,?,?,?,?,?,?,?,?)",
+                    "INSERT INTO reports (sop_instance_uid, sop_class_uid, series_id, study_uid, run,"
+                    " kind, path, predecessor, created_at) VALUES (?,?,?,?,?,?,?,?,?)"
+                    " ON CONFLICT (sop_instance_uid) DO UPDATE SET path = excluded.path WHERE path = ''",
                     (
                         o.sop_instance_uid,
                         o.sop_class_uid,
@@ -121,6 +122,27 @@ class Deliveries:
         """Whether the node wrote this object itself."""
         sql = "SELECT 1 FROM reports WHERE sop_instance_uid = ?"
         return self._db.value(sql, (sop_instance_uid,)) is not None
+
+    def reports_to_remove(self, older_than: float, limit: int = 100) -> list[ReportRow]:
+        """Reports written before then whose bytes nobody waits for: all deliveries have arrived or were dropped.
+
+        Not one whose storage commitment is still owed: the destination may say that it has lost the object.
+        """
+        return self._db.rows(
+            "SELECT * FROM reports WHERE created_at < ? AND path != ''"
+            " AND EXISTS (SELECT 1 FROM deliveries AS d WHERE d.sop_instance_uid = reports.sop_instance_uid)"
+            " AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.sop_instance_uid = reports.sop_instance_uid"
+            "  AND (d.state NOT IN ('sent', 'committed', 'dropped') OR (d.state = 'sent'"
+            f"  AND EXISTS (SELECT 1 FROM commitments WHERE delivery_id = d.id AND {IN_VAIN}))))"
+            " ORDER BY created_at LIMIT ?",
+            (older_than, limit),
+            of=ReportRow,
+        )
+
+    def mark_bytes_removed(self, sop_instance_uid: str) -> None:
+        """Note that the bytes of a report are gone; its row stays, with an empty spool name."""
+        with self._db.transaction() as conn:
+            conn.execute("UPDATE reports SET path = '' WHERE sop_instance_uid = ?", (sop_instance_uid,))
 
     def knows_file(self, path: str) -> bool:
         """Whether a row has this spool name."""

@@ -2,8 +2,8 @@
 
 Every table with one of the columns of :data:`LINKS` loses the rows that belong to a forgotten study or series,
 tables that later versions add among them.  What people said of images stays without its link (:data:`UNLINKED`):
-study, series and accession number become random words that nobody can lead back, the same for the same thing, so that
-statistics count as before.  ``tests/ledger/test_erasing.py`` says of every column of the schema whether it identifies.
+study, series and accession number become random words that nobody can lead back, the same for the same thing, so
+that statistics count as before.  ``tests/ledger/test_erasing.py`` says of every column whether it identifies.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class StudyRow(TypedDict):
     """One study; ``missing`` is a JSON list of sentences.
 
     ``patient`` is a keyed pseudonym (:func:`qc_node.dicom.patient.pseudonym`), never an identity; several, with
-    spaces between, where the images of a study do not agree; empty where they name nobody, None before one was read.
+    spaces between, where images of one study do not agree; empty where they name nobody, None before one was read.
     """
 
     study_uid: str
@@ -257,7 +257,10 @@ class AliasRow(TypedDict):
 
 # -- reports and their delivery ----------------------------------------------------------------------
 class ReportRow(TypedDict):
-    """An object that the node wrote; ``series_id`` is None for one about a whole study."""
+    """An object that the node wrote; ``series_id`` is None for one about a whole study.
+
+    ``path`` is empty once the bytes are gone (``[retention] keep_reports_days``).
+    """
 
     sop_instance_uid: str
     sop_class_uid: str

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qc_node.dicom.patient import key_mark, keyed_digest, means, pseudonym, read_identity
-from qc_node.domain import QcNodeError
 from qc_node.classifiers import catalogue
+from qc_node.dicom.patient import PatientIdentity, key_mark, keyed_digest, means, pseudonym, read_identity
+from qc_node.domain import QcNodeError
 from qc_node.engine.registry import cards
 from qc_node.ledger import Ledger
 from qc_node.ledger.audit import FORGOTTEN_EVENT
@@ -215,10 +215,14 @@ class Search:
         return noted[0] if name is None and len(noted) == 1 else name
 
     def _series_name(self, series_id: int) -> str | None:
-        return next((name for path in self._patients.files_of(series_id) if (name := self._name_in(path))), None)
+        """Whose a series is by the first of its files that can be read."""
+        read = (read_identity(self._spool.path(path)) for path in self._patients.files_of(series_id))
+        return self._name(next((who for who in read if who is not None), None))
 
     def _name_in(self, path: str) -> str | None:
-        who = read_identity(self._spool.path(path)) if path else None
+        return self._name(read_identity(self._spool.path(path)))
+
+    def _name(self, who: PatientIdentity | None) -> str | None:
         return None if who is None else pseudonym(self._key, who.patient_id, who.issuer) or None
 
     def _check_issuer(self, wanted: str, studies: Iterable[str], untold: dict[str, set[str]]) -> None:

@@ -33,6 +33,11 @@ from qc_node.spool import Spool, digest
 log = logging.getLogger("qc_node.writing")
 
 
+PREDECESSOR_GONE = (
+    "The report names no predecessor: the bytes of the one before went after [retention] keep_reports_days."
+)
+
+
 @dataclass(frozen=True)
 class WritingSettings:
     """What every report of this node has in common.
@@ -167,7 +172,11 @@ class Writer:
         from qc_node.report.structured_report import build_report
 
         predecessor = None
-        if before is not None:
+        if before is not None and not before["path"]:
+            self._ledger.series.event(
+                row["series_id"], row["run"], self._wall(), "no predecessor", PREDECESSOR_GONE
+            )
+        elif before is not None:
             earlier = read_header(self._spool, before["path"])
             predecessor = (str(earlier.SOPClassUID), str(earlier.SOPInstanceUID), str(earlier.SeriesInstanceUID))
         return build_report(
