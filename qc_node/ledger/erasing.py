@@ -111,6 +111,10 @@ UNLINK = (
     f" description = NULL, subject = '{FORGOTTEN}' || token(),"
     " handle = (SELECT new FROM gone_cases WHERE gone_cases.handle = cases.handle)"
     " WHERE handle IN (SELECT handle FROM gone_cases)",
+    # of a study that stays: whose it is, and what it is called, may have come from what goes
+    "UPDATE studies SET patient = NULL, accession_number = NULL, description = NULL, missing = '[]'"
+    " WHERE study_uid IN (SELECT study_uid FROM gone_series UNION SELECT study_uid FROM objects"
+    " WHERE instance_id IN (SELECT instance_id FROM gone_instances))",
     "UPDATE reports SET predecessor = NULL WHERE predecessor IN (SELECT sop_instance_uid FROM gone_reports)",
     "DELETE FROM quarantine WHERE id IN (SELECT id FROM gone_quarantine)",
 )

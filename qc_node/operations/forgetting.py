@@ -17,11 +17,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from qc_node.classifiers import catalogue
 from qc_node.dicom.patient import PatientIdentity, key_mark, keyed_digest, means, pseudonym, read_identity
 from qc_node.domain import QcNodeError
+from qc_node.engine.pseudonyms import note_patient
 from qc_node.engine.registry import cards
 from qc_node.ledger import Ledger
 from qc_node.ledger.audit import FORGOTTEN_EVENT
@@ -34,6 +36,8 @@ BEGUN = "forgetting"
 
 ARRIVING_S = 600.0
 """A file without a row that is younger may be of an object that is arriving while the node runs."""
+CLOCK_SET_S = 86_400.0
+"""A file may be dated before a row that is older, where somebody set the clock back in between."""
 
 Progress = Callable[[int, int], None]
 """Called with how many series were looked at, and of how many."""
@@ -288,9 +292,17 @@ class Forgetting:
             self._erasing.erase(scope)
             counts = {kind: n for kind, n in done.counts.items() if n}
             record = self._ledger.audit.add(FORGOTTEN_EVENT, actor, now, {**detail, "counts": counts})
+        for study_uid in found.shared:
+            self._note_the_rest(study_uid)
         if self._alone:
             self._spool.sweep()
         return Record(record, counts, removed, self._sent(held, done), models)
+
+    def _note_the_rest(self, study_uid: str) -> None:
+        """Of a study of which a part went, note again whose the rest is."""
+        for row in self._ledger.patients.series_of(study_uid):
+            for path in islice(self._ledger.patients.files_of(row["series_id"]), 1):
+                note_patient(self._ledger, self._spool, study_uid, path)
 
     def _who(self, asked: Asked, scope: Scope, salt: bytes) -> list[str]:
         """Digests of the patients that were named and of every study that goes as a whole."""
@@ -339,7 +351,7 @@ class Forgetting:
         written = self._ledger.deliveries.reports_of(row["series_id"])
         if verdict is None or any(report["run"] == row["run"] for report in written):
             return
-        for name in self._spool.reports_since(verdict["judged_at"]):
+        for name in self._spool.reports_since(verdict["judged_at"] - CLOCK_SET_S):
             who = read_identity(self._spool.path(name))
             if who is not None and who.study_uid == study_uid and not self._ledger.deliveries.knows_file(name):
                 yield name

@@ -43,8 +43,8 @@ IDENTIFIES: dict[str, str] = {
 """Columns that name a patient, or lead to one by the rows of another table."""
 DOES_NOT: dict[str, str] = {
     "studies": "first_received last_received state due_at closed_by closed_at",
-    "series": "modality calling_ae station first_received last_received instances expected expected_rule pacs_count"
-    " pacs_count_since pacs_asked_at run state due_at closed_by closed_at claimed_at attempts stage"
+    "series": "modality calling_ae station first_received last_received instances expected expected_rule"
+    " pacs_count pacs_count_since pacs_asked_at run state due_at closed_by closed_at claimed_at attempts stage"
     " images_removed_at",
     "instances": "version sop_class_uid transfer_syntax_uid calling_ae bytes received_at superseded_at",
     "objects": "handled",
