@@ -541,13 +541,6 @@ class PatientRow(TypedDict):
     patient: str | None
 
 
-class GivenNumberRow(TypedDict):
-    """The highest number of a table that was ever deleted."""
-
-    name: str
-    last: int
-
-
 class AuditRow(TypedDict):
     """Something that an auditor may ask about; ``detail`` is a JSON object without patient data."""
 
