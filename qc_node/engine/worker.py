@@ -40,6 +40,7 @@ from qc_node.engine.orders import Rule
 from qc_node.engine.pseudonyms import note_patient
 from qc_node.engine.registry import Registry, choose_device
 from qc_node.ledger import Ledger
+from qc_node.ledger.erasing import STOPPED
 from qc_node.ledger.rows import SeriesRow
 from qc_node.process import ParentProcess
 from qc_node.series.headers.expected import count_is_certain
@@ -237,7 +238,8 @@ class Worker:
         return training, names
 
     def _fail(self, row: SeriesRow, error: Exception) -> None:
-        if self._ledger.series.by_id(row["series_id"]) is None:
+        now = self._ledger.series.by_id(row["series_id"])
+        if now is None or now["sentence"] == STOPPED:
             self._tell(row, "forgotten", None, None)
             return
         if isinstance(error, QcNodeError):

@@ -272,6 +272,20 @@ def test_a_series_whose_images_go_while_it_is_opened_leaves_nothing_behind(tmp_p
     assert folder.left("PID-41") == [] and folder.files() == []
 
 
+def test_a_series_whose_files_have_gone_and_whose_rows_have_not_yet_did_not_fail(tmp_path: Path) -> None:
+    folder = Patients(tmp_path)
+    folder.take("PID-41")
+
+    def half_way() -> None:
+        scope = folder.find("PID-41").scope
+        folder.erasing.stop(scope)
+        folder.spool.remove_all(folder.erasing.held(scope).files)
+
+    interrupted(folder.ledger.instances, "paths_of_series", half_way)
+    folder.judge()
+    assert [told.get("state") for told in folder.told] == [None, "forgotten"]
+
+
 def test_no_verdict_is_given_to_a_later_series_in_its_place(tmp_path: Path) -> None:
     classifier = SmallClassifier()
     folder = Patients(tmp_path, classifier)
