@@ -90,8 +90,8 @@ def test_whose_it_was_is_noted_before_the_last_file_of_an_older_study_goes(folde
     folder.ledger.db.conn.execute("UPDATE studies SET patient = NULL")
     for row in deliveries(folder):
         folder.ledger.deliveries.sent(row["id"], 2001.0)
-    for row in folder.ledger.db.rows("SELECT path FROM instances"):
-        folder.spool.remove(row["path"])
+    for image in folder.ledger.db.rows("SELECT path FROM instances"):
+        folder.spool.remove(image["path"])
     assert remove_old_reports(folder.ledger, folder.spool, LATER, 10) == 2
     assert len(folder.find("PID-1").scope.studies) == 1
 
