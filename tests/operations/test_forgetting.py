@@ -302,11 +302,16 @@ def test_no_verdict_is_given_to_a_later_series_in_its_place(tmp_path: Path) -> N
     assert folder.ledger.verdicts.get(other["series_id"]) is None
 
 
-def test_a_report_that_is_being_written_is_not_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["before its bytes", "between its bytes and its row"])
+def test_a_report_that_is_being_written_is_not_written(tmp_path: Path, moment: str) -> None:
     folder = Patients(tmp_path)
     folder.take("PID-41")
     folder.judge()
-    interrupted(folder.ledger.deliveries, "post", lambda: folder.forget("PID-41"))
+    owner, method = {
+        "before its bytes": (folder.spool, "report_name"),
+        "between its bytes and its row": (folder.ledger.deliveries, "post"),
+    }[moment]
+    interrupted(owner, method, lambda: folder.forget("PID-41"))
     folder.writer.step()
     assert folder.left("PID-41") == [] and folder.files() == []
     assert folder.ledger.deliveries.counts() == {}
