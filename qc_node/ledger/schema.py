@@ -189,6 +189,7 @@ GRADINGS: Columns = {
     "verdict_visible": int | None,
 }
 MODEL_ALIASES: Columns = {"id": int, "stage": str, "alias": str, "sha256": str, "at": float, "by": str}
+GIVEN_NUMBERS: Columns = {"name": str, "last": int}
 AUDIT: Columns = {"id": int, "at": float, "event": str, "actor": str, "detail": str}
 
 _SERIES = ("series_id", "series", "series_id")
@@ -270,6 +271,25 @@ CREATE INDEX quarantine_received ON quarantine (received_at);
 have come again.  ``removed_images`` has the digests of SOP Instance UIDs, eighty to a row, so that eight rows fill
 a page; ``removed_objects`` those of what opened no series.
 """
+
+
+NUMBERED = {"series": "series_id", "verdicts": "id", "deliveries": "id", "alarms": "id"}
+"""Tables whose numbers are in the hands of somebody (worker, outbox, a page) while a row may be forgotten."""
+
+
+def numbers(db: sqlite_utils.Database) -> None:
+    """No number is given twice: one that was deleted must not come to mean another patient's row.
+
+    SQLite gives the highest number plus one, which is an old one after the highest row was deleted; its own remedy
+    (AUTOINCREMENT) can only be had by writing such a table anew.
+    """
+    _table(db, "given_numbers", GIVEN_NUMBERS)
+    for table, number in NUMBERED.items():
+        last = f"(SELECT last FROM given_numbers WHERE name = '{table}')"
+        db.conn.execute(
+            f"CREATE TRIGGER {table}_number AFTER INSERT ON {table} WHEN new.{number} <= {last} BEGIN"
+            f" UPDATE {table} SET {number} = {last} + 1 WHERE {number} = new.{number}; END"
+        )
 
 
 def _table(
