@@ -13,8 +13,8 @@ import pytest
 from click import UsageError
 
 from qc_node.cli.main import main
-from qc_node.spool import lock_folder
 from qc_node.receiver.recovery import recover
+from qc_node.spool import lock_folder
 from tests.cli.conftest import Run
 from tests.end_to_end.node_process import CRASH_FOLDER, ROOT
 from tests.operations.patients import Patients

@@ -23,6 +23,9 @@ IDENTIFIES: dict[str, str] = {
     "instances": "instance_id sop_instance_uid series_id path digest",
     "objects": "instance_id study_uid series_uid",
     "events": "id series_id detail",
+    "emptied": "series_id",
+    "removed_images": "id series_id digests",
+    "removed_objects": "study_uid digests",
     "verdicts": "id series_id verdict claims warnings source_path training_path thumbnails",
     "reports": "sop_instance_uid series_id study_uid path predecessor",
     "deliveries": "id sop_instance_uid last_error",
@@ -48,6 +51,7 @@ DOES_NOT: dict[str, str] = {
     " images_removed_at",
     "instances": "version sop_class_uid transfer_syntax_uid calling_ae bytes received_at superseded_at",
     "objects": "handled",
+    "emptied": "open",
     "events": "run at event",
     "verdicts": "run stage routed timings judged_at report_after",
     "reports": "sop_class_uid run kind created_at",
@@ -86,6 +90,8 @@ def ledger(tmp_path: Path) -> Ledger:
     reader = ledger.db.value("SELECT reader_id FROM votes WHERE id = 1")
     with ledger.db.transaction() as conn:
         ledger.votes._write_act(conn, NewAct(**{**_fields(act), "reader_id": reader}))
+        conn.execute("INSERT INTO removed_images (series_id, digests) SELECT max(series_id), x'01' FROM series")
+        conn.execute("INSERT INTO removed_objects (study_uid, digests) SELECT max(study_uid), x'02' FROM studies")
         conn.execute("UPDATE reports SET predecessor = '1.2.3' WHERE predecessor IS NULL")
     return ledger
 
