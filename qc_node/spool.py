@@ -18,6 +18,7 @@ Layout below the root::
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import itertools
 import math
@@ -40,6 +41,9 @@ FOLDERS = ("tmp", "images", "reports", "quarantine", "training", "thumbnails")
 
 
 PROBE, PROBE_BYTES = ".probe", 4096
+COPY_BYTES = 1 << 20
+RESTORING = "restoring"
+"""There while a backup is being put back: what is beside it is not whole."""
 
 
 def digest(*parts: str) -> str:
@@ -178,6 +182,65 @@ def prove_writable(temporary: Path, final: Path) -> None:
         name.unlink(missing_ok=True)
 
 
+def refuse_unfinished(root: Path) -> None:
+    """Say no to a data folder that a restore has begun to fill and not finished.
+
+    Raises
+    ------
+    QcNodeError
+        It is one.
+    """
+    if (root / RESTORING).exists():
+        raise QcNodeError(
+            f"The data folder {root} holds a restore that was not finished; run `qc-node restore` again."
+        )
+
+
+def has_reports(root: Path) -> bool:
+    """Whether a node has written anything yet."""
+    return bool(_listed(root / "reports"))
+
+
+def lock_folder(root: Path) -> int:
+    """Take the data folder for this process; the lock goes with the process, even after ``kill -9``.
+
+    Raises
+    ------
+    QcNodeError
+        Another process has it.
+    """
+    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise QcNodeError(f"The data folder {root} is in use by another qc-node.") from None
+    return fd
+
+
+def copy_file(source: Path, final: Path, temporary: Path) -> tuple[int, str]:
+    """Copy a file by way of the folder `temporary`; its length in bytes, and the SHA-256 (hex) of what was copied.
+
+    The bytes are on the disk when this returns; the name once the folder of `final` is synced.
+
+    Raises
+    ------
+    OSError
+        The source is gone (:class:`FileNotFoundError`), the disk is full.
+    """
+    digest, temp = hashlib.sha256(), TempFile(temporary)
+    try:
+        with source.open("rb") as file:
+            while block := file.read(COPY_BYTES):
+                temp.write(block)
+                digest.update(block)
+        os.fdatasync(temp.fileno())
+        temp.path.replace(final)
+    finally:
+        temp.discard()
+    return temp.size, digest.hexdigest()
+
+
 class Spool:
     """The data folder.
 
@@ -194,6 +257,7 @@ class Spool:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        refuse_unfinished(root)
         try:
             root.mkdir(PRIVATE, parents=True, exist_ok=True)
             for name in FOLDERS:

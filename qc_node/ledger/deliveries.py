@@ -318,7 +318,8 @@ class Deliveries:
     def _answer(self, where: str, params: tuple[Any, ...], outcome: str, at: float) -> bool:
         """Note the outcome of transactions; False when they had it already."""
         sql = f"UPDATE commitments SET answered_at = ?, outcome = ? WHERE {where} AND outcome IS NOT ?"
-        return self._db.conn.execute(sql, (at, outcome, *params, outcome)).rowcount > 0
+        with self._db.transaction() as conn:
+            return conn.execute(sql, (at, outcome, *params, outcome)).rowcount > 0
 
     def never_asked(self, destination: str, sent_after: float, limit: int = 50) -> list[ReportDelivery]:
         """Objects sent after `sent_after` whose commitment was never asked for."""
