@@ -248,7 +248,7 @@ CREATE TABLE emptied (
     series_id INTEGER PRIMARY KEY REFERENCES series ON DELETE CASCADE,
     open INTEGER NOT NULL
 );
-CREATE INDEX emptied_open ON emptied (series_id) WHERE open = 1;
+CREATE INDEX emptied_open ON emptied (series_id) WHERE open >= 1;
 CREATE TABLE removed_images (
     id INTEGER PRIMARY KEY,
     series_id INTEGER NOT NULL REFERENCES series ON DELETE CASCADE,
@@ -256,7 +256,7 @@ CREATE TABLE removed_images (
 );
 CREATE INDEX removed_images_series ON removed_images (series_id);
 CREATE TABLE removed_objects (study_uid TEXT PRIMARY KEY, digests BLOB NOT NULL) WITHOUT ROWID;
-INSERT INTO emptied SELECT series_id, 1 FROM series WHERE images_removed_at IS NOT NULL;
+INSERT INTO emptied SELECT series_id, 2 FROM series WHERE images_removed_at IS NOT NULL;
 CREATE INDEX series_with_images ON series (last_received, series_id) WHERE images_removed_at IS NULL;
 CREATE INDEX series_of_scanner ON series (calling_ae, last_received);
 DROP INDEX objects_handled;
@@ -268,8 +268,8 @@ CREATE INDEX quarantine_received ON quarantine (received_at);
 """Schema 5: what is kept of removed images, and indexes for every question that was a scan.
 
 ``emptied`` has a row for each series with ``images_removed_at``; ``open`` is 1 while rows of images may be left or
-have come again.  ``removed_images`` has the digests of SOP Instance UIDs, eighty to a row, so that eight rows fill
-a page; ``removed_objects`` those of what opened no series.
+have come again, 2 where 0.2 has removed the files and kept the rows.  ``removed_images`` has the digests of SOP
+Instance UIDs, eighty to a row, so that eight rows fill a page; ``removed_objects`` those of what opened no series.
 """
 
 
