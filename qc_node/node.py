@@ -28,6 +28,7 @@ from qc_node.operations import health, logs, service_manager
 from qc_node.operations.drain import Drain
 from qc_node.operations.ledger_watch import LedgerWatch
 from qc_node.operations.metrics import Metrics
+from qc_node.operations.old_reports import remove_old_reports
 from qc_node.operations.tidying import Tidying
 from qc_node.outbox.sending import Outbox
 from qc_node.outbox.writer import Writer
@@ -225,6 +226,7 @@ class Node:
     def _remove_old(self) -> None:
         keep = self.settings.retention
         self._tidying.step(keep.keep_images_h, keep.keep_training_days)
+        remove_old_reports(self.ledger, self.spool, time.time(), keep.keep_reports_days)
 
     def _observe(self) -> None:
         self.metrics.observe_ledger(self.ledger, self.spool, time.time())

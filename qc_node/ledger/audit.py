@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import AuditRow
 
+FORGOTTEN_EVENT = "forgotten"
+"""A patient or a study was forgotten; the detail says how much there was and names nobody."""
+
 
 class Audit:
     """One row per event, in order."""
@@ -21,8 +24,12 @@ class Audit:
         return self._db.insert("audit", row)
 
     def newest(self) -> int:
-        """The number of the last event, 0 before the first."""
+        """The number of the newest event, 0 when there is none."""
         return int(self._db.value("SELECT coalesce(max(id), 0) FROM audit"))
+
+    def of(self, event: str) -> list[AuditRow]:
+        """Every event of one kind, in order."""
+        return self._db.rows("SELECT * FROM audit WHERE event = ? ORDER BY id", (event,), of=AuditRow)
 
     def last(self, events: Sequence[str]) -> AuditRow | None:
         """The last one of some kinds of event."""
