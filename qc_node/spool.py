@@ -1,8 +1,9 @@
 """Durable files.  The only code that names a file in the data folder.
 
-Names are digests of UIDs, never the UIDs themselves: a peer may send ``../../../etc/evil`` as a SOP
-Instance UID and must not choose a path by it.  A file appears under its final name only when its bytes are
-on the disk: temporary file, fsync, rename, fsync of the folder.
+Names are digests of UIDs, never the UIDs themselves: a peer may send ``../../../etc/evil`` as a SOP Instance
+UID and must not choose a path by it.  A file appears under its final name only when its bytes are on the disk:
+temporary file, fsync, rename, fsync of the folder; or, where the file system's journal makes a name durable
+with the bytes, name and one fsync (:mod:`qc_node.filesystems`).
 
 Layout below the root::
 
@@ -26,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qc_node.domain import QcNodeError
+from qc_node.filesystems import names_follow_bytes
 
 PRIVATE = 0o750
 """What a folder may be at most: patient data are nobody's business but the service's, and its group's to read."""
@@ -102,13 +104,36 @@ class TempFile:
         """The descriptor, open for reading and writing."""
         return self._fd
 
-    def commit(self, final: Path, *, sync_folder: bool = True) -> None:
-        """Put the bytes on the disk and give them their name (an existing file is replaced)."""
-        os.fdatasync(self._fd)
-        self._close()
-        os.replace(self._name, final)  # noqa: PTH105
-        if sync_folder:
+    def write_at(self, position: int, data: bytes) -> None:
+        """Replace what was written at `position`, in bytes from the beginning."""
+        os.pwrite(self._fd, data, position)
+
+    def commit(self, final: Path, *, names_follow: bool = False) -> None:
+        """Put the bytes on the disk and give them their name (an existing file is replaced).
+
+        With `names_follow` the file system makes a name durable with the bytes
+        (:func:`qc_node.filesystems.names_follow_bytes`): one flush of the disk in place of two.  A power cut may
+        then leave a new name without all its bytes, never one that this method has returned from.
+        """
+        if not (names_follow and self._name_and_sync(final)):
+            os.fdatasync(self._fd)
+            os.replace(self._name, final)  # noqa: PTH105
             fsync_folder(final.parent)
+        self._close()
+
+    def _name_and_sync(self, final: Path) -> bool:
+        """Whether it could be done: a file that is there may have been answered for, and is not replaced so."""
+        try:
+            os.link(self._name, final)
+        except (FileExistsError, PermissionError):  # some systems forbid links
+            return False
+        try:
+            os.fsync(self._fd)
+        except OSError:
+            final.unlink(missing_ok=True)
+            raise
+        os.unlink(self._name)  # noqa: PTH108
+        return True
 
     def discard(self) -> None:
         """Forget the file; harmless when called twice or after :meth:`commit`."""
@@ -162,6 +187,7 @@ class Spool:
             self.temp().discard()
         except OSError as error:
             raise QcNodeError(f"The data folder {root} cannot be used: {error.strerror or error}.") from error
+        self._names_follow = names_follow_bytes(root / "images")
 
     # -- names ---------------------------------------------------------------------------------------
     def image_name(self, study_uid: str, series_uid: str, sop_instance_uid: str, version: int = 1) -> str:
@@ -203,11 +229,19 @@ class Spool:
         temp = self.temp()
         try:
             temp.write(data)
-            self.folder_of(name)
-            temp.commit(self.root / name)
+            self.commit(temp, name)
         except BaseException:
             temp.discard()
             raise
+
+    def commit(self, temp: TempFile, name: str) -> None:
+        """Make `temp` durable under `name`, whose folder may vanish meanwhile: retention empties it."""
+        self.folder_of(name)
+        try:
+            temp.commit(self.root / name, names_follow=self._names_follow)
+        except FileNotFoundError:
+            self.folder_of(name)
+            temp.commit(self.root / name, names_follow=self._names_follow)
 
     def quarantine(self, data: bytes | memoryview, suffix: str = ".bin") -> str:
         """Keep bytes that could not be understood; returns the name they were given."""

@@ -1,6 +1,7 @@
 """The SQLite file: connections, transactions, typed rows.
 
-WAL with ``synchronous=FULL``: a committed row survives ``kill -9`` and a power cut.  Every thread has its own
+WAL with ``synchronous=FULL``: a committed row survives ``kill -9`` and a power cut (of received images a power cut
+may take rows: they are made again from the files).  Every thread has its own
 connection; writers take the lock at the start of a transaction (``BEGIN IMMEDIATE``), so that two of
 them wait for each other instead of failing half-way.
 
@@ -78,19 +79,29 @@ class Database:
         return conn
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; nested use joins the outer transaction."""
+    def transaction(self, *, flush: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing; nested use joins the outer transaction.
+
+        Without `flush` it survives a kill of the process, and a power cut only once a later transaction was
+        flushed: for rows that can be made again.
+        """
         conn = self.conn
         if conn.in_transaction:
             yield conn
             return
-        conn.execute("BEGIN IMMEDIATE")
+        if not flush:
+            conn.execute("PRAGMA synchronous=NORMAL")
         try:
-            yield conn
-        except BaseException:
-            conn.execute("ROLLBACK")
-            raise
-        conn.execute("COMMIT")
+            conn.execute("BEGIN IMMEDIATE")
+            try:
+                yield conn
+            except BaseException:
+                conn.execute("ROLLBACK")
+                raise
+            conn.execute("COMMIT")
+        finally:
+            if not flush:
+                conn.execute("PRAGMA synchronous=FULL")
 
     def insert(self, table: str, row: AnyRow, *, ignore: bool = False) -> int:
         """Write one row by sqlite-utils; its rowid.  With `ignore` a row that is there already stays as it is."""

@@ -88,8 +88,10 @@ class Instances:
         An image that comes back, because its file was gone, re-opens its series unless the report is out: the
         same images make no new report by themselves.  Its series counts the images that are `there`, and counts
         as without images (``images_removed_at``) until the last one is back.
+
+        The rows are not flushed to the disk: recovery makes them again from the files, which are.
         """
-        with self._db.transaction() as conn:
+        with self._db.transaction(flush=False) as conn:
             new = _not_known(conn, items)
             before = {r.sop_instance_uid: _supersede(conn, r) for r in new if r.version > 1}
             images = [r for r in new if r.opens_series]

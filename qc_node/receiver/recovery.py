@@ -1,18 +1,20 @@
 """After a crash: nothing lost, nothing doubled.
 
-A process can die between the rename of a file and its ledger row.  The sender got no answer and will send again,
-but it need not: the file is complete, so it is adopted.
+A process can die between the name of a file and its ledger row.  The sender got no answer and will send again,
+but it need not: the file is complete, so it is adopted.  After a power cut rows may be missing that were
+answered for (the files were durable, the rows not yet): they are made again here.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from qc_node.dicom import received_header
 from qc_node.dicom.elements import ScanError, Window
-from qc_node.dicom.part10 import look_into, read_head
+from qc_node.dicom.part10 import is_whole, look_into, read_head
 from qc_node.dicom.received_header import HeaderError
 from qc_node.ledger import Ledger
 from qc_node.receiver.store import Request, received
@@ -40,6 +42,9 @@ def _adopt(spool: Spool, ledger: Ledger, name: str, at: float) -> bool:
     try:
         with path.open("rb") as file:
             data = look_into(file.fileno())
+            written = os.fstat(file.fileno()).st_mtime
+        if not is_whole(data):
+            raise HeaderError("A power cut left it incomplete; it was never answered with success.")
         head = read_head(Window(data))
         request = Request(
             head.sop_class_uid, head.sop_instance_uid, head.transfer_syntax_uid, head.source_ae_title
@@ -59,7 +64,8 @@ def _adopt(spool: Spool, ledger: Ledger, name: str, at: float) -> bool:
         spool.remove(name)  # the same instance is stored under another series; this copy was never answered
         return False
     version = 1 if newest is None else newest["version"] + 1
-    ledger.instances.add([received(facts, request, name, len(data), at, version)], spool.count_there)
+    row = received(facts, request, name, len(data), min(written, at), version)
+    ledger.instances.add([row], spool.count_there)
     return True
 
 

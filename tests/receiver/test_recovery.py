@@ -138,9 +138,14 @@ def test_one_transaction_carries_the_rows_of_many_threads(store: Store, monkeypa
     assert len(store.ledger.db.rows("SELECT * FROM instances")) == 8
 
 
-def test_the_bytes_are_synced_before_the_name_and_the_name_before_the_row(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("follow", "expected"), [(False, ["bytes", "name", "folder", "row"]), (True, ["name first", "both", "row"])]
+)
+def test_bytes_and_name_are_durable_before_the_row(
+    follow: bool, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("qc_node.spool.names_follow_bytes", lambda folder: follow)
+    store = Store(Spool(tmp_path), Ledger(tmp_path / "ledger.sqlite"), 0, lambda: 1000.0)
     order: list[str] = []
 
     def noted(word: str, do: Callable[..., Any]) -> Callable[..., Any]:
@@ -151,13 +156,14 @@ def test_the_bytes_are_synced_before_the_name_and_the_name_before_the_row(
         return noting
 
     monkeypatch.setattr(os, "fdatasync", noted("bytes", os.fdatasync))
-    monkeypatch.setattr(os, "fsync", noted("folder", os.fsync))
+    monkeypatch.setattr(os, "fsync", noted("both" if follow else "folder", os.fsync))
     monkeypatch.setattr(os, "replace", noted("name", os.replace))
+    monkeypatch.setattr(os, "link", noted("name first", os.link))
     monkeypatch.setattr(Instances, "add", noted("row", Instances.add))
     take(store, SeriesInstanceUID="1.2.3", StudyInstanceUID="1.2")
     order.clear()
     assert take(store, SeriesInstanceUID="1.2.3", StudyInstanceUID="1.2")[1] == 0
-    assert order == ["bytes", "name", "folder", "row"]
+    assert order == expected
 
 
 def test_a_restarted_receiver_knows_what_it_has(start_receiver: StartReceiver, tmp_path: Path) -> None:
