@@ -10,6 +10,7 @@ What the PACS does is data (:class:`Script`); what can be done to node, machine 
 :meth:`Hospital.comes_to_rest` looks at all of it.
 """
 
+from tests.end_to_end.faults import invariants
 from tests.end_to_end.faults.hospital import Hospital, node_and_pacs
 from tests.end_to_end.faults.modality import Modality, ct, dx, mr, report_of_another
 from tests.end_to_end.faults.scripted_pacs import (
@@ -40,6 +41,7 @@ __all__ = [
     "answers",
     "ct",
     "dx",
+    "invariants",
     "mr",
     "node_and_pacs",
     "report_of_another",

@@ -56,6 +56,12 @@ class Hospital:
         self._commitment = commitment
         pacs.node_port = node.port
 
+    def another_modality(self, ae_title: str) -> Modality:
+        """One more sender; what it was acknowledged counts as well."""
+        more = Modality(self.node.port, ae_title)
+        more.acknowledged = self.modality.acknowledged
+        return more
+
     # -- traffic -----------------------------------------------------------------------------------------
     def sends(self, *series: Sequence[Dataset], pace_s: float = 0.0) -> None:
         """The modality sends each series to the node until every object of it is acknowledged."""
@@ -162,11 +168,12 @@ class Hospital:
 
     def look(self, *, outbox: bool = True) -> Seen:
         """What an inspector sees now, with the node running or not."""
+        acknowledged = tuple(self.modality.acknowledged)  # before the rows: these are older than the answer
         tables = self._tables()
         alive = self.node.process is not None and self.node.process.poll() is None
         return Seen(
             at=time.time(),
-            acknowledged=tuple(self.modality.acknowledged),
+            acknowledged=acknowledged,
             tables=tables,
             read=self._read,
             held=dict(self.pacs.held),
