@@ -274,26 +274,32 @@ def fitted(process: str, figure: str, rows: Sequence[tuple[float, float]]) -> Gr
 # -- alerts ----------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Fired:
-    """How often an alert fired, and for how many seconds in all."""
+    """How often an alert fired, for how many seconds in all, and how long it was about to (pending)."""
 
     alert: str
     severity: str
     times: int
     seconds: float
+    pending: float
 
 
 def fired(prometheus: Prometheus, begin: float, end: float, step: float = 2.0) -> list[Fired]:
     """Every shipped alert with what Prometheus saw of it between two moments (seconds since the epoch)."""
-    expression = 'max by (alertname, severity) (ALERTS{alertstate="firing"})'
+    expression = "max by (alertname, alertstate) (ALERTS)"
     answer = prometheus.ask("query_range", query=expression, start=str(begin), end=str(end), step=str(step))
-    firing = {line["metric"]["alertname"]: [float(at) for at, _ in line["values"]] for line in answer["result"]}
-    rules = prometheus.ask("rules")["groups"][0]["rules"]
-    found = []
-    for rule in rules:
-        at = firing.get(rule["name"], [])
-        times = sum(1 for n, moment in enumerate(at) if n == 0 or moment - at[n - 1] > 1.5 * step)
-        found.append(Fired(rule["name"], rule["labels"]["severity"], times, len(at) * step))
-    return found
+    at = {
+        (line["metric"]["alertname"], line["metric"]["alertstate"]): [
+            float(moment) for moment, _ in line["values"]
+        ]
+        for line in answer["result"]
+    }
+
+    def of(rule: dict[str, Any]) -> Fired:
+        firing, pending = (at.get((rule["name"], state), []) for state in ("firing", "pending"))
+        times = sum(1 for n, moment in enumerate(firing) if n == 0 or moment - firing[n - 1] > 1.5 * step)
+        return Fired(rule["name"], rule["labels"]["severity"], times, len(firing) * step, len(pending) * step)
+
+    return [of(rule) for rule in prometheus.ask("rules")["groups"][0]["rules"]]
 
 
 # -- all of it -------------------------------------------------------------------------------------------
@@ -374,9 +380,9 @@ def show(result: Result) -> None:
             f"{g.process:<12}{g.figure:<14}{g.mean:>10.1f}{g.rise:>+10.1f}{g.per_hour:>+12.1f}"
             f"  {'flat' if g.flat else 'GROWS'}"
         )
-    print(f"\n{'alert':<26}{'severity':<10}{'fired':>6}{'seconds':>9}")
+    print(f"\n{'alert':<26}{'severity':<10}{'fired':>6}{'seconds':>9}{'pending s':>11}")
     for a in result.alerts:
-        print(f"{a.alert:<26}{a.severity:<10}{a.times:>6}{a.seconds:>9.0f}")
+        print(f"{a.alert:<26}{a.severity:<10}{a.times:>6}{a.seconds:>9.0f}{a.pending:>11.0f}")
     for sentence in tally.violations:
         print(f"BROKEN: {sentence}")
     print(f"\n{'all invariants held, and nothing grew' if result.well else 'NOT WELL'}")

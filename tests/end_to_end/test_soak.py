@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.soak import fitted, soak
+from benchmarks.soak import fired, fitted, soak
+from qc_node.operations.metrics import Metrics
+from tests.peers.process import HOST, wait_for
+from tests.peers.prometheus import Prometheus
 
 pytestmark = pytest.mark.xdist_group("soak")
 
@@ -36,3 +40,21 @@ def test_a_figure_that_rises_is_not_flat_and_one_that_swings_is() -> None:
 def test_too_few_samples_are_no_proof() -> None:
     few = fitted("node", "MB", [(0.0, 1.0)])
     assert math.isnan(few.mean) and not few.flat
+
+
+@pytest.mark.peer
+def test_an_alert_that_fires_is_counted(tmp_path: Path) -> None:
+    metrics = Metrics(["MR1"], ["PACS"])
+    listener = metrics.serve(HOST, 0)
+    prometheus = Prometheus(tmp_path, listener.port)
+    depth = 'qc_node_queue_depth{queue="quarantine"}'
+    begin = time.time()
+    try:
+        with prometheus.process:
+            wait_for(lambda: prometheus.value(depth) == 0)
+            metrics.queue_depth("quarantine", 50)
+            wait_for(lambda: prometheus.value('ALERTS{alertname="QcNodeQuarantine", alertstate="firing"}') == 1)
+            found = {one.alert: one.times for one in fired(prometheus, begin, time.time() + 1.0, step=0.5)}
+    finally:
+        listener.stop()
+    assert found == {alert: int(alert == "QcNodeQuarantine") for alert in found} and len(found) > 10

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -129,12 +130,11 @@ class Hospital:
             conn.close()
 
     @contextmanager
-    def full_disk(self) -> Iterator[None]:
-        """Nothing can be written where the data folder is; only where that is small (:func:`small_disk`)."""
-        ballast = self.node.data_dir.parent / "ballast"
-        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(1 << 16))
+    def full_disk(self, but_for: int = 0) -> Iterator[None]:
+        """No more than `but_for` bytes fit on the data folder's file system, a small one (:func:`small_disk`)."""
+        place = self.node.data_dir.parent
+        ballast = place / "ballast"
+        ballast.write_bytes(bytes(shutil.disk_usage(place).free - but_for))
         try:
             yield
         finally:
