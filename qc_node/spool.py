@@ -18,12 +18,15 @@ Layout below the root::
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import itertools
+import math
 import os
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qc_node.domain import QcNodeError
@@ -38,6 +41,9 @@ FOLDERS = ("tmp", "images", "reports", "quarantine", "training", "thumbnails")
 
 
 PROBE, PROBE_BYTES = ".probe", 4096
+COPY_BYTES = 1 << 20
+RESTORING = "restoring"
+"""There while a backup is being put back: what is beside it is not whole."""
 
 
 def digest(*parts: str) -> str:
@@ -75,6 +81,18 @@ def _tighten(path: Path) -> bool:
 
 _token = os.urandom(4).hex()
 _serial = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """Which file it is, whatever its name: its number, and when it was written or last touched (ns).
+
+    ``changed`` is when it got its name (seconds since the epoch), and says nothing about which file it is.
+    """
+
+    number: int
+    modified_ns: int
+    changed: float = field(compare=False)
 
 
 class TempFile:
@@ -164,6 +182,65 @@ def prove_writable(temporary: Path, final: Path) -> None:
         name.unlink(missing_ok=True)
 
 
+def refuse_unfinished(root: Path) -> None:
+    """Say no to a data folder that a restore has begun to fill and not finished.
+
+    Raises
+    ------
+    QcNodeError
+        It is one.
+    """
+    if (root / RESTORING).exists():
+        raise QcNodeError(
+            f"The data folder {root} holds a restore that was not finished; run `qc-node restore` again."
+        )
+
+
+def has_reports(root: Path) -> bool:
+    """Whether a node has written anything yet."""
+    return bool(_listed(root / "reports"))
+
+
+def lock_folder(root: Path) -> int:
+    """Take the data folder for this process; the lock goes with the process, even after ``kill -9``.
+
+    Raises
+    ------
+    QcNodeError
+        Another process has it.
+    """
+    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise QcNodeError(f"The data folder {root} is in use by another qc-node.") from None
+    return fd
+
+
+def copy_file(source: Path, final: Path, temporary: Path) -> tuple[int, str]:
+    """Copy a file by way of the folder `temporary`; its length in bytes, and the SHA-256 (hex) of what was copied.
+
+    The bytes are on the disk when this returns; the name once the folder of `final` is synced.
+
+    Raises
+    ------
+    OSError
+        The source is gone (:class:`FileNotFoundError`), the disk is full.
+    """
+    digest, temp = hashlib.sha256(), TempFile(temporary)
+    try:
+        with source.open("rb") as file:
+            while block := file.read(COPY_BYTES):
+                temp.write(block)
+                digest.update(block)
+        os.fdatasync(temp.fileno())
+        temp.path.replace(final)
+    finally:
+        temp.discard()
+    return temp.size, digest.hexdigest()
+
+
 class Spool:
     """The data folder.
 
@@ -180,6 +257,7 @@ class Spool:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        refuse_unfinished(root)
         try:
             root.mkdir(PRIVATE, parents=True, exist_ok=True)
             for name in FOLDERS:
@@ -276,27 +354,73 @@ class Spool:
 
     def remove(self, name: str) -> None:
         """Delete `name` if it is there, and its folder once that is empty."""
-        path = self.path(name)
-        path.unlink(missing_ok=True)
-        if path.parent.parent.name == "images":
-            try:
-                path.parent.rmdir()
-            except OSError:
-                return
+        self.path(name).unlink(missing_ok=True)
+        self._leave(name)
 
-    def remove_quarantine(self, older_than: float) -> int:
-        """Delete quarantined bytes from before `older_than` (seconds since the epoch); returns how many files."""
-        old = [p for p in (self.root / "quarantine").iterdir() if p.stat().st_mtime < older_than]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+    def identity(self, name: str) -> FileIdentity | None:
+        """What tells the file `name` from one that takes its place; None where there is none."""
+        try:
+            found = os.stat(f"{self.root}/{name}")  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return FileIdentity(found.st_ino, found.st_mtime_ns, found.st_ctime)
 
-    def sweep(self) -> int:
-        """Delete half-written files left by a killed process; returns how many."""
+    def remove_this(self, name: str, seen: FileIdentity) -> bool:
+        """Delete the file that was `seen` under `name`, and nothing that has taken its place meanwhile."""
+        taken = self.set_aside(name, seen)
+        if taken is not None:
+            self.remove(taken)
+        return taken is not None
+
+    def set_aside(self, name: str, seen: FileIdentity) -> str | None:
+        """Put the file that was `seen` under `name` into quarantine; its new name, None where it was replaced."""
+        kept = f"quarantine/{digest(name, str(seen.modified_ns))}.dcm"
+        if self.identity(name) != seen or not self._take(self.root / name, self.root / kept, seen, kept):
+            return None
+        self.touch(kept)
+        fsync_folder(self.root / "quarantine")
+        self._leave(name)
+        return kept
+
+    def _take(self, source: Path, target: Path, seen: FileIdentity, name: str) -> bool:
+        """Rename in one step, then look at what was taken: another process may have been quicker."""
+        try:
+            source.rename(target)
+        except FileNotFoundError:
+            return False
+        if self.identity(name) == seen:
+            return True
+        with contextlib.suppress(FileExistsError):  # one that is newer still has the name
+            source.hardlink_to(target)
+        target.unlink()
+        return False
+
+    def touch(self, name: str) -> None:
+        """Say that the file `name` is needed: who has seen it as nobody's looks at it anew."""
+        os.utime(f"{self.root}/{name}")
+
+    def _leave(self, name: str) -> None:
+        """Delete the folder of `name` once it is empty."""
+        folder = (self.root / name).parent
+        if folder.parent.name == "images":
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def sweep(self, before: float = math.inf) -> int:
+        """Delete half-written files of processes that are gone; returns how many.
+
+        Parameters
+        ----------
+        before
+            Seconds since the epoch, when the first process that is alive started: later files may be its own.
+        """
         count = 0
-        for path in (self.root / "tmp").iterdir():
-            path.unlink(missing_ok=True)
-            count += 1
+        for name in _listed(self.root / "tmp"):
+            path = self.root / "tmp" / name
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ctime < before:
+                    path.unlink()
+                    count += 1
         return count
 
     def tighten(self) -> int:
@@ -310,8 +434,25 @@ class Spool:
 
     def images_on_disk(self) -> Iterator[str]:
         """Names of all received instances on the disk, with or without a ledger row."""
-        for path in (self.root / "images").glob("*/*.dcm"):
-            yield str(path.relative_to(self.root))
+        for names in self.image_folders():
+            yield from names
+
+    def image_folders(self) -> Iterator[list[str]]:
+        """Names of the received instances on the disk, one folder after the other; an empty folder is deleted."""
+        with os.scandir(self.root / "images") as folders:
+            for folder in folders:
+                files = _listed(Path(folder.path))
+                if not files:
+                    with contextlib.suppress(OSError):
+                        Path(folder.path).rmdir()
+                yield [f"images/{folder.name}/{file}" for file in sorted(files) if file.endswith(".dcm")]
+
+    def files(self, folder: str, at_once: int = 1000) -> Iterator[list[str]]:
+        """Names of the files in one of :data:`FOLDERS`, so many `at_once`."""
+        with os.scandir(self.root / folder) as entries:
+            names = (f"{folder}/{entry.name}" for entry in entries)
+            while some := list(itertools.islice(names, at_once)):
+                yield some
 
     def free_bytes(self) -> int:
         """Free space of the file system in bytes."""

@@ -272,7 +272,7 @@ class DiskSettings(_Section):
 
 
 class RetentionSettings(_Section):
-    """``[retention]``: how long what is kept.  Rows of the ledger are never deleted."""
+    """``[retention]``: how long what is kept.  What was judged, reported and voted stays in the ledger."""
 
     keep_images_h: Positive = 72.0
     """Hours that received images stay after the report was delivered."""

@@ -318,7 +318,8 @@ class Deliveries:
     def _answer(self, where: str, params: tuple[Any, ...], outcome: str, at: float) -> bool:
         """Note the outcome of transactions; False when they had it already."""
         sql = f"UPDATE commitments SET answered_at = ?, outcome = ? WHERE {where} AND outcome IS NOT ?"
-        return self._db.conn.execute(sql, (at, outcome, *params, outcome)).rowcount > 0
+        with self._db.transaction() as conn:
+            return conn.execute(sql, (at, outcome, *params, outcome)).rowcount > 0
 
     def never_asked(self, destination: str, sent_after: float, limit: int = 50) -> list[ReportDelivery]:
         """Objects sent after `sent_after` whose commitment was never asked for."""
@@ -406,6 +407,11 @@ class Deliveries:
         """How many deliveries stand in each state."""
         rows = self._db.rows("SELECT state, count(*) AS n FROM deliveries GROUP BY state", of=StateCount)
         return {row["state"]: row["n"] for row in rows}
+
+    def unfinished_counts(self) -> dict[str, int]:
+        """How many deliveries are ``pending`` or ``failed``; what has arrived is not gone through."""
+        sql = "SELECT state, count(*) AS n FROM deliveries WHERE state IN ('pending', 'failed') GROUP BY state"
+        return {row["state"]: row["n"] for row in self._db.rows(sql, of=StateCount)}
 
     def _set(self, assignments: str, values: tuple[Any, ...], delivery_id: int) -> None:
         with self._db.transaction() as conn:

@@ -242,6 +242,36 @@ def outbox(db: sqlite_utils.Database) -> None:
     db.conn.execute("CREATE INDEX deliveries_sent ON deliveries (destination, sent_at) WHERE state = 'sent'")
 
 
+GROWTH = """
+CREATE TABLE emptied (
+    series_id INTEGER PRIMARY KEY REFERENCES series ON DELETE CASCADE,
+    open INTEGER NOT NULL
+);
+CREATE INDEX emptied_open ON emptied (series_id) WHERE open = 1;
+CREATE TABLE removed_images (
+    id INTEGER PRIMARY KEY,
+    series_id INTEGER NOT NULL REFERENCES series ON DELETE CASCADE,
+    digests BLOB NOT NULL
+);
+CREATE INDEX removed_images_series ON removed_images (series_id);
+CREATE TABLE removed_objects (study_uid TEXT PRIMARY KEY, digests BLOB NOT NULL) WITHOUT ROWID;
+INSERT INTO emptied SELECT series_id, 1 FROM series WHERE images_removed_at IS NOT NULL;
+CREATE INDEX series_with_images ON series (last_received, series_id) WHERE images_removed_at IS NULL;
+CREATE INDEX series_of_scanner ON series (calling_ae, last_received);
+DROP INDEX objects_handled;
+CREATE INDEX objects_handled ON objects (instance_id) WHERE handled >= 1;
+CREATE INDEX verdicts_keeping ON verdicts (judged_at) WHERE training_path IS NOT NULL OR thumbnails != '[]';
+CREATE INDEX deliveries_unfinished ON deliveries (state, created_at) WHERE state IN ('pending', 'failed');
+CREATE INDEX quarantine_received ON quarantine (received_at);
+"""
+"""Schema 5: what is kept of removed images, and indexes for every question that was a scan.
+
+``emptied`` has a row for each series with ``images_removed_at``; ``open`` is 1 while rows of images may be left or
+have come again.  ``removed_images`` has the digests of SOP Instance UIDs, eighty to a row, so that eight rows fill
+a page; ``removed_objects`` those of what opened no series.
+"""
+
+
 def _table(
     db: sqlite_utils.Database,
     name: str,

@@ -24,6 +24,7 @@ from qc_node.classifiers import catalogue
 from qc_node.domain import ModelIdentity, Stage, Verdict
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReportDelivery, SeriesRow, VerdictRow
+from qc_node.operations import orphans
 from qc_node.operations.health import Health
 from qc_node.operations.listener import HttpAnswer, Listener
 from qc_node.spool import Spool
@@ -103,6 +104,7 @@ class Metrics:
         )
         self._deliveries = self._counter("deliveries", "Attempts to deliver an object", "destination", "outcome")
         self._verdicts = self._counter("verdicts", "Answers given", "stage", "finding", "value")
+        self._orphans = self._counter("orphans_removed", "Files that belonged to nothing and were deleted", "kind")
         self._votes = self._counter("votes", "Votes by people", "vote", "site", "modality")
         self._models = self._gauge("model_info", "Model in use (always 1)", "stage", "name", "version")
         self._disk = self._gauge("disk_free_bytes", "Free space where the data folder is")
@@ -112,6 +114,8 @@ class Metrics:
         for stage in stages():
             for outcome in OUTCOMES:
                 self._series.labels(stage, outcome)
+        for kind in orphans.KINDS:
+            self._orphans.labels(kind)
         for queue in QUEUES:
             self._depth.labels(queue).set(0)
         for destination in self._destinations:
@@ -166,6 +170,10 @@ class Metrics:
         """One attempt to deliver: an outcome of :data:`DELIVERY_OUTCOMES`."""
         self._deliveries.labels(_known(destination, self._destinations), _known(outcome, DELIVERY_OUTCOMES)).inc()
 
+    def orphan_removed(self, kind: str) -> None:
+        """A file of one of :data:`qc_node.operations.orphans.KINDS` belonged to nothing and was deleted."""
+        self._orphans.labels(_known(kind, orphans.KINDS)).inc()
+
     def verdict(self, verdict: Verdict) -> None:
         """Count every answer of a verdict; an abstention is ``undetermined``."""
         for finding in verdict.findings:
@@ -192,12 +200,12 @@ class Metrics:
     def observe_ledger(self, ledger: Ledger, spool: Spool, now: float) -> None:
         """Set the gauges that the ledger and the disk answer for (`now` in seconds since the epoch)."""
         self._ledger = ledger
-        states = ledger.series.counts()
+        states = ledger.series.unfinished_counts()
         since = ledger.series.waiting_since()
         for state in ("receiving", "queued", "judging", "judged"):
             self.queue_depth(state, states.get(state, 0))
             self._oldest.labels(state).set(max(0.0, now - since[state]) if state in since else 0.0)
-        deliveries = ledger.deliveries.counts()
+        deliveries = ledger.deliveries.unfinished_counts()
         self.queue_depth("outbox", deliveries.get("pending", 0))
         self.queue_depth("outbox_failed", deliveries.get("failed", 0))
         self.queue_depth("quarantine", ledger.instances.quarantine_count())

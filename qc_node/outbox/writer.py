@@ -207,6 +207,8 @@ class Writer:
             buffer = io.BytesIO()
             ds.save_as(buffer, enforce_file_format=True)
             self._spool.store(name, buffer.getbuffer())
+        else:
+            self._spool.touch(name)  # a kill had cut it off from its row, which comes now
         return WrittenObject(
             sop_instance_uid=uid,
             sop_class_uid=str(ds.SOPClassUID),

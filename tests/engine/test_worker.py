@@ -228,7 +228,9 @@ def test_a_verdict_on_a_series_that_was_reopened_meanwhile_is_never_reported(ben
 def test_images_that_retention_removed_are_not_judged_in_part(bench: Bench) -> None:
     uid = bench.receive("a")
     bench.worker.step()
-    assert bench.ledger.series.mark_images_removed(number_of(bench.ledger, uid), 10.0, 50.0)
+    number = number_of(bench.ledger, uid)
+    bench.ledger.deliveries.post([], [], 20.0, reported=(number, 1))
+    assert bench.ledger.removals.begin(number, 10.0, 50.0)
     bench.ledger.instances.add([bench.late(uid, 60.0)])
     assert bench.ledger.series.close(number_of(bench.ledger, uid), 60.0, ClosedBy.QUIET, 61.0)
     bench.worker.step()
