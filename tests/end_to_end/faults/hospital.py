@@ -130,7 +130,7 @@ class Hospital:
             conn.close()
 
     @contextmanager
-    def full_disk(self, but_for: int = 0) -> Iterator[None]:
+    def full_disk(self, but_for: int) -> Iterator[None]:
         """No more than `but_for` bytes fit on the data folder's file system, a small one (:func:`small_disk`)."""
         place = self.node.data_dir.parent
         ballast = place / "ballast"
