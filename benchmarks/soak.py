@@ -1,12 +1,13 @@
 """A node for half an hour in a hospital where everything goes wrong, and what is left of it.
 
-    python -m benchmarks.soak [--minutes 30] [--seed 1] [--folder DIR]
+    python -m benchmarks.soak [--minutes 30] [--seed 1] [--kills 0.5] [--folder DIR]
 
 Three senders (MR, CT, radiographs, reports of others; late, doubled and broken off) send to a node with its own
-processes.  In the first half the node, its classifier and its receiving process are killed; all the time the PACS
-is away, in a mood (:data:`MOODS`), or the ledger is locked.  The invariants of :mod:`tests.end_to_end.faults` are
-asked between the faults and at the end.  In the second half nothing is killed, and memory, descriptors and threads
-of each process must be flat.  A real Prometheus with the shipped alerts counts what would have fired.
+processes.  In the first half (``--kills``) the node, its classifier and its receiving process are killed; all the
+time the PACS is away, in a mood (:data:`MOODS`), or the ledger is locked.  The invariants of
+:mod:`tests.end_to_end.faults` are asked between the faults and at the end.  In the second half nothing is killed,
+and memory, descriptors and threads of each process must be flat, once warm.  A real Prometheus with the shipped
+alerts counts what would have fired.
 
 The order of faults and traffic follows from the seed; the timing is the machine's.  Ends with 1 when an invariant
 is broken or a process grows.
@@ -58,8 +59,10 @@ T = TypeVar("T")
 
 SENDERS = ("CT1", "MR1", "ROUTER")
 SAMPLE_S = 2.0
-WARM_UP = 0.25
-"""Share of the second half that does not count: caches fill."""
+WARM_UP_S = 240.0
+"""Of the part without kills, what does not count: a new classifier meets each size of series once."""
+SHORTEST_S = 180.0
+"""A line through less than this says nothing about growth."""
 MAY_GROW = {"MB": (5.0, 0.03), "descriptors": (3.0, 0.0), "threads": (3.0, 0.0)}
 """How much the fitted line may rise over the window: so much, or that share of the mean."""
 
@@ -212,19 +215,22 @@ class Trouble:
 # -- memory, descriptors, threads ------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Growth:
-    """One figure of one process over the window: its mean, its fitted rise over the window and by the hour."""
+    """One figure of one process over a window of `seconds`: its mean, its fitted rise, and that by the hour."""
 
     process: str
     figure: str
+    seconds: float
     mean: float
     rise: float
     per_hour: float
 
     @property
-    def flat(self) -> bool:
-        """Whether it rose no more than :data:`MAY_GROW`."""
+    def verdict(self) -> str:
+        """``flat``, ``GROWS`` (by more than :data:`MAY_GROW`), or that the window is too short to say."""
         absolute, share = MAY_GROW[self.figure]
-        return self.rise <= max(absolute, share * self.mean)
+        if self.seconds < SHORTEST_S:
+            return "too short to say"
+        return "flat" if self.rise <= max(absolute, share * self.mean) else "GROWS"
 
 
 class Samples:
@@ -265,10 +271,11 @@ class Samples:
 def fitted(process: str, figure: str, rows: Sequence[tuple[float, float]]) -> Growth:
     """Least squares over (seconds, value); not a number where there are too few."""
     if len(rows) < 3:
-        return Growth(process, figure, math.nan, math.nan, math.nan)
+        return Growth(process, figure, 0.0, math.nan, math.nan, math.nan)
     at, values = np.array(rows).T
     slope = float(np.polyfit(at - at[0], values, 1)[0])
-    return Growth(process, figure, float(values.mean()), slope * float(at[-1] - at[0]), slope * 3600.0)
+    seconds = float(at[-1] - at[0])
+    return Growth(process, figure, seconds, float(values.mean()), slope * seconds, slope * 3600.0)
 
 
 # -- alerts ----------------------------------------------------------------------------------------------
@@ -318,7 +325,7 @@ class Result:
     @property
     def well(self) -> bool:
         """Whether no invariant was broken and nothing grew."""
-        return not self.tally.violations and all(g.flat for g in self.growth)
+        return not self.tally.violations and all(g.verdict != "GROWS" for g in self.growth)
 
 
 @contextmanager
@@ -333,8 +340,8 @@ def in_background(*works: Callable[[], None], ended: threading.Event, tally: Tal
         tally.violations += [repr(error) for work in running if (error := work.exception()) is not None]
 
 
-def soak(folder: Path, minutes: float, seed: int) -> Result:
-    """Run for so long; the second half without kills."""
+def soak(folder: Path, minutes: float, seed: int, kills: float = 0.5) -> Result:
+    """Run for so long; in the first part of it, the share `kills`, with kills."""
     tally, ended, sampled = Tally(), threading.Event(), threading.Event()
     settings: dict[str, dict[str, Any]] = {
         "completion": {"quiet_s": 3.0, "hard_cap_s": 60.0},
@@ -352,13 +359,12 @@ def soak(folder: Path, minutes: float, seed: int) -> Result:
         ]
         with prometheus.process:
             began, begin = time.monotonic(), time.time()
-            half, end = began + 30.0 * minutes, began + 60.0 * minutes
+            calm, end = began + 60.0 * minutes * kills, began + 60.0 * minutes
             with in_background(lambda: samples.run(sampled), ended=sampled, tally=tally):
                 with in_background(*senders, ended=ended, tally=tally):
-                    trouble.run(half, violent=True)
+                    trouble.run(calm, violent=True)
                     trouble.run(end, violent=False)
-                window = half + WARM_UP * (end - half)
-                growth = samples.growth(window)
+                growth = samples.growth(calm + WARM_UP_S)
             hospital.pacs.behave(WELL)
             seen = hospital.comes_to_rest(300.0)
             alerts = fired(prometheus, begin, time.time())
@@ -376,10 +382,7 @@ def show(result: Result) -> None:
         f"\n{'process':<12}{'figure':<14}{'mean':>10}{'rise':>10}{'per hour':>12}  in the last part without kills"
     )
     for g in result.growth:
-        print(
-            f"{g.process:<12}{g.figure:<14}{g.mean:>10.1f}{g.rise:>+10.1f}{g.per_hour:>+12.1f}"
-            f"  {'flat' if g.flat else 'GROWS'}"
-        )
+        print(f"{g.process:<12}{g.figure:<14}{g.mean:>10.1f}{g.rise:>+10.1f}{g.per_hour:>+12.1f}  {g.verdict}")
     print(f"\n{'alert':<26}{'severity':<10}{'fired':>6}{'seconds':>9}{'pending s':>11}")
     for a in result.alerts:
         print(f"{a.alert:<26}{a.severity:<10}{a.times:>6}{a.seconds:>9.0f}{a.pending:>11.0f}")
@@ -392,12 +395,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=float, default=0.5, help="share of the time in which processes are killed")
     parser.add_argument("--folder", type=Path, help="where node and Prometheus keep their files, and stay")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        result = soak(folder, options.minutes, options.seed)
+        result = soak(folder, options.minutes, options.seed, options.kills)
     show(result)
     print(json.dumps({"seed": options.seed, "violations": len(result.tally.violations)}))
     sys.exit(not result.well)
