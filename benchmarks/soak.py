@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import random
 import sys
@@ -29,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +53,7 @@ from tests.end_to_end.faults import (
     report_of_another,
 )
 from tests.end_to_end.faults.hospital import RECEIVER, WORKER
-from tests.peers.prometheus import Prometheus
+from tests.peers.prometheus import Fired, Prometheus, fired
 
 T = TypeVar("T")
 
@@ -151,11 +151,14 @@ def shuffled_for_ever(things: Sequence[T], rng: random.Random) -> Iterator[T]:
 class Trouble:
     """Does one terrible thing after the other, and asks the invariants in between.
 
-    Things and moods come in a random order, each once before any comes again.
+    Things and moods come in a random order, each once before any comes again; `pace` stretches how
+    long each lasts.
     """
 
-    def __init__(self, hospital: Hospital, rng: random.Random, tally: Tally, ended: threading.Event) -> None:
-        self._hospital, self._rng, self._tally, self._ended = hospital, rng, tally, ended
+    def __init__(
+        self, hospital: Hospital, rng: random.Random, tally: Tally, ended: threading.Event, pace: float
+    ) -> None:
+        self._hospital, self._rng, self._tally, self._ended, self._pace = hospital, rng, tally, ended, pace
         self._moods = shuffled_for_ever(MOODS, rng)
         self._gentle: dict[str, Callable[[], None]] = {
             "PACS away": self._pacs_away,
@@ -179,8 +182,11 @@ class Trouble:
                 return
             things[name]()
             self._tally.faults[name] += 1
-            self._ended.wait(min(self._rng.uniform(5.0, 20.0), max(0.0, until - time.monotonic())))
+            self._wait(5.0, 20.0)
             self._look()
+
+    def _wait(self, least: float, most: float) -> None:
+        self._ended.wait(self._pace * self._rng.uniform(least, most))
 
     def _look(self) -> None:
         """What must hold at any moment: nothing acknowledged is lost, nothing waits unseen."""
@@ -190,26 +196,26 @@ class Trouble:
 
     def _pacs_away(self) -> None:
         with self._hospital.without_pacs():
-            self._ended.wait(self._rng.uniform(5.0, 60.0))
+            self._wait(5.0, 60.0)
 
     def _pacs_in_a_mood(self) -> None:
         self._hospital.pacs.behave(next(self._moods))
-        self._ended.wait(self._rng.uniform(10.0, 30.0))
+        self._wait(10.0, 30.0)
         self._hospital.pacs.behave(WELL)
 
     def _ledger_locked(self) -> None:
         with self._hospital.ledger_locked():
-            self._ended.wait(self._rng.uniform(1.0, 8.0))
+            self._wait(1.0, 8.0)
 
     def _half_open(self) -> None:
         peers = self._hospital.modality.hangs_half_open(5)
-        self._ended.wait(5.0)
+        self._wait(5.0, 5.0)
         for peer in peers:
             peer.close()
 
     def _frozen(self, part: str) -> None:
         with self._hospital.frozen(part):
-            self._ended.wait(self._rng.uniform(1.0, 10.0))
+            self._wait(1.0, 10.0)
 
 
 # -- memory, descriptors, threads ------------------------------------------------------------------------
@@ -278,37 +284,6 @@ def fitted(process: str, figure: str, rows: Sequence[tuple[float, float]]) -> Gr
     return Growth(process, figure, seconds, float(values.mean()), slope * seconds, slope * 3600.0)
 
 
-# -- alerts ----------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Fired:
-    """How often an alert fired, for how many seconds in all, and how long it was about to (pending)."""
-
-    alert: str
-    severity: str
-    times: int
-    seconds: float
-    pending: float
-
-
-def fired(prometheus: Prometheus, begin: float, end: float, step: float = 2.0) -> list[Fired]:
-    """Every shipped alert with what Prometheus saw of it between two moments (seconds since the epoch)."""
-    expression = "max by (alertname, alertstate) (ALERTS)"
-    answer = prometheus.ask("query_range", query=expression, start=str(begin), end=str(end), step=str(step))
-    at = {
-        (line["metric"]["alertname"], line["metric"]["alertstate"]): [
-            float(moment) for moment, _ in line["values"]
-        ]
-        for line in answer["result"]
-    }
-
-    def of(rule: dict[str, Any]) -> Fired:
-        firing, pending = (at.get((rule["name"], state), []) for state in ("firing", "pending"))
-        times = sum(1 for n, moment in enumerate(firing) if n == 0 or moment - firing[n - 1] > 1.5 * step)
-        return Fired(rule["name"], rule["labels"]["severity"], times, len(firing) * step, len(pending) * step)
-
-    return [of(rule) for rule in prometheus.ask("rules")["groups"][0]["rules"]]
-
-
 # -- all of it -------------------------------------------------------------------------------------------
 @dataclass
 class Result:
@@ -350,12 +325,10 @@ def soak(folder: Path, minutes: float, seed: int, kills: float = 0.5) -> Result:
     with node_and_pacs(folder / "node", WELL, settings=settings) as hospital:
         prometheus = Prometheus(folder, hospital.node.metrics_port)
         samples = Samples(hospital)
-        trouble = Trouble(hospital, random.Random(seed), tally, ended)
+        trouble = Trouble(hospital, random.Random(seed), tally, ended, min(1.0, minutes / 10.0))
         senders = [
-            lambda n=n, name=name: send(
-                hospital, hospital.another_modality(name), random.Random(f"{seed} {n}"), tally, ended
-            )
-            for n, name in enumerate(SENDERS)
+            partial(send, hospital, hospital.another_modality(name), random.Random(f"{seed} {name}"), tally, ended)
+            for name in SENDERS
         ]
         with prometheus.process:
             began, begin = time.monotonic(), time.time()
@@ -403,7 +376,6 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         result = soak(folder, options.minutes, options.seed, options.kills)
     show(result)
-    print(json.dumps({"seed": options.seed, "violations": len(result.tally.violations)}))
     sys.exit(not result.well)
 
 

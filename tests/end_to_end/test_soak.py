@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.soak import fired, fitted, soak
+from benchmarks.soak import fitted, soak
 from qc_node.operations.metrics import Metrics
 from tests.peers.process import HOST, wait_for
-from tests.peers.prometheus import Prometheus
+from tests.peers.prometheus import Prometheus, fired
 
 pytestmark = pytest.mark.xdist_group("soak")
 
@@ -22,7 +22,7 @@ def test_a_minute_of_faults_breaks_no_invariant(tmp_path: Path) -> None:
     result = soak(tmp_path, 1.0, seed=1)
     assert result.tally.violations == []
     assert result.acknowledged > 100 and result.reports > 10
-    assert len(result.tally.faults) > 2
+    assert "node killed" in result.tally.faults
     assert {g.process for g in result.growth} == {"node", "classifier", "receiving"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,33 @@ class Prometheus:
         """The first value of an instant query, None where there is none."""
         result = self.ask("query", query=expression)["result"]
         return float(result[0]["value"][1]) if result else None
+
+
+@dataclass(frozen=True)
+class Fired:
+    """How often an alert fired, for how many seconds in all, and how long it was about to (pending)."""
+
+    alert: str
+    severity: str
+    times: int
+    seconds: float
+    pending: float
+
+
+def fired(prometheus: Prometheus, begin: float, end: float, step: float = 2.0) -> list[Fired]:
+    """Every shipped alert with what Prometheus saw of it between two moments (seconds since the epoch)."""
+    expression = "max by (alertname, alertstate) (ALERTS)"
+    answer = prometheus.ask("query_range", query=expression, start=str(begin), end=str(end), step=str(step))
+    at = {
+        (line["metric"]["alertname"], line["metric"]["alertstate"]): [
+            float(moment) for moment, _ in line["values"]
+        ]
+        for line in answer["result"]
+    }
+
+    def of(rule: dict[str, Any]) -> Fired:
+        firing, pending = (at.get((rule["name"], state), []) for state in ("firing", "pending"))
+        times = sum(1 for n, moment in enumerate(firing) if n == 0 or moment - firing[n - 1] > 1.5 * step)
+        return Fired(rule["name"], rule["labels"]["severity"], times, len(firing) * step, len(pending) * step)
+
+    return [of(rule) for rule in prometheus.ask("rules")["groups"][0]["rules"]]
