@@ -26,6 +26,7 @@ from qc_node.ledger.rows import ReportDelivery
 from qc_node.operations import health, logs
 from qc_node.operations.ledger_watch import LedgerWatch, open_sound
 from qc_node.operations.metrics import Metrics
+from qc_node.operations.old_reports import remove_old_reports
 from qc_node.operations.tidying import Tidying
 from qc_node.outbox.sending import Outbox
 from qc_node.outbox.writer import Writer
@@ -216,6 +217,7 @@ class Node:
     def _remove_old(self) -> None:
         keep = self.settings.retention
         self._tidying.step(keep.keep_images_h, keep.keep_training_days)
+        remove_old_reports(self.ledger, self.spool, time.time(), keep.keep_reports_days)
 
     def _observe(self) -> None:
         self.metrics.observe_ledger(self.ledger, self.spool, time.time())

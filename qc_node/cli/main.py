@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": ("node:demo", "Show the whole way of a series on this machine, with made-up images."),
     "doctor": ("node:doctor", "Check configuration, clock, disk, ledger, models, ports and peers."),
     "evaluate": ("training:evaluate", "Measure networks on people they never saw."),
+    "forget": ("forget:forget", "Remove everything that the node holds of a patient or a study."),
     "judge-again": ("outbox:judge_again", "Judge series once more, with the models and rules now in force."),
     "models": ("models:models", "List and verify the weights."),
     "outbox": ("outbox:outbox", "Look at what was not delivered, send it again, or let it be."),

@@ -18,6 +18,7 @@ from qc_node.ledger.instances import Instances, Received
 from qc_node.ledger.integrity import LedgerDamagedError, LedgerError, damaged, quick_check
 from qc_node.ledger.labels import Labels
 from qc_node.ledger.models import Models
+from qc_node.ledger.patients import Patients
 from qc_node.ledger.prompts import Prompts
 from qc_node.ledger.readers import Readers
 from qc_node.ledger.removals import Removals
@@ -60,6 +61,7 @@ class Ledger:
         self.gradings = Gradings(self.db)
         self.audit = Audit(self.db)
         self.removals = Removals(self.db)
+        self.patients = Patients(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:
         """Write a row on a connection of its own and remove it again.

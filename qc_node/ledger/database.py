@@ -78,6 +78,7 @@ class Database:
             conn.execute("PRAGMA synchronous=FULL")
             conn.execute("PRAGMA foreign_keys=ON")
             conn.execute("PRAGMA wal_autocheckpoint=2000")
+            conn.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
             db = sqlite_utils.Database(conn)
             self._local.db = db
         return db

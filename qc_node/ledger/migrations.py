@@ -332,7 +332,18 @@ def _outbox(conn: sqlite3.Connection, path: Path) -> None:
     schema.outbox(sqlite_utils.Database(conn))
 
 
-MIGRATIONS: list[Step] = [_script(SPINE), _script(VOTES), _to_0_2, _outbox, _script(schema.GROWTH)]
+def _numbers(conn: sqlite3.Connection, path: Path) -> None:
+    schema.numbers(sqlite_utils.Database(conn))
+
+
+MIGRATIONS: list[Step] = [
+    _script(SPINE),
+    _script(VOTES),
+    _to_0_2,
+    _outbox,
+    _script(schema.GROWTH),
+    _numbers,
+]
 """Step *n* brings the schema from version *n* - 1 to *n* (``PRAGMA user_version``)."""
 
 RELEASED_0_1_0 = 2

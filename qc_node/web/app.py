@@ -61,7 +61,7 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.state.broadcaster = Broadcaster()
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
-    app.state.follow_up = FollowUp(deps)
+    app.state.follow_up = FollowUp(deps, app.state.board.refresh)
     for module in (sign_in, panel, live, review, stats, annotate):
         app.include_router(module.router)
     _add_general_routes(app, deps)
