@@ -1,14 +1,17 @@
 """Durable reception side by side: qc-node, Orthanc and DCMTK's storescp take the same objects in the same run.
 
-    python benchmarks/reception.py [--runs 5] [--kind mr,ct] [--associations 1,8] [--processes 1]
+    python -m benchmarks.reception [--runs 5] [--kind mr,ct] [--associations 1,8] [--processes 1] [--flush-ms 4]
 
 The objects are made here (1,000 MR of 135 KB, 400 CT of 0.5 MB).  The sender is always DCMTK's storescu, which
 sends PDUs as long as the receiver allows; TCP_NODELAY=1 for every DCMTK-based process, without which each looks
 twenty times slower.  Runs are interleaved and each begins with an empty store.
 
-Before they answer, qc-node syncs three times (bytes, folder, ledger) and Orthanc once (bytes); storescp never,
-and it keeps no index.  On a disk whose cache flush is slow that decides at one association, and not the program:
-the last line says what one flush costs here.
+Before they answer, Orthanc syncs once (the bytes); so does qc-node where the file system's journal takes the
+name along (XFS, ext4 with a journal), and twice elsewhere (bytes, folder); storescp never, and it keeps no
+index.  On a disk whose cache flush is slow that decides at one association, and not the program: the last line
+says what one flush costs here. ``--flush-ms`` simulates such a disk: every fsync and fdatasync of every
+receiver waits so much longer (a library that is preloaded; needs a C compiler).  ``--journal`` puts the stores
+on an ext4 with a journal, made for it in a file (needs root and a loop device).
 """
 
 from __future__ import annotations
@@ -51,6 +54,43 @@ receiver.start()
 end.wait()
 receiver.stop(5)
 """
+
+
+SLOW_FLUSH = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+static void rest(void) { struct timespec t = {0, FLUSH_NS}; nanosleep(&t, 0); }
+#define SLOW(name) int name(int fd) { rest(); return ((int (*)(int))dlsym(RTLD_NEXT, #name))(fd); }
+SLOW(fsync)
+SLOW(fdatasync)
+"""
+
+
+def slow_flush(folder: Path, milliseconds: float) -> dict[str, str]:
+    """What the environment of a receiver needs for its disk to be slow."""
+    if not milliseconds:
+        return {}
+    source, library = folder / "slow.c", folder / "slow.so"
+    source.write_text(SLOW_FLUSH)
+    flag = f"-DFLUSH_NS={int(milliseconds * 1e6)}L"
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", flag, str(source), "-o", str(library), "-ldl"], check=True)
+    return {"LD_PRELOAD": str(library)}
+
+
+@contextlib.contextmanager
+def journaled(folder: Path, megabytes: int = 2048) -> Iterator[Path]:
+    """An ext4 with a journal, mounted below `folder`."""
+    image, place = folder / "ext4.img", folder / "ext4"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(megabytes << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def make_objects(folder: Path, kind: str) -> int:
@@ -114,10 +154,10 @@ def command(receiver: str, folder: Path, port: int, processes: int) -> list[str]
 
 
 @contextlib.contextmanager
-def receiving(receiver: str, folder: Path, processes: int) -> Iterator[int]:
+def receiving(receiver: str, folder: Path, processes: int, extra: dict[str, str]) -> Iterator[int]:
     """A running receiver; yields its port."""
     port = free_port()
-    env = {**os.environ, "TCP_NODELAY": "1", "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "TCP_NODELAY": "1", "PYTHONPATH": str(ROOT), **extra}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             command(receiver, folder, port, processes), env=env, stdout=log, stderr=log, start_new_session=True
@@ -182,10 +222,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="receiving processes of qc-node")
     parser.add_argument("--receivers", default="qc-node,orthanc,storescp")
     parser.add_argument("--folder", type=Path, help="where the stores are made (default: the temporary folder)")
+    parser.add_argument("--flush-ms", type=float, default=0.0, help="make each flush so much slower")
+    parser.add_argument("--journal", action="store_true", help="keep the stores on an ext4 with a journal")
     options = parser.parse_args()
     receivers = options.receivers.split(",")
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        root = Path(name)
+    with contextlib.ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder)))
+        slow = slow_flush(root, options.flush_ms)
+        stores = stack.enter_context(journaled(root)) if options.journal else root
         print(
             f"{'objects':<18}{'assoc.':>7}"
             + "".join(f"{r + ' s':>12}" for r in receivers)
@@ -200,8 +244,8 @@ def main() -> None:
                 seconds: dict[str, list[float]] = {r: [] for r in receivers}
                 for _ in range(options.runs):
                     for receiver in receivers:
-                        place = Path(tempfile.mkdtemp(dir=root))
-                        with receiving(receiver, place, options.processes) as port:
+                        place = Path(tempfile.mkdtemp(dir=stores))
+                        with receiving(receiver, place, options.processes, slow) as port:
                             seconds[receiver].append(send(objects, port, associations))
                         shutil.rmtree(place)
                 median = {r: statistics.median(s) for r, s in seconds.items()}
@@ -214,7 +258,8 @@ def main() -> None:
                     flush=True,
                 )
         load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-        print(f"one flush of this disk: {flush_ms(root):.2f} ms; {load}")
+        added = f" + {options.flush_ms:g} ms simulated" if slow else ""
+        print(f"one flush of this disk: {flush_ms(stores):.2f} ms{added}; {load}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ _GROUP_LENGTH, _SOP_CLASS, _SOP_INSTANCE = 0x00020000, 0x00020002, 0x00020003
 _TRANSFER_SYNTAX, _SOURCE_AE_TITLE = 0x00020010, 0x00020016
 _META = Wanted(frozenset((_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX, _SOURCE_AE_TITLE)), last=0x0002FFFF)
 _PREFIX_AT, _META_AT = 128, 132
+_NOTE = b"QCN size"
+"""The preamble is for the use of applications (PS3.10 section 7.1)."""
 
 
 # -- the head ----------------------------------------------------------------------------------------
@@ -48,6 +50,19 @@ def encode_head(
     if source_ae_title:
         group += _short(0x16, b"AE", source_ae_title.encode("latin-1", "replace")[:16], b" ")
     return bytes(_PREFIX_AT) + b"DICM" + struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(group)) + group
+
+
+def size_note(size: int) -> bytes:
+    """What the preamble of a file of `size` bytes says, so that one cut short by a power cut is known."""
+    return _NOTE + struct.pack("<Q", size)
+
+
+def is_whole(data: memoryview) -> bool:
+    """Whether a file of our own has as many bytes as its preamble says; one that says nothing counts as whole."""
+    if bytes(data[: len(_NOTE)]) != _NOTE:
+        return True
+    (size,) = struct.unpack_from("<Q", data, len(_NOTE))
+    return int(size) == len(data)
 
 
 def _short(element: int, vr: bytes, value: bytes, pad: bytes) -> bytes:

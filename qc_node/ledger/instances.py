@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qc_node.ledger.database import Database
-from qc_node.ledger.rows import InstanceRow, ObjectRow, PathRow, QuarantineRow, RemovableRow, VersionRow
+from qc_node.ledger.removals import digests_of, digests_of_objects, forget_emptied, mark_emptied, uid_digest
+from qc_node.ledger.rows import InstanceRow, ObjectRow, PathRow, QuarantineRow, VersionRow
 
 CountThere = Callable[[Sequence[str]], int]
 """How many of these files are there, by their spool names."""
@@ -88,10 +89,14 @@ class Instances:
         An image that comes back, because its file was gone, re-opens its series unless the report is out: the
         same images make no new report by themselves.  Its series counts the images that are `there`, and counts
         as without images (``images_removed_at``) until the last one is back.
+
+        The rows are not flushed to the disk: recovery makes them again from the files, which are.
         """
-        with self._db.transaction() as conn:
+        with self._db.transaction(flush=False) as conn:
             new = _not_known(conn, items)
-            before = {r.sop_instance_uid: _supersede(conn, r) for r in new if r.version > 1}
+            removed = _Removed(conn)
+            found = {r.sop_instance_uid: _supersede(conn, r) or removed.before(r) for r in new}
+            before = {uid: old for uid, old in found.items() if old is not None}
             images = [r for r in new if r.opens_series]
             back = {r.sop_instance_uid: number for r in images if (number := _own(before, r)) is not None}
             coming = [r for r in images if r.sop_instance_uid not in back]
@@ -136,10 +141,6 @@ class Instances:
         value = self._db.value(sql, (sop_instance_uid,))
         return None if value is None else str(value)
 
-    def paths(self) -> set[str]:
-        """Spool names of everything the ledger knows (to find files that lost their row to a crash)."""
-        return {row["path"] for row in self._db.rows("SELECT path FROM instances", of=PathRow)}
-
     # -- what opens no series ------------------------------------------------------------------------
     def unhandled_objects(self, limit: int = 100) -> list[ObjectRow]:
         """Objects that open no series (key objects, SRs) and that nobody has looked at yet."""
@@ -153,20 +154,12 @@ class Instances:
 
     def mark_handled(self, sop_instance_uid: str) -> None:
         """Never show this object to :meth:`unhandled_objects` again."""
-        self._mark(sop_instance_uid, 1)
-
-    def objects_to_remove(self, older_than: float, limit: int = 100) -> list[RemovableRow]:
-        """Objects that open no series, have been looked at and are past their time."""
-        return self._db.rows(
-            "SELECT instance_id, sop_instance_uid, path FROM objects JOIN instances USING (instance_id)"
-            " WHERE handled = 1 AND received_at < ? LIMIT ?",
-            (older_than, limit),
-            of=RemovableRow,
-        )
-
-    def mark_removed(self, sop_instance_uid: str) -> None:
-        """Note that the file of an object is gone; its row stays."""
-        self._mark(sop_instance_uid, 2)
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE objects SET handled = 1 WHERE instance_id IN"
+                " (SELECT instance_id FROM instances WHERE sop_instance_uid = ? AND superseded_at IS NULL)",
+                (sop_instance_uid,),
+            )
 
     # -- quarantine ----------------------------------------------------------------------------------
     def quarantine(self, path: str, reason: str, calling_ae: str, at: float) -> None:
@@ -181,14 +174,6 @@ class Instances:
     def quarantine_count(self) -> int:
         """How many things are in quarantine."""
         return int(self._db.value("SELECT count(*) FROM quarantine"))
-
-    def _mark(self, sop_instance_uid: str, handled: int) -> None:
-        with self._db.transaction() as conn:
-            conn.execute(
-                "UPDATE objects SET handled = ? WHERE instance_id IN"
-                " (SELECT instance_id FROM instances WHERE sop_instance_uid = ? AND superseded_at IS NULL)",
-                (handled, sop_instance_uid),
-            )
 
 
 def _known(conn: sqlite3.Connection, sop_instance_uid: str) -> bool:
@@ -207,6 +192,8 @@ def _not_known(conn: sqlite3.Connection, items: Sequence[Received]) -> list[Rece
 
 def _supersede(conn: sqlite3.Connection, r: Received) -> _Before | None:
     """Make room for a version whose predecessor's file is gone; what that one was."""
+    if r.version == 1:
+        return None
     row = conn.execute(
         "SELECT instance_id, series_id, study_uid, series_uid, handled FROM instances"
         " LEFT JOIN (SELECT series_id, study_uid, series_uid FROM series) USING (series_id)"
@@ -222,7 +209,39 @@ def _supersede(conn: sqlite3.Connection, r: Received) -> _Before | None:
     return _Before(row["series_id"], row["study_uid"], row["series_uid"], row["handled"] or 0)
 
 
-def _own(before: Mapping[str, _Before | None], r: Received) -> int | None:
+class _Removed:
+    """What rows were before retention condensed them, asked once for each series and study of a batch."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+        self._images: dict[tuple[str, str], tuple[int, set[bytes]]] = {}
+        self._objects: dict[str, set[bytes]] = {}
+
+    def before(self, r: Received) -> _Before | None:
+        """What `r` was when it came for the first time; None where it never did."""
+        if not r.opens_series:
+            known = self._of_study(r.study_uid)
+            return _Before(None, None, None, 1) if uid_digest(r.sop_instance_uid) in known else None
+        number, images = self._of_series(_names(r))
+        return _Before(number, *_names(r), 0) if images and uid_digest(r.sop_instance_uid) in images else None
+
+    def _of_series(self, names: tuple[str, str]) -> tuple[int, set[bytes]]:
+        if names not in self._images:
+            row = self._conn.execute(
+                "SELECT series_id FROM series WHERE study_uid = ? AND series_uid = ?"
+                " AND series_id IN (SELECT series_id FROM emptied)",
+                names,
+            ).fetchone()
+            self._images[names] = (0, set()) if row is None else (row[0], digests_of(self._conn, row[0]))
+        return self._images[names]
+
+    def _of_study(self, study_uid: str) -> set[bytes]:
+        if study_uid not in self._objects:
+            self._objects[study_uid] = digests_of_objects(self._conn, study_uid)
+        return self._objects[study_uid]
+
+
+def _own(before: Mapping[str, _Before], r: Received) -> int | None:
     """The number of the series that an image comes back to; None where it comes for the first time."""
     old = before.get(r.sop_instance_uid)
     same = old is not None and (old.study_uid, old.series_uid) == (r.study_uid, r.series_uid)
@@ -242,14 +261,21 @@ def _refill(conn: sqlite3.Connection, group: Sequence[Received], series_id: int,
 
 
 def _recount(conn: sqlite3.Connection, series_id: int, there: CountThere, at: float) -> None:
-    sql = "SELECT path FROM instances WHERE series_id = ? AND superseded_at IS NULL"
-    paths = [str(row["path"]) for row in conn.execute(sql, (series_id,))]
-    present = there(paths)
+    """Let a series count the images that are there; it lacks some until all that it had are back."""
+    sql = "SELECT sop_instance_uid, path FROM instances WHERE series_id = ? AND superseded_at IS NULL"
+    rows = conn.execute(sql, (series_id,)).fetchall()
+    present = there([str(row["path"]) for row in rows])
+    had = digests_of(conn, series_id).union(uid_digest(row["sop_instance_uid"]) for row in rows)
+    lacking = present < len(had)
     conn.execute(
         "UPDATE series SET instances = ?, images_removed_at = CASE WHEN ? THEN coalesce(images_removed_at, ?) END"
         " WHERE series_id = ?",
-        (present, present < len(paths), at, series_id),
+        (present, lacking, at, series_id),
     )
+    if lacking:
+        mark_emptied(conn, series_id)
+    else:
+        forget_emptied(conn, series_id)
 
 
 def _names(r: Received) -> tuple[str, str]:
@@ -305,7 +331,9 @@ def _touch_series(conn: sqlite3.Connection, group: Sequence[Received]) -> int:
         ),
     )
     sql = "SELECT series_id FROM series WHERE series_uid = ? AND study_uid = ?"
-    return int(conn.execute(sql, (first.series_uid, first.study_uid)).fetchone()[0])
+    number = int(conn.execute(sql, (first.series_uid, first.study_uid)).fetchone()[0])
+    conn.execute("UPDATE emptied SET open = 1 WHERE series_id = ? AND open != 1", (number,))
+    return number
 
 
 def _columns(r: Received, series_id: int | None) -> tuple[object, ...]:

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from qc_node.ledger.database import Database
+from qc_node.ledger.packing import plain
 from qc_node.ledger.rows import ClaimsRow, EventRow, SeriesRow, StateCount, StateSince, TiredRow
+
+UNFINISHED = "('receiving', 'queued', 'judging', 'judged')"
 
 
 class SeriesTable:
@@ -52,7 +55,8 @@ class SeriesTable:
         """The newest series of each calling AE title that sent anything after `since`."""
         return self._db.rows(
             "SELECT series.* FROM series JOIN (SELECT calling_ae, max(last_received) AS newest FROM series"
-            " WHERE last_received >= ? GROUP BY calling_ae) AS n"
+            # the + keeps SQLite from going through all series in the order of their scanners
+            " WHERE last_received >= ? GROUP BY +calling_ae) AS n"
             " ON series.calling_ae = n.calling_ae AND series.last_received = n.newest"
             " GROUP BY series.calling_ae ORDER BY series.calling_ae",
             (since,),
@@ -69,6 +73,11 @@ class SeriesTable:
         rows = self._db.rows("SELECT state, count(*) AS n FROM series GROUP BY state", of=StateCount)
         return {row["state"]: row["n"] for row in rows}
 
+    def unfinished_counts(self) -> dict[str, int]:
+        """How many series stand in each state before the last; those that are done are not gone through."""
+        sql = f"SELECT state, count(*) AS n FROM series WHERE state IN {UNFINISHED} GROUP BY state"
+        return {row["state"]: row["n"] for row in self._db.rows(sql, of=StateCount)}
+
     def waiting_since(self) -> dict[str, float]:
         """Since when the oldest series of each unfinished state waits there.
 
@@ -79,7 +88,7 @@ class SeriesTable:
             " WHEN 'judging' THEN claimed_at ELSE report_after END) AS since"
             " FROM series LEFT JOIN verdicts ON verdicts.series_id = series.series_id"
             " AND verdicts.run = series.run AND verdicts.routed = 1"
-            " WHERE state IN ('receiving', 'queued', 'judging', 'judged') GROUP BY state",
+            f" WHERE state IN {UNFINISHED} GROUP BY state",
             of=StateSince,
         )
         return {row["state"]: row["since"] for row in rows if row["since"] is not None}
@@ -93,14 +102,15 @@ class SeriesTable:
         """The claims of every series of a study that was looked at."""
         sql = "SELECT claims FROM series WHERE study_uid = ? AND claims != '{}'"
         rows = self._db.rows(sql, (study_uid,), of=ClaimsRow)
-        return [json.loads(row["claims"]) for row in rows]
+        return [json.loads(plain(row["claims"])) for row in rows]
 
     def event(self, series_id: int, run: int, at: float, event: str, detail: str | None = None) -> None:
-        """Leave a line in the history of a series."""
+        """Leave a line in the history of a series; of one that was forgotten there is none."""
         with self._db.transaction() as conn:
             conn.execute(
-                "INSERT INTO events (series_id, run, at, event, detail) VALUES (?,?,?,?,?)",
-                (series_id, run, at, event, detail),
+                "INSERT INTO events (series_id, run, at, event, detail) SELECT series_id, ?, ?, ?, ? FROM series"
+                " WHERE series_id = ?",
+                (run, at, event, detail, series_id),
             )
 
     def events(self, series_id: int) -> list[EventRow]:
@@ -245,31 +255,5 @@ class SeriesTable:
                 " WHERE series_id = ? AND state IN ('judged', 'skipped', 'failed', 'reported')"
                 " AND images_removed_at IS NULL",
                 (at, series_id),
-            )
-            return cursor.rowcount == 1
-
-    # -- retention -----------------------------------------------------------------------------------
-    def images_to_remove(self, older_than: float, limit: int = 100) -> list[SeriesRow]:
-        """Finished series whose images may go: nothing of theirs waits for delivery any more.
-
-        What came after an earlier removal goes in its turn.
-        """
-        return self._db.rows(
-            "SELECT * FROM series WHERE (images_removed_at IS NULL OR images_removed_at <= last_received)"
-            " AND last_received < ?"
-            " AND state IN ('reported', 'skipped', 'failed') AND NOT EXISTS ("
-            "  SELECT 1 FROM reports JOIN deliveries USING (sop_instance_uid)"
-            "  WHERE reports.series_id = series.series_id AND deliveries.state = 'pending')"
-            " ORDER BY last_received LIMIT ?",
-            (older_than, limit),
-            of=SeriesRow,
-        )
-
-    def mark_images_removed(self, series_id: int, last_received: float, at: float) -> bool:
-        """Note that the images are gone; False when new ones came in meanwhile."""
-        with self._db.transaction() as conn:
-            cursor = conn.execute(
-                "UPDATE series SET images_removed_at = ? WHERE series_id = ? AND last_received = ?",
-                (at, series_id, last_received),
             )
             return cursor.rowcount == 1

@@ -9,6 +9,7 @@ from typing import Any
 from qc_node.domain import Verdict, verdict_from_json, verdict_to_json
 from qc_node.ledger.database import Database
 from qc_node.ledger.models import Models
+from qc_node.ledger.packing import plain
 from qc_node.ledger.rows import StoredStudyVerdict, StoredVerdict, StudyVerdict, VerdictRow, WaitingReport
 
 
@@ -183,13 +184,13 @@ def _decoded(row: StoredVerdict) -> VerdictRow:
         "run": row["run"],
         "stage": row["stage"],
         "routed": row["routed"],
-        "verdict": verdict_from_json(json.loads(row["verdict"])),
-        "claims": json.loads(row["claims"]),
-        "warnings": json.loads(row["warnings"]),
-        "timings": json.loads(row["timings"]),
+        "verdict": verdict_from_json(json.loads(plain(row["verdict"]))),
+        "claims": json.loads(plain(row["claims"])),
+        "warnings": json.loads(plain(row["warnings"])),
+        "timings": json.loads(plain(row["timings"])),
         "source_path": row["source_path"],
         "judged_at": row["judged_at"],
         "report_after": row["report_after"],
         "training_path": row["training_path"],
-        "thumbnails": json.loads(row["thumbnails"]),
+        "thumbnails": json.loads(plain(row["thumbnails"])),
     }

@@ -25,6 +25,7 @@ from qc_node.domain import ModelIdentity, Stage, Verdict
 from qc_node.http_server import HttpLimits
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReportDelivery, SeriesRow, VerdictRow
+from qc_node.operations import orphans
 from qc_node.operations.health import Health
 from qc_node.operations.listener import HttpAnswer, Listener
 from qc_node.spool import Spool
@@ -40,7 +41,7 @@ LATENCY_BUCKETS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 60.0, 120.0
 
 NO_STAGE = "none"
 """Value of the label ``stage`` for series that no classifier judges."""
-OUTCOMES = ("reported", "judged", "skipped", "failed")
+OUTCOMES = ("reported", "judged", "skipped", "failed", "forgotten")
 """Values of the label ``outcome`` of ``qc_node_series_total``."""
 STEPS = ("complete", "queue", "read", "preprocess", "infer", "total", "write", "deliver")
 """Values of the label ``step``: the stretches of a series' way."""
@@ -103,6 +104,7 @@ class Metrics:
         )
         self._deliveries = self._counter("deliveries", "Attempts to deliver an object", "destination", "outcome")
         self._verdicts = self._counter("verdicts", "Answers given", "stage", "finding", "value")
+        self._orphans = self._counter("orphans_removed", "Files that belonged to nothing and were deleted", "kind")
         self._votes = self._counter("votes", "Votes by people", "vote", "site", "modality")
         self._models = self._gauge("model_info", "Model in use (always 1)", "stage", "name", "version")
         self._disk = self._gauge("disk_free_bytes", "Free space where the data folder is")
@@ -112,6 +114,8 @@ class Metrics:
         for stage in stages():
             for outcome in OUTCOMES:
                 self._series.labels(stage, outcome)
+        for kind in orphans.KINDS:
+            self._orphans.labels(kind)
         for queue in QUEUES:
             self._depth.labels(queue).set(0)
         for destination in self._destinations:
@@ -166,6 +170,10 @@ class Metrics:
         """One attempt to deliver: an outcome of :data:`DELIVERY_OUTCOMES`."""
         self._deliveries.labels(_known(destination, self._destinations), _known(outcome, DELIVERY_OUTCOMES)).inc()
 
+    def orphan_removed(self, kind: str) -> None:
+        """A file of one of :data:`qc_node.operations.orphans.KINDS` belonged to nothing and was deleted."""
+        self._orphans.labels(_known(kind, orphans.KINDS)).inc()
+
     def verdict(self, verdict: Verdict) -> None:
         """Count every answer of a verdict; an abstention is ``undetermined``."""
         for finding in verdict.findings:
@@ -191,12 +199,12 @@ class Metrics:
 
     def observe_ledger(self, ledger: Ledger, spool: Spool, now: float) -> None:
         """Set the gauges that the ledger and the disk answer for (`now` in seconds since the epoch)."""
-        states = ledger.series.counts()
+        states = ledger.series.unfinished_counts()
         since = ledger.series.waiting_since()
         for state in ("receiving", "queued", "judging", "judged"):
             self.queue_depth(state, states.get(state, 0))
             self._oldest.labels(state).set(max(0.0, now - since[state]) if state in since else 0.0)
-        deliveries = ledger.deliveries.counts()
+        deliveries = ledger.deliveries.unfinished_counts()
         self.queue_depth("outbox", deliveries.get("pending", 0))
         self.queue_depth("outbox_failed", deliveries.get("failed", 0))
         self.queue_depth("quarantine", ledger.instances.quarantine_count())
@@ -226,7 +234,7 @@ class Metrics:
         *,
         limits: HttpLimits,
     ) -> Listener:
-        """Answer ``/metrics`` (and with `health` ``/healthz`` and ``/readyz``) until :meth:`Listener.stop`.
+        """Answer ``/metrics`` (and with `health` what it answers) until :meth:`Listener.stop`.
 
         Parameters
         ----------
@@ -250,8 +258,8 @@ class Metrics:
     def _answer(self, path: str, accept: str) -> HttpAnswer:
         if path == "/metrics":
             return self.render(accept)
-        if self._health is not None and path in ("/healthz", "/readyz"):
-            report = self._health.alive() if path == "/healthz" else self._health.ready()
+        report = None if self._health is None else self._health.answer(path)
+        if report is not None:
             return HttpAnswer(report.http_status, "application/json", report.as_json().encode())
         return HttpAnswer(404, "text/plain; charset=utf-8", b"Here are /metrics, /healthz and /readyz.\n")
 

@@ -1,45 +1,119 @@
 """After a crash: nothing lost, nothing doubled.
 
-A process can die between the rename of a file and its ledger row.  The sender got no answer and will send again,
-but it need not: the file is complete, so it is adopted.
+A process can die between the name of a file and its ledger row.  The sender got no answer and will send again,
+but it need not: the file is complete, so it is adopted.  After a power cut rows may be missing that were
+answered for (the files were durable, the rows not yet): they are made again here.
+
+All of this may go on while the receiver takes images.  What was written since the first process started is left to
+it, and a file is put away only if it is the very one that was looked at: the receiver may give its name to another
+one meanwhile.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from qc_node.dicom import received_header
 from qc_node.dicom.elements import ScanError, Window
-from qc_node.dicom.part10 import look_into, read_head
-from qc_node.dicom.received_header import HeaderError
+from qc_node.dicom.part10 import is_whole, look_into, read_head
+from qc_node.dicom.received_header import Facts, HeaderError
+from qc_node.domain.name_set import NameSet
 from qc_node.ledger import Ledger
 from qc_node.receiver.store import Request, received
-from qc_node.spool import Spool
+from qc_node.spool import FileIdentity, Spool
+
+OnCopy = Callable[[str], None]
+"""Called with the name of each file that was deleted because its instance is stored elsewhere."""
 
 
-def recover(spool: Spool, ledger: Ledger, clock: Callable[[], float] = time.time) -> int:
-    """Sweep half-written files and adopt whole ones that have no row; run it before the receiver starts.
+def recover(
+    spool: Spool,
+    ledger: Ledger,
+    clock: Callable[[], float] = time.time,
+    *,
+    before: float = math.inf,
+    stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Sweep half-written files and adopt whole ones that have no row.
 
-    Returns how many were adopted.  What cannot be read goes into quarantine with a reason.  A second run finds
+    Takes eight bytes of memory for each row of an image, and a folder of the spool at a time.  A second run finds
     nothing to do.
+
+    Parameters
+    ----------
+    before
+        Seconds since the epoch, when this process started, where a receiver may be at work: files that were
+        written since then are left alone.  By default none are.
+    stop
+        Asked before each folder; whether to leave the rest to the next start.
+
+    Returns
+    -------
+    int
+        How many were adopted.  What cannot be read goes into quarantine with a reason.
     """
-    spool.sweep()
+    recovery = Recovery(spool, ledger, clock, before)
+    recovery.sweep()
+    known = NameSet(ledger.removals.named("images"))
     adopted = 0
-    known = ledger.instances.paths()
-    for name in list(spool.images_on_disk()):
-        if name in known:
-            continue
-        adopted += _adopt(spool, ledger, name, clock())
+    for names in spool.image_folders():
+        if stop():
+            break
+        adopted += sum(recovery.take_in(name) for name in known.lacks(names))
     return adopted
 
 
-def _adopt(spool: Spool, ledger: Ledger, name: str, at: float) -> bool:
-    path = spool.path(name)
-    try:
-        with path.open("rb") as file:
+class Recovery:
+    """What becomes of a file in ``images/`` that no row names.
+
+    Parameters
+    ----------
+    before
+        As for :func:`recover`.
+    on_copy
+        See :data:`OnCopy`.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        ledger: Ledger,
+        clock: Callable[[], float],
+        before: float = math.inf,
+        on_copy: OnCopy = lambda name: None,
+    ) -> None:
+        self._spool = spool
+        self._ledger = ledger
+        self._clock = clock
+        self._before = before
+        self._on_copy = on_copy
+
+    def sweep(self) -> None:
+        """Delete half-written files of processes that are gone."""
+        if self._clock_is_sound():
+            self._spool.sweep(self._before)
+
+    def take_in(self, name: str) -> bool:
+        """Adopt a whole file; one that cannot be read goes into quarantine, a copy goes."""
+        seen = self._spool.identity(name)
+        if seen is None or self._before <= seen.changed <= self._clock():
+            return False
+        try:
+            facts, request, size = self._read(name)
+        except FileNotFoundError:
+            return False
+        except (ScanError, HeaderError, ValueError) as error:
+            self._put_away(name, seen, error)
+            return False
+        return self._adopt(name, seen, facts, request, size)
+
+    def _read(self, name: str) -> tuple[Facts, Request, int]:
+        with self._spool.path(name).open("rb") as file:
             data = look_into(file.fileno())
+        if not is_whole(data):
+            raise HeaderError("A power cut left it incomplete; it was never answered with success.")
         head = read_head(Window(data))
         request = Request(
             head.sop_class_uid, head.sop_instance_uid, head.transfer_syntax_uid, head.source_ae_title
@@ -48,22 +122,38 @@ def _adopt(spool: Spool, ledger: Ledger, name: str, at: float) -> bool:
         refusal = received_header.check(facts, request.sop_class_uid, request.sop_instance_uid)
         if refusal is not None:
             raise HeaderError(refusal[1])
-    except ScanError as error:
-        _put_away(spool, ledger, path, name, f"It has no readable head: {error}.", at)
-        return False
-    except (HeaderError, ValueError) as error:
-        _put_away(spool, ledger, path, name, str(error), at)
-        return False
-    newest = ledger.instances.newest(facts.sop_instance_uid)
-    if newest is not None and spool.has(newest["path"]):
-        spool.remove(name)  # the same instance is stored under another series; this copy was never answered
-        return False
-    version = 1 if newest is None else newest["version"] + 1
-    ledger.instances.add([received(facts, request, name, len(data), at, version)], spool.count_there)
-    return True
+        return facts, request, len(data)
 
+    def _adopt(self, name: str, seen: FileIdentity, facts: Facts, request: Request, size: int) -> bool:
+        versions = self._ledger.instances.versions(facts.sop_instance_uid)
+        if any(row["path"] == name for row in versions):
+            return False  # its row came meanwhile
+        if versions and self._spool.has(versions[-1]["path"]):
+            self._remove_copy(name, seen)
+            return False
+        version = versions[-1]["version"] + 1 if versions else 1
+        at = min(seen.modified_ns / 1e9, self._clock())
+        row = received(facts, request, name, size, at, version)
+        (new,) = self._ledger.instances.add([row], self._spool.count_there)
+        return new
 
-def _put_away(spool: Spool, ledger: Ledger, path: Path, name: str, reason: str, at: float) -> None:
-    kept = spool.quarantine(path.read_bytes(), ".dcm")
-    ledger.instances.quarantine(kept, f"Found without a ledger row at start: {reason}", "", at)
-    spool.remove(name)
+    def _remove_copy(self, name: str, seen: FileIdentity) -> None:
+        """The instance is stored elsewhere, so that this copy was never answered: or its row is just coming."""
+        if self._is_old(seen) and self._spool.remove_this(name, seen):
+            self._on_copy(name)
+
+    def _put_away(self, name: str, seen: FileIdentity, error: Exception) -> None:
+        if not self._is_old(seen):
+            return
+        kept = self._spool.set_aside(name, seen)
+        if kept is not None:
+            reason = f"It has no readable head: {error}." if isinstance(error, ScanError) else str(error)
+            reason = f"Found without a ledger row: {reason}"
+            self._ledger.instances.quarantine(kept, reason, "", self._clock())
+
+    def _is_old(self, seen: FileIdentity) -> bool:
+        return seen.changed < self._before and self._clock_is_sound()
+
+    def _clock_is_sound(self) -> bool:
+        """Whether files of this process are younger than `before`: not until a clock set back gets there."""
+        return self._before == math.inf or self._clock() >= self._before

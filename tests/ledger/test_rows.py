@@ -36,7 +36,15 @@ TABLES = {
     "gradings": rows.GradingRow,
     "audit": rows.AuditRow,
 }
-DUMMIES = {"str": "x", "int": 2, "float": 1.0, "str | None": "x", "int | None": 2, "float | None": 1.0}
+DUMMIES = {
+    "tuple[float, int]": (0.0, 0),
+    "str": "x",
+    "int": 2,
+    "float": 1.0,
+    "str | None": "x",
+    "int | None": 2,
+    "float | None": 1.0,
+}
 
 
 @pytest.fixture
@@ -91,7 +99,8 @@ def test_every_query_returns_exactly_the_columns_of_its_type(
     seen = watch(monkeypatch)
     ledger.series.requeue_claimed(3, 1.0)
     ledger.series.counts(), ledger.series.waiting_since(), ledger.deliveries.counts()
-    ledger.series.claims_of_study("x"), ledger.instances.paths(), ledger.instances.paths_of_series(1)
+    ledger.series.claims_of_study("x"), ledger.instances.paths_of_series(1)
+    ledger.series.unfinished_counts(), ledger.deliveries.unfinished_counts(), ledger.removals.paths([1])
     for part in table_classes(ledger).values():
         for name in queries(part):
             before = len(seen)

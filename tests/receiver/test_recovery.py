@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_a_file_without_row_is_adopted_once(store: Store, monkeypatch: pytest.Mo
 def test_half_written_files_are_swept(store: Store) -> None:
     temp = store.spool.temp()
     temp.write(b"half")
-    assert recover(store.spool, store.ledger) == 0
+    assert store.spool.sweep() == 1
     assert not list((store.spool.root / "tmp").iterdir())
 
 
@@ -138,9 +139,14 @@ def test_one_transaction_carries_the_rows_of_many_threads(store: Store, monkeypa
     assert len(store.ledger.db.rows("SELECT * FROM instances")) == 8
 
 
-def test_the_bytes_are_synced_before_the_name_and_the_name_before_the_row(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("follow", "expected"), [(False, ["bytes", "name", "folder", "row"]), (True, ["name first", "both", "row"])]
+)
+def test_bytes_and_name_are_durable_before_the_row(
+    follow: bool, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("qc_node.spool.names_follow_bytes", lambda folder: follow)
+    store = Store(Spool(tmp_path), Ledger(tmp_path / "ledger.sqlite"), 0, lambda: 1000.0)
     order: list[str] = []
 
     def noted(word: str, do: Callable[..., Any]) -> Callable[..., Any]:
@@ -151,13 +157,14 @@ def test_the_bytes_are_synced_before_the_name_and_the_name_before_the_row(
         return noting
 
     monkeypatch.setattr(os, "fdatasync", noted("bytes", os.fdatasync))
-    monkeypatch.setattr(os, "fsync", noted("folder", os.fsync))
+    monkeypatch.setattr(os, "fsync", noted("both" if follow else "folder", os.fsync))
     monkeypatch.setattr(os, "replace", noted("name", os.replace))
+    monkeypatch.setattr(os, "link", noted("name first", os.link))
     monkeypatch.setattr(Instances, "add", noted("row", Instances.add))
     take(store, SeriesInstanceUID="1.2.3", StudyInstanceUID="1.2")
     order.clear()
     assert take(store, SeriesInstanceUID="1.2.3", StudyInstanceUID="1.2")[1] == 0
-    assert order == ["bytes", "name", "folder", "row"]
+    assert order == expected
 
 
 def test_a_restarted_receiver_knows_what_it_has(start_receiver: StartReceiver, tmp_path: Path) -> None:
@@ -170,3 +177,98 @@ def test_a_restarted_receiver_knows_what_it_has(start_receiver: StartReceiver, t
             peer.release()
         receiver.service.stop(1.0)
     assert len(receiver.stored()) == len(receiver.files()) == 1
+
+
+# -- while the receiver takes images ---------------------------------------------------------------------
+def now_or_later(store: Store, name: str) -> float:
+    """A moment after the file got its name."""
+    seen = store.spool.identity(name)
+    assert seen is not None
+    return seen.changed + 1.0
+
+
+def test_what_is_younger_than_the_process_is_left_to_the_receiver(store: Store) -> None:
+    uid, _ = take(store)
+    broken, temp = f"images/{'0' * 32}/{'1' * 32}.dcm", store.spool.temp()
+    store.spool.store(broken, b"no DICOM at all")
+    copy = store.spool.image_name("1.9", "1.8", uid)
+    head = encode_head(MRImageStorage, uid, ExplicitVRLittleEndian, "MRI")
+    store.spool.store(copy, head + encode(image(SOPInstanceUID=uid)))
+    ds = image()
+    whole = store.spool.image_name(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+    head = encode_head(MRImageStorage, ds.SOPInstanceUID, ExplicitVRLittleEndian, "MRI")
+    store.spool.store(whole, head + encode(ds))
+    later = now_or_later(store, whole)
+
+    assert recover(store.spool, store.ledger, lambda: later, before=0.0) == 0
+    assert all(map(store.spool.has, (broken, copy, whole))) and temp.path.exists()
+    assert recover(store.spool, store.ledger, lambda: later, before=later) == 1
+    assert store.ledger.instances.path_of(str(ds.SOPInstanceUID)) == whole
+    assert not store.spool.has(broken) and not store.spool.has(copy) and not temp.path.exists()
+
+
+def test_with_a_clock_that_was_set_back_files_are_taken_in_and_none_is_deleted(store: Store) -> None:
+    ds = image()
+    whole = store.spool.image_name(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+    head = encode_head(MRImageStorage, ds.SOPInstanceUID, ExplicitVRLittleEndian, "MRI")
+    broken, temp = f"images/{'0' * 32}/{'1' * 32}.dcm", store.spool.temp()
+    store.spool.store(broken, b"no DICOM at all")
+    store.spool.store(whole, head + encode(ds))
+    started = now_or_later(store, whole)
+    assert recover(store.spool, store.ledger, lambda: started - 7200.0, before=started) == 1
+    assert store.spool.has(broken) and temp.path.exists(), "the next start, or the sweep, looks at them again"
+
+
+@pytest.mark.parametrize("content", ["broken", "copy"])
+def test_a_file_that_the_receiver_puts_in_the_place_of_one_that_is_put_away_stays(
+    content: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid, _ = take(store)
+    name = store.spool.image_name("1.9", "1.8", uid)
+    head = encode_head(MRImageStorage, uid, ExplicitVRLittleEndian, "MRI")
+    old = b"no DICOM at all" if content == "broken" else head + encode(image(SOPInstanceUID=uid))
+    store.spool.store(name, old)
+    rename = Path.rename
+
+    def later(self: Path, target: Path) -> Path:
+        store.spool.store(name, b"what was answered")  # between the last look and the rename
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", later)
+    recover(store.spool, store.ledger)
+    assert store.spool.path(name).read_bytes() == b"what was answered"
+    assert store.ledger.instances.quarantined() == []
+
+
+def test_recovery_and_reception_side_by_side_lose_and_double_nothing(store: Store) -> None:
+    cut_off = [image(StudyInstanceUID="1.2", SeriesInstanceUID="1.2.3") for _ in range(40)]
+    for ds in cut_off:
+        head = encode_head(MRImageStorage, ds.SOPInstanceUID, ExplicitVRLittleEndian, "MRI")
+        store.spool.store(store.spool.image_name("1.2", "1.2.3", ds.SOPInstanceUID), head + encode(ds))
+    started = time.time()
+    results: list[int] = []
+
+    def send() -> None:
+        for ds in cut_off:  # their sender got no answer and sends them again
+            same = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3", "SOPInstanceUID": ds.SOPInstanceUID}
+            results.append(take(store, **same)[1])
+            results.append(take(store, StudyInstanceUID="1.2", SeriesInstanceUID="1.2.3")[1])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    recover(store.spool, store.ledger, before=started)
+    sender.join()
+    assert results == [0] * 80
+    assert recover(store.spool, store.ledger) == 0
+    rows = store.ledger.instances.of_series(number_of(store.ledger, "1.2.3"))
+    assert sorted(row["path"] for row in rows) == sorted(store.spool.images_on_disk()) and len(rows) == 80
+    series = store.ledger.series.get("1.2.3")
+    assert series is not None and series["instances"] == 80
+
+
+def test_a_recovery_ends_when_the_node_stops(store: Store) -> None:
+    ds = image()
+    head = encode_head(MRImageStorage, ds.SOPInstanceUID, ExplicitVRLittleEndian, "MRI")
+    name = store.spool.image_name(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+    store.spool.store(name, head + encode(ds))
+    assert recover(store.spool, store.ledger, stop=lambda: True) == 0 and store.spool.has(name)

@@ -30,6 +30,8 @@ REASONS = {
 }
 """Reasons of the panel that DICOM has a code for; ``protocol`` and ``other`` say nothing about the image."""
 
+NO_REPORT = "A vote came after its images were removed; it gets no report."
+
 
 def vote_reporter(
     ledger: Ledger,
@@ -57,12 +59,14 @@ def vote_reporter(
                 ref = InstanceRef(row["sop_class_uid"], row["sop_instance_uid"])
                 evidence.setdefault(key, []).append(ref)
                 source = source or row["path"]
-        if source is None:
-            return  # the node never had an image of this study, so there is nothing to point at
+        if source is None:  # no image of this study is here (any more), so there is nothing to point at
+            if wanted:
+                log.warning(NO_REPORT)
+            return
         try:
             header = pydicom.dcmread(spool.path(source), stop_before_pixels=True)
         except OSError:
-            log.warning("A vote came after its images were removed; it gets no report.")
+            log.warning(NO_REPORT)
             return
         ds = build_vote_report(
             header,
@@ -97,7 +101,8 @@ def vote_reporter(
             kind="vote",
             path=name,
         )
-        ledger.deliveries.post([written], destinations, clock())
+        if not ledger.deliveries.post([written], destinations, clock()):
+            spool.remove_all([name])
 
     return report
 
