@@ -6,7 +6,6 @@ order of stopping: what takes in goes first.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -14,7 +13,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from qc_node import __version__, parts
@@ -24,17 +22,18 @@ from qc_node.config import Settings, change
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
 from qc_node.engine.closed_studies import check_study
 from qc_node.engine.pool import Pool
-from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReportDelivery
 from qc_node.operations import health, logs
+from qc_node.operations.ledger_watch import LedgerWatch, open_sound
 from qc_node.operations.metrics import Metrics
+from qc_node.operations.old_reports import remove_old_reports
 from qc_node.operations.tidying import Tidying
 from qc_node.outbox.sending import Outbox
 from qc_node.outbox.writer import Writer
 from qc_node.periodic import Periodic
 from qc_node.receiver.recovery import recover
 from qc_node.receiver.service import CommittedEvent, Event, Receiver
-from qc_node.spool import PRIVATE, Spool
+from qc_node.spool import PRIVATE, Spool, lock_folder
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
 from qc_node.web.settings import WebDeps, check_bind
@@ -65,7 +64,7 @@ class Node:
         root = settings.node.data_dir
         self.spool = Spool(root)
         self._lock = lock_folder(root)
-        self.ledger = Ledger(root / "ledger.sqlite")
+        self.ledger = open_sound(root / "ledger.sqlite", self.spool)
         accepted = [p.ae_title for p in settings.peers("accept")]
         self._destinations = parts.destination_names(settings)
         self.metrics = Metrics(accepted, self._destinations)
@@ -103,6 +102,7 @@ class Node:
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
         self._tidying = Tidying(self.ledger, self.spool, self._stop.wait, self.metrics.orphan_removed)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
+        self._watching = Periodic("ledger-watch", LedgerWatch(self.ledger).step, 60.0, after=self.ledger.close)
         self.receiver = Receiver(parts.receiver_settings(settings), root, self._on_receiver, log)
         self._health = self._checks()
         self.app: Any = None
@@ -130,7 +130,7 @@ class Node:
             )
             self._web = self._open_web()
             self.pool.start()
-            for loop in (self._writing, self._closing, self._asking, self._retention):
+            for loop in (self._writing, self._closing, self._asking, self._retention, self._watching):
                 loop.start()
             self._outbox.start()
             self.receiver.start()
@@ -150,7 +150,7 @@ class Node:
         deadline = time.monotonic() + grace_s
         self.receiver.stop(grace_s)
         self.pool.stop(max(1.0, deadline - time.monotonic()))
-        for loop in (self._closing, self._asking, self._writing, self._retention):
+        for loop in (self._closing, self._asking, self._writing, self._retention, self._watching):
             loop.stop(max(1.0, deadline - time.monotonic()))
         self._outbox.stop()
         if self._web is not None:
@@ -217,6 +217,7 @@ class Node:
     def _remove_old(self) -> None:
         keep = self.settings.retention
         self._tidying.step(keep.keep_images_h, keep.keep_training_days)
+        remove_old_reports(self.ledger, self.spool, time.time(), keep.keep_reports_days)
 
     def _observe(self) -> None:
         self.metrics.observe_ledger(self.ledger, self.spool, time.time())
@@ -316,23 +317,6 @@ def refuse_unbuilt(settings: Settings) -> None:
     for peer in settings.peer:
         if peer.tls:
             raise QcNodeError(f"[[peer]] {peer.name} asks for tls, which this version does not speak yet.")
-
-
-def lock_folder(root: Path) -> int:
-    """Take the data folder for this process; the lock goes with the process, even after ``kill -9``.
-
-    Raises
-    ------
-    QcNodeError
-        Another node has it.
-    """
-    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise QcNodeError(f"The data folder {root} is in use by another qc-node.") from None
-    return fd
 
 
 def _answer(report: Any) -> tuple[bool, Mapping[str, Any]]:

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from qc_node.domain import QcNodeError
+
 log = logging.getLogger("qc_node.periodic")
 
 Step = Callable[[], float | None]
@@ -37,6 +39,7 @@ class Periodic:
         self._after = after
         self._wake = threading.Event()
         self._stopping = False
+        self._said = ""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -66,6 +69,11 @@ class Periodic:
                 due = self._step()
                 if due is not None:
                     pause = min(max(due - time.time(), 0.0), self._idle_s)
+                self._said = ""
+            except QcNodeError as error:
+                if str(error) != self._said:  # once, however often the step meets it
+                    log.error("the loop %s goes on: %s", self._name, error)
+                self._said = str(error)
             except Exception:
                 log.exception("the loop %s goes on after an error", self._name)
             self._wake.wait(pause)

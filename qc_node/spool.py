@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import itertools
 import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,12 +36,17 @@ from qc_node.filesystems import names_follow_bytes
 PRIVATE = 0o750
 """What a folder may be at most: patient data are nobody's business but the service's, and its group's to read."""
 LOOSE = 0o777 & ~PRIVATE
-OWN_FILES = ("ledger*.sqlite*", "lock", "web-secret")
+PATIENT_KEY = "patient-key"
+"""The secret of the pseudonyms of patients; who restores a backup without it finds nobody by them."""
+OWN_FILES = ("ledger*.sqlite*", "lock", "web-secret", PATIENT_KEY)
 
 FOLDERS = ("tmp", "images", "reports", "quarantine", "training", "thumbnails")
 
 
 PROBE, PROBE_BYTES = ".probe", 4096
+COPY_BYTES = 1 << 20
+RESTORING = "restoring"
+"""There while a backup is being put back: what is beside it is not whole."""
 
 
 def digest(*parts: str) -> str:
@@ -201,6 +207,65 @@ def prove_writable(temporary: Path, final: Path) -> None:
         name.unlink(missing_ok=True)
 
 
+def refuse_unfinished(root: Path) -> None:
+    """Say no to a data folder that a restore has begun to fill and not finished.
+
+    Raises
+    ------
+    QcNodeError
+        It is one.
+    """
+    if (root / RESTORING).exists():
+        raise QcNodeError(
+            f"The data folder {root} holds a restore that was not finished; run `qc-node restore` again."
+        )
+
+
+def has_reports(root: Path) -> bool:
+    """Whether a node has written anything yet."""
+    return bool(_listed(root / "reports"))
+
+
+def lock_folder(root: Path) -> int:
+    """Take the data folder for this process; the lock goes with the process, even after ``kill -9``.
+
+    Raises
+    ------
+    QcNodeError
+        Another process has it.
+    """
+    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise QcNodeError(f"The data folder {root} is in use by another qc-node.") from None
+    return fd
+
+
+def copy_file(source: Path, final: Path, temporary: Path) -> tuple[int, str]:
+    """Copy a file by way of the folder `temporary`; its length in bytes, and the SHA-256 (hex) of what was copied.
+
+    The bytes are on the disk when this returns; the name once the folder of `final` is synced.
+
+    Raises
+    ------
+    OSError
+        The source is gone (:class:`FileNotFoundError`), the disk is full.
+    """
+    digest, temp = hashlib.sha256(), TempFile(temporary)
+    try:
+        with source.open("rb") as file:
+            while block := file.read(COPY_BYTES):
+                temp.write(block)
+                digest.update(block)
+        os.fdatasync(temp.fileno())
+        temp.path.replace(final)
+    finally:
+        temp.discard()
+    return temp.size, digest.hexdigest()
+
+
 class Spool:
     """The data folder.
 
@@ -217,6 +282,7 @@ class Spool:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        refuse_unfinished(root)
         try:
             root.mkdir(PRIVATE, parents=True, exist_ok=True)
             for name in FOLDERS:
@@ -335,6 +401,65 @@ class Spool:
             return None
         return FileIdentity(found.st_ino, found.st_mtime_ns, found.st_ctime)
 
+    def remove_all(self, names: Iterable[str]) -> int:
+        """Delete files so that not even a power cut brings one back; returns how many were there."""
+        gone, folders = 0, set()
+        for name in names:
+            path = self.path(name)
+            gone += path.exists()
+            self.remove(name)
+            folders.add(path.parent)
+        for folder in folders | {folder.parent for folder in folders}:
+            if folder.is_dir() and folder.is_relative_to(self.root.resolve()):
+                fsync_folder(folder)
+        return gone
+
+    def images_of(self, study_uid: str, series_uid: str, older_than: float = math.inf) -> list[str]:
+        """Files in the folder of a series, with or without a row, from before `older_than` (seconds, epoch)."""
+        folder = Path(self.image_name(study_uid, series_uid, "")).parent
+        return [
+            f"{folder}/{name}" for name in _listed(self.root / folder) if self._age(folder / name) < older_than
+        ]
+
+    def kept_of(self, series: str, run: int) -> list[str]:
+        """Network input and thumbnails of one run of a series that are there, with or without a row."""
+        stem = Path(self.training_name(series, run)).stem
+        found = [*(self.root / "thumbnails").glob(f"{stem}-*.png"), self.root / "training" / f"{stem}.npz"]
+        return [str(path.relative_to(self.root)) for path in found if path.exists()]
+
+    def reports_since(self, at: float) -> list[str]:
+        """Reports that were written since then (seconds since the epoch), with or without a row."""
+        names = _listed(self.root / "reports")
+        return [f"reports/{name}" for name in names if self._age(Path("reports") / name) >= at]
+
+    def _age(self, name: Path) -> float:
+        """When a file was written; infinite for one that is gone."""
+        try:
+            return (self.root / name).stat().st_mtime
+        except FileNotFoundError:
+            return math.inf
+
+    def patient_key(self) -> bytes:
+        """The secret of :func:`qc_node.dicom.patient.pseudonym` (32 bytes), made when missing.
+
+        Raises
+        ------
+        OSError
+            It cannot be read or written.
+        """
+        path = self.root / PATIENT_KEY
+        if not path.exists():
+            temp = self.temp()
+            try:
+                temp.write(os.urandom(32))
+                os.fsync(temp.fileno())
+                with contextlib.suppress(FileExistsError):  # another process was faster
+                    path.hardlink_to(temp.path)
+                fsync_folder(self.root)
+            finally:
+                temp.discard()
+        return path.read_bytes()
+
     def remove_this(self, name: str, seen: FileIdentity) -> bool:
         """Delete the file that was `seen` under `name`, and nothing that has taken its place meanwhile."""
         taken = self.set_aside(name, seen)
@@ -401,6 +526,10 @@ class Spool:
         own = [self.root, *(self.root / name for name in FOLDERS), *(self.root / "images").iterdir()]
         own += [path for pattern in OWN_FILES for path in self.root.glob(pattern)]
         return sum(_tighten(path) for path in own)
+
+    def ledger_copies(self) -> list[str]:
+        """Copies of the ledger that an upgrade left in the data folder."""
+        return sorted(path.name for path in self.root.glob("ledger-*.sqlite"))
 
     def images_on_disk(self) -> Iterator[str]:
         """Names of all received instances on the disk, with or without a ledger row."""

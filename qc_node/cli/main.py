@@ -17,14 +17,17 @@ from qc_node.cli.shared import LazyGroup
 from qc_node.domain.errors import QcNodeError
 
 COMMANDS = {
+    "backup": ("backup:backup", "Make or renew a backup in FOLDER while the node runs."),
     "classify": ("classify:classify", "Judge series on disk: DICOM, folders, zip or tar archives, NIfTI."),
     "demo": ("node:demo", "Show the whole way of a series on this machine, with made-up images."),
-    "doctor": ("node:doctor", "Check configuration, disk, models, ports and peers."),
+    "doctor": ("node:doctor", "Check configuration, clock, disk, ledger, models, ports and peers."),
     "evaluate": ("training:evaluate", "Measure networks on people they never saw."),
+    "forget": ("forget:forget", "Remove everything that the node holds of a patient or a study."),
     "judge-again": ("outbox:judge_again", "Judge series once more, with the models and rules now in force."),
     "models": ("models:models", "List and verify the weights."),
     "outbox": ("outbox:outbox", "Look at what was not delivered, send it again, or let it be."),
     "readers": ("readers:readers", "Add, list and disable those who may vote."),
+    "restore": ("backup:restore", "Put the backup in FOLDER back, while no node runs."),
     "review": ("review:review", "Open the analyst page on a folder of your own."),
     "run": ("node:run", "Run the node until SIGTERM or Ctrl-C."),
     "send": ("outbox:send", "Push DICOM files to a configured peer by C-STORE."),

@@ -27,22 +27,38 @@ def run(config: Path | None) -> None:
     Node(settings).run(lambda: load(find_config(config), os.environ))
 
 
-@click.command()
-@config_option
-def doctor(config: Path | None) -> None:
-    """Check configuration, disk, models, ports and peers.
+MARKS = {
+    "ok": ("ok   ", "green"),
+    "question": ("ASK  ", "cyan"),
+    "warning": ("WARN ", "yellow"),
+    "fault": ("FAULT", "red"),
+}
+"""What stands before a sentence of the doctor, by its level."""
 
-    One plain sentence for everything that was looked at; nothing is changed.
+
+@click.command()
+@click.option(
+    "--ledger-s", type=click.FloatRange(min=0), default=60, help="Longest look at the ledger, in seconds."
+)
+@config_option
+def doctor(ledger_s: float, config: Path | None) -> None:
+    """Check configuration, clock, disk, ledger, models, ports and peers.
+
+    One plain sentence for everything that was looked at; nothing is changed. Exit code 1 when there is a fault;
+    warnings and questions are for a person to look at.
     """
     from qc_node.operations.doctor import examine
     from qc_node.outbox.transport.dimse import DimseTransport
     from qc_node.parts import peer_of
 
     settings = load_settings(config)
-    checks = examine(settings, lambda peer: DimseTransport(peer_of(settings, peer)).echo())
-    for ok, sentence in checks:
-        click.echo(f"{click.style('ok   ', fg='green') if ok else click.style('FAULT', fg='red')}  {sentence}")
-    if not all(ok for ok, _ in checks):
+    checks = examine(
+        settings, lambda peer: DimseTransport(peer_of(settings, peer)).echo(), find_config(config), ledger_s
+    )
+    for check in checks:
+        mark, colour = MARKS[check.level]
+        click.echo(f"{click.style(mark, fg=colour)}  {check.sentence}")
+    if not all(check.ok for check in checks):
         sys.exit(1)
 
 

@@ -63,16 +63,17 @@ def ledger_of(settings: Settings) -> Ledger:
     from qc_node.ledger import Ledger
 
     path = settings.node.data_dir / LEDGER_NAME
-    if not path.is_file():
-        raise QcNodeError(f"There is no ledger {path}; has the node run with this configuration?")
+    if not path.exists():
+        raise QcNodeError(f"There is no ledger {path.absolute()}; has the node run with this configuration?")
     return Ledger(path)
 
 
 def ledger_made(settings: Settings) -> Ledger:
     """The ledger, made when there is none: readers are added before the node runs for the first time."""
     from qc_node.ledger import Ledger
-    from qc_node.spool import PRIVATE
+    from qc_node.spool import PRIVATE, refuse_unfinished
 
+    refuse_unfinished(settings.node.data_dir)
     settings.node.data_dir.mkdir(PRIVATE, parents=True, exist_ok=True)
     return Ledger(settings.node.data_dir / LEDGER_NAME)
 

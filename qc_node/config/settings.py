@@ -272,12 +272,16 @@ class DiskSettings(_Section):
 
 
 class RetentionSettings(_Section):
-    """``[retention]``: how long what is kept.  What was judged, reported and voted stays in the ledger."""
+    """``[retention]``: how long what is kept.  What was judged, reported and voted stays in the ledger; ``qc-node
+    forget`` removes a patient's."""
 
     keep_images_h: Positive = 72.0
     """Hours that received images stay after the report was delivered."""
     keep_training_days: Positive = 90.0
     """Days that the de-identified network input and the thumbnails of a judged series stay, and quarantine."""
+    keep_reports_days: Positive | None = None
+    """Days after which the bytes of a delivered report go, with the name and birth date in them; without it they
+    stay for ever.  What waits, has failed or has no destination stays in any case."""
 
 
 class RuleSettings(_Section):

@@ -37,8 +37,10 @@ from qc_node.domain import (
 )
 from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
 from qc_node.engine.orders import Rule
+from qc_node.engine.pseudonyms import note_patient
 from qc_node.engine.registry import Registry, choose_device
 from qc_node.ledger import Ledger
+from qc_node.ledger.erasing import STOPPED
 from qc_node.ledger.rows import SeriesRow
 from qc_node.process import ParentProcess
 from qc_node.series.headers.expected import count_is_certain
@@ -86,8 +88,8 @@ class Worker:
     """One worker.
 
     Emits ``{"event": "ready", "models": […]}`` once, then for every series ``started`` and ``finished``
-    (with ``state`` judged, skipped or failed, the timings and the verdicts), and ``fault`` with a sentence
-    when it cannot work at all.
+    (with ``state`` judged, skipped, failed or forgotten, the timings and the verdicts), and ``fault`` with a
+    sentence when it cannot work at all.
     """
 
     def __init__(
@@ -144,6 +146,8 @@ class Worker:
                 "Images of this series are gone, by retention or otherwise; send them again to have it judged."
             )
         names = self._ledger.instances.paths_of_series(row["series_id"])
+        for name in names[:1]:
+            note_patient(self._ledger, self._spool, row["study_uid"], name)
         opened = open_series([self._spool.path(name) for name in names])
         source = str(opened.header_path.relative_to(self._spool.root.resolve()))
         blank = blank_outcome(opened, row["series_uid"], source)
@@ -180,6 +184,9 @@ class Worker:
         kept = [self._keep(row, *mine) for mine in self._made(outcome)]
         report_after = now + max(self._patience(row, verdict) for verdict in outcome.verdicts)
         with self._ledger.db.transaction():
+            if self._ledger.series.by_id(series_id) is None:
+                self._forgotten(row, kept)
+                return
             for verdict, (training_path, thumbnails) in zip(outcome.verdicts, kept, strict=True):
                 self._ledger.verdicts.add(
                     series_id,
@@ -197,6 +204,11 @@ class Worker:
                 )
             self._ledger.series.finish(series_id, run, "judged", now, stage=outcome.verdict.stage.value)
         self._tell(row, "judged", outcome, None)
+
+    def _forgotten(self, row: SeriesRow, kept: Sequence[tuple[str | None, Sequence[str]]]) -> None:
+        """The series was forgotten while it was judged: nothing of it may stay."""
+        self._spool.remove_all(name for training, pictures in kept for name in (training, *pictures) if name)
+        self._tell(row, "forgotten", None, None)
 
     def _patience(self, row: SeriesRow, verdict: Verdict) -> float:
         """A series cut short by a slow sender looks like bad coverage: wait before saying so."""
@@ -226,6 +238,10 @@ class Worker:
         return training, names
 
     def _fail(self, row: SeriesRow, error: Exception) -> None:
+        now = self._ledger.series.by_id(row["series_id"])
+        if now is None or now["sentence"] == STOPPED:
+            self._tell(row, "forgotten", None, None)
+            return
         if isinstance(error, QcNodeError):
             sentence = str(error)
         else:

@@ -15,8 +15,10 @@ from qc_node.ledger.database import Database, prove_writable
 from qc_node.ledger.deliveries import Deliveries
 from qc_node.ledger.gradings import Gradings
 from qc_node.ledger.instances import Instances, Received
+from qc_node.ledger.integrity import LedgerDamagedError, LedgerError, damaged, quick_check
 from qc_node.ledger.labels import Labels
 from qc_node.ledger.models import Models
+from qc_node.ledger.patients import Patients
 from qc_node.ledger.prompts import Prompts
 from qc_node.ledger.readers import Readers
 from qc_node.ledger.removals import Removals
@@ -25,7 +27,7 @@ from qc_node.ledger.studies import Studies
 from qc_node.ledger.verdicts import Verdicts
 from qc_node.ledger.votes import NewAct, NewVote, Votes
 
-__all__ = ["Ledger", "NewAct", "NewVote", "Received"]
+__all__ = ["Ledger", "LedgerDamagedError", "LedgerError", "NewAct", "NewVote", "Received"]
 
 
 class Ledger:
@@ -59,6 +61,7 @@ class Ledger:
         self.gradings = Gradings(self.db)
         self.audit = Audit(self.db)
         self.removals = Removals(self.db)
+        self.patients = Patients(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:
         """Write a row on a connection of its own and remove it again.
@@ -69,6 +72,18 @@ class Ledger:
             Another writer holds the lock for longer than `timeout_s`; the disk is full, read-only or gone.
         """
         prove_writable(self.db.path, timeout_s)
+
+    @property
+    def damage(self) -> str | None:
+        """What has shown that the file is damaged, as a sentence; None as long as nothing has."""
+        return self.db.damage
+
+    def look_for_damage(self, limit_s: float) -> None:
+        """Walk through the whole file, for at most `limit_s` seconds; what is found stays in :attr:`damage`."""
+        with self.db.explaining():
+            found = quick_check(self.db.path, limit_s)
+        if found.problems:
+            self.db.note_damage(str(damaged(self.db.path, found.problems[0])))
 
     def close(self) -> None:
         """Close the calling thread's connection."""

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import AuditRow
 
+FORGOTTEN_EVENT = "forgotten"
+"""A patient or a study was forgotten; the detail says how much there was and names nobody."""
+
 
 class Audit:
     """One row per event, in order."""
@@ -19,6 +22,14 @@ class Audit:
         """Write one event; `actor` is a reader's id, a command or a part of the program.  Returns its number."""
         row = {"at": at, "event": event, "actor": actor, "detail": json.dumps(dict(detail or {}))}
         return self._db.insert("audit", row)
+
+    def newest(self) -> int:
+        """The number of the newest event, 0 when there is none."""
+        return int(self._db.value("SELECT coalesce(max(id), 0) FROM audit"))
+
+    def of(self, event: str) -> list[AuditRow]:
+        """Every event of one kind, in order."""
+        return self._db.rows("SELECT * FROM audit WHERE event = ? ORDER BY id", (event,), of=AuditRow)
 
     def after(self, number: int, limit: int = 500) -> list[AuditRow]:
         """Events written after one, in order."""

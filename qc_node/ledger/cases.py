@@ -82,10 +82,8 @@ class Cases:
         ``(reader_id, subject, site, modality, at)`` in order of time; the subject as in
         :meth:`qc_node.ledger.votes.Votes.facts`.
         """
-        cursor = self._db.conn.cursor()
-        cursor.row_factory = None
-        return cursor.execute(
+        return self._db.tuples(
             "SELECT reader_id, coalesce(cases.study_uid, '#' || cases.accession_number) AS subject, site,"
             " coalesce(presentations.modality, 'OT'), min(at) AS first FROM presentations"
             " JOIN cases USING (handle) GROUP BY reader_id, subject ORDER BY first"
-        ).fetchall()
+        )

@@ -19,11 +19,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar, cast, overload
+from typing import Any, NoReturn, TypeVar, cast, overload
 
 import sqlite_utils
 
 from qc_node.domain import QcNodeError
+from qc_node.ledger.integrity import LedgerDamagedError, LedgerError, damaged, explained, refuse_foreign
 from qc_node.ledger.migrations import bring_up_to_date
 from qc_node.ledger.rows import AnyRow
 
@@ -46,15 +47,24 @@ class Database:
     ------
     QcNodeError
         The file cannot be opened, or was written by a newer qc-node.
+    LedgerDamagedError
+        It is no ledger, or damaged.  Every method raises this, and :class:`LedgerError`, in place of SQLite's own.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.damage: str | None = None
+        """What shows that the file is damaged; stays until a restart."""
         self._local = threading.local()
+        if path.is_dir():
+            raise damaged(path, "it is a folder")
         try:
             _make_private(path)
             bring_up_to_date(path)
         except (sqlite3.Error, OSError) as error:
+            told = explained(path, error) if isinstance(error, sqlite3.Error) else error
+            if isinstance(told, LedgerDamagedError):
+                raise told from error
             raise QcNodeError(f"The ledger {path} cannot be opened: {error}.") from error
 
     @property
@@ -68,6 +78,7 @@ class Database:
             conn.execute("PRAGMA synchronous=FULL")
             conn.execute("PRAGMA foreign_keys=ON")
             conn.execute("PRAGMA wal_autocheckpoint=2000")
+            conn.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
             db = sqlite_utils.Database(conn)
             self._local.db = db
         return db
@@ -79,29 +90,48 @@ class Database:
         return conn
 
     @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Inside, an error of SQLite that the file is the reason of becomes one sentence that names it."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._explain(error)
+
+    def _explain(self, error: sqlite3.Error) -> NoReturn:
+        told = explained(self.path, error)
+        if isinstance(told, LedgerDamagedError):
+            self.note_damage(str(told))
+        raise told from (None if told is error else error)
+
+    def note_damage(self, sentence: str) -> None:
+        """Remember what first showed that the file is damaged."""
+        self.damage = self.damage or sentence
+
+    @contextmanager
     def transaction(self, *, flush: bool = True) -> Iterator[sqlite3.Connection]:
         """All or nothing; nested use joins the outer transaction.
 
         Without `flush` it survives a kill of the process, and a power cut only once a later transaction was
         flushed: for rows that can be made again.
         """
-        conn = self.conn
-        if conn.in_transaction:
-            yield conn
-            return
-        if not flush:
-            conn.execute("PRAGMA synchronous=NORMAL")
-        try:
-            conn.execute("BEGIN IMMEDIATE")
-            try:
+        with self.explaining():
+            conn = self.conn
+            if conn.in_transaction:
                 yield conn
-            except BaseException:
-                conn.execute("ROLLBACK")
-                raise
-            conn.execute("COMMIT")
-        finally:
+                return
             if not flush:
-                conn.execute("PRAGMA synchronous=FULL")
+                conn.execute("PRAGMA synchronous=NORMAL")
+            try:
+                conn.execute("BEGIN IMMEDIATE")
+                try:
+                    yield conn
+                except BaseException:
+                    _roll_back(conn)
+                    raise
+                conn.execute("COMMIT")
+            finally:
+                if not flush:
+                    conn.execute("PRAGMA synchronous=FULL")
 
     def insert(self, table: str, row: AnyRow, *, ignore: bool = False) -> int:
         """Write one row by sqlite-utils; its rowid.  With `ignore` a row that is there already stays as it is."""
@@ -115,7 +145,17 @@ class Database:
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[AnyRow]: ...
     def rows(self, sql: str, params: Sequence[Any] = (), *, of: Any = None) -> Any:
         """All rows of a query, of the type `of` (one of :mod:`qc_node.ledger.rows`)."""
-        return [dict(row) for row in self.conn.execute(sql, params)]
+        try:  # not by :meth:`explaining`, which costs as much as a short query
+            return [dict(row) for row in self.conn.execute(sql, params)]
+        except sqlite3.Error as error:
+            self._explain(error)
+
+    def tuples(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query as they come: for long lists of narrow rows."""
+        with self.explaining():
+            cursor = self.conn.cursor()
+            cursor.row_factory = None
+            return cursor.execute(sql, params).fetchall()
 
     @overload
     def row(self, sql: str, params: Sequence[Any] = (), *, of: type[R]) -> R | None: ...
@@ -123,12 +163,18 @@ class Database:
     def row(self, sql: str, params: Sequence[Any] = ()) -> AnyRow | None: ...
     def row(self, sql: str, params: Sequence[Any] = (), *, of: Any = None) -> Any:
         """The first row of a query, of the type `of`, or None."""
-        row = self.conn.execute(sql, params).fetchone()
+        try:
+            row = self.conn.execute(sql, params).fetchone()
+        except sqlite3.Error as error:
+            self._explain(error)
         return None if row is None else dict(row)
 
     def value(self, sql: str, params: Sequence[Any] = ()) -> Any:
         """The first column of the first row, or None."""
-        row = self.conn.execute(sql, params).fetchone()
+        try:
+            row = self.conn.execute(sql, params).fetchone()
+        except sqlite3.Error as error:
+            self._explain(error)
         return None if row is None else row[0]
 
     def close(self) -> None:
@@ -160,13 +206,21 @@ def prove_writable(path: Path, timeout_s: float) -> None:
             conn.execute("DELETE FROM quarantine WHERE id = ?", (number,))
             conn.execute("COMMIT")
     except sqlite3.Error as error:
-        raise QcNodeError(f"The ledger {path} cannot be written: {error}.") from error
+        told = explained(path, error)
+        if isinstance(told, LedgerDamagedError):
+            raise told from error
+        raise LedgerError(f"The ledger {path} cannot be written: {error}.") from error
 
 
 def _make_private(path: Path) -> None:
     """Make the file before SQLite does, which would let everybody read it; its log takes over the rights."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE))
+
+
+def _roll_back(conn: sqlite3.Connection) -> None:
+    if conn.in_transaction:  # a full disk has rolled back already
+        conn.execute("ROLLBACK")
 
 
 def _uri(path: Path, mode: str) -> str:
@@ -178,11 +232,21 @@ def schema_of(path: Path) -> int:
 
     Raises
     ------
+    LedgerDamagedError
+        The file is no ledger.
     QcNodeError
-        The file is not a ledger, or cannot be read.
+        It cannot be read.
     """
+    if path.is_dir():
+        raise damaged(path, "it is a folder")
     try:
         with closing(sqlite3.connect(_uri(path, "ro"), 2.0, uri=True)) as conn:
+            refuse_foreign(conn, path)
             return int(cast("int", conn.execute("PRAGMA user_version").fetchone()[0]))
+    except LedgerDamagedError:
+        raise
     except sqlite3.Error as error:
-        raise QcNodeError(f"The ledger {path} cannot be read: {error}.") from error
+        told = explained(path, error)
+        if isinstance(told, LedgerDamagedError):
+            raise told from error
+        raise LedgerError(f"The ledger {path} cannot be read: {error}.") from error

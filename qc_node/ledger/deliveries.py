@@ -65,16 +65,20 @@ class Deliveries:
         at: float,
         *,
         reported: tuple[int, int] | None = None,
-    ) -> None:
+    ) -> bool:
         """Write report and outbox rows in one transaction; what is already there stays as it is.
 
-        ``reported`` is the ``(series_id, run)`` whose state becomes ``reported`` with it.
+        ``reported`` is the ``(series_id, run)`` whose state becomes ``reported`` with it.  False, and nothing is
+        written, when a series was forgotten meanwhile: then the files of `objects` must go too.
         """
         with self._db.transaction() as conn:
+            if not all(o.series_id is None or self._is_there(o.series_id) for o in objects):
+                return False
             for o in objects:
                 conn.execute(
-                    "INSERT OR IGNORE INTO reports (sop_instance_uid, sop_class_uid, series_id, study_uid, run,"
-                    " kind, path, predecessor, created_at) VALUES (?,?,?,?,?,?,?,?,?)",
+                    "INSERT INTO reports (sop_instance_uid, sop_class_uid, series_id, study_uid, run,"
+                    " kind, path, predecessor, created_at) VALUES (?,?,?,?,?,?,?,?,?)"
+                    " ON CONFLICT (sop_instance_uid) DO UPDATE SET path = excluded.path WHERE path = ''",
                     (
                         o.sop_instance_uid,
                         o.sop_class_uid,
@@ -98,6 +102,10 @@ class Deliveries:
                     "UPDATE series SET state = 'reported' WHERE series_id = ? AND run = ? AND state = 'judged'",
                     reported,
                 )
+            return True
+
+    def _is_there(self, series_id: int) -> bool:
+        return self._db.value("SELECT 1 FROM series WHERE series_id = ?", (series_id,)) is not None
 
     def last_report(self, series_id: int, kind: str = "sr", before_run: int | None = None) -> ReportRow | None:
         """The newest report of a series (of a run before `before_run`)."""
@@ -114,6 +122,31 @@ class Deliveries:
         """Whether the node wrote this object itself."""
         sql = "SELECT 1 FROM reports WHERE sop_instance_uid = ?"
         return self._db.value(sql, (sop_instance_uid,)) is not None
+
+    def reports_to_remove(self, older_than: float, limit: int = 100) -> list[ReportRow]:
+        """Reports written before then whose bytes nobody waits for: all deliveries have arrived or were dropped.
+
+        Not one whose storage commitment is still owed: the destination may say that it has lost the object.
+        """
+        return self._db.rows(
+            "SELECT * FROM reports WHERE created_at < ? AND path != ''"
+            " AND EXISTS (SELECT 1 FROM deliveries AS d WHERE d.sop_instance_uid = reports.sop_instance_uid)"
+            " AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.sop_instance_uid = reports.sop_instance_uid"
+            "  AND (d.state NOT IN ('sent', 'committed', 'dropped') OR (d.state = 'sent'"
+            f"  AND EXISTS (SELECT 1 FROM commitments WHERE delivery_id = d.id AND {IN_VAIN}))))"
+            " ORDER BY created_at LIMIT ?",
+            (older_than, limit),
+            of=ReportRow,
+        )
+
+    def mark_bytes_removed(self, sop_instance_uid: str) -> None:
+        """Note that the bytes of a report are gone; its row stays, with an empty spool name."""
+        with self._db.transaction() as conn:
+            conn.execute("UPDATE reports SET path = '' WHERE sop_instance_uid = ?", (sop_instance_uid,))
+
+    def knows_file(self, path: str) -> bool:
+        """Whether a row has this spool name."""
+        return self._db.value("SELECT 1 FROM reports WHERE path = ?", (path,)) is not None
 
     # -- the outbox ----------------------------------------------------------------------------------
     def next_pending(
@@ -192,13 +225,12 @@ class Deliveries:
         """The destination is there and did not take this object; since when that is so, this time included."""
         with self._db.transaction() as conn:
             conn.execute(
-                "INSERT INTO turned_down (delivery_id, since, times) VALUES (?,?,1) ON CONFLICT (delivery_id)"
-                " DO UPDATE SET since = min(since, excluded.since), times = times + 1",
-                (delivery_id, at),
+                "INSERT INTO turned_down (delivery_id, since, times) SELECT id, ?, 1 FROM deliveries WHERE id = ?"
+                " ON CONFLICT (delivery_id) DO UPDATE SET since = min(since, excluded.since), times = times + 1",
+                (at, delivery_id),
             )
         row = self._db.row("SELECT * FROM turned_down WHERE delivery_id = ?", (delivery_id,), of=TurnedDownRow)
-        assert row is not None
-        return row
+        return row or {"delivery_id": delivery_id, "since": at, "times": 1}  # forgotten while it was on its way
 
     def was_away(self, destination: str, since: float, until: float) -> None:
         """The destination was not there in this time, which no object is to be blamed for."""
@@ -247,9 +279,10 @@ class Deliveries:
         """A storage commitment request for this delivery is on its way; earlier ones stay open beside it."""
         with self._db.transaction() as conn:
             conn.execute(
-                "INSERT INTO commitments (delivery_id, transaction_uid, asked_at) VALUES (?,?,?)"
+                "INSERT INTO commitments (delivery_id, transaction_uid, asked_at) SELECT id, ?, ? FROM deliveries"
+                " WHERE id = ?"
                 " ON CONFLICT (transaction_uid, delivery_id) DO UPDATE SET asked_at = excluded.asked_at",
-                (delivery_id, transaction_uid, at),
+                (transaction_uid, at, delivery_id),
             )
 
     def committed(self, sop_instance_uid: str, transaction_uid: str, at: float) -> bool:
@@ -318,7 +351,8 @@ class Deliveries:
     def _answer(self, where: str, params: tuple[Any, ...], outcome: str, at: float) -> bool:
         """Note the outcome of transactions; False when they had it already."""
         sql = f"UPDATE commitments SET answered_at = ?, outcome = ? WHERE {where} AND outcome IS NOT ?"
-        return self._db.conn.execute(sql, (at, outcome, *params, outcome)).rowcount > 0
+        with self._db.transaction() as conn:
+            return conn.execute(sql, (at, outcome, *params, outcome)).rowcount > 0
 
     def never_asked(self, destination: str, sent_after: float, limit: int = 50) -> list[ReportDelivery]:
         """Objects sent after `sent_after` whose commitment was never asked for."""

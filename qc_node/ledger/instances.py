@@ -346,7 +346,7 @@ def _touch_series(conn: sqlite3.Connection, group: Sequence[Received]) -> int:
     )
     sql = "SELECT series_id FROM series WHERE series_uid = ? AND study_uid = ?"
     number = int(conn.execute(sql, (first.series_uid, first.study_uid)).fetchone()[0])
-    conn.execute("UPDATE emptied SET open = 1 WHERE series_id = ? AND open = 0", (number,))
+    conn.execute("UPDATE emptied SET open = 1 WHERE series_id = ? AND open != 1", (number,))
     return number
 
 

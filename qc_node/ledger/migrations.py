@@ -16,6 +16,7 @@ import sqlite_utils
 
 from qc_node.domain import QcNodeError
 from qc_node.ledger import schema
+from qc_node.ledger.integrity import refuse_foreign
 from qc_node.ledger.upgrade import Upgrade
 
 log = logging.getLogger("qc_node.ledger")
@@ -331,7 +332,18 @@ def _outbox(conn: sqlite3.Connection, path: Path) -> None:
     schema.outbox(sqlite_utils.Database(conn))
 
 
-MIGRATIONS: list[Step] = [_script(SPINE), _script(VOTES), _to_0_2, _outbox, _script(schema.GROWTH)]
+def _numbers(conn: sqlite3.Connection, path: Path) -> None:
+    schema.numbers(sqlite_utils.Database(conn))
+
+
+MIGRATIONS: list[Step] = [
+    _script(SPINE),
+    _script(VOTES),
+    _to_0_2,
+    _outbox,
+    _script(schema.GROWTH),
+    _numbers,
+]
 """Step *n* brings the schema from version *n* - 1 to *n* (``PRAGMA user_version``)."""
 
 RELEASED_0_1_0 = 2
@@ -345,10 +357,13 @@ def bring_up_to_date(path: Path) -> None:
     ------
     QcNodeError
         The file was written by a newer qc-node, or holds what 0.1.0 never wrote.
+    LedgerDamagedError
+        It holds the tables of another program.
     sqlite3.Error, OSError
         The file cannot be opened, or a copy cannot be written.
     """
     with closing(sqlite3.connect(path, timeout=UPGRADE_TIMEOUT_S, isolation_level=None)) as conn:
+        refuse_foreign(conn, path)
         if _version(conn, path) == len(MIGRATIONS):
             return
         conn.execute("PRAGMA journal_mode=WAL")

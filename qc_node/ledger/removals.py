@@ -62,7 +62,7 @@ class Removals:
     def due_again(self, older_than: float, after: int = 0, limit: int = 100) -> list[SeriesRow]:
         """Finished series that were emptied and have rows again, or still: late images, a killed removal."""
         return self._db.rows(
-            "SELECT series.* FROM emptied CROSS JOIN series USING (series_id) WHERE open = 1"
+            "SELECT series.* FROM emptied CROSS JOIN series USING (series_id) WHERE open >= 1"
             f" AND emptied.series_id > ? AND last_received < ? AND {FINISHED}"
             " ORDER BY emptied.series_id LIMIT ?",
             (after, older_than, limit),
@@ -173,6 +173,9 @@ class Removals:
     def named(self, folder: str) -> Iterator[str]:
         """Spool names that rows give for files in one of the folders of the spool, one after the other.
 
+        Of images those that may be there: rows of series that 0.2 has emptied are passed over; who finds such a
+        file nevertheless (a kill of 0.2) finds its row by its UID.
+
         Raises
         ------
         KeyError
@@ -183,7 +186,11 @@ class Removals:
 
 
 NAMED = {
-    "images": "SELECT path FROM instances",
+    "images": (
+        "SELECT path FROM series CROSS JOIN instances USING (series_id) WHERE images_removed_at IS NULL"
+        " UNION ALL SELECT path FROM emptied CROSS JOIN instances USING (series_id) WHERE open = 1 AND open >= 1"
+        " UNION ALL SELECT path FROM objects CROSS JOIN instances USING (instance_id)"
+    ),
     "reports": "SELECT path FROM reports",
     "quarantine": "SELECT path FROM quarantine",
     "training": "SELECT training_path AS path FROM verdicts WHERE training_path IS NOT NULL",

@@ -15,7 +15,11 @@ from qc_node.domain import Verdict
 
 # -- images ------------------------------------------------------------------------------------------
 class StudyRow(TypedDict):
-    """One study; ``patient`` is a keyed pseudonym, never an identity; ``missing`` is a JSON list of sentences."""
+    """One study; ``missing`` is a JSON list of sentences.
+
+    ``patient`` is a keyed pseudonym (:func:`qc_node.dicom.patient.pseudonym`), never an identity; several, with
+    spaces between, where images of one study do not agree; empty where they name nobody, None before one was read.
+    """
 
     study_uid: str
     accession_number: str | None
@@ -253,7 +257,10 @@ class AliasRow(TypedDict):
 
 # -- reports and their delivery ----------------------------------------------------------------------
 class ReportRow(TypedDict):
-    """An object that the node wrote; ``series_id`` is None for one about a whole study."""
+    """An object that the node wrote; ``series_id`` is None for one about a whole study.
+
+    ``path`` is empty once the bytes are gone (``[retention] keep_reports_days``).
+    """
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -506,6 +513,32 @@ class GradingRow(TypedDict):
     ms: int | None
     source: str
     verdict_visible: int | None
+
+
+class FiledSeries(TypedDict):
+    """A series of a study; ``patient`` as in :class:`StudyRow`."""
+
+    series_id: int
+    study_uid: str
+    series_uid: str
+    run: int
+    state: str
+    patient: str | None
+
+
+class FiledObject(TypedDict):
+    """A received object that opens no series, and its spool name."""
+
+    instance_id: int
+    study_uid: str
+    path: str
+
+
+class PatientRow(TypedDict):
+    """A study and whose it is, as in :class:`StudyRow`."""
+
+    study_uid: str
+    patient: str | None
 
 
 class AuditRow(TypedDict):

@@ -189,6 +189,7 @@ GRADINGS: Columns = {
     "verdict_visible": int | None,
 }
 MODEL_ALIASES: Columns = {"id": int, "stage": str, "alias": str, "sha256": str, "at": float, "by": str}
+GIVEN_NUMBERS: Columns = {"name": str, "last": int}
 AUDIT: Columns = {"id": int, "at": float, "event": str, "actor": str, "detail": str}
 
 _SERIES = ("series_id", "series", "series_id")
@@ -247,7 +248,7 @@ CREATE TABLE emptied (
     series_id INTEGER PRIMARY KEY REFERENCES series ON DELETE CASCADE,
     open INTEGER NOT NULL
 );
-CREATE INDEX emptied_open ON emptied (series_id) WHERE open = 1;
+CREATE INDEX emptied_open ON emptied (series_id) WHERE open >= 1;
 CREATE TABLE removed_images (
     id INTEGER PRIMARY KEY,
     series_id INTEGER NOT NULL REFERENCES series ON DELETE CASCADE,
@@ -255,7 +256,7 @@ CREATE TABLE removed_images (
 );
 CREATE INDEX removed_images_series ON removed_images (series_id);
 CREATE TABLE removed_objects (study_uid TEXT PRIMARY KEY, digests BLOB NOT NULL) WITHOUT ROWID;
-INSERT INTO emptied SELECT series_id, 1 FROM series WHERE images_removed_at IS NOT NULL;
+INSERT INTO emptied SELECT series_id, 2 FROM series WHERE images_removed_at IS NOT NULL;
 CREATE INDEX series_with_images ON series (last_received, series_id) WHERE images_removed_at IS NULL;
 CREATE INDEX series_of_scanner ON series (calling_ae, last_received);
 DROP INDEX objects_handled;
@@ -267,9 +268,28 @@ CREATE INDEX quarantine_received ON quarantine (received_at);
 """Schema 5: what is kept of removed images, and indexes for every question that was a scan.
 
 ``emptied`` has a row for each series with ``images_removed_at``; ``open`` is 1 while rows of images may be left or
-have come again.  ``removed_images`` has the digests of SOP Instance UIDs, eighty to a row, so that eight rows fill
-a page; ``removed_objects`` those of what opened no series.
+have come again, 2 where 0.2 has removed the files and kept the rows.  ``removed_images`` has the digests of SOP
+Instance UIDs, eighty to a row, so that eight rows fill a page; ``removed_objects`` those of what opened no series.
 """
+
+
+NUMBERED = {"series": "series_id", "verdicts": "id", "deliveries": "id", "alarms": "id"}
+"""Tables whose numbers are in the hands of somebody (worker, outbox, a page) while a row may be forgotten."""
+
+
+def numbers(db: sqlite_utils.Database) -> None:
+    """No number is given twice: one that was deleted must not come to mean another patient's row.
+
+    SQLite gives the highest number plus one, which is an old one after the highest row was deleted; its own remedy
+    (AUTOINCREMENT) can only be had by writing such a table anew.
+    """
+    _table(db, "given_numbers", GIVEN_NUMBERS)
+    for table, number in NUMBERED.items():
+        last = f"(SELECT last FROM given_numbers WHERE name = '{table}')"
+        db.conn.execute(
+            f"CREATE TRIGGER {table}_number AFTER INSERT ON {table} WHEN new.{number} <= {last} BEGIN"
+            f" UPDATE {table} SET {number} = {last} + 1 WHERE {number} = new.{number}; END"
+        )
 
 
 def _table(

@@ -105,11 +105,12 @@ class SeriesTable:
         return [json.loads(plain(row["claims"])) for row in rows]
 
     def event(self, series_id: int, run: int, at: float, event: str, detail: str | None = None) -> None:
-        """Leave a line in the history of a series."""
+        """Leave a line in the history of a series; of one that was forgotten there is none."""
         with self._db.transaction() as conn:
             conn.execute(
-                "INSERT INTO events (series_id, run, at, event, detail) VALUES (?,?,?,?,?)",
-                (series_id, run, at, event, detail),
+                "INSERT INTO events (series_id, run, at, event, detail) SELECT series_id, ?, ?, ?, ? FROM series"
+                " WHERE series_id = ?",
+                (run, at, event, detail, series_id),
             )
 
     def events(self, series_id: int) -> list[EventRow]:

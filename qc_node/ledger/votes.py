@@ -231,13 +231,11 @@ class Votes:
         ``(id, reader_id, subject, series_uid, site, modality, vote, reasons, voted_at, ms_to_vote, source,
         verdict_visible, replaces)``; the subject is the study UID, or ``#`` and the accession number.
         """
-        cursor = self._db.conn.cursor()
-        cursor.row_factory = None
-        return cursor.execute(
+        return self._db.tuples(
             "SELECT id, reader_id, coalesce(study_uid, '#' || accession_number), coalesce(series_uid, ''), site,"
             " modality, vote, reasons, voted_at, ms_to_vote, source, verdict_visible, replaces FROM vote_log"
             " ORDER BY id"
-        ).fetchall()
+        )
 
     def all(self) -> list[LoggedVote]:
         """The whole log in order of receipt, reasons still as JSON text (100,000 lines must stay quick)."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from qc_node.domain import QcNodeError
-from qc_node.ledger import Ledger
+from qc_node.ledger import Ledger, LedgerDamagedError
 from qc_node.spool import Spool
 
 
@@ -25,6 +25,8 @@ class HealthCode(StrEnum):
     """Nothing to complain about."""
     LEDGER_NOT_WRITABLE = "ledger_not_writable"
     """No row can be written: the SQLite file is locked, read-only, full or gone.  Nothing may be acknowledged."""
+    LEDGER_DAMAGED = "ledger_damaged"
+    """The SQLite file is damaged: what it says cannot be relied on, and a restart does not mend it."""
     DISK_LOW = "disk_low"
     """Less free space than ``[disk] low_watermark_gb``: images are refused with 0xA700."""
     SPOOL_NOT_WRITABLE = "spool_not_writable"
@@ -134,11 +136,15 @@ def receiver_probe(listening: Callable[[], bool]) -> Probe:
 
 
 def ledger_probe(ledger: Ledger) -> Probe:
-    """``ledger``: a row can be written."""
+    """``ledger``: a row can be written, and nothing has shown that the file is damaged."""
 
     def ask() -> tuple[HealthCode, str] | None:
+        if ledger.damage is not None:
+            return HealthCode.LEDGER_DAMAGED, ledger.damage
         try:
             ledger.prove_writable()
+        except LedgerDamagedError as error:
+            return HealthCode.LEDGER_DAMAGED, str(error)
         except QcNodeError as error:
             return HealthCode.LEDGER_NOT_WRITABLE, str(error)
         return None

@@ -40,7 +40,7 @@ LATENCY_BUCKETS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 60.0, 120.0
 
 NO_STAGE = "none"
 """Value of the label ``stage`` for series that no classifier judges."""
-OUTCOMES = ("reported", "judged", "skipped", "failed")
+OUTCOMES = ("reported", "judged", "skipped", "failed", "forgotten")
 """Values of the label ``outcome`` of ``qc_node_series_total``."""
 STEPS = ("complete", "queue", "read", "preprocess", "infer", "total", "write", "deliver")
 """Values of the label ``step``: the stretches of a series' way."""

@@ -49,6 +49,11 @@ log = logging.getLogger("qc_node.outbox")
 LOOK_S = 60.0
 """How often the outbox looks which commitments are owed, in seconds."""
 
+BYTES_REMOVED = (
+    "The bytes of this report were removed after [retention] keep_reports_days; qc-node judge-again makes a"
+    " new one where the images are here."
+)
+
 OnDelivery = Callable[[ReportDelivery, str, str], None]
 """Called with a delivery's row, its destination and ``sent``, ``retry``, ``failed`` or ``uncommitted``."""
 
@@ -217,6 +222,9 @@ class DeliveryQueue:
     def _open(self, rows: Sequence[ReportDelivery]) -> list[tuple[ReportDelivery, StoredObject]]:
         objects = []
         for row in rows:
+            if not row["path"]:
+                self._fail(row, BYTES_REMOVED)
+                continue
             try:
                 objects.append((row, open_object(self._spool.path(row["path"]))))
             except QcNodeError as error:

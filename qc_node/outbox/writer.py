@@ -33,6 +33,11 @@ from qc_node.spool import Spool, digest
 log = logging.getLogger("qc_node.writing")
 
 
+PREDECESSOR_GONE = (
+    "The report names no predecessor: the bytes of the one before went after [retention] keep_reports_days."
+)
+
+
 @dataclass(frozen=True)
 class WritingSettings:
     """What every report of this node has in common.
@@ -141,8 +146,10 @@ class Writer:
             flag = self._flag(row, alarming, key, source, evidence)
             objects.append(self._store(flag, series, "kos", None))
         done = (row["series_id"], row["run"]) if final or not flag_wanted else None
-        self._ledger.deliveries.post(objects, self._settings.destinations, self._wall(), reported=done)
-        self._on_written(row["series_id"])
+        if self._ledger.deliveries.post(objects, self._settings.destinations, self._wall(), reported=done):
+            self._on_written(row["series_id"])
+        else:  # forgotten meanwhile
+            self._spool.remove_all(o.path for o in objects)
 
     def _has_report(self, row: VerdictRow) -> bool:
         written = self._ledger.deliveries.reports_of(row["series_id"])
@@ -165,7 +172,11 @@ class Writer:
         from qc_node.report.structured_report import build_report
 
         predecessor = None
-        if before is not None:
+        if before is not None and not before["path"]:
+            self._ledger.series.event(
+                row["series_id"], row["run"], self._wall(), "no predecessor", PREDECESSOR_GONE
+            )
+        elif before is not None:
             earlier = read_header(self._spool, before["path"])
             predecessor = (str(earlier.SOPClassUID), str(earlier.SOPInstanceUID), str(earlier.SeriesInstanceUID))
         return build_report(

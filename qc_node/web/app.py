@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +12,7 @@ from fastapi import FastAPI, HTTPException, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 
+from qc_node.ledger import LedgerDamagedError, LedgerError
 from qc_node.web.access import sign_in
 from qc_node.web.access.identity import Anyone
 from qc_node.web.access.security import Gate, RateLimiter, SecurityHeaders
@@ -21,6 +23,8 @@ from qc_node.web.pages import annotate, live, panel, review, stats
 from qc_node.web.pages.rendering import STATIC, page, static_url
 from qc_node.web.settings import Health, PromptPolicy, WebDeps, WebOptions
 from qc_node.web.votes.follow_up import FollowUp
+
+log = logging.getLogger("qc_node.web")
 
 __all__ = ["Health", "PromptPolicy", "WebDeps", "WebOptions", "create_app"]
 
@@ -57,7 +61,7 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.state.broadcaster = Broadcaster()
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
-    app.state.follow_up = FollowUp(deps)
+    app.state.follow_up = FollowUp(deps, app.state.board.refresh)
     for module in (sign_in, panel, live, review, stats, annotate):
         app.include_router(module.router)
     _add_general_routes(app, deps)
@@ -102,6 +106,12 @@ def _add_general_routes(app: FastAPI, deps: WebDeps) -> None:
             answer.status_code = error.status_code
             return answer
         return JSONResponse({"detail": error.detail}, error.status_code)
+
+    @app.exception_handler(LedgerDamagedError)
+    @app.exception_handler(LedgerError)
+    async def unusable(request: Request, error: Exception) -> Response:
+        log.error("a page could not be made: %s", error)
+        return await plain(request, HTTPException(503, "The ledger cannot be used now; the node's log says why."))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:

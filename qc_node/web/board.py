@@ -71,6 +71,10 @@ class Board:
             body = {"event": "missing", "scanner": next(iter(scanners), ""), "missing": list(missing)}
             self._call_webhook(self._deps.web.webhook_url, body)
 
+    def refresh(self) -> None:
+        """Draw every open board anew: what was forgotten is on no card any more."""
+        self._broadcaster.publish(CHANNEL, "hello", {"cards": self.cards()})
+
     def catch_up(self) -> int:
         """Raise alarms for verdicts given while no node was running; returns how many."""
         raised = 0

@@ -123,6 +123,7 @@ def test_a_ledger_of_0_2_is_condensed_by_retention_and_not_at_the_start(
     ledger = Ledger(path)
     assert schema_of(path) == len(MIGRATIONS) >= 5
     assert ledger.db.value("SELECT count(*) FROM instances") == 301
+    assert list(ledger.removals.named("images")) == ["images/1/0.dcm"], "the start does not read what is gone"
     assert remove_old(ledger, spool, 100 * HOUR_S, 72, 90) == (1, 0)
     assert ledger.db.value("SELECT count(*) FROM instances") == 0 and not list(spool.images_on_disk())
     back = Received("1.7", "1", "S", "ST", "1", "MR", "AE", "images/0/7.dcm", 5, 9e6)

@@ -31,16 +31,18 @@ EVERYTHING = re.sub(r"^#(?=[a-z\[])", "", SAMPLE, flags=re.MULTILINE)
 def test_the_sample_configuration_is_the_defaults() -> None:
     settings = load(DEPLOY / "qc-node.toml", {})
     given = settings.model_dump(mode="json")
+    (peer,) = given.pop("peer")
     expected = Settings().model_dump(mode="json")
-    expected["node"] |= {"data_dir": "/var/lib/qc-node", "log_format": "json"}
+    assert expected.pop("peer") == []
     assert given == expected
+    assert (peer["ae_title"], peer["host"], peer["role"]) == ("STORESCU", "127.0.0.1", ["accept"])
 
 
 def test_the_sample_loads_with_every_option_taken_in(tmp_path: Path) -> None:
     path = tmp_path / "qc-node.toml"
     path.write_text(EVERYTHING)
     settings = load(path, {})
-    assert [p.name for p in settings.peer] == ["PACS", "MR1"]
+    assert [p.name for p in settings.peer] == ["tools-here", "PACS", "MR1"]
     assert len(settings.rule) == 1
 
 
@@ -108,25 +110,34 @@ def test_the_container_installs_what_is_locked_and_nothing_else() -> None:
 
 
 # -- systemd ---------------------------------------------------------------------------------------------
-def test_the_unit_is_valid(tmp_path: Path) -> None:
+UNITS = sorted(path.name for path in DEPLOY.glob("*.service"))
+
+
+@pytest.mark.parametrize("name", [*UNITS, "qc-node-backup.timer"])
+def test_the_units_are_valid(name: str, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed (Debian package systemd)")
-    text = (DEPLOY / "qc-node.service").read_text()
-    unit = tmp_path / "qc-node.service"
-    unit.write_text(text.replace("/opt/qc-node/bin/qc-node", "/bin/true"))
-    result = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0 and "qc-node.service" not in result.stderr, result.stderr
+    for found in (*UNITS, "qc-node-backup.timer"):  # a timer is verified with its service
+        text = (DEPLOY / found).read_text()
+        (tmp_path / found).write_text(text.replace("/opt/qc-node/bin/qc-node", "/bin/true"))
+    result = subprocess.run(
+        ["systemd-analyze", "verify", tmp_path / name], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0 and name not in result.stderr, result.stderr
 
 
-def test_the_unit_starts_the_commands_that_exist() -> None:
+@pytest.mark.parametrize("name", UNITS)
+def test_the_units_start_commands_that_exist(name: str) -> None:
     from qc_node.cli.main import main_group
 
-    text = (DEPLOY / "qc-node.service").read_text()
+    text = (DEPLOY / name).read_text()
     lines = re.findall(r"^Exec\w+=/opt/qc-node/bin/qc-node (.+)$", text, re.MULTILINE)
     assert lines
     for line in lines:
         command: Any = main_group
         for word in line.split(" --")[0].split():
+            if word.startswith("/"):
+                continue
             command = command.get_command(click.Context(command), word)
             assert command is not None, line
 

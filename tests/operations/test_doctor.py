@@ -10,15 +10,22 @@ import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from qc_node.classifiers import catalogue
+from qc_node.cli.main import main_group
 from qc_node.config import PeerSettings, Settings, load
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
+from qc_node.ledger.integrity import Checked
 from qc_node.networks import weights
-from qc_node.operations import doctor
+from qc_node.operations import doctor, machine
+from qc_node.operations.diagnosis import Level
+from qc_node.spool import RESTORING
+from tests.ledger.damaged import DAMAGES, filled
 from tests.operations.test_health import file_size_limit
 
 FOLDERS = {spec.stage: spec.model_folder for spec in catalogue.specs()}
@@ -60,10 +67,14 @@ def settings(tmp_path: Path, models: Path, free_port: Callable[[], int]) -> Call
     return make
 
 
+def said(settings: Settings, *levels: Level, echo: doctor.Echo = say_nothing, **options: Any) -> list[str]:
+    checks = doctor.examine(settings, echo, **options)
+    assert all(c.sentence.endswith((".", "?")) and "\n" not in c.sentence for c in checks)
+    return [c.sentence for c in checks if c.level in levels]
+
+
 def faults(settings: Settings, echo: doctor.Echo = say_nothing) -> list[str]:
-    checks = doctor.examine(settings, echo)
-    assert all(c.sentence.endswith(".") and "\n" not in c.sentence for c in checks)
-    return [c.sentence for c in checks if not c.ok]
+    return said(settings, Level.FAULT, echo=echo)
 
 
 def test_a_healthy_machine(settings: Callable[..., Settings], tmp_path: Path) -> None:
@@ -142,13 +153,21 @@ def test_a_disk_and_a_ledger_that_take_no_more(settings: Callable[..., Settings]
 
 
 def test_a_network_file_system(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_file_system", lambda folder: "nfs4")
+    monkeypatch.setattr(machine, "file_system_of", lambda folder: ("nfs4", "server:/export"))
     (fault,) = faults(settings())
     assert "network file system (nfs4)" in fault
 
 
-def test_the_file_system_is_the_one_of_the_nearest_mount() -> None:
-    assert doctor._file_system(Path("/proc/self")) == "proc"
+def test_reports_on_another_file_system(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("this machine has no second file system to try")
+    for name in ("tmp", "images"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir=elsewhere) as other:
+        (tmp_path / "data" / "reports").symlink_to(other)
+        (fault,) = faults(settings())
+        assert "no file can be stored" in fault and "reports" in fault and "cross-device" in fault
 
 
 def test_a_ledger_from_the_future_is_not_touched(settings: Callable[..., Settings], tmp_path: Path) -> None:
@@ -166,7 +185,73 @@ def test_a_ledger_that_is_none(settings: Callable[..., Settings], tmp_path: Path
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "ledger.sqlite").write_bytes(b"not a database, but longer than a header" * 100)
     (fault,) = faults(settings())
-    assert "cannot be read" in fault
+    assert "is damaged (file is not a database)" in fault and "qc-node restore" in fault
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_damage_of_a_ledger_is_a_fault(
+    damage: str, settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    path = filled(tmp_path / "data" / "ledger.sqlite")
+    assert faults(settings()) == []
+    DAMAGES[damage](path)
+    (fault,) = faults(settings())
+    assert fault.startswith(f"The ledger {path} is damaged (") and "qc-node restore" in fault
+
+
+def test_a_look_at_a_ledger_that_is_not_finished_says_so(
+    settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    Ledger(tmp_path / "data" / "ledger.sqlite").close()
+    assert any("Every page of the ledger is sound" in line for line in said(settings(), Level.OK))
+    monkeypatch.setattr(doctor, "quick_check", lambda path, limit_s: Checked(False, (), limit_s))
+    (warning,) = [line for line in said(settings(), Level.WARNING, ledger_s=7) if "pages" in line]
+    assert "for 7 s and not to the end" in warning and "--ledger-s 70" in warning
+
+
+def test_reports_without_a_ledger_are_a_warning(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    (tmp_path / "data" / "reports").mkdir(parents=True)
+    (tmp_path / "data" / "reports" / "a.dcm").write_bytes(b"x")
+    assert any("no ledger" in line for line in said(settings(), Level.WARNING))
+    assert [p.name for p in (tmp_path / "data").iterdir()] == ["reports"], "the doctor makes nothing"
+
+
+def test_a_restore_that_was_not_finished(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / RESTORING).touch()
+    (fault,) = faults(settings())
+    assert "was not finished" in fault
+
+
+def test_a_relative_data_folder_of_a_configuration_elsewhere(
+    settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = settings(QC_NODE_NODE__DATA_DIR="data")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    told = said(here, Level.WARNING, config=tmp_path / "qc-node.toml")
+    assert any("is relative" in line for line in told)
+    monkeypatch.chdir(tmp_path)
+    told = said(here, Level.WARNING, config=Path("qc-node.toml"))
+    assert not any("is relative" in line for line in told)
+
+
+def test_warnings_and_questions_do_not_fail_the_doctor(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    config = tmp_path / "whole.toml"
+    s = settings()
+    ports = "".join(
+        f"[{name}]\nport = {getattr(s, name).port}\n" for name in ("web", "metrics")
+    )  # fmt: skip
+    config.write_text(
+        f'[node]\nport = {s.node.port}\ndata_dir = "data"\n{ports}[disk]\nlow_watermark_gb = 0\n'
+        '[[peer]]\nname = "MR1"\nae_title = "MR1"\n'
+    )
+    result = CliRunner().invoke(main_group, ["doctor", "--config", str(config)])
+    assert result.exit_code == 0, result.output
+    assert "WARN   [node] data_dir data is relative" in result.output
+    assert not (Path.cwd() / "data").exists()
 
 
 def test_a_receiver_that_nobody_may_use(settings: Callable[..., Settings]) -> None:

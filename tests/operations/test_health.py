@@ -26,7 +26,9 @@ from qc_node.operations.health import (
     receiver_probe,
     worker_probe,
 )
+from qc_node.operations.ledger_watch import LedgerWatch
 from qc_node.spool import Spool
+from tests.ledger.damaged import overwrite, pages_of, received
 from tests.ledger.makers import number_of
 
 
@@ -57,6 +59,44 @@ def test_ledger_gone(ledger: Ledger) -> None:
     ledger.db.path.unlink()
     assert ledger_probe(ledger)().code is HealthCode.LEDGER_NOT_WRITABLE
     assert not ledger.db.path.exists()
+
+
+def test_a_ledger_that_is_damaged_has_a_code_of_its_own(ledger: Ledger) -> None:
+    ledger.db.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for page in pages_of(ledger.db.path, "quarantine"):
+        overwrite(ledger.db.path, page)
+    check = ledger_probe(ledger)()
+    assert check.code is HealthCode.LEDGER_DAMAGED
+    assert str(ledger.db.path) in check.sentence and "qc-node restore" in check.sentence
+
+
+def test_damage_that_anybody_met_fails_the_check_until_the_restart(ledger: Ledger) -> None:
+    ledger.series.event(ledger_with_series(ledger), 1, 1.0, "closed")
+    ledger.db.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for page in pages_of(ledger.db.path, "events"):
+        overwrite(ledger.db.path, page)
+    assert ledger_probe(ledger)().passed, "nobody has met it yet, and a row can be written"
+    LedgerWatch(ledger, clock=iter((0.0, 61.0, 61.0)).__next__).step()
+    check = ledger_probe(ledger)()
+    assert check.code is HealthCode.LEDGER_DAMAGED and "malformed" in check.sentence
+
+
+def ledger_with_series(ledger: Ledger) -> int:
+    ledger.instances.add([received(1, 1)])
+    return 1
+
+
+def test_the_whole_ledger_is_looked_at_after_the_start_and_once_a_day(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[float] = []
+    now = [0.0]
+    monkeypatch.setattr(ledger, "look_for_damage", lambda limit_s: looked.append(now[0]))
+    watch = LedgerWatch(ledger, clock=lambda: now[0])
+    while now[0] < 3 * 86400:
+        watch.step()
+        now[0] += 30
+    assert looked == [60, 60 + 86400, 60 + 2 * 86400]
 
 
 def test_disk(spool: Spool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import threading
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 from qc_node.classifiers.catalogue import card
 from qc_node.domain import Reason, Verdict
 from qc_node.domain.wording import Tone
+from qc_node.ledger.audit import FORGOTTEN_EVENT
+from qc_node.ledger.erasing import Erasing, Scope
 from qc_node.web.app import create_app
 from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
@@ -165,6 +168,27 @@ def test_pushed_from_another_thread_to_every_open_board(clinic: Clinic) -> None:
         for board in boards:
             event, card = read_event(board)
             assert event == "card" and card["newest"]["words"]["headline"] == "Usable quality"
+    finally:
+        server.stop()
+
+
+def test_what_another_process_forgot_leaves_the_open_boards(clinic: Clinic) -> None:
+    app = create_app(clinic.deps())
+    server = serve(app, "127.0.0.1", 0)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        clinic.receive("1.1", "1.1.1")
+        clinic.judge("1.1.1", rejected())
+        app.state.board.publish(clinic.number("1.1.1"))
+        connection.request("GET", "/live/events")
+        board = connection.getresponse()
+        _, first = read_event(board)
+        assert len(first["cards"]) == 1 and len(first["cards"][0]["alarms"]) == 1
+        erasing = Erasing(clinic.ledger.db, lambda: secrets.token_hex(16))
+        with clinic.ledger.db.transaction():
+            erasing.erase(Scope(("1.1",)))
+            clinic.ledger.audit.add(FORGOTTEN_EVENT, "somebody", 5.0)
+        assert read_event(board) == ("hello", {"cards": []})
     finally:
         server.stop()
 

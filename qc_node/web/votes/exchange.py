@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from qc_node.dicom.uids import is_uid
 from qc_node.domain import QcNodeError, VoteChannel
 from qc_node.ledger import Ledger, NewAct, NewVote
+from qc_node.ledger.erasing import FORGOTTEN
 from qc_node.ledger.rows import LoggedVote
 from qc_node.ledger.votes import WITHDRAWN
 from qc_node.web.access import readers, security
@@ -245,7 +246,7 @@ def _import_row(
     study, series = row.get("study_instance_uid") or None, row.get("series_instance_uid") or None
     accession = row.get("accession_number") or None
     for uid in (study, series):
-        if uid is not None and not is_uid(uid):
+        if uid is not None and not (is_uid(uid) or uid.startswith(FORGOTTEN)):
             raise QcNodeError(f"{place} has a UID that is none.")
     if study is None and accession is None:
         raise QcNodeError(f"{place} names neither study_instance_uid nor accession_number.")

@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections.abc import Callable
 
 from qc_node.domain import QcNodeError, VoteChannel
+from qc_node.ledger.audit import FORGOTTEN_EVENT
 from qc_node.web.settings import WebDeps
 from qc_node.web.votes import from_key_objects
 from qc_node.web.votes.casting import ELSEWHERE, GRACE_S, effective
@@ -22,10 +24,15 @@ LOOK_BACK_S = 86_400.0
 
 
 class FollowUp:
-    """Steps that follow votes and verdicts; :meth:`step` is one round of all of them."""
+    """Steps that follow votes and verdicts; :meth:`step` is one round of all of them.
 
-    def __init__(self, deps: WebDeps) -> None:
+    `on_forgotten` is called after another process made the ledger forget somebody.
+    """
+
+    def __init__(self, deps: WebDeps, on_forgotten: Callable[[], object] = lambda: None) -> None:
         self._deps = deps
+        self._on_forgotten = on_forgotten
+        self._audited = deps.ledger.audit.newest()
         self._prompter = Prompter(deps)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -55,10 +62,17 @@ class FollowUp:
     def step(self) -> None:
         """One round."""
         from_key_objects.take_in(self._deps)
+        self._see_forgotten()
         if self._deps.web.prompts.enabled:
             self._ask()
         if self._deps.web.vote_sr:
             self._report()
+
+    def _see_forgotten(self) -> None:
+        for row in self._deps.ledger.audit.after(self._audited):
+            self._audited = row["id"]
+            if row["event"] == FORGOTTEN_EVENT:
+                self._on_forgotten()
 
     def _ask(self) -> None:
         for verdict in self._deps.ledger.verdicts.after(self._verdict):

@@ -11,6 +11,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from qc_node.domain import VoteChannel
+from qc_node.engine.pseudonyms import note_patient
 from qc_node.ledger import NewVote
 from qc_node.ledger.rows import ObjectRow
 from qc_node.report.key_objects import KeyObject, is_key_object, read_key_object
@@ -64,6 +65,7 @@ def take_in(deps: WebDeps, limit: int = 100) -> list[Intake]:
 def _take(deps: WebDeps, row: ObjectRow) -> Intake:
     if deps.ledger.deliveries.is_ours(row["sop_instance_uid"]):
         return Intake.OURS
+    note_patient(deps.ledger, deps.spool, row["study_uid"], row["path"])
     try:
         ds = pydicom.dcmread(deps.spool.path(row["path"]), stop_before_pixels=True)
         if not is_key_object(ds):

@@ -96,7 +96,8 @@ def vote_reporter(
             kind="vote",
             path=name,
         )
-        ledger.deliveries.post([written], destinations, clock())
+        if not ledger.deliveries.post([written], destinations, clock()):
+            spool.remove_all([name])
 
     return report
 
