@@ -294,13 +294,13 @@ class Spool:
 
     # -- names ---------------------------------------------------------------------------------------
     def image_name(
-        self, study_uid: str, series_uid: str, sop_instance_uid: str, version: int = 1, content: str = ""
+        self, study_uid: str, series_uid: str, sop_instance_uid: str, version: int = 1, mark: str = ""
     ) -> str:
         """Relative path of one version of a received instance; a later one never takes an earlier one's name.
 
-        Two versions that arrive at once are told apart by the digest of their `content`.
+        A `mark` that nobody else has tells versions apart that arrive at once.
         """
-        suffix = f"-{content}" if content else "" if version == 1 else f"-{version}"
+        suffix = f"-{mark}" if mark else "" if version == 1 else f"-{version}"
         return f"images/{digest(study_uid, series_uid)}/{digest(sop_instance_uid)}{suffix}.dcm"
 
     def report_name(self, sop_instance_uid: str) -> str:

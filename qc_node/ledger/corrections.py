@@ -1,8 +1,8 @@
 """What follows for a series when images come again under their UIDs with other content.
 
-The series is judged again; what was going to be sent about another patient is not; what was sent stays at the PACS,
-where only people can remove it, so it is written down for them.  Functions of the transaction that takes the
-images in.
+The series is judged again; what was going to be sent about another patient is not; what was sent stays at the
+PACS, where only people can remove it, so it is written down for them.  Functions of the transaction that takes
+the images in.
 """
 
 from __future__ import annotations

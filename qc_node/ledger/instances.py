@@ -37,8 +37,8 @@ class Received:
     ``opens_series`` is False for objects that never open a series for judging (SR, key objects,
     presentation states, ...).  ``expected`` is the number of instances that the header says the series
     has, with the tags that say so in ``expected_rule``; None where it says nothing.  A ``version`` above 1 was
-    sent again: after the file of the version before had gone, or, as its ``correction`` says, with other content, of
-    which ``digest`` is kept then.
+    sent again: after the file of the version before had gone, or, as its ``correction`` says, with other content,
+    of which ``digest`` is kept then.
     """
 
     sop_instance_uid: str

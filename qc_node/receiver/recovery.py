@@ -23,7 +23,7 @@ from qc_node.dicom.received_header import Facts, HeaderError
 from qc_node.domain.name_set import NameSet
 from qc_node.ledger import Ledger, Received
 from qc_node.receiver.content import correction, digest_of
-from qc_node.receiver.store import Request, received
+from qc_node.receiver.store import Request, received, remove_superseded
 from qc_node.spool import FileIdentity, Spool
 
 OnCopy = Callable[[str], None]
@@ -67,6 +67,10 @@ def recover(
     return adopted
 
 
+CLOCK_GRAIN_S = 0.1
+"""A file may seem older than the moment that it was made after: file systems read a clock that is late."""
+
+
 class Recovery:
     """What becomes of a file in ``images/`` that no row names.
 
@@ -89,7 +93,7 @@ class Recovery:
         self._spool = spool
         self._ledger = ledger
         self._clock = clock
-        self._before = before
+        self._before = before - CLOCK_GRAIN_S
         self._on_copy = on_copy
 
     def sweep(self) -> None:
@@ -139,6 +143,8 @@ class Recovery:
                 return False
             row = corrected
         (new,) = self._ledger.instances.add([row], self._spool.count_there)
+        if new and row.correction is not None:
+            remove_superseded(self._spool, self._ledger, row.sop_instance_uid)
         return new
 
     def _correcting(self, row: Received, stored: str, seen: FileIdentity) -> Received | None:

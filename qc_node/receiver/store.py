@@ -137,12 +137,6 @@ class Store:
             return Correction.CONTENT
         return correction(stored, data)
 
-    def remove_superseded(self, sop_instance_uid: str) -> None:
-        """Delete the files of earlier versions: they may hold the data of another patient."""
-        for row in self.ledger.instances.versions(sop_instance_uid):
-            if row["superseded_at"] is not None:
-                self.spool.remove(row["path"])
-
     def quarantine(self, data: memoryview, reason: str, calling_ae: str) -> None:
         """Keep bytes that were refused, with the reason."""
         name = self.spool.quarantine(data, ".dcm")
@@ -251,8 +245,8 @@ class Incoming:
         Returns
         -------
         StoreOutcome
-            Status 0x0000 stored or already there, 0x0111 there with other content, 0xA700 no space, 0xA900 or 0xC21x
-            refused and quarantined.
+            Status 0x0000 stored or already there, 0x0111 there with other content, 0xA700 no space, 0xA900 or
+            0xC21x refused and quarantined.
         """
         if self._temp is None:
             return self._outcome or StoreOutcome(OUT_OF_RESOURCES, "The object was abandoned.", self.bytes)
@@ -289,21 +283,25 @@ class Incoming:
         if there and (corrects is None or store.on_changed == "refuse"):
             return self._known(facts, corrects)
         version = 1 if newest is None else newest["version"] + 1  # a row without its file keeps nothing
-        content = digest_of(data) if corrects is not None else ""
         size = temp.size
         temp.write_at(0, size_note(size))
-        name = store.spool.image_name(facts.study_uid, facts.series_uid, uid, version, content)
-        try:
-            store.spool.commit(temp, name, replace=bool(content))
-        except FileExistsError:  # a twin that has no row yet, perhaps with other content
-            content = digest_of(data)
-            name = store.spool.image_name(facts.study_uid, facts.series_uid, uid, version, content)
-            store.spool.commit(temp, name)
+        name = self._name(temp, facts, version)
         self._temp = None
         row = received(facts, self._request, name, size, store.clock(), version)
         if corrects is not None:
-            row = replace(row, digest=content, correction=corrects)
+            row = replace(row, digest=digest_of(data), correction=corrects)
         return self._enter(row, data, facts)
+
+    def _name(self, temp: TempFile, facts: Facts, version: int) -> str:
+        """Make the bytes durable under a name that no other version has."""
+        spool, uids = self._store.spool, (facts.study_uid, facts.series_uid, facts.sop_instance_uid)
+        name = spool.image_name(*uids, version)
+        try:
+            spool.commit(temp, name, replace=False)
+        except FileExistsError:  # a twin that has no row yet, perhaps with other content; an earlier version
+            name = spool.image_name(*uids, version, mark=os.urandom(8).hex())
+            spool.commit(temp, name, replace=False)
+        return name
 
     def _known(self, facts: Facts, corrects: Correction | None) -> StoreOutcome:
         """The answer where nothing is kept."""
@@ -326,7 +324,7 @@ class Incoming:
                 row = replace(row, digest=digest_of(data), correction=corrects)
             row = replace(row, version=current["version"] + 1)
         if row.correction is not None:
-            store.remove_superseded(uid)
+            remove_superseded(store.spool, store.ledger, uid)
         return StoreOutcome(SUCCESS, bytes=self.bytes, facts=facts, correction=row.correction)
 
     def _add(self, row: Received) -> bool:
@@ -338,6 +336,13 @@ class Incoming:
             if store.ledger.instances.path_of(row.sop_instance_uid) != row.path:
                 (store.spool.root / row.path).unlink(missing_ok=True)
             raise
+
+
+def remove_superseded(spool: Spool, ledger: Ledger, sop_instance_uid: str) -> None:
+    """Delete the files of earlier versions of an instance: they may hold the data of another patient."""
+    for row in ledger.instances.versions(sop_instance_uid):
+        if row["superseded_at"] is not None:
+            spool.remove(row["path"])
 
 
 def received(facts: Facts, request: Request, name: str, size: int, at: float, version: int = 1) -> Received:

@@ -48,8 +48,8 @@ def report_uid(
 ) -> str:
     """SOP Instance UID of the report on one series.
 
-    New instances or contents, another model, another report format, SR class or set of rules give another UID, and nothing
-    else does: neither the time, nor the words of a warning, nor a release of the program.
+    New instances or contents, another model, another report format, SR class or set of rules give another UID, and
+    nothing else does: neither the time, nor the words of a warning, nor a release of the program.
 
     Parameters
     ----------
