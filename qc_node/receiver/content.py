@@ -17,7 +17,7 @@ from pydicom.tag import BaseTag, Tag
 
 from qc_node.dicom.elements import ScanError, Window
 from qc_node.dicom.part10 import FileHead, read_head
-from qc_node.dicom.patients import same_patient
+from qc_node.dicom.patient import same_patient
 from qc_node.domain import Correction
 
 AT_A_TIME = 1 << 20

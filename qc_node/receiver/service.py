@@ -106,7 +106,9 @@ class Receiver:
         self._listener = listener = listen(self.settings.host, self.settings.port)
         self.port = int(listener.getsockname()[1])
         if self.settings.processes < 1:
-            self._store = Store(spool, ledger, self.settings.low_watermark_bytes, time.time)
+            self._store = Store(
+                spool, ledger, self.settings.low_watermark_bytes, time.time, self.settings.on_changed
+            )
             self._server = Server(
                 listener, self.settings, self._store, self.tell, self.log, self.settings.max_associations
             )
