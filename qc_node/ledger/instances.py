@@ -123,8 +123,8 @@ class Instances:
                     left.setdefault(old.series_id, []).append(r)
             for series_id, group in left.items():
                 _leave(conn, group, series_id, there)
-        fresh = {(r.sop_instance_uid, r.path) for r in new}
-        return [(r.sop_instance_uid, r.path) in fresh for r in items]
+        written = {(r.sop_instance_uid, r.path) for r in new}
+        return [_take(written, (r.sop_instance_uid, r.path)) for r in items]
 
     def of_series(self, series_id: int) -> list[InstanceRow]:
         """The current version of every image of a series, in order of arrival."""
@@ -302,6 +302,13 @@ def _recount(conn: sqlite3.Connection, series_id: int, there: CountThere, at: fl
 def _names(r: Received) -> tuple[str, str]:
     """What tells a series from all others."""
     return r.study_uid, r.series_uid
+
+
+def _take(left: set[tuple[str, str]], key: tuple[str, str]) -> bool:
+    """Whether `key` was left; it is not any more."""
+    found = key in left
+    left.discard(key)
+    return found
 
 
 def _by(items: Iterable[Received], key: Callable[[Received], tuple[str, str]]) -> Iterable[Sequence[Received]]:
