@@ -1,5 +1,5 @@
 # Each command does its own set-up, once: a virtual environment in .venv with everything in it.
-#   make demo | test | test-quick | test-nightly | run | lint | bench | train-brain-mri | train-ct | peers | clean
+#   make demo | test | test-quick | test-nightly | run | lint | bench | soak | train-brain-mri | train-ct | peers | clean
 #   make hooks | lock | sbom   (for those who change or release it: CONTRIBUTING.md)
 # Variables: PYTHON (3.11 or newer), VENV, ARGS (more arguments for the command), ONCE=1 (demo), CONFIG (run),
 #            WORKERS (test processes), TORCH_INDEX (an index with the build of torch that you want),
@@ -14,14 +14,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 PEERS := orthanc dcmtk dicom3tools libpixelmed-java default-jdk-headless prometheus chromium chromium-driver
-BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))
+BENCHMARKS := $(filter-out soak,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 CPU_TORCH := https://download.pytorch.org/whl/cpu
 REACH_CPU_TORCH = $(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_TORCH)/torch/", timeout=5)' 2>/dev/null
 TOOLS := .cache/release
 SHIPPED := .cache/shipped
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-nightly run lint bench train-brain-mri train-ct peers hooks lock sbom clean
+.PHONY: help demo test test-quick test-nightly run lint bench soak train-brain-mri train-ct peers hooks lock sbom clean
 
 help:
 	@sed -n '2,6s/^# *//p' Makefile
@@ -59,6 +59,10 @@ lint: $(READY)
 bench: $(READY)
 	@set -e; for name in $(BENCHMARKS); do \
 	  echo "== python -m benchmarks.$$name $(ARGS)"; $(BIN)/python -m "benchmarks.$$name" $(ARGS); done
+
+# Half an hour of faults (ARGS="--minutes 5"): the invariants, flat memory, and which alerts would have fired.
+soak: $(READY)
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 # Both simulate their training images first (hours on two cores, once), and go on where they were stopped.
 train-brain-mri: $(READY)

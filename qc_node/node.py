@@ -1,14 +1,14 @@
 """The composition root: builds the parts from the settings, starts and stops them, and nothing else.
 
-Order of starting: what takes in comes last, so that nothing arrives before there is somebody to work on it;
-order of stopping: what takes in goes first.
+Order of starting: what takes images (:mod:`qc_node.intake`) comes first, then metrics and health, then what an
+earlier run left, the pages, the loops, and last the classifier, which takes longest; whatever arrives meanwhile
+waits in the ledger.  Order of stopping: what takes in goes first.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import threading
 import time
@@ -22,9 +22,11 @@ from qc_node.config import Settings, change
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
 from qc_node.engine.closed_studies import check_study
 from qc_node.engine.pool import Pool
+from qc_node.intake import NodeIntake
 from qc_node.ledger.rows import ReportDelivery
-from qc_node.operations import health, logs
-from qc_node.operations.ledger_watch import LedgerWatch, open_sound
+from qc_node.operations import health, logs, service_manager
+from qc_node.operations.drain import Drain
+from qc_node.operations.ledger_watch import LedgerWatch
 from qc_node.operations.metrics import Metrics
 from qc_node.operations.old_reports import remove_old_reports
 from qc_node.operations.tidying import Tidying
@@ -32,8 +34,7 @@ from qc_node.outbox.sending import Outbox
 from qc_node.outbox.writer import Writer
 from qc_node.periodic import Periodic
 from qc_node.receiver.recovery import recover
-from qc_node.receiver.service import CommittedEvent, Event, Receiver
-from qc_node.spool import PRIVATE, Spool, lock_folder
+from qc_node.receiver.service import CommittedEvent, Event
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
 from qc_node.web.settings import WebDeps, check_bind
@@ -42,6 +43,8 @@ from qc_node.web.votes.to_pacs import vote_reporter
 log = logging.getLogger("qc_node")
 
 RETENTION_S = 300.0
+STUCK_S = 600.0
+"""After so long a series in one hand, or a report that waits, is a fault of the node."""
 
 
 class Node:
@@ -51,24 +54,23 @@ class Node:
     ----------
     settings
         Validated configuration.
+    intake
+        Of these settings, and possibly open already; by default a new one.
 
     Raises
     ------
     QcNodeError
-        The data folder cannot be used or belongs to a running node.
+        The data folder cannot be used or belongs to a running node; weights are missing or altered.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, intake: NodeIntake | None = None) -> None:
         self.settings = settings
-        refuse_unbuilt(settings)
-        root = settings.node.data_dir
-        self.spool = Spool(root)
-        self._lock = lock_folder(root)
-        self.ledger = open_sound(root / "ledger.sqlite", self.spool)
+        self.intake = intake or NodeIntake(settings)
+        self.spool, self.ledger, self.receiver = self.intake.spool, self.intake.ledger, self.intake.receiver
         accepted = [p.ae_title for p in settings.peers("accept")]
         self._destinations = parts.destination_names(settings)
         self.metrics = Metrics(accepted, self._destinations)
-        self._recent = health.RecentObjects(time.monotonic)
+        self._drain = Drain(self.ledger, self.receiver, time.time, self._tell_state)
         self._rules = parts.rules_of(settings)
         self._stop = threading.Event()
         self.pool = Pool(parts.worker_settings(settings), self.ledger, self._on_worker)
@@ -103,62 +105,57 @@ class Node:
         self._tidying = Tidying(self.ledger, self.spool, self._stop.wait, self.metrics.orphan_removed)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
         self._watching = Periodic("ledger-watch", LedgerWatch(self.ledger).step, 60.0, after=self.ledger.close)
-        self.receiver = Receiver(parts.receiver_settings(settings), root, self._on_receiver, log)
-        self._health = self._checks()
+        self._draining = Periodic("drain", self._drain.step, after=self.ledger.close)
+        self._settling = threading.Thread(target=self._settle, name="settling", daemon=True)
+        self._recent, self._health = self._checks()
         self.app: Any = None
         self._web: Any = None
         self._metrics_listener: Any = None
+        self.intake.listen(self._on_receiver)
 
     # -- life ----------------------------------------------------------------------------------------
     def start(self) -> None:
-        """Start everything; when it returns, the node takes images.
+        """Start everything; the node takes images at once, and judges them when its models are loaded.
 
         Raises
         ------
         QcNodeError
-            A port is in use, weights are missing or altered, the network would reach an unprotected page.
+            A port is in use, the network would reach an unprotected page.
         """
-        tightened = self.spool.tighten()
-        if tightened:
-            log.warning("%d files and folders of the data folder were open to other users; now closed", tightened)
-        adopted = recover(self.spool, self.ledger)
-        if adopted:
-            log.warning("%d images that a crash had cut off from the ledger were taken in again", adopted)
         try:
+            self.intake.open()
+            self._drain.begin()
             self._metrics_listener = self.metrics.serve(
                 self.settings.metrics.host, self.settings.metrics.port, self._health, self._observe
             )
+            self._settling.start()
             self._web = self._open_web()
-            self.pool.start()
-            for loop in (self._writing, self._closing, self._asking, self._retention, self._watching):
+            for loop in self._loops():
                 loop.start()
             self._outbox.start()
-            self.receiver.start()
+            self.pool.start()
         except BaseException:
             self.stop()
             raise
-        log.info(
-            "%s takes images on %s port %d",
-            self.settings.node.ae_title,
-            self.settings.node.host,
-            self.receiver.port,
-        )
+
+    def _loops(self) -> tuple[Periodic, ...]:
+        return self._closing, self._asking, self._writing, self._retention, self._watching, self._draining
 
     def stop(self, grace_s: float = 20.0) -> None:
         """Take nothing more, finish what is in hand, keep the rest for the next start."""
         self._stop.set()
         deadline = time.monotonic() + grace_s
+        service_manager.tell("STOPPING=1")
         self.receiver.stop(grace_s)
         self.pool.stop(max(1.0, deadline - time.monotonic()))
-        for loop in (self._closing, self._asking, self._writing, self._retention, self._watching):
+        for loop in self._loops():
             loop.stop(max(1.0, deadline - time.monotonic()))
         self._outbox.stop()
         if self._web is not None:
             self._web.stop()
         if self._metrics_listener is not None:
             self._metrics_listener.stop()
-        self.ledger.close()
-        os.close(self._lock)
+        self.intake.close()
         log.info("stopped")
 
     def run(self, read_again: Callable[[], Settings]) -> None:
@@ -169,8 +166,6 @@ class Node:
         read_again
             Gives the configuration as it is now; called after each SIGHUP.
         """
-        os.umask(~PRIVATE & 0o777)
-        logs.configure(self.settings.node.log_format, self.settings.node.log_level)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         asked = threading.Event()
@@ -208,6 +203,20 @@ class Node:
         self._closing.wake()
 
     # -- steps ---------------------------------------------------------------------------------------
+    def _settle(self) -> None:
+        """What an earlier run left, looked through beside what arrives: there may be very much of it."""
+        try:
+            adopted = recover(self.spool, self.ledger, before=self.intake.opened_at or 0.0, stop=self._stop.is_set)
+            if adopted:
+                log.warning("%d images that a crash had cut off from the ledger were taken in again", adopted)
+            tightened = self.spool.tighten_series()
+            if tightened:
+                log.warning("%d folders of series were open to other users; now closed", tightened)
+        except Exception:
+            log.exception("what an earlier run left could not be looked through; the next start tries again")
+        finally:
+            self.ledger.close()
+
     def _close_due(self) -> float | None:
         return self._completion.step(time.time(), time.monotonic())
 
@@ -244,10 +253,11 @@ class Node:
             self.app.state.board.study_closed(uid)
 
     def _on_worker(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "ready":
-            for model in event["models"]:
+        if event["event"] != "finished":
+            for model in event.get("models", ()):
                 identity = ModelIdentity(model["name"], model["version"], model["sha256"])
                 self.metrics.model(Stage(model["stage"]), identity)
+            self._tell_state()
             return
         for step, seconds in event["timings"].items():
             self.metrics.step(step, seconds)
@@ -270,6 +280,18 @@ class Node:
     def _on_committed(self, destination: str) -> None:
         """A destination promised to keep an object, on our association or on one of its own."""
         self.metrics.delivery(destination, "committed")
+
+    def _tell_state(self) -> None:
+        """The classifier came or went, or the node is drained: boards and systemd are told."""
+        notice = self._notice()
+        service_manager.tell(f"STATUS={notice or 'Takes and judges images.'}")
+        if self.app is not None:
+            self.app.state.board.publish_notice()
+
+    def _notice(self) -> str:
+        """What people should know of the node itself; nothing when it takes and judges images."""
+        checks = (self._drain_check(), self._worker_check())
+        return " ".join(check.sentence for check in checks if not check.passed)
 
     def _publish(self, series_id: int | None) -> None:
         if self.app is not None and series_id is not None:
@@ -295,30 +317,34 @@ class Node:
             web=web,
             healthz=lambda: _answer(self._health.alive()),
             readyz=lambda: _answer(self._health.ready()),
+            takes=lambda: _answer(self._health.takes()),
+            notice=self._notice,
             on_vote=self.metrics.vote,
             report_vote=report_vote,
         )
         self.app = create_app(deps)
         return serve_web(self.app, settings.host, settings.port)
 
-    def _checks(self) -> health.Health:
-        stuck_s = 600.0
-        return health.Health(
-            vital=[health.receiver_probe(self.receiver.alive), health.ledger_probe(self.ledger)],
-            working=[
-                health.disk_probe(self.spool, self.settings.disk.low_watermark_bytes),
-                health.objects_probe(self._recent),
-                health.worker_probe(self.pool.alive, self.ledger, time.time, stuck_s),
-                health.outbox_probe(self.ledger, time.time, stuck_s),
-            ],
+    def _checks(self) -> tuple[health.RecentObjects, health.Health]:
+        ledger = health.ledger_probe(self.ledger)
+        disk = health.disk_probe(self.spool, self.settings.disk.low_watermark_bytes)
+        recent = health.RecentObjects(time.monotonic, causes=(ledger, disk))
+        return recent, health.Health(
+            vital=[health.receiver_probe(self.receiver.alive), ledger],
+            taking=[disk, health.objects_probe(recent), self._drain_check],
+            working=[self._worker_check, health.outbox_probe(self.ledger, time.time, STUCK_S)],
         )
 
+    @property
+    def _drain_check(self) -> health.Probe:
+        return health.drain_probe(lambda: self._drain.is_on)
 
-def refuse_unbuilt(settings: Settings) -> None:
-    """Say no to what the contract has a key for but this version does not do."""
-    for peer in settings.peer:
-        if peer.tls:
-            raise QcNodeError(f"[[peer]] {peer.name} asks for tls, which this version does not speak yet.")
+    @property
+    def _worker_check(self) -> health.Probe:
+        pool = self.pool
+        return health.worker_probe(
+            pool.alive, self.ledger, time.time, STUCK_S, loading=pool.loading, fault=lambda: pool.fault
+        )
 
 
 def _answer(report: Any) -> tuple[bool, Mapping[str, Any]]:

@@ -22,25 +22,7 @@ from qc_node.outbox.commitment import CommitmentPolicy
 from qc_node.outbox.sending import Destination, RetryPolicy
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.writer import WritingSettings
-from qc_node.receiver.service import ReceiverSettings
 from qc_node.web.settings import PromptPolicy, WebOptions, load_or_make_secret
-
-
-def receiver_settings(settings: Settings) -> ReceiverSettings:
-    """What the receiver needs to know."""
-    node = settings.node
-    return ReceiverSettings(
-        ae_title=node.ae_title,
-        host=node.host,
-        port=node.port,
-        peers={p.ae_title: p.host for p in settings.peers("accept")},
-        accept_unknown=node.accept_unknown_callers,
-        low_watermark_bytes=settings.disk.low_watermark_bytes,
-        processes=node.receive_processes,
-        max_associations=node.max_associations,
-        max_associations_per_peer=node.max_associations_per_peer or max(4, node.max_associations // 4),
-        on_changed=node.on_changed,
-    )
 
 
 def completion_policy(settings: Settings) -> CompletionPolicy:

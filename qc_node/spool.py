@@ -521,11 +521,21 @@ class Spool:
     def tighten(self) -> int:
         """Close to other users what an earlier version, or a hand, left open; returns how many things it were.
 
-        Only what is the node's own by its name, belongs to this user, and is no link.
+        Only what is the node's own by its name, belongs to this user, and is no link.  The folders of series
+        are left to :meth:`tighten_series`: there may be a hundred thousand, and a closed one is above them.
         """
-        own = [self.root, *(self.root / name for name in FOLDERS), *(self.root / "images").iterdir()]
+        own = [self.root, *(self.root / name for name in FOLDERS)]
         own += [path for pattern in OWN_FILES for path in self.root.glob(pattern)]
         return sum(_tighten(path) for path in own)
+
+    def tighten_series(self) -> int:
+        """The same for the folders of series; some may vanish meanwhile."""
+        count = 0
+        with os.scandir(self.root / "images") as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    count += _tighten(Path(entry.path))
+        return count
 
     def ledger_copies(self) -> list[str]:
         """Copies of the ledger that an upgrade left in the data folder."""

@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qc_node import parts
+from qc_node import intake, parts
 from qc_node.completion.decide import CompletionPolicy
 from qc_node.config import RuleSettings, Settings
 from qc_node.config.settings import WebSettings
 from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
 from qc_node.outbox.writer import WritingSettings
-from qc_node.receiver.service import ReceiverSettings
+from qc_node.receiver.settings import ReceiverSettings
 from qc_node.web.settings import PromptPolicy, WebOptions
 
 DEFAULTS = Settings()
@@ -21,7 +21,7 @@ SECRET = "a secret of at least thirty-two bytes"
 
 
 def receiver_settings(**said: Any) -> ReceiverSettings:
-    return replace(parts.receiver_settings(DEFAULTS), **said)
+    return replace(intake.receiver_settings(DEFAULTS), **said)
 
 
 def completion_policy(**said: Any) -> CompletionPolicy:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qc_node import config, parts
+from qc_node import config, intake, parts
 from qc_node.config import (
     Change,
     PeerSettings,
@@ -205,7 +205,7 @@ def test_find_line_in_awkward_toml() -> None:
 def test_no_setting_is_without_effect() -> None:
     """Each key is read where the node is put together, or its section goes there as a whole."""
     package = Path(config.__file__).resolve().parents[1]
-    readers = ("node.py", "parts.py", "cli/classify.py")
+    readers = ("node.py", "intake.py", "parts.py", "cli/classify.py")
     text = "".join((package / name).read_text(encoding="utf-8") for name in readers)
     read = set(re.findall(r"\.(\w+)\b", text))
     read |= {"role"} if ".peers(" in text else set()
@@ -216,14 +216,15 @@ def test_no_setting_is_without_effect() -> None:
 
 
 def classes_of_parts() -> dict[str, tuple[type, set[str] | None]]:
-    """Every dataclass that qc_node/parts.py makes, with the fields that it fills (None: all of them)."""
+    """Every dataclass that qc_node/parts.py and intake.py make, with the fields that they fill (None: all)."""
     found: dict[str, tuple[type, set[str] | None]] = {}
-    for node in ast.walk(ast.parse(Path(parts.__file__).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            made = getattr(parts, node.func.id, None)
-            if isinstance(made, type) and is_dataclass(made):
-                names = [keyword.arg for keyword in node.keywords]
-                found[made.__name__] = (made, None if None in names else {n for n in names if n})
+    for module in (parts, intake):
+        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                made = getattr(module, node.func.id, None)
+                if isinstance(made, type) and is_dataclass(made):
+                    names = [keyword.arg for keyword in node.keywords]
+                    found[made.__name__] = (made, None if None in names else {n for n in names if n})
     return found
 
 
@@ -246,7 +247,7 @@ def test_a_configured_setting_has_its_default_in_the_configuration_only(name: st
 )
 def test_one_peer_may_have_a_quarter_of_the_associations(associations: int, said: int | None, limit: int) -> None:
     node = NodeSettings(max_associations=associations, max_associations_per_peer=said)
-    assert parts.receiver_settings(Settings(node=node)).max_associations_per_peer == limit
+    assert intake.receiver_settings(Settings(node=node)).max_associations_per_peer == limit
 
 
 # -- read again while the node runs ----------------------------------------------------------------------

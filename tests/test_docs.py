@@ -120,9 +120,32 @@ def test_every_alert_has_an_entry_in_the_runbook() -> None:
         assert f"**{alert}**" in OPERATIONS, alert
 
 
+def test_every_alert_says_whom_it_wakes() -> None:
+    """Critical ones at any hour, others on the next working day."""
+    text = (ROOT / "deploy" / "alerts.yml").read_text()
+    severities = dict(re.findall(r"alert: (\w+).*?severity: (\w+)", text, re.DOTALL))
+    budget = OPERATIONS.split("## Alert budget")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| (QcNode\w+) \| ([^|]+) \| [^|]+ \| \d+ \|$", budget, re.M))
+    wakes = {"critical": "on call", "warning": "working day"}
+    assert rows == {name: wakes[severity] for name, severity in severities.items()}
+
+
 def test_every_private_code_is_in_the_conformance_statement() -> None:
     for code in private_codes():
         assert f"| `{code.value}` | {code.meaning} |" in CONFORMANCE, code.value
+
+
+def test_every_promise_is_held_by_tests_that_exist() -> None:
+    page = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    known = set(re.findall(r"def (test_\w+)\(", tests))
+    assert set(re.findall(r"\b(test_\w+)`", page)) <= known
+    rows = page.split("## What is promised")[1].split("\n## ")[0].strip().splitlines()[2:]
+    assert len(rows) > 20
+    for row in rows:
+        promise, against, held_by, _limits = (cell.strip() for cell in row.strip("|").split("|"))
+        assert against and re.findall(r"`(test_\w+)`", held_by), f"no test holds: {promise or against}"
+    assert rows[0].split("|")[1].strip(), "a row without a promise belongs to the one above it"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -21,6 +21,7 @@ COMMANDS = {
     "classify": ("classify:classify", "Judge series on disk: DICOM, folders, zip or tar archives, NIfTI."),
     "demo": ("node:demo", "Show the whole way of a series on this machine, with made-up images."),
     "doctor": ("node:doctor", "Check configuration, clock, disk, ledger, models, ports and peers."),
+    "drain": ("node:drain", "Have the running node take nothing new and finish; say when it may be stopped."),
     "evaluate": ("training:evaluate", "Measure networks on people they never saw."),
     "forget": ("forget:forget", "Remove everything that the node holds of a patient or a study."),
     "judge-again": ("outbox:judge_again", "Judge series once more, with the models and rules now in force."),

@@ -1,15 +1,17 @@
-"""``qc-node run``, ``doctor`` and ``demo``."""
+"""``qc-node run``, ``drain``, ``doctor`` and ``demo``."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import click
 
-from qc_node.cli.shared import config_option, find_config, load_settings
+from qc_node.cli.shared import config_option, find_config, ledger_of, load_settings
+from qc_node.domain.errors import QcNodeError
 
 
 @click.command()
@@ -19,12 +21,43 @@ def run(config: Path | None) -> None:
 
     SIGHUP reads the configuration again.
     """
-    from qc_node.config import load
-    from qc_node.node import Node
+    from qc_node.intake import opened
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the node listens to it
     settings = load_settings(config)
-    Node(settings).run(lambda: load(find_config(config), os.environ))
+    with opened(settings) as intake:
+        from qc_node.config import load
+        from qc_node.node import Node  # while images are taken already
+
+        Node(settings, intake).run(lambda: load(find_config(config), os.environ))
+
+
+@click.command()
+@click.option(
+    "--timeout", default=600.0, show_default=True, type=click.FloatRange(min=0), help="Longest wait in seconds."
+)
+@click.option("--cancel", is_flag=True, help="Let the node take images again.")
+@config_option
+def drain(timeout: float, cancel: bool, config: Path | None) -> None:
+    """Have the running node take nothing new and finish; say when it may be stopped.
+
+    New associations are refused as transient. Series are completed, judged and reported, reports are sent. The
+    next start takes images again.
+    """
+    from qc_node.operations import drain as draining
+    from qc_node.operations.doctor import is_running
+
+    settings = load_settings(config)
+    ledger, folder = ledger_of(settings), settings.node.data_dir
+    if not is_running(folder):
+        raise QcNodeError(f"No node runs on the data folder {folder}.")
+    if cancel:
+        draining.cancel(ledger, time.time())
+        click.echo("The node takes images again.")
+        return
+    request = draining.ask(ledger, time.time())
+    draining.wait(ledger, request, timeout, is_running=lambda: is_running(folder), tell=click.echo)
+    click.echo("Drained: nothing is left to do. The node may be stopped; it takes nothing until the next start.")
 
 
 MARKS = {

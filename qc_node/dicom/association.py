@@ -19,6 +19,7 @@ from typing import Any
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from qc_node.dicom.part10 import StoredObject
+from qc_node.dicom.statuses import DUPLICATE, StoreAnswer, is_warning, store_answer
 from qc_node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 from qc_node.domain import QcNodeError
 
@@ -45,20 +46,6 @@ Context = tuple[str, str]
 
 OnEventReport = Callable[[int, Callable[[], Any]], int]
 """Takes the event type of an N-EVENT-REPORT and a function that decodes its data set; returns a status."""
-
-DUPLICATE = 0x0111
-"""Status of a C-STORE: the peer has an object with this UID already (PS3.7 section C.5.6)."""
-
-
-def is_warning(status: int) -> bool:
-    """Whether a status says that the service was performed, with a reservation (PS3.7 annex C, PS3.4 table B.2-1).
-
-    Examples
-    --------
-    >>> [is_warning(status) for status in (0x0001, 0x0107, 0x0116, 0xB000, 0xB1FF, 0x0000, 0x0110, 0xA700)]
-    [True, True, True, True, True, False, False, False]
-    """
-    return status in (0x0001, 0x0107, 0x0116) or status & 0xF000 == 0xB000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +90,9 @@ class Trouble(StrEnum):
     ABORTED = "aborted"
     """The association ended while we were at it."""
     BUSY = "busy"
-    """Status A7xx: out of resources; it may work later."""
+    """A failure status after which it may work later (:func:`~qc_node.dicom.statuses.store_answer`)."""
     REFUSED = "refused"
-    """Any other failure status: the object itself is refused."""
+    """A failure status for good: the object itself is refused."""
     UNSUPPORTED = "unsupported"
     """The peer does not take this SOP class in this transfer syntax."""
 
@@ -157,7 +144,7 @@ class Call:
         Returns
         -------
         int
-            0x0000, a warning (:func:`is_warning`), or :data:`DUPLICATE`: the peer has the object.
+            0x0000, a warning, or :data:`~qc_node.dicom.statuses.DUPLICATE`: the peer has the object.
 
         Raises
         ------
@@ -239,7 +226,7 @@ class Call:
             return code
         comment = str(status.get("ErrorComment", "") or "").strip()
         sentence = f"Peer {self.peer} answered with status 0x{code:04X}" + (f" ({comment})." if comment else ".")
-        raise PeerError(Trouble.BUSY if code & 0xFF00 == 0xA700 else Trouble.REFUSED, sentence)
+        raise PeerError(Trouble.BUSY if store_answer(code) is StoreAnswer.LATER else Trouble.REFUSED, sentence)
 
 
 @contextmanager
@@ -274,7 +261,7 @@ def _associated(
     """The same without a bound on the whole; the sockets that are opened are added to `connected`."""
     from pynetdicom import AE, _config, build_context, evt
 
-    _hush()
+    hush()
     # A path handed to send_c_store is then streamed as it lies on the disk instead of decoded and re-encoded.
     _config.STORE_SEND_CHUNKED_DATASET = True
     ae = AE(peer.calling_ae_title)
@@ -314,8 +301,14 @@ def _associated(
             association.release()
 
 
-def _hush() -> None:
-    """pynetdicom logs each failure in several lines; :class:`PeerError` says it in one."""
+def hush() -> None:
+    """Keep pynetdicom from logging: each failure in several lines, where :class:`PeerError` says it in one; and
+    data sets."""
+    from pynetdicom import _config
+
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False
     logger = logging.getLogger("pynetdicom")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.CRITICAL)

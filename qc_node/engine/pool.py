@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from qc_node.domain import QcNodeError
 from qc_node.engine.worker import WorkerSettings
 from qc_node.ledger import Ledger
 from qc_node.process import ChildProcess
@@ -24,8 +23,6 @@ MAX_ATTEMPTS = 3
 """How often a series may take the worker down with it, alone, before it counts as failed."""
 STUCK_S = 180.0
 """A worker that judges one series for longer than this is killed and the series tried again."""
-READY_S = 120.0
-"""How long loading the models may take."""
 TOGETHER_S = 0.3
 """Who kills worker and node together does not mean the series: the node waits so long for its own end."""
 WAKE: dict[str, Any] = {}
@@ -44,7 +41,8 @@ class Pool:
     ledger
         To give back what a dead worker had claimed.
     on_event
-        Called from a thread of the pool with each ``ready`` and ``finished`` of the worker.
+        Called from a thread of the pool with each ``ready``, ``fault`` and ``finished`` of the worker, and with
+        ``ended`` when it is not there any more.
     """
 
     def __init__(
@@ -59,7 +57,9 @@ class Pool:
         self._on_event = on_event
         self._wall = wall
         self._stuck_s = stuck_s
-        self._fault: str | None = None
+        self._is_loaded = False
+        self.fault = ""
+        """Why the worker cannot begin: its own sentence (weights, GPU), or that it ended; empty once it works."""
         self._busy_since: float | None = None
         self._worker = ChildProcess(
             "qc_node.engine.worker",
@@ -72,24 +72,10 @@ class Pool:
         )
 
     # -- life ----------------------------------------------------------------------------------------
-    def start(self, wait: bool = True) -> None:
-        """Start the worker; with `wait`, return when its models are loaded.
-
-        Raises
-        ------
-        QcNodeError
-            The worker cannot work at all: its own sentence (missing weights, wrong hash, no such GPU).
-        """
+    def start(self) -> None:
+        """Start the worker; do not wait for its models to be loaded."""
         self._ledger.series.requeue_claimed(MAX_ATTEMPTS, self._wall(), died=False)  # with its node, of whatever
         self._worker.start()
-        if not wait:
-            return
-        deadline = time.monotonic() + READY_S
-        while not self._worker.ready.wait(0.05):
-            if self._fault is not None:
-                raise QcNodeError(self._fault)
-            if time.monotonic() > deadline:
-                raise QcNodeError(f"The classifier was not ready after {READY_S:.0f} s.")
 
     def wake(self) -> None:
         """Tell the worker that there is something in the queue."""
@@ -115,24 +101,32 @@ class Pool:
         """Whether a worker with loaded models is there."""
         return self._worker.alive()
 
+    def loading(self) -> bool:
+        """Whether a worker is there that has not loaded its models yet."""
+        return self._worker.pid is not None and not self._worker.ready.is_set()
+
     # -- inside --------------------------------------------------------------------------------------
     def _hear(self, event: Event) -> None:
         kind = event.get("event")
         if kind == "fault":
-            self._fault = event["sentence"]
-            log.error("%s", self._fault)
+            self.fault = event["sentence"]
+            log.error("%s", self.fault)
+        elif kind == "ready":
+            self._is_loaded, self.fault = True, ""
         elif kind == "started":
             self._busy_since = time.monotonic()
         elif kind == "finished":
             self._busy_since = None
             log.info("series %s: %s", digest(event["series_uid"]), event["state"])
-        if kind in ("ready", "finished"):
+        if kind in ("ready", "fault", "finished"):
             self._on_event(event)
 
     def _ended(self, code: int | None) -> None:
         self._busy_since = None
-        if self._fault is None:  # only a start that still waits reads it
-            self._fault = "The classifier process ended before its models were loaded; the log says why."
+        if not self._is_loaded and not self.fault:
+            self.fault = "The classifier process ended before its models were loaded; the log says why."
+        self._is_loaded = False
+        self._on_event({"event": "ended"})
         time.sleep(TOGETHER_S)
         lost = self._ledger.series.requeue_claimed(MAX_ATTEMPTS, self._wall())
         log.error("the classifier process ended (code %s); %d series go back into the queue", code, lost)

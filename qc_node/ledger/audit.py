@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import AuditRow
@@ -30,6 +30,11 @@ class Audit:
     def of(self, event: str) -> list[AuditRow]:
         """Every event of one kind, in order."""
         return self._db.rows("SELECT * FROM audit WHERE event = ? ORDER BY id", (event,), of=AuditRow)
+
+    def last(self, events: Sequence[str]) -> AuditRow | None:
+        """The last one of some kinds of event."""
+        sql = f"SELECT * FROM audit WHERE event IN ({','.join('?' * len(events))}) ORDER BY id DESC LIMIT 1"
+        return self._db.row(sql, tuple(events), of=AuditRow)
 
     def after(self, number: int, limit: int = 500) -> list[AuditRow]:
         """Events written after one, in order."""

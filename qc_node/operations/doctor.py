@@ -54,7 +54,7 @@ def examine(
     ledger_s
         Seconds after which a look through the whole ledger ends unfinished.
     """
-    running = _is_running(settings.node.data_dir)
+    running = is_running(settings.node.data_dir)
     return [
         *_configuration(settings, config),
         *_machine(settings),
@@ -238,7 +238,7 @@ def _peers(settings: Settings, echo: Echo) -> Iterator[Diagnosis]:
             yield fine(f"{where} answers C-ECHO.")
 
 
-def _is_running(data_dir: Path) -> bool:
+def is_running(data_dir: Path) -> bool:
     """Whether a node holds the lock of the data folder."""
     try:
         fd = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)

@@ -8,6 +8,7 @@ go out.
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,11 +37,15 @@ class HealthCode(StrEnum):
     OBJECTS_REFUSED = "objects_refused"
     """The last objects were all refused for a reason of ours, such as 0xA700."""
     WORKER_DOWN = "worker_down"
-    """The classifier process is not there, or has not verified and loaded its models yet."""
+    """The classifier process is not there, or cannot begin: weights that are missing or altered, no such GPU."""
+    WORKER_LOADING = "worker_loading"
+    """The classifier process verifies and loads its models; images are taken, and series wait for it."""
     WORKER_STUCK = "worker_stuck"
     """Series wait, and none has been taken for too long."""
     OUTBOX_STUCK = "outbox_stuck"
     """The oldest report has waited for too long: the destination does not take it."""
+    DRAINING = "draining"
+    """An operator wants the node to finish and take nothing new (``qc-node drain``)."""
     CHECK_FAILED = "check_failed"
     """The check itself could not be carried out."""
 
@@ -61,9 +66,10 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """All checks of one question."""
+    """All checks of one question; ``takes`` tells of ``/readyz`` how many come first that taking images needs."""
 
     checks: tuple[HealthCheck, ...]
+    takes: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -76,12 +82,23 @@ class HealthReport:
         return 200 if self.ok else 503
 
     def as_json(self) -> str:
-        """``{"status": "ok"|"failing", "checks": [{"name", "code", "sentence"}]}``."""
-        checks = [{"name": c.name, "code": c.code.value, "sentence": c.sentence} for c in self.checks]
-        return json.dumps({"status": "ok" if self.ok else "failing", "checks": checks})
+        """``{"status": "ok"|"failing", "checks": [{"name", "code", "sentence"}]}``.
+
+        ``/readyz`` also has ``takes`` and ``delivers``: whether images can come in, and whether they can be judged
+        and reports go out.
+        """
+        said: dict[str, object] = {"status": "ok" if self.ok else "failing"}
+        if self.takes is not None:
+            said["takes"] = all(check.passed for check in self.checks[: self.takes])
+            said["delivers"] = all(check.passed for check in self.checks[self.takes :])
+        said["checks"] = [{"name": c.name, "code": c.code.value, "sentence": c.sentence} for c in self.checks]
+        return json.dumps(said)
 
 
 Probe = Callable[[], HealthCheck]
+
+LOOK_S = 1.0
+"""How often the cause of refusals is looked for while they go on, in seconds."""
 
 
 class Health:
@@ -92,20 +109,35 @@ class Health:
     vital
         Checks that only a restart can mend; they make ``/healthz``.
     working
-        Everything else that taking and delivering work needs; with the vital ones they make ``/readyz``.
+        What judging and delivering needs.
+    taking
+        What taking images needs beside the vital ones; all together they make ``/readyz``.
     """
 
-    def __init__(self, vital: Sequence[Probe], working: Sequence[Probe] = ()) -> None:
+    def __init__(
+        self, vital: Sequence[Probe], working: Sequence[Probe] = (), taking: Sequence[Probe] = ()
+    ) -> None:
         self._vital = tuple(vital)
+        self._taking = (*self._vital, *taking)
         self._working = tuple(working)
 
     def alive(self) -> HealthReport:
         """What ``/healthz`` says."""
         return HealthReport(tuple(_ask(probe) for probe in self._vital))
 
+    def takes(self) -> HealthReport:
+        """What ``/readyz/takes`` says: can images come in, whether or not they can be judged at once?"""
+        return HealthReport(tuple(_ask(probe) for probe in self._taking))
+
     def ready(self) -> HealthReport:
         """What ``/readyz`` says."""
-        return HealthReport(tuple(_ask(probe) for probe in (*self._vital, *self._working)))
+        checks = tuple(_ask(probe) for probe in (*self._taking, *self._working))
+        return HealthReport(checks, takes=len(self._taking))
+
+    def answer(self, path: str) -> HealthReport | None:
+        """What is said at an address; None where there is nothing."""
+        asked = {"/healthz": self.alive, "/readyz": self.ready, "/readyz/takes": self.takes}.get(path)
+        return None if asked is None else asked()
 
 
 def _ask(probe: Probe) -> HealthCheck:
@@ -172,7 +204,10 @@ def disk_probe(spool: Spool, low_watermark_bytes: float) -> Probe:
 
 
 class RecentObjects:
-    """How the last objects were answered.
+    """How the last objects were answered, and whether that still says something.
+
+    While objects are refused the `causes` are looked at.  Refusals that one of them explained are over as soon as
+    all of them pass; others, whose cause nobody knows, only with a success or after `within_s`.
 
     Parameters
     ----------
@@ -182,24 +217,48 @@ class RecentObjects:
         So many refusals without a success between them are no accident.
     within_s
         Only answers of the last so many seconds count: a sender that stays away proves nothing.
+    causes
+        Checks that do what is done with an object.
     """
 
-    def __init__(self, clock: Callable[[], float], count: int = 5, within_s: float = 300.0) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        count: int = 5,
+        within_s: float = 300.0,
+        causes: Sequence[Probe] = (),
+    ) -> None:
         self._clock = clock
         self._within_s = within_s
+        self._causes = tuple(causes)
         self._answers: deque[tuple[float, int]] = deque(maxlen=count)
+        self._looked_at = -math.inf
+        self._explained_at = -math.inf
 
     def note(self, status: int) -> None:
         """An object was answered with `status`."""
-        self._answers.append((self._clock(), status))
+        now = self._clock()
+        self._answers.append((now, status))
+        if is_ours(status) and now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            if not self._causes_pass():
+                self._explained_at = now
 
     def all_refused(self) -> bool:
-        """Whether the last objects were all refused for a reason of ours."""
+        """Whether the last objects were all refused for a reason of ours that may still be there."""
         since = self._clock() - self._within_s
         answers = list(self._answers)
-        return len(answers) == self._answers.maxlen and all(
+        if len(answers) < (self._answers.maxlen or 0) or not all(
             at >= since and is_ours(status) for at, status in answers
-        )
+        ):
+            return False
+        if self._explained_at >= answers[0][0] and self._causes_pass():
+            self._answers.clear()
+            return False
+        return True
+
+    def _causes_pass(self) -> bool:
+        return all(_ask(probe).passed for probe in self._causes)
 
 
 def is_ours(status: int) -> bool:
@@ -221,21 +280,43 @@ def objects_probe(recent: RecentObjects) -> Probe:
     return _named("objects", ask)
 
 
-def worker_probe(alive: Callable[[], bool], ledger: Ledger, clock: Callable[[], float], stuck_s: float) -> Probe:
-    """``worker``: the classifier is there, and no series has waited or been judged for `stuck_s`."""
+def worker_probe(
+    alive: Callable[[], bool],
+    ledger: Ledger,
+    clock: Callable[[], float],
+    stuck_s: float,
+    loading: Callable[[], bool] = lambda: False,
+    fault: Callable[[], str] = lambda: "",
+) -> Probe:
+    """``worker``: the classifier is there, and no series has been judged for longer than `stuck_s`.
+
+    Where it is not, `loading` tells whether it is about to be, and `fault` why it cannot be.
+    """
 
     def ask() -> tuple[HealthCode, str] | None:
         if not alive():
-            return (
-                HealthCode.WORKER_DOWN,
-                "The classifier process is not running, or has not verified and loaded its models.",
-            )
+            if not fault() and loading():
+                sentence = "The models are being verified and loaded; images are taken, and series wait."
+                return HealthCode.WORKER_LOADING, sentence
+            return HealthCode.WORKER_DOWN, fault() or "The classifier process is not running."
         judging = ledger.series.waiting_since().get("judging")
         if judging is not None and clock() - judging > stuck_s:
             return HealthCode.WORKER_STUCK, f"One series has been judged for more than {stuck_s:g} s."
         return None
 
     return _named("worker", ask)
+
+
+def drain_probe(draining: Callable[[], bool]) -> Probe:
+    """``drain``: no operator wants the node to take nothing new."""
+
+    def ask() -> tuple[HealthCode, str] | None:
+        if not draining():
+            return None
+        sentence = "The node takes nothing new (qc-node drain); a start, or qc-node drain --cancel, ends that."
+        return HealthCode.DRAINING, sentence
+
+    return _named("drain", ask)
 
 
 def outbox_probe(ledger: Ledger, clock: Callable[[], float], stuck_s: float) -> Probe:

@@ -15,13 +15,13 @@ import logging
 import logging.config
 import re
 import sqlite3
+import sys
 import traceback
 import warnings
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from qc_node.dicom.uids import STANDARD_ROOT
 from qc_node.domain import QcNodeError
 from qc_node.spool import digest
 
@@ -44,6 +44,8 @@ def without_uids(text: str) -> str:
     >>> without_uids("stored 1.2.3.4.5.6.7")
     'stored uid:6e9396e6eb18b56e81accf08c69d4f6d'
     """
+    from qc_node.dicom.uids import STANDARD_ROOT  # brings pydicom, which the node needs only once its port is open
+
     return UID.sub(lambda m: m[0] if m[0].startswith(STANDARD_ROOT) else f"uid:{digest(m[0])}", text)
 
 
@@ -127,13 +129,10 @@ def configure(log_format: str = "text", level: str = "info") -> None:
     """Log to standard error from now on, and keep libraries from printing data elements."""
     logging.config.dictConfig(dict_config(log_format, level))
     warnings.showwarning = _log_warning
-    try:
-        from pynetdicom import _config
-    except ImportError:
-        return
-    _config.LOG_HANDLER_LEVEL = "none"
-    _config.LOG_REQUEST_IDENTIFIERS = False
-    _config.LOG_RESPONSE_IDENTIFIERS = False
+    if "pynetdicom" in sys.modules:  # else dicom.association does this when it imports it
+        from qc_node.dicom.association import hush
+
+        hush()
 
 
 def _log_warning(

@@ -239,7 +239,7 @@ class Metrics:
     def serve(
         self, host: str, port: int, health: Health | None = None, update: Callable[[], None] | None = None
     ) -> Listener:
-        """Answer ``/metrics`` (and with `health` ``/healthz`` and ``/readyz``) until :meth:`Listener.stop`.
+        """Answer ``/metrics`` (and with `health` what it answers) until :meth:`Listener.stop`.
 
         Parameters
         ----------
@@ -266,8 +266,8 @@ class Metrics:
     def _answer(self, path: str, accept: str) -> HttpAnswer:
         if path == "/metrics":
             return self.render(accept)
-        if self._health is not None and path in ("/healthz", "/readyz"):
-            report = self._health.alive() if path == "/healthz" else self._health.ready()
+        report = None if self._health is None else self._health.answer(path)
+        if report is not None:
             return HttpAnswer(report.http_status, "application/json", report.as_json().encode())
         return HttpAnswer(404, "text/plain; charset=utf-8", b"Here are /metrics, /healthz and /readyz.\n")
 

@@ -109,6 +109,7 @@ class Rejection:
 
 
 NO_SPACE = Rejection(2, 3, 1, "the disk is below its low watermark")
+DRAINING = Rejection(2, 3, 1, "the node is being drained (qc-node drain)")
 TOO_MANY = Rejection(2, 3, 2, "too many associations")
 TOO_MANY_OF_PEER = Rejection(2, 3, 2, "too many associations of this calling AE title or address")
 OTHER_CONTEXT = Rejection(1, 1, 2, "the application context is not that of DICOM")

@@ -1,8 +1,8 @@
 """One receiving process: started by :class:`qc_node.receiver.service.Receiver`, never by hand.
 
-It inherits the listening socket.  Its first message from the parent holds descriptor and settings, its second is
-``{"stop": SECONDS}``; end of file instead means that the parent is gone.  Everything it has answered is durable,
-so it may end at any time.
+It inherits the listening socket.  Its first message from the parent holds descriptor and settings.  Then come any
+number of ``{"drain": BOOL}``, each answered with how many associations are open, and ``{"stop": SECONDS}``; end of
+file instead means that the parent is gone.  Everything it has answered is durable, so it may end at any time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 from qc_node.ledger import Ledger
 from qc_node.process import ParentProcess
 from qc_node.receiver.events import Event, event_to_json
-from qc_node.receiver.server import ReceiverSettings, Server
+from qc_node.receiver.server import Server
+from qc_node.receiver.settings import ReceiverSettings
 from qc_node.receiver.store import Store
 from qc_node.spool import Spool
 
@@ -70,6 +71,18 @@ class _LogToParent(logging.Handler):
         self._parent.say({"event": "log", "level": record.levelno, "text": self.format(record), "status": status})
 
 
+def _grace(parent: ParentProcess, server: Server) -> float:
+    """Do as the parent says until it says stop; how many seconds that may take."""
+    while True:
+        message = parent.hear()
+        if message is None:
+            os._exit(0)  # the parent died: free the port at once
+        if "stop" in message:
+            return float(message["stop"])
+        server.drain(message["drain"])
+        parent.say({"event": "open", "associations": server.open_associations()})
+
+
 def main() -> int:
     """Serve until told to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -92,12 +105,10 @@ def main() -> int:
         Spool(Path(told["data_dir"])), ledger, settings.low_watermark_bytes, time.time, settings.on_changed
     )
     server = Server(listener, settings, store, events.put, log, told["limit"])
+    server.drain(told["draining"])
     server.start()
     parent.say({"event": "ready"})
-    farewell = parent.hear()
-    if farewell is None:
-        os._exit(0)  # the parent died: free the port at once
-    server.stop(float(farewell["stop"]))
+    server.stop(_grace(parent, server))
     time.sleep(2 * GATHER_S)
     events.flush()
     return 0

@@ -9,12 +9,12 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from qc_node.receiver import negotiation, pdu
 from qc_node.receiver.association import Association
 from qc_node.receiver.events import Event
+from qc_node.receiver.settings import ReceiverSettings
 from qc_node.receiver.store import Store
 from qc_node.receiver.wire import Gone, Wire
 
@@ -26,48 +26,10 @@ measured on loopback, 1,000 objects of 135 KB over one association took 0.9 s at
 LINGER_BYTES = 1 << 20
 """What a peer that we hang up on may still send before the connection is reset."""
 
-
-@dataclass(frozen=True)
-class ReceiverSettings:
-    """How the receiver is set up.
-
-    Attributes
-    ----------
-    ae_title, host, port
-        Where we listen; port 0 takes a free one.
-    peers
-        Calling AE title to the host it must call from, or None for any host.
-    accept_unknown
-        Let calling AE titles in that are not among the peers.
-    low_watermark_bytes
-        Below this much free space associations are rejected as transient and objects answered 0xA700.
-    processes
-        Receiving processes; 0 serves in threads of the calling process.  One takes some 1,000 objects a second and
-        commits for all its associations at once; more help only where cores are idle and syncs are cheap.
-    max_associations
-        Associations at a time, over all processes.
-    max_associations_per_peer
-        How many of these one calling AE title may have, and one address.
-    on_changed
-        See :class:`qc_node.receiver.store.Store`.
-    associate_s, stall_s, idle_s
-        Longest time from connecting to a whole association request (the ARTIM timer of PS3.8), for one PDU,
-        and between two messages.
-    """
-
-    ae_title: str
-    host: str
-    port: int
-    peers: Mapping[str, str | None]
-    accept_unknown: bool
-    low_watermark_bytes: int
-    processes: int
-    max_associations: int
-    max_associations_per_peer: int
-    on_changed: str
-    associate_s: float = 10.0
-    stall_s: float = 30.0
-    idle_s: float = 120.0
+DRAIN_SILENT_S = 5.0
+"""While the node is drained an association ends that has brought no object for so long ..."""
+DRAIN_LONGEST_S = 60.0
+"""... and every other one after so long, between two objects: a PACS may send over one association for ever."""
 
 
 class _Connection:
@@ -79,6 +41,8 @@ class _Connection:
         self.calling_ae = ""
         self.established = False
         self.is_cut = False
+        self.heard = time.monotonic()
+        """When it brought its last object."""
         self.thread: threading.Thread | None = None
 
     def cut(self) -> None:
@@ -122,6 +86,7 @@ class Server:
         self._limit = limit
         self._limit_per_peer = max(1, -(-settings.max_associations_per_peer * limit // settings.max_associations))
         self._stopping = threading.Event()
+        self._draining_since: float | None = None
         self._wake, self._woken = socket.socketpair()
         self._lock = threading.Lock()
         self._connections: list[_Connection] = []
@@ -150,6 +115,25 @@ class Server:
                     connection.cut()
                 if connection.thread is not None:
                     connection.thread.join(max(0.0, end - time.monotonic()) + (1.0 if late else 0.0))
+
+    def drain(self, on: bool) -> None:
+        """Let no new association in, and end those that are open soon, between two objects; or undo that."""
+        if not on:
+            self._draining_since = None
+        elif self._draining_since is None:
+            self._draining_since = time.monotonic()
+
+    def _is_over(self, connection: _Connection) -> bool:
+        """Whether an association has to end when its message in hand is answered."""
+        since = self._draining_since
+        if since is None or self._stopping.is_set():
+            return self._stopping.is_set()
+        now = time.monotonic()
+        return now - since > DRAIN_LONGEST_S or now - max(since, connection.heard) > DRAIN_SILENT_S
+
+    def open_associations(self) -> int:
+        """How many associations are open; connections that are none yet, or no longer, do not count."""
+        return sum(connection.established for connection in self._snapshot())
 
     def open_connections(self) -> int:
         """How many peers are connected."""
@@ -209,8 +193,16 @@ class Server:
     def _converse(self, connection: _Connection) -> None:
         settings = self._settings
         wire = Wire(
-            connection.sock, stopping=self._stopping.is_set, idle_s=settings.idle_s, stall_s=settings.stall_s
+            connection.sock,
+            stopping=lambda: self._is_over(connection),
+            idle_s=settings.idle_s,
+            stall_s=settings.stall_s,
         )
+
+        def pass_on(event: Event) -> None:
+            connection.heard = time.monotonic()
+            self._on_event(event)
+
         try:
             request = pdu.parse_associate_rq(wire.associate_rq(settings.associate_s))
             rejection = self._check(request, connection)
@@ -221,7 +213,7 @@ class Server:
                 return
             acceptance = negotiation.negotiate(request, MAX_PDU)
             wire.send(acceptance.answer)
-            Association(wire, acceptance, request.calling_ae, self._store, self._on_event, self._log).converse()
+            Association(wire, acceptance, request.calling_ae, self._store, pass_on, self._log).converse()
             connection.established = False  # its place is free while it lingers
             self._linger(connection.sock)
         except pdu.ProtocolError as error:
@@ -241,6 +233,8 @@ class Server:
         )
         if rejection is not None:
             return rejection
+        if self._draining_since is not None:
+            return negotiation.DRAINING
         if not self._store.has_space():
             return negotiation.NO_SPACE
         connection.calling_ae = request.calling_ae

@@ -2,6 +2,8 @@
 
 The listening socket is shared by several processes, each with a thread per association; who is free accepts.
 They inherit nothing but the socket and two pipes, and end with their parent.
+
+What a receiving process needs is imported there and not here: the node opens its port before it imports the rest.
 """
 
 from __future__ import annotations
@@ -11,15 +13,18 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
 from qc_node.process import ChildProcess, Message
 from qc_node.receiver.events import CommittedEvent, Event, ReceivedEvent, event_from_json
-from qc_node.receiver.server import ReceiverSettings, Server
-from qc_node.receiver.store import Store
+from qc_node.receiver.settings import ReceiverSettings
 from qc_node.spool import Spool
+
+if TYPE_CHECKING:
+    from qc_node.receiver.server import Server
+    from qc_node.receiver.store import Store
 
 __all__ = ["CommittedEvent", "Event", "ReceivedEvent", "Receiver", "ReceiverSettings"]
 
@@ -92,6 +97,8 @@ class Receiver:
         self._children: list[ChildProcess] = []
         self._server: Server | None = None
         self._store: Store | None = None
+        self._told: dict[str, Any] = {}
+        self._open: dict[int, int] = {}
         self.port = settings.port
 
     def start(self) -> None:
@@ -106,17 +113,11 @@ class Receiver:
         self._listener = listener = listen(self.settings.host, self.settings.port)
         self.port = int(listener.getsockname()[1])
         if self.settings.processes < 1:
-            self._store = Store(
-                spool, ledger, self.settings.low_watermark_bytes, time.time, self.settings.on_changed
-            )
-            self._server = Server(
-                listener, self.settings, self._store, self.tell, self.log, self.settings.max_associations
-            )
-            self._server.start()
+            self._serve(listener, spool, ledger)
             return
         ledger.close()
-        told = self._told(listener)
-        self._children = [self._child(told, listener) for _ in range(self.settings.processes)]
+        self._told = self._words(listener)
+        self._children = [self._child(number, listener) for number in range(self.settings.processes)]
         for child in self._children:
             child.start()
         end = time.monotonic() + START_PATIENCE_S
@@ -125,7 +126,19 @@ class Receiver:
                 self.stop(0.0)
                 raise QcNodeError("The receiving processes did not start; see the log.")
 
-    def _told(self, listener: socket.socket) -> dict[str, Any]:
+    def _serve(self, listener: socket.socket, spool: Spool, ledger: Ledger) -> None:
+        """Serve the port in threads of this process."""
+        from qc_node.receiver.server import Server
+        from qc_node.receiver.store import Store
+
+        settings = self.settings
+        self._store = Store(spool, ledger, settings.low_watermark_bytes, time.time, settings.on_changed)
+        self._server = Server(
+            listener, self.settings, self._store, self.tell, self.log, self.settings.max_associations
+        )
+        self._server.start()
+
+    def _words(self, listener: socket.socket) -> dict[str, Any]:
         """What each receiving process needs to know."""
         return {
             "listener": listener.fileno(),
@@ -134,29 +147,53 @@ class Receiver:
             "ledger": str(self._ledger_path.resolve()),
             "limit": -(-self.settings.max_associations // self.settings.processes),
             "log_level": self.log.getEffectiveLevel(),
+            "draining": False,
         }
 
-    def _child(self, told: Message, listener: socket.socket) -> ChildProcess:
+    def _child(self, number: int, listener: socket.socket) -> ChildProcess:
         return ChildProcess(
             "qc_node.receiver.receiving_process",
-            told,
-            self._hear,
+            self._told,
+            lambda message: self._hear(number, message),
             name="receiving",
             log=self.log,
-            on_end=lambda code: self.log.error(
-                "a receiving process ended with code %s and is started again", code
-            ),
+            on_end=lambda code: self._ended(number, code),
             pauses_s=(RESTART_PAUSE_S, RESTART_PAUSE_S),
             pass_fds=(listener.fileno(),),
             environment=ONE_THREAD,
         )
 
-    def _hear(self, message: Message) -> None:
+    def _ended(self, number: int, code: int | None) -> None:
+        self._open.pop(number, None)
+        self.log.error("a receiving process ended with code %s and is started again", code)
+
+    def _hear(self, number: int, message: Message) -> None:
         if message["event"] == "events":
             for event in message["events"]:
                 self.tell(event_from_json(event))
+        elif message["event"] == "open":
+            self._open[number] = message["associations"]
         elif message["event"] == "log":
             self.log.log(message["level"], "%s", message["text"], extra={"status": message["status"]})
+
+    def drain(self, on: bool = True) -> None:
+        """Let no new association in, and those that are open come to their end; or, with False, all in again."""
+        self._open.clear()
+        self._told["draining"] = on
+        if self._server is not None:
+            self._server.drain(on)
+        for child in self._children:
+            child.change_settings(self._told)
+            child.say({"drain": on})
+
+    def associations(self) -> int | None:
+        """How many were open a moment ago, after :meth:`drain`; None while a receiving process has not said."""
+        if self._server is not None:
+            return self._server.open_associations()
+        said = list(self._open.values())
+        for child in self._children:
+            child.say({"drain": self._told["draining"]})  # asks anew
+        return sum(said) if len(said) == len(self._children) else None
 
     def stop(self, grace_s: float) -> None:
         """Accept nobody any more, let the objects in flight end (at most `grace_s` seconds), close."""

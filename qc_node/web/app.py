@@ -87,6 +87,12 @@ def _add_general_routes(app: FastAPI, deps: WebDeps) -> None:
         ok, body = deps.readyz()
         return JSONResponse(dict(body), 200 if ok else 503)
 
+    @app.get("/readyz/takes", tags=["health"])
+    def takes() -> JSONResponse:
+        """Whether the node takes images, be its models loaded or not."""
+        ok, body = deps.takes()
+        return JSONResponse(dict(body), 200 if ok else 503)
+
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     def docs(request: Request, reader: Anyone) -> HTMLResponse:
         return page(request, "docs.html", reader, api=app.openapi())

@@ -54,6 +54,14 @@ class Board:
             body = {"event": "attention", "scanner": row["calling_ae"], "words": raised.as_dict()}
             self._call_webhook(self._deps.web.webhook_url, body)
 
+    def notice(self) -> str:
+        """What to know of the node itself, such as that it is loading its models; empty when all is well."""
+        return self._deps.notice()
+
+    def publish_notice(self) -> None:
+        """Tell every open board what to know of the node (any thread; call it whenever that changes)."""
+        self._broadcaster.publish(CHANNEL, "notice", {"text": self.notice()})
+
     def study_closed(self, study_uid: str) -> None:
         """Tell the boards of the study's scanners what it lacks, and the webhook (any thread).
 

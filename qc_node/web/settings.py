@@ -128,7 +128,8 @@ class WebDeps:
     """What the pages work with.
 
     ``on_vote(vote, site, modality)`` counts a new vote; ``report_vote(vote_row, reader_row)`` sends one to
-    the PACS as its own SR where that is wished; ``rng`` draws the prompts.
+    the PACS as its own SR where that is wished; ``rng`` draws the prompts; ``notice`` says what the board should
+    say of the node itself (models are being loaded), or nothing.
     """
 
     ledger: Ledger
@@ -137,6 +138,8 @@ class WebDeps:
     clock: Callable[[], float] = time.time
     healthz: Health = _fine
     readyz: Health = _fine
+    takes: Health = _fine
+    notice: Callable[[], str] = str
     on_vote: Callable[[str, str, str], None] = _nothing
     report_vote: Callable[[VoteRow, ReaderRow], None] = _nothing
     rng: random.Random = field(default_factory=random.SystemRandom)

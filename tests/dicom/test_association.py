@@ -90,12 +90,12 @@ def test_peer_that_makes_no_association_is_left_within_bounded_time(
         (0xA700, Trouble.BUSY),
         (0xA710, Trouble.BUSY),
         (0xA900, Trouble.REFUSED),
-        (0xC000, Trouble.REFUSED),
+        (0xC000, Trouble.BUSY),
         (0x0122, Trouble.REFUSED),
         (0x0124, Trouble.REFUSED),
-        (0x0110, Trouble.REFUSED),
+        (0x0110, Trouble.BUSY),
         (0x0117, Trouble.REFUSED),
-        (0xC111, Trouble.REFUSED),
+        (0xC111, Trouble.BUSY),
     ],
 )
 def test_failure_statuses_say_whether_the_peer_or_the_object_is_at_fault(

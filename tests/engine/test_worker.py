@@ -17,7 +17,6 @@ from qc_node.domain import (
     ClosedBy,
     Finding,
     ModelIdentity,
-    QcNodeError,
     Question,
     Reason,
     Stage,
@@ -32,6 +31,7 @@ from qc_node.spool import Spool
 from tests.end_to_end.node_process import ct_sample, write_series
 from tests.ledger.makers import number_of
 from tests.part_settings import make_rule, worker_settings
+from tests.peers import wait_for
 
 MODEL = ModelIdentity("classifier", "1", "cd" * 32)
 
@@ -361,7 +361,7 @@ def test_the_pool_counts_a_death_of_the_worker_and_none_of_the_node(tmp_path: Pa
         return row["attempts"]
 
     def restart(pool: Pool) -> None:
-        pool.start(wait=False)
+        pool.start()
         pool.stop(0.1)
 
     assert attempts_after(restart) == 0
@@ -373,6 +373,9 @@ def test_a_worker_without_weights_says_which_file(tmp_path: Path) -> None:
     Spool(tmp_path / "data")
     ledger = Ledger(tmp_path / "data" / "ledger.sqlite")
     pool = Pool(worker_settings(tmp_path / "data", tmp_path / "none"), ledger, lambda event: None)
-    with pytest.raises(QcNodeError, match=r"brain-mri/card\.json"):
+    try:
         pool.start()
-    pool.stop()
+        wait_for(lambda: "brain-mri/card.json" in pool.fault, 60)
+        assert not pool.alive()
+    finally:
+        pool.stop()

@@ -20,6 +20,7 @@ from qc_node.operations.health import (
     HealthCode,
     RecentObjects,
     disk_probe,
+    drain_probe,
     ledger_probe,
     objects_probe,
     outbox_probe,
@@ -195,6 +196,36 @@ def test_objects_refused_for_a_reason_of_the_sender_are_no_fault_of_ours(status:
     assert objects_probe(recent)().passed
 
 
+def test_refusals_that_a_probe_explained_are_over_as_soon_as_it_passes(spool: Spool) -> None:
+    now = 0.0
+    recent = RecentObjects(lambda: now, count=3, within_s=300.0, causes=[disk_probe(spool, 0)])
+    probe = objects_probe(recent)
+    (spool.root / "tmp").rmdir()
+    for _ in range(3):
+        now += 0.1
+        recent.note(0xA700)
+    assert probe().code is HealthCode.OBJECTS_REFUSED
+    (spool.root / "tmp").mkdir()
+    assert probe().passed, "no sender need come first"
+    recent.note(0xA700)
+    assert probe().passed, "what is explained and over does not count any more"
+
+
+def test_refusals_that_no_probe_explains_count_on(spool: Spool) -> None:
+    now = 0.0
+    recent = RecentObjects(lambda: now, count=3, within_s=300.0, causes=[disk_probe(spool, 0)])
+    for _ in range(3):
+        now += 2.0
+        recent.note(0xA700)
+    assert objects_probe(recent)().code is HealthCode.OBJECTS_REFUSED
+    (spool.root / "tmp").rmdir()
+    assert objects_probe(recent)().code is HealthCode.OBJECTS_REFUSED
+    (spool.root / "tmp").mkdir()
+    assert objects_probe(recent)().code is HealthCode.OBJECTS_REFUSED, "the disk was well when they were refused"
+    recent.note(0x0000)
+    assert objects_probe(recent)().passed
+
+
 def test_reception() -> None:
     assert receiver_probe(lambda: True)().passed
     assert receiver_probe(lambda: False)().code is HealthCode.RECEPTION_DOWN
@@ -231,6 +262,37 @@ def test_worker_dead_or_stuck(ledger: Ledger) -> None:
     now = 1081.0
     assert probe().code is HealthCode.WORKER_STUCK
     assert worker_probe(lambda: False, ledger, lambda: now, 180.0)().code is HealthCode.WORKER_DOWN
+
+
+def test_a_worker_that_loads_its_models_is_no_dead_one_and_one_that_cannot_says_why(ledger: Ledger) -> None:
+    fault = ""
+    probe = worker_probe(lambda: False, ledger, lambda: 0.0, 180.0, loading=lambda: True, fault=lambda: fault)
+    assert probe().code is HealthCode.WORKER_LOADING
+    fault = "The model file x is missing."
+    assert (probe().code, probe().sentence) == (HealthCode.WORKER_DOWN, fault)
+
+
+def test_ready_says_which_of_taking_and_delivering_is_there() -> None:
+    reception, taking, working = True, True, True
+
+    def said() -> tuple[int, int, bool, bool]:
+        health = Health(
+            [receiver_probe(lambda: reception)],
+            [receiver_probe(lambda: working)],
+            taking=[drain_probe(lambda: not taking)],
+        )
+        answer = json.loads(health.ready().as_json())
+        takes = health.answer("/readyz/takes")
+        assert takes is not None and health.answer("/elsewhere") is None
+        return health.ready().http_status, takes.http_status, answer["takes"], answer["delivers"]
+
+    assert said() == (200, 200, True, True)
+    working = False
+    assert said() == (503, 200, True, False)
+    taking, working = False, True
+    assert said() == (503, 503, False, True)
+    reception, taking = False, True
+    assert said() == (503, 503, False, True)
 
 
 def test_outbox(ledger: Ledger) -> None:

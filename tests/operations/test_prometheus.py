@@ -2,57 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import urllib.parse
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from qc_node.operations.health import Health, HealthCheck, HealthCode
 from qc_node.operations.metrics import Metrics
-from tests.peers.process import HOST, OwnedProcess, find_free_port, require, wait_for
-
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
-
-
-class Prometheus:
-    def __init__(self, folder: Path, target_port: int) -> None:
-        (program,) = require("prometheus")
-        self.port = find_free_port()
-        text = (DEPLOY / "prometheus.yml").read_text()
-        for shipped, here in (
-            ("node:9108", f"{HOST}:{target_port}"),
-            ("15s", "1s"),
-            ("alerts.yml", str(DEPLOY / "alerts.yml")),
-        ):
-            assert shipped in text
-            text = text.replace(shipped, here)
-        config = folder / "prometheus.yml"
-        config.write_text(text)
-        arguments = [
-            f"--config.file={config}",
-            f"--storage.tsdb.path={folder / 'tsdb'}",
-            f"--web.listen-address={HOST}:{self.port}",
-        ]
-        self.process = OwnedProcess([program, *arguments], folder / "prometheus.log", self.is_ready)
-
-    def is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{self.port}/-/ready", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    def ask(self, path: str, **query: str) -> Any:
-        url = f"http://{HOST}:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return json.load(answer)["data"]
-
-    def value(self, expression: str) -> float | None:
-        result = self.ask("query", query=expression)["result"]
-        return float(result[0]["value"][1]) if result else None
+from tests.peers.process import HOST, wait_for
+from tests.peers.prometheus import DEPLOY, Prometheus
 
 
 @pytest.mark.peer

@@ -93,14 +93,14 @@ def test_refused_object_is_given_up_after_some_attempts_and_the_queue_goes_on(
     sender: Sender, peer_at: PeerAt
 ) -> None:
     uids = sender.write_reports(3, series_id=sender.series("1.2.3"))
-    script = Script(0x0000, 0xC000, 0xA900, 0xC123, 0x0000)
+    script = Script(0x0000, 0x0122, 0xA900, 0xA9F3, 0x0000)
     with scripted_scp(script) as port:
         drain(sender, sender.outbox(peer_at(port)))
     assert script.stored == [uids[0], uids[2]]
     assert script.asked.count(uids[1]) == 3
     assert sender.counts() == {"sent": 2, "failed": 1}
     assert sender.outcomes.count(("PACS", "failed")) == 1
-    assert "0xC123" in (sender.errors()[1] or "")
+    assert "0xA9F3" in (sender.errors()[1] or "")
 
 
 def test_hours_without_a_pacs_are_no_refusals(sender: Sender, peer_at: PeerAt) -> None:
@@ -111,14 +111,14 @@ def test_hours_without_a_pacs_are_no_refusals(sender: Sender, peer_at: PeerAt) -
         due = down.step(sender.clock)
         assert due is not None
         sender.clock = due
-    with scripted_scp(Script(0xC000, 0xC000, 0x0000)) as port:
+    with scripted_scp(Script(0x0122, 0x0122, 0x0000)) as port:
         drain(sender, sender.outbox(peer_at(port)))
     assert sender.counts() == {"sent": 1}
 
 
 def test_operator_can_put_a_failed_object_back(sender: Sender, peer_at: PeerAt) -> None:
     (uid,) = sender.write_reports(1)
-    script = Script(0xC000, 0xC000, 0xC000, 0x0000)
+    script = Script(0x0122, 0x0122, 0x0122, 0x0000)
     with scripted_scp(script) as port:
         outbox = sender.outbox(peer_at(port))
         drain(sender, outbox)

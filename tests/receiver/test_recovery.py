@@ -72,7 +72,7 @@ def test_a_file_without_row_is_adopted_once(store: Store, monkeypatch: pytest.Mo
 def test_half_written_files_are_swept(store: Store) -> None:
     temp = store.spool.temp()
     temp.write(b"half")
-    assert recover(store.spool, store.ledger) == 0
+    assert store.spool.sweep() == 1
     assert not list((store.spool.root / "tmp").iterdir())
 
 

@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from qc_node.dicom import association, commitment
 from qc_node.dicom.association import MAX_CONTEXTS, Call, Context, Peer, PeerError, Trouble, call
 from qc_node.dicom.part10 import StoredObject
+from qc_node.dicom.statuses import DUPLICATE, is_warning
 from qc_node.dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from qc_node.domain import InstanceRef
 from qc_node.outbox.transport.interface import CommitmentQuestion, TransportOutcome, TransportStatus
@@ -132,7 +133,7 @@ class DimseTransport:
         transaction_uid = listener.question.put(references)
         data_set = commitment.request(transaction_uid, references)
         status = open_call.action(data_set, commitment.REQUEST, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
-        if status != 0 and not association.is_warning(status):
+        if status != 0 and not is_warning(status):
             sentence = f"Peer {self.peer} refused the request for storage commitment (status 0x{status:04X})."
             listener.question.refused(transaction_uid, sentence)
             log.warning("%s", sentence)
@@ -171,7 +172,7 @@ def _stored(open_call: Call, obj: StoredObject) -> TransportOutcome:
 
 
 def _reservation(status: int) -> str:
-    if status == association.DUPLICATE:
+    if status == DUPLICATE:
         return f"Answered with 0x{status:04X} (duplicate SOP instance): the destination had it already."
     return f"Stored with the warning 0x{status:04X}." if status else ""
 

@@ -26,17 +26,21 @@ def live(request: Request, reader: Maybe) -> Response:
 
 @router.get("/live/events", include_in_schema=False)
 async def live_events(request: Request, reader: Anyone) -> StreamingResponse:
-    """First every card (``hello``), then each card that changes (``card``)."""
+    """First everything (``hello``), then what changes: cards (``card``), what to know of the node (``notice``)."""
     board: Board = request.app.state.board
-    cards = await run_in_threadpool(board.cards)
-    return event_stream(request.app.state.broadcaster, CHANNEL, first={"cards": cards})
+    first = await run_in_threadpool(_everything, board)
+    return event_stream(request.app.state.broadcaster, CHANNEL, first=first)
 
 
 @router.get("/api/board")
 def cards(request: Request, reader: Anyone) -> dict[str, Any]:
-    """Every scanner's card."""
-    board: Board = request.app.state.board
-    return {"cards": board.cards()}
+    """Every scanner's card, and what to know of the node itself."""
+    return _everything(request.app.state.board)
+
+
+def _everything(board: Board) -> dict[str, Any]:
+    notice = board.notice()
+    return {"cards": board.cards(), **({"notice": notice} if notice else {})}
 
 
 @router.post("/api/alarms/{alarm_id}/acknowledge")

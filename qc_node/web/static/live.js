@@ -80,10 +80,17 @@ function draw() {
   document.title = `${open ? `(${open}) ` : ""}Board · qc-node`;
 }
 
+function notice(text) {
+  byId("notice").textContent = text;
+  byId("notice").hidden = !text;
+}
+
 const source = new EventSource("/live/events");
 source.addEventListener("hello", (event) => {
   cards.clear();
-  for (const card of JSON.parse(event.data).cards) { cards.set(card.scanner, card); offset = card.now - Date.now() / 1000; }
+  const all = JSON.parse(event.data);
+  notice(all.notice ?? "");
+  for (const card of all.cards) { cards.set(card.scanner, card); offset = card.now - Date.now() / 1000; }
   byId("live-says").textContent = "Live";
   draw();
 });
@@ -95,5 +102,6 @@ source.addEventListener("card", (event) => {
   if (card.alarms.length > before) byId("loud").textContent = `${card.scanner}: ${card.alarms.at(-1).words.headline}. ${card.alarms.at(-1).words.detail}`;
   draw();
 });
+source.addEventListener("notice", (event) => notice(JSON.parse(event.data).text));
 source.onerror = () => { byId("live-says").textContent = "No connection; the board shows what was last known."; };
 setInterval(() => { for (const span of document.querySelectorAll(".age")) span.textContent = age(now() - Number(span.dataset.at)); }, 1000);
