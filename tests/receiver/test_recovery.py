@@ -21,6 +21,7 @@ from qc_node.receiver.recovery import recover
 from qc_node.receiver.store import Request, Store
 from qc_node.spool import Spool
 from tests.ledger.makers import number_of
+from tests.peers import wait_for
 from tests.receiver.conftest import StartReceiver
 from tests.receiver.wire_peer import WirePeer, encode, image
 
@@ -143,6 +144,38 @@ def test_a_ledger_that_cannot_be_written_refuses_and_keeps_no_file(
         uid, status = take(store)
     assert status == 0xA700 and not list(store.spool.images_on_disk())
     assert take(store, SOPInstanceUID=uid)[1] == 0
+
+
+def test_an_object_that_is_sent_again_while_the_ledger_is_locked_is_kept_or_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender gave up waiting and sent it anew; then the first attempt fails, and takes its file away."""
+    original, calls = Instances.add, 0
+    ds = image()
+    same = {name: str(ds[name].value) for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}
+    statuses: list[int] = []
+
+    def attempt() -> None:
+        statuses.append(take(store, **same)[1])
+
+    def add(self: Instances, *args: Any) -> list[bool]:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            wait_for(lambda: statuses)  # the first attempt has ended, and done what it does with its file
+            return original(self, *args)
+        again.start()
+        wait_for(lambda: len(store._queue) == 1)  # its bytes have the same name by now
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(Instances, "add", add)
+    again = threading.Thread(target=attempt)
+    attempt()
+    again.join()
+    assert statuses[0] in (0, 0xA700) and len(statuses) == 2
+    there = bool(list(store.spool.images_on_disk()))
+    assert there or 0 not in statuses, "answered with success, and no bytes are kept"
+    assert take(store, **same)[1] == 0 and list(store.spool.images_on_disk())
 
 
 def test_one_transaction_carries_the_rows_of_many_threads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
