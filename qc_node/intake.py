@@ -146,6 +146,7 @@ def receiver_settings(settings: Settings) -> ReceiverSettings:
         processes=node.receive_processes,
         max_associations=node.max_associations,
         max_associations_per_peer=node.max_associations_per_peer or max(4, node.max_associations // 4),
+        on_changed=node.on_changed,
     )
 
 

@@ -112,6 +112,10 @@ class NodeSettings(_Section):
     max_associations_per_peer: Annotated[int, Field(ge=1, le=1000)] | None = None
     """How many of these one calling AE title may have, and one address, so that no sender locks the others out.
     Without it a quarter of ``max_associations``, at least 4."""
+    on_changed: Literal["replace", "refuse"] = "replace"
+    """What becomes of an object that comes again under its SOP Instance UID with other content (a corrected
+    patient, a repaired file): ``replace`` keeps it, judges the series again and writes a new report; ``refuse``
+    answers 0x0111 and keeps the first one."""
 
 
 class PeerSettings(_Section):
