@@ -46,7 +46,7 @@ from pathlib import Path
 from qc_node.receiver.service import Receiver, ReceiverSettings
 settings = ReceiverSettings(ae_title="BENCH", host="127.0.0.1", port=int(sys.argv[2]), peers={},
                             accept_unknown=True, low_watermark_bytes=0, processes=int(sys.argv[3]),
-                            max_associations=64, max_associations_per_peer=64)
+                            max_associations=64, max_associations_per_peer=64, on_changed="replace")
 end = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: end.set())
 receiver = Receiver(settings, Path(sys.argv[1]), lambda event: None, logging.getLogger("bench"))

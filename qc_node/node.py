@@ -241,6 +241,8 @@ class Node:
             self._on_committed(event.destination)
             return
         self.metrics.instance_received(event.calling_ae, event.status, event.seconds)
+        if event.changed:
+            self.metrics.instance_changed(event.calling_ae, kept=event.status == 0x0000)
         self._recent.note(event.status)
         if event.status == 0x0000:
             self._closing.wake()

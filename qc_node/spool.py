@@ -18,6 +18,7 @@ Layout below the root::
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import itertools
@@ -128,36 +129,58 @@ class TempFile:
         """Replace what was written at `position`, in bytes from the beginning."""
         os.pwrite(self._fd, data, position)
 
-    def commit(self, final: Path, *, names_follow: bool = False) -> None:
-        """Put the bytes on the disk and give them their name (an existing file is replaced).
+    def commit(self, final: Path, *, names_follow: bool = False, replace: bool = True) -> None:
+        """Put the bytes on the disk and give them their name.
 
         With `names_follow` the file system makes a name durable with the bytes
         (:func:`qc_node.filesystems.names_follow_bytes`): one flush of the disk in place of two.  A power cut may
         then leave a new name without all its bytes, never one that this method has returned from.
+
+        Raises
+        ------
+        FileExistsError
+            There is such a file, and it is not to `replace`.  The bytes are still here.
         """
-        if not (names_follow and self._name_and_sync(final)):
+        if not (names_follow and self._name_and_sync(final, replace)):
             os.fdatasync(self._fd)
-            os.replace(self._name, final)  # noqa: PTH105
+            if replace or not self._link(final):
+                os.replace(self._name, final)  # noqa: PTH105
             fsync_folder(final.parent)
         self._close()
+        self._unlink()
 
-    def _name_and_sync(self, final: Path) -> bool:
-        """Whether it could be done: a file that is there may have been answered for, and is not replaced so."""
+    def _link(self, final: Path) -> bool:
+        """Give the file a second name, unless that is taken; False where the file system has no such thing."""
         try:
             os.link(self._name, final)
-        except (FileExistsError, PermissionError):  # some systems forbid links
+        except PermissionError:
+            if final.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final)) from None
             return False
+        return True
+
+    def _name_and_sync(self, final: Path, replace: bool) -> bool:
+        """Whether it could be done: a file that is there may have been answered for, and is not replaced so."""
+        try:
+            if not self._link(final):
+                return False
+        except FileExistsError:
+            if replace:
+                return False
+            raise
         try:
             os.fsync(self._fd)
         except OSError:
             final.unlink(missing_ok=True)
             raise
-        os.unlink(self._name)  # noqa: PTH108
         return True
 
     def discard(self) -> None:
         """Forget the file; harmless when called twice or after :meth:`commit`."""
         self._close()
+        self._unlink()
+
+    def _unlink(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._name)  # noqa: PTH108
 
@@ -270,9 +293,14 @@ class Spool:
         self._names_follow = names_follow_bytes(root / "images")
 
     # -- names ---------------------------------------------------------------------------------------
-    def image_name(self, study_uid: str, series_uid: str, sop_instance_uid: str, version: int = 1) -> str:
-        """Relative path of one version of a received instance; a later one never takes an earlier one's name."""
-        suffix = "" if version == 1 else f"-{version}"
+    def image_name(
+        self, study_uid: str, series_uid: str, sop_instance_uid: str, version: int = 1, mark: str = ""
+    ) -> str:
+        """Relative path of one version of a received instance; a later one never takes an earlier one's name.
+
+        A `mark` that nobody else has tells versions apart that arrive at once.
+        """
+        suffix = f"-{mark}" if mark else "" if version == 1 else f"-{version}"
         return f"images/{digest(study_uid, series_uid)}/{digest(sop_instance_uid)}{suffix}.dcm"
 
     def report_name(self, sop_instance_uid: str) -> str:
@@ -314,14 +342,20 @@ class Spool:
             temp.discard()
             raise
 
-    def commit(self, temp: TempFile, name: str) -> None:
-        """Make `temp` durable under `name`, whose folder may vanish meanwhile: retention empties it."""
+    def commit(self, temp: TempFile, name: str, *, replace: bool = True) -> None:
+        """Make `temp` durable under `name`, whose folder may vanish meanwhile: retention empties it.
+
+        Raises
+        ------
+        FileExistsError
+            There is such a file, and it is not to `replace`.
+        """
         self.folder_of(name)
         try:
-            temp.commit(self.root / name, names_follow=self._names_follow)
+            temp.commit(self.root / name, names_follow=self._names_follow, replace=replace)
         except FileNotFoundError:
             self.folder_of(name)
-            temp.commit(self.root / name, names_follow=self._names_follow)
+            temp.commit(self.root / name, names_follow=self._names_follow, replace=replace)
 
     def quarantine(self, data: bytes | memoryview, suffix: str = ".bin") -> str:
         """Keep bytes that could not be understood; returns the name they were given."""

@@ -114,6 +114,10 @@ class NodeSettings(_Section):
     Without it a quarter of ``max_associations``, at least 4."""
     idle_s: Seconds = 120.0
     """How long an association may be silent between two messages; then it is aborted and its place is free."""
+    on_changed: Literal["replace", "refuse"] = "replace"
+    """What becomes of an object that comes again under its SOP Instance UID with other content (a corrected
+    patient, a repaired file): ``replace`` keeps it, judges the series again and writes a new report; ``refuse``
+    answers 0x0111 and keeps the first one."""
 
 
 class PeerSettings(_Section):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import unicodedata
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +45,33 @@ def identity_of(ds: Any) -> PatientIdentity:
     return PatientIdentity(*(_text(ds, keyword) for keyword in TAGS[1:]))
 
 
+def same_patient(one: Any, other: Any) -> bool:
+    """Whether two data sets name one patient.
+
+    By Patient ID (0010,0020), within its issuer where both name one (0010,0021); by Patient's Name (0010,0010)
+    where neither has an ID.  An ID in one and none in the other is no agreement.
+    """
+    first, second = identity_of(one), identity_of(other)
+    if not first.patient_id and not second.patient_id:
+        return _name(one) == _name(other)
+    issuers = {first.issuer, second.issuer} - {""}
+    return first.patient_id.casefold() == second.patient_id.casefold() and len(issuers) < 2
+
+
+def _name(ds: Any) -> str:
+    folded = unicodedata.normalize("NFKD", _text(ds, "PatientName")).casefold()
+    return " ".join(folded.replace("^", " ").replace("=", " ").split())
+
+
 def _text(ds: Any, keyword: str) -> str:
+    """As reports write it, so that images and their report name one patient; ``ds`` is not changed."""
+    from qc_node.dicom.text import decoded
+
     try:
-        return str(ds.get(keyword) or "").strip(" \0")
-    except Exception:  # a value that cannot be decoded names nobody
+        found = decoded(ds, keyword) or ""
+    except Exception:  # a value that cannot be read names nobody
         return ""
+    return (found if isinstance(found, str) else found.decode("latin-1")).strip(" \0")
 
 
 def pseudonym(key: bytes, patient_id: str, issuer: str = "") -> str:

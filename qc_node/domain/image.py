@@ -27,6 +27,8 @@ class InstanceRef:
 
     sop_class_uid: str
     sop_instance_uid: str
+    content: str = ""
+    """Digest of the content where it took the place of another one under the same UID; else empty."""
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,17 @@ class VoteChannel(StrEnum):
         return self in (VoteChannel.KEY_OBJECT, VoteChannel.IMPORT)
 
 
+class Correction(StrEnum):
+    """What another version of an instance, sent under the same SOP Instance UID, says differently."""
+
+    PATIENT = "patient"
+    """Another patient."""
+    STUDY = "study"
+    """The same patient, another study or series."""
+    CONTENT = "content"
+    """Anything else: pixels, the rest of the header, an object that had come in part."""
+
+
 REGIONS_OF: dict[BodyPart, frozenset[str]] = {
     BodyPart.BRAIN: frozenset({Region.HEAD}),
     BodyPart.NECK: frozenset({Region.NECK}),

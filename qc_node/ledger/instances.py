@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from qc_node.domain import Correction
+from qc_node.ledger import corrections
 from qc_node.ledger.database import Database
 from qc_node.ledger.removals import digests_of, digests_of_objects, forget_emptied, mark_emptied, uid_digest
 from qc_node.ledger.rows import InstanceRow, ObjectRow, PathRow, QuarantineRow, VersionRow
@@ -24,7 +26,7 @@ LATE_RUN = """
 
 INSERT = (
     "INSERT INTO instances (sop_instance_uid, version, series_id, sop_class_uid, transfer_syntax_uid, calling_ae,"
-    " path, bytes, received_at) VALUES (?,?,?,?,?,?,?,?,?)"
+    " path, bytes, received_at, digest) VALUES (?,?,?,?,?,?,?,?,?,?)"
 )
 
 
@@ -35,7 +37,8 @@ class Received:
     ``opens_series`` is False for objects that never open a series for judging (SR, key objects,
     presentation states, ...).  ``expected`` is the number of instances that the header says the series
     has, with the tags that say so in ``expected_rule``; None where it says nothing.  A ``version`` above 1 was
-    sent again after the file of the version before had gone.
+    sent again: after the file of the version before had gone, or, as its ``correction`` says, with other content,
+    of which ``digest`` is kept then.
     """
 
     sop_instance_uid: str
@@ -52,6 +55,8 @@ class Received:
     expected: int | None = None
     expected_rule: str | None = None
     version: int = 1
+    digest: str | None = None
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,8 @@ class Instances:
 
         An image that comes back, because its file was gone, re-opens its series unless the report is out: the
         same images make no new report by themselves.  Its series counts the images that are `there`, and counts
-        as without images (``images_removed_at``) until the last one is back.
+        as without images (``images_removed_at``) until the last one is back.  One that comes with other content
+        always re-opens its series, and the one that it leaves (:mod:`qc_node.ledger.corrections`).
 
         The rows are not flushed to the disk: recovery makes them again from the files, which are.
         """
@@ -111,11 +117,14 @@ class Instances:
                     _add_object(conn, r, before.get(r.sop_instance_uid))
             for group in _by([r for r in images if r.sop_instance_uid in back], _names):
                 _refill(conn, group, back[group[0].sop_instance_uid], there)
+            left: dict[int, list[Received]] = {}
             for r in coming:
                 if (old := before.get(r.sop_instance_uid)) is not None and old.series_id is not None:
-                    _recount(conn, old.series_id, there, r.received_at)
-        left = {r.sop_instance_uid for r in new}
-        return [_take(left, r.sop_instance_uid) for r in items]
+                    left.setdefault(old.series_id, []).append(r)
+            for series_id, group in left.items():
+                _leave(conn, group, series_id, there)
+        written = {(r.sop_instance_uid, r.path) for r in new}
+        return [_take(written, (r.sop_instance_uid, r.path)) for r in items]
 
     def of_series(self, series_id: int) -> list[InstanceRow]:
         """The current version of every image of a series, in order of arrival."""
@@ -249,15 +258,27 @@ def _own(before: Mapping[str, _Before], r: Received) -> int | None:
 
 
 def _refill(conn: sqlite3.Connection, group: Sequence[Received], series_id: int, there: CountThere) -> None:
-    """Images came back to their series: count what is there, and let it be judged unless its report is out."""
+    """Images came back to their series: count what is there, and let it be judged.
+
+    Not where the report is out, unless they say something else than it.
+    """
     at = group[-1].received_at
     _recount(conn, series_id, there, at)
-    reopened = conn.execute(
-        f"UPDATE series SET due_at = 0, {LATE_RUN} WHERE series_id = ? AND state != 'reported'", (series_id,)
-    )
+    corrected = {r.correction for r in group if r.correction is not None}
+    sql = f"UPDATE series SET due_at = 0, {LATE_RUN} WHERE series_id = ? AND (? OR state != 'reported')"
+    reopened = conn.execute(sql, (series_id, bool(corrected)))
+    corrections.note(conn, series_id, corrected, at)
     conn.execute("UPDATE series SET last_received = max(last_received, ?) WHERE series_id = ?", (at, series_id))
     if reopened.rowcount:
         _touch_study(conn, group)
+
+
+def _leave(conn: sqlite3.Connection, group: Sequence[Received], series_id: int, there: CountThere) -> None:
+    """Images of a series came again as part of another one."""
+    at = group[-1].received_at
+    _recount(conn, series_id, there, at)
+    if any(r.correction is not None for r in group):
+        corrections.lost_images(conn, series_id, LATE_RUN, at)
 
 
 def _recount(conn: sqlite3.Connection, series_id: int, there: CountThere, at: float) -> None:
@@ -283,10 +304,10 @@ def _names(r: Received) -> tuple[str, str]:
     return r.study_uid, r.series_uid
 
 
-def _take(left: set[str], uid: str) -> bool:
-    """Whether `uid` was left; it is not any more."""
-    found = uid in left
-    left.discard(uid)
+def _take(left: set[tuple[str, str]], key: tuple[str, str]) -> bool:
+    """Whether `key` was left; it is not any more."""
+    found = key in left
+    left.discard(key)
     return found
 
 
@@ -348,6 +369,7 @@ def _columns(r: Received, series_id: int | None) -> tuple[object, ...]:
         r.path,
         r.bytes,
         r.received_at,
+        r.digest,
     )
 
 

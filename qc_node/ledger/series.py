@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from qc_node.ledger import corrections
 from qc_node.ledger.database import Database
 from qc_node.ledger.packing import plain
 from qc_node.ledger.rows import ClaimsRow, EventRow, SeriesRow, StateCount, StateSince, TiredRow
@@ -116,6 +117,11 @@ class SeriesTable:
     def events(self, series_id: int) -> list[EventRow]:
         """The history of a series."""
         return self._db.rows("SELECT * FROM events WHERE series_id = ? ORDER BY id", (series_id,), of=EventRow)
+
+    def leave_reports_behind(self, series_id: int, at: float) -> None:
+        """What was written about a series so far is about somebody else: do not send it, note what was sent."""
+        with self._db.transaction() as conn:
+            corrections.leave_behind(conn, series_id, at)
 
     # -- completion ----------------------------------------------------------------------------------
     def due(self, now: float, longest_s: float = math.inf) -> list[SeriesRow]:

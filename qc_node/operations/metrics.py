@@ -88,6 +88,12 @@ class Metrics:
         self._instances = self._counter(
             "instances_received", "Instances received by C-STORE", "calling_ae", "status"
         )
+        self._changed = self._counter(
+            "instances_changed",
+            "Instances that came again under their SOP Instance UID with other content",
+            "calling_ae",
+            "outcome",
+        )
         self._receive = self._histogram(
             "receive_seconds", "Time from request to response of one C-STORE", RECEIVE_BUCKETS_S
         )
@@ -139,6 +145,10 @@ class Metrics:
         """One C-STORE from `calling_ae` was answered with `status` after `seconds`."""
         self._instances.labels(_known(calling_ae, self._aes), status_label(status)).inc()
         self._receive.observe(seconds)
+
+    def instance_changed(self, calling_ae: str, kept: bool) -> None:
+        """An instance came again with other content, and took the place of the first one or was refused."""
+        self._changed.labels(_known(calling_ae, self._aes), "kept" if kept else "refused").inc()
 
     def series_finished(self, stage: str | None, outcome: str, latency_s: float | None = None) -> None:
         """A run of a series ended; `latency_s` (last image to report acknowledged) where there is one."""

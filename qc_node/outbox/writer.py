@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import pydicom
 from pydicom.dataset import Dataset
 
+from qc_node.dicom.patient import same_patient
 from qc_node.domain import (
     HeaderClaims,
     InstanceRef,
@@ -36,6 +37,9 @@ log = logging.getLogger("qc_node.writing")
 PREDECESSOR_GONE = (
     "The report names no predecessor: the bytes of the one before went after [retention] keep_reports_days."
 )
+
+CHARACTER_SET = "character set"
+"""The event that tells of text that is copied as bytes."""
 
 
 @dataclass(frozen=True)
@@ -131,15 +135,14 @@ class Writer:
             return
         key = SeriesKey(series["study_uid"], series["series_uid"])
         instances = self._ledger.instances.of_series(row["series_id"])
-        evidence = [InstanceRef(i["sop_class_uid"], i["sop_instance_uid"]) for i in instances]
+        evidence = [InstanceRef(i["sop_class_uid"], i["sop_instance_uid"], i["digest"] or "") for i in instances]
         source = read_header(self._spool, row["source_path"])
-        before = self._ledger.deliveries.last_report(row["series_id"], before_run=row["run"])
+        before = self._replaced(row, source)
         verdicts = [given["verdict"] for given in self._ledger.verdicts.of(row["series_id"], row["run"])]
         objects = []
         if not self._has_report(row):
             report = self._report(row, verdicts, key, source, evidence, before)
             objects.append(self._store(report, series, "sr", before))
-            self._note_character_set(row, source, now)
         alarming = next((verdict for verdict in verdicts if needs_attention(verdict)), None)
         flag_wanted = self._settings.flag_object and alarming is not None
         final = self._is_final(row, series, now)
@@ -148,6 +151,7 @@ class Writer:
             objects.append(self._store(flag, series, "kos", None))
         done = (row["series_id"], row["run"]) if final or not flag_wanted else None
         if self._ledger.deliveries.post(objects, self._settings.destinations, self._wall(), reported=done):
+            self._note_character_set(row, source, now)
             self._on_written(row["series_id"])
         else:  # forgotten meanwhile
             self._spool.remove_all(o.path for o in objects)
@@ -158,9 +162,33 @@ class Writer:
         from qc_node.report.modules import source_text
 
         sentence = note(source_text(source))
-        if sentence is not None:
+        said = self._ledger.series.events(row["series_id"])
+        if sentence is not None and not any(e["run"] == row["run"] and e["event"] == CHARACTER_SET for e in said):
             log.warning("report on series %s: %s", self._log_name(row), sentence)
-            self._ledger.series.event(row["series_id"], row["run"], now, "character_set", sentence)
+            self._ledger.series.event(row["series_id"], row["run"], now, CHARACTER_SET, sentence)
+
+    def _replaced(self, row: VerdictRow, source: Dataset) -> ReportRow | None:
+        """The earlier report on the series, if it is about the same patient; another one stays where it is.
+
+        Predecessor Documents Sequence never points to another patient's documents (PS3.3 C.17.2).
+        """
+        before = self._ledger.deliveries.last_report(row["series_id"], before_run=row["run"])
+        if before is None:
+            return None
+        if not before["path"]:
+            self._ledger.series.event(
+                row["series_id"], row["run"], self._wall(), "no predecessor", PREDECESSOR_GONE
+            )
+            return None
+        if same_patient(read_header(self._spool, before["path"]), source):
+            return before
+        self._ledger.series.leave_reports_behind(row["series_id"], self._wall())
+        log.warning(
+            "series %s names another patient than report %s, which must be removed at the PACS",
+            self._log_name(row),
+            before["sop_instance_uid"],
+        )
+        return None
 
     def _has_report(self, row: VerdictRow) -> bool:
         written = self._ledger.deliveries.reports_of(row["series_id"])
@@ -183,11 +211,7 @@ class Writer:
         from qc_node.report.structured_report import build_report
 
         predecessor = None
-        if before is not None and not before["path"]:
-            self._ledger.series.event(
-                row["series_id"], row["run"], self._wall(), "no predecessor", PREDECESSOR_GONE
-            )
-        elif before is not None:
+        if before is not None:
             earlier = read_header(self._spool, before["path"])
             predecessor = (str(earlier.SOPClassUID), str(earlier.SOPInstanceUID), str(earlier.SeriesInstanceUID))
         return build_report(

@@ -134,6 +134,8 @@ class Association:
         self._answer(context_id, command, outcome.status, outcome.sentence)
         if outcome.status:
             self._log.warning("object refused: %s", outcome.sentence, extra={"status": f"0x{outcome.status:04X}"})
+        if outcome.correction is not None and not outcome.status:
+            self._log.warning("an object came again with other content (%s) and was kept", outcome.correction)
         facts = outcome.facts
         self._on_event(
             ReceivedEvent(
@@ -143,6 +145,7 @@ class Association:
                 bytes=outcome.bytes,
                 opens_series=outcome.opens_series,
                 series_uid=facts.series_uid if facts and is_uid(facts.series_uid) else None,
+                changed=outcome.correction is not None,
             )
         )
 

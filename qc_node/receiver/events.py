@@ -20,6 +20,8 @@ class ReceivedEvent:
     bytes: int
     opens_series: bool
     series_uid: str | None
+    changed: bool = False
+    """It had come before with other content."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,9 @@ def main() -> int:
     warnings.simplefilter("ignore")  # pydicom quotes values
     events = _Events(parent)
     ledger = Ledger(Path(told["ledger"]))
-    store = Store(Spool(Path(told["data_dir"])), ledger, settings.low_watermark_bytes, time.time)
+    store = Store(
+        Spool(Path(told["data_dir"])), ledger, settings.low_watermark_bytes, time.time, settings.on_changed
+    )
     server = Server(listener, settings, store, events.put, log, told["limit"])
     server.drain(told["draining"])
     server.start()

@@ -14,14 +14,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from qc_node.dicom import received_header
 from qc_node.dicom.elements import ScanError, Window
 from qc_node.dicom.part10 import is_whole, look_into, read_head
 from qc_node.dicom.received_header import Facts, HeaderError
 from qc_node.domain.name_set import NameSet
-from qc_node.ledger import Ledger
-from qc_node.receiver.store import Request, received
+from qc_node.ledger import Ledger, Received
+from qc_node.receiver.content import correction, digest_of
+from qc_node.receiver.store import Request, received, remove_superseded
 from qc_node.spool import FileIdentity, Spool
 
 OnCopy = Callable[[str], None]
@@ -65,6 +67,10 @@ def recover(
     return adopted
 
 
+CLOCK_GRAIN_S = 0.1
+"""A file may seem older than the moment that it was made after: file systems read a clock that is late."""
+
+
 class Recovery:
     """What becomes of a file in ``images/`` that no row names.
 
@@ -87,7 +93,7 @@ class Recovery:
         self._spool = spool
         self._ledger = ledger
         self._clock = clock
-        self._before = before
+        self._before = before - CLOCK_GRAIN_S
         self._on_copy = on_copy
 
     def sweep(self) -> None:
@@ -110,8 +116,7 @@ class Recovery:
         return self._adopt(name, seen, facts, request, size)
 
     def _read(self, name: str) -> tuple[Facts, Request, int]:
-        with self._spool.path(name).open("rb") as file:
-            data = look_into(file.fileno())
+        data = _bytes_of(self._spool, name)
         if not is_whole(data):
             raise HeaderError("A power cut left it incomplete; it was never answered with success.")
         head = read_head(Window(data))
@@ -128,14 +133,28 @@ class Recovery:
         versions = self._ledger.instances.versions(facts.sop_instance_uid)
         if any(row["path"] == name for row in versions):
             return False  # its row came meanwhile
-        if versions and self._spool.has(versions[-1]["path"]):
-            self._remove_copy(name, seen)
-            return False
         version = versions[-1]["version"] + 1 if versions else 1
         at = min(seen.modified_ns / 1e9, self._clock())
         row = received(facts, request, name, size, at, version)
+        if versions and self._spool.has(versions[-1]["path"]):
+            corrected = self._correcting(row, versions[-1]["path"], seen)
+            if corrected is None:
+                self._remove_copy(name, seen)
+                return False
+            row = corrected
         (new,) = self._ledger.instances.add([row], self._spool.count_there)
+        if new and row.correction is not None:
+            remove_superseded(self._spool, self._ledger, row.sop_instance_uid)
         return new
+
+    def _correcting(self, row: Received, stored: str, seen: FileIdentity) -> Received | None:
+        """The row of a file that is younger than the stored one and says something else; else None."""
+        other = self._spool.identity(stored)
+        if other is None or other.modified_ns >= seen.modified_ns:
+            return None
+        before, after = (_bytes_of(self._spool, name) for name in (stored, row.path))
+        corrects = correction(before, after)
+        return None if corrects is None else replace(row, digest=digest_of(after), correction=corrects)
 
     def _remove_copy(self, name: str, seen: FileIdentity) -> None:
         """The instance is stored elsewhere, so that this copy was never answered: or its row is just coming."""
@@ -157,3 +176,8 @@ class Recovery:
     def _clock_is_sound(self) -> bool:
         """Whether files of this process are younger than `before`: not until a clock set back gets there."""
         return self._before == math.inf or self._clock() >= self._before
+
+
+def _bytes_of(spool: Spool, name: str) -> memoryview:
+    with spool.path(name).open("rb") as file:
+        return look_into(file.fileno())

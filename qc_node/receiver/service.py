@@ -131,7 +131,8 @@ class Receiver:
         from qc_node.receiver.server import Server
         from qc_node.receiver.store import Store
 
-        self._store = Store(spool, ledger, self.settings.low_watermark_bytes, time.time)
+        settings = self.settings
+        self._store = Store(spool, ledger, settings.low_watermark_bytes, time.time, settings.on_changed)
         self._server = Server(
             listener, self.settings, self._store, self.tell, self.log, self.settings.max_associations
         )

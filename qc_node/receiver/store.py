@@ -14,18 +14,24 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qc_node.dicom import received_header
 from qc_node.dicom.part10 import encode_head, look_into, size_note
 from qc_node.dicom.received_header import Facts, HeaderError
+from qc_node.domain import Correction
 from qc_node.ledger import Ledger, Received
+from qc_node.receiver.content import correction, digest_of
 from qc_node.series.headers import expected
 from qc_node.spool import Spool, TempFile
 
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
+DUPLICATE = 0x0111
+"""Duplicate SOP instance (PS3.7 C.5.7): with other content, which the configuration refuses."""
 CANNOT_UNDERSTAND = 0xC210
+
+REFUSED = "An object with this SOP Instance UID and other content is here, and [node] on_changed refuses another."
 
 LOOK_EVERY_S = 0.25
 WATERMARK_EVERY = 1 << 26
@@ -44,12 +50,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class StoreOutcome:
-    """How it ended: a C-STORE status (PS3.4 table B.2-1), a sentence unless it succeeded, facts where read."""
+    """How it ended: a C-STORE status (PS3.4 table B.2-1), a sentence unless it succeeded, facts where read.
+
+    ``correction`` says what is different from the object that was stored under the same UID before.
+    """
 
     status: int
     sentence: str = ""
     bytes: int = 0
     facts: Facts | None = None
+    correction: Correction | None = None
 
     @property
     def opens_series(self) -> bool:
@@ -78,12 +88,23 @@ class Store:
         With less free space nothing is taken in.
     clock
         Seconds since the epoch.
+    on_changed
+        What becomes of an instance that comes again with other content: ``replace`` keeps it as a new version,
+        ``refuse`` answers 0x0111.
     """
 
-    def __init__(self, spool: Spool, ledger: Ledger, low_watermark_bytes: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        ledger: Ledger,
+        low_watermark_bytes: int,
+        clock: Callable[[], float],
+        on_changed: str = "replace",
+    ) -> None:
         self.spool = spool
         self.ledger = ledger
         self.clock = clock
+        self.on_changed = on_changed
         self._low = low_watermark_bytes
         self._free, self._look_again = 0, 0.0
         self._queue: list[_Waiting] = []
@@ -106,6 +127,15 @@ class Store:
     def receive(self, request: Request) -> Incoming:
         """Begin to take in one object."""
         return Incoming(self, request)
+
+    def correction(self, name: str, data: memoryview) -> Correction | None:
+        """What the DICOM file `data` says differently from the one that is stored as `name`; None: nothing."""
+        try:
+            with self.spool.path(name).open("rb") as file:
+                stored = look_into(file.fileno())
+        except (FileNotFoundError, ValueError):  # gone this moment; empty
+            return Correction.CONTENT
+        return correction(stored, data)
 
     def quarantine(self, data: memoryview, reason: str, calling_ae: str) -> None:
         """Keep bytes that were refused, with the reason."""
@@ -215,7 +245,8 @@ class Incoming:
         Returns
         -------
         StoreOutcome
-            Status 0x0000 stored or already there, 0xA700 no space, 0xA900 or 0xC21x refused and quarantined.
+            Status 0x0000 stored or already there, 0x0111 there with other content, 0xA700 no space, 0xA900 or
+            0xC21x refused and quarantined.
         """
         if self._temp is None:
             return self._outcome or StoreOutcome(OUT_OF_RESOURCES, "The object was abandoned.", self.bytes)
@@ -240,35 +271,78 @@ class Incoming:
         if refusal is not None:
             store.quarantine(data, refusal[1], request.calling_ae)
             return StoreOutcome(*refusal, self.bytes, facts)
-        del data
         assert facts is not None
-        done = StoreOutcome(SUCCESS, bytes=self.bytes, facts=facts)
-        uid = facts.sop_instance_uid
+        return self._keep(temp, data, facts)
+
+    def _keep(self, temp: TempFile, data: memoryview, facts: Facts) -> StoreOutcome:
+        """Give a sound object its name and its row, unless what is there says the same."""
+        store, uid = self._store, facts.sop_instance_uid
         newest = store.ledger.instances.newest(uid)
-        if newest is not None and store.spool.has(newest["path"]):
-            return done
+        there = newest is not None and store.spool.has(newest["path"])
+        corrects = store.correction(newest["path"], data) if newest is not None and there else None
+        if there and (corrects is None or store.on_changed == "refuse"):
+            return self._known(facts, corrects)
         version = 1 if newest is None else newest["version"] + 1  # a row without its file keeps nothing
-        name = store.spool.image_name(facts.study_uid, facts.series_uid, uid, version)
         size = temp.size
         temp.write_at(0, size_note(size))
-        try:
-            store.spool.commit(temp, name)
-        except FileNotFoundError:
-            if store.spool.has(store.ledger.instances.path_of(uid) or name):
-                return done  # a twin was faster and tidied the folder away
-            raise
+        name = self._name(temp, facts, version)
         self._temp = None
-        row = received(facts, request, name, size, store.clock(), version)
+        row = received(facts, self._request, name, size, store.clock(), version)
+        if corrects is not None:
+            row = replace(row, digest=digest_of(data), correction=corrects)
+        return self._enter(row, data, facts)
+
+    def _name(self, temp: TempFile, facts: Facts, version: int) -> str:
+        """Make the bytes durable under a name that no other version has."""
+        spool, uids = self._store.spool, (facts.study_uid, facts.series_uid, facts.sop_instance_uid)
+        name = spool.image_name(*uids, version)
         try:
-            fresh = store.add(row)
+            spool.commit(temp, name, replace=False)
+        except FileExistsError:  # a twin that has no row yet, perhaps with other content; an earlier version
+            name = spool.image_name(*uids, version, mark=os.urandom(8).hex())
+            spool.commit(temp, name, replace=False)
+        return name
+
+    def _known(self, facts: Facts, corrects: Correction | None) -> StoreOutcome:
+        """The answer where nothing is kept."""
+        if corrects is None:
+            return StoreOutcome(SUCCESS, bytes=self.bytes, facts=facts)
+        return StoreOutcome(DUPLICATE, REFUSED, self.bytes, facts, corrects)
+
+    def _enter(self, row: Received, data: memoryview, facts: Facts) -> StoreOutcome:
+        """Write the row of a durable file; where another one of its UID was faster, see what is different."""
+        store, uid, name = self._store, row.sop_instance_uid, row.path
+        while not self._add(row):
+            current = store.ledger.instances.newest(uid)
+            if current is None or current["path"] == name:
+                break
+            if store.spool.has(current["path"]):
+                corrects = store.correction(current["path"], data)
+                if corrects is None or store.on_changed == "refuse":
+                    store.spool.remove(name)
+                    return self._known(facts, corrects)
+                row = replace(row, digest=digest_of(data), correction=corrects)
+            row = replace(row, version=current["version"] + 1)
+        if row.correction is not None:
+            remove_superseded(store.spool, store.ledger, uid)
+        return StoreOutcome(SUCCESS, bytes=self.bytes, facts=facts, correction=row.correction)
+
+    def _add(self, row: Received) -> bool:
+        store = self._store
+        try:
+            return store.add(row)
         except (OSError, sqlite3.Error):
             # The sender will hear "out of resources"; start-up adopts the file should even this fail.
-            if store.ledger.instances.path_of(uid) != name:
-                (store.spool.root / name).unlink(missing_ok=True)
+            if store.ledger.instances.path_of(row.sop_instance_uid) != row.path:
+                (store.spool.root / row.path).unlink(missing_ok=True)
             raise
-        if not fresh and name != store.ledger.instances.path_of(uid):
-            store.spool.remove(name)  # the same instance came twice at once, under two series
-        return done
+
+
+def remove_superseded(spool: Spool, ledger: Ledger, sop_instance_uid: str) -> None:
+    """Delete the files of earlier versions of an instance: they may hold the data of another patient."""
+    for row in ledger.instances.versions(sop_instance_uid):
+        if row["superseded_at"] is not None:
+            spool.remove(row["path"])
 
 
 def received(facts: Facts, request: Request, name: str, size: int, at: float, version: int = 1) -> Received:

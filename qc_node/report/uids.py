@@ -35,8 +35,11 @@ def derived_uid(kind: str, *parts: str) -> str:
 
 
 def instances_digest(instances: Iterable[InstanceRef]) -> str:
-    """A digest of a set of instances; their order does not matter."""
-    uids = sorted({i.sop_instance_uid for i in instances})
+    """A digest of a set of instances; their order does not matter.
+
+    An instance that came again with other content is another one.
+    """
+    uids = sorted({i.sop_instance_uid + (f"={i.content}" if i.content else "") for i in instances})
     return hashlib.sha256("\0".join(uids).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -50,8 +53,8 @@ def report_uid(
 ) -> str:
     """SOP Instance UID of the report on one series.
 
-    New instances, another model, another report format, SR class or set of rules give another UID, and nothing
-    else does: neither the time, nor the words of a warning, nor a release of the program.
+    New instances or contents, another model, another report format, SR class or set of rules give another UID, and
+    nothing else does: neither the time, nor the words of a warning, nor a release of the program.
 
     Parameters
     ----------

@@ -160,6 +160,7 @@ class Board:
             "words": said.as_dict(),
             "picture": pictures[0]["src"] if pictures else None,
             "missing": list(self._deps.ledger.studies.missing(row["study_uid"])),
+            "notes": phrases.notes(self._deps.ledger.series.events(row["series_id"])),
         }
 
     def _call_webhook(self, url: str, body: dict[str, Any]) -> None:

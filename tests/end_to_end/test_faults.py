@@ -138,9 +138,10 @@ def test_a_receiving_process_that_stands_still_for_a_while_loses_nothing(hospita
 
 
 # -- the machine -------------------------------------------------------------------------------------------
-def test_a_ledger_that_a_backup_tool_locks_delays_and_loses_nothing(hospital: Hospital) -> None:
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(40.0, marks=pytest.mark.nightly)])
+def test_a_ledger_that_a_backup_tool_locks_delays_and_loses_nothing(hospital: Hospital, seconds: float) -> None:
     with sending(hospital, ct(20), pace_s=0.05), hospital.ledger_locked():
-        time.sleep(3.0)  # the tool's own time
+        time.sleep(seconds)  # the tool's own time
     hospital.comes_to_rest()
 
 

@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from qc_node.domain import ClosedBy, Reason, Verdict
 from qc_node.ledger import Ledger, Received
-from qc_node.outbox.writer import Writer
+from qc_node.outbox.writer import CHARACTER_SET, Writer
 from qc_node.series.headers import expected
 from qc_node.spool import Spool
 from tests.ledger.makers import number_of
@@ -224,7 +224,7 @@ def test_text_that_is_copied_as_bytes_is_in_the_history_and_in_the_log_without_t
     bench.steady += CONFIRM_S + 1
     bench.writer.step()
     assert len(bench.ledger.deliveries.reports_of(bench.number)) == 1
-    events = [e["detail"] for e in bench.ledger.series.events(bench.number) if e["event"] == "character_set"]
+    events = [e["detail"] for e in bench.ledger.series.events(bench.number) if e["event"] == CHARACTER_SET]
     assert len(events) == said
     assert caplog.text.count("no character set is declared") == said
     assert "ller" not in caplog.text + str(events)

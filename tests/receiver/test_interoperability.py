@@ -84,7 +84,7 @@ def test_every_object_is_stored_or_refused_with_a_reason(
     assert len(stored) > 0.8 * len(objects), refused
     assert all(0xC000 <= s <= 0xCFFF or 0xA900 <= s <= 0xA9FF for s in refused.values()), refused
 
-    rows = receiver.stored()
+    rows = [row for row in receiver.stored() if row["superseded_at"] is None]  # some share a UID
     assert len(rows) == len({as_sent(p)[1] for p in objects if answers[p.name] == 0})
     for row in rows:
         meta = pydicom.dcmread(receiver.path(row), stop_before_pixels=True).file_meta

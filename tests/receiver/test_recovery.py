@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, MRImageStorage
 
 from qc_node.dicom.part10 import encode_head
@@ -20,6 +21,7 @@ from qc_node.receiver.recovery import recover
 from qc_node.receiver.store import Request, Store
 from qc_node.spool import Spool
 from tests.ledger.makers import number_of
+from tests.peers import wait_for
 from tests.receiver.conftest import StartReceiver
 from tests.receiver.wire_peer import WirePeer, encode, image
 
@@ -86,13 +88,40 @@ def test_a_file_that_cannot_be_read_goes_into_quarantine(content: bytes, store: 
     assert row["reason"].startswith("Found without a ledger row") and store.spool.path(row["path"]).exists()
 
 
-def test_a_copy_of_a_known_instance_under_another_series_is_dropped(store: Store) -> None:
-    uid, _ = take(store)
-    ds = image(SOPInstanceUID=uid)
-    head = encode_head(MRImageStorage, uid, ExplicitVRLittleEndian, "MRI")
-    store.spool.store(store.spool.image_name("1.9", "1.8", uid), head + encode(ds))
+def cut_off_version(store: Store, ds: Dataset, age_s: float = 0.0) -> str:
+    """A file of `ds` without a row, so much older than it is."""
+    head = encode_head(MRImageStorage, ds.SOPInstanceUID, ExplicitVRLittleEndian, "MRI")
+    name = store.spool.image_name("1.9", "1.8", ds.SOPInstanceUID)
+    store.spool.store(name, head + encode(ds))
+    written = store.spool.path(name).stat().st_mtime - age_s
+    os.utime(store.spool.path(name), (written, written))
+    return name
+
+
+@pytest.mark.parametrize("content", ["the same", "older"])
+def test_a_copy_of_a_known_instance_is_dropped(content: str, store: Store) -> None:
+    ds = image()
+    uid, _ = take(store, **{element.keyword: element.value for element in ds})
+    if content == "older":
+        cut_off_version(store, image(SOPInstanceUID=uid), age_s=100.0)
+    else:
+        cut_off_version(store, ds)
     assert recover(store.spool, store.ledger) == 0
     assert [store.ledger.instances.path_of(uid)] == list(store.spool.images_on_disk())
+
+
+def test_a_version_that_a_power_cut_left_without_its_row_takes_the_place_of_the_earlier_one(store: Store) -> None:
+    uid, _ = take(store, StudyInstanceUID="1.2", SeriesInstanceUID="1.2.3")
+    corrected = image(
+        SOPInstanceUID=uid, StudyInstanceUID="1.2", SeriesInstanceUID="1.2.3", PatientID="SOMEBODY ELSE"
+    )
+    name = cut_off_version(store, corrected)
+    assert recover(store.spool, store.ledger) == 1
+    assert [store.ledger.instances.path_of(uid)] == [name] == list(store.spool.images_on_disk())
+    series = store.ledger.series.get("1.2.3")
+    assert series is not None
+    assert [e["detail"] for e in store.ledger.series.events(series["series_id"])] == ["patient"]
+    assert recover(store.spool, store.ledger) == 0
 
 
 def test_a_deflated_file_is_adopted_too(store: Store) -> None:
@@ -115,6 +144,38 @@ def test_a_ledger_that_cannot_be_written_refuses_and_keeps_no_file(
         uid, status = take(store)
     assert status == 0xA700 and not list(store.spool.images_on_disk())
     assert take(store, SOPInstanceUID=uid)[1] == 0
+
+
+def test_an_object_that_is_sent_again_while_the_ledger_is_locked_is_kept_or_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender gave up waiting and sent it anew; then the first attempt fails, and takes its file away."""
+    original, calls = Instances.add, 0
+    ds = image()
+    same = {name: str(ds[name].value) for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}
+    statuses: list[int] = []
+
+    def attempt() -> None:
+        statuses.append(take(store, **same)[1])
+
+    def add(self: Instances, *args: Any) -> list[bool]:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            wait_for(lambda: statuses)  # the first attempt has ended, and done what it does with its file
+            return original(self, *args)
+        again.start()
+        wait_for(lambda: len(store._queue) == 1)  # its bytes have the same name by now
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(Instances, "add", add)
+    again = threading.Thread(target=attempt)
+    attempt()
+    again.join()
+    assert statuses[0] in (0, 0xA700) and len(statuses) == 2
+    there = bool(list(store.spool.images_on_disk()))
+    assert there or 0 not in statuses, "answered with success, and no bytes are kept"
+    assert take(store, **same)[1] == 0 and list(store.spool.images_on_disk())
 
 
 def test_one_transaction_carries_the_rows_of_many_threads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +201,7 @@ def test_one_transaction_carries_the_rows_of_many_threads(store: Store, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("follow", "expected"), [(False, ["bytes", "name", "folder", "row"]), (True, ["name first", "both", "row"])]
+    ("follow", "expected"), [(False, ["bytes", "name", "folder", "row"]), (True, ["name", "both", "row"])]
 )
 def test_bytes_and_name_are_durable_before_the_row(
     follow: bool, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -158,8 +219,8 @@ def test_bytes_and_name_are_durable_before_the_row(
 
     monkeypatch.setattr(os, "fdatasync", noted("bytes", os.fdatasync))
     monkeypatch.setattr(os, "fsync", noted("both" if follow else "folder", os.fsync))
-    monkeypatch.setattr(os, "replace", noted("name", os.replace))
-    monkeypatch.setattr(os, "link", noted("name first", os.link))
+    monkeypatch.setattr(os, "replace", noted("another file replaced", os.replace))
+    monkeypatch.setattr(os, "link", noted("name", os.link))
     monkeypatch.setattr(Instances, "add", noted("row", Instances.add))
     take(store, SeriesInstanceUID="1.2.3", StudyInstanceUID="1.2")
     order.clear()
@@ -188,12 +249,13 @@ def now_or_later(store: Store, name: str) -> float:
 
 
 def test_what_is_younger_than_the_process_is_left_to_the_receiver(store: Store) -> None:
-    uid, _ = take(store)
+    sent = image()
+    uid, _ = take(store, **{element.keyword: element.value for element in sent})
     broken, temp = f"images/{'0' * 32}/{'1' * 32}.dcm", store.spool.temp()
     store.spool.store(broken, b"no DICOM at all")
     copy = store.spool.image_name("1.9", "1.8", uid)
     head = encode_head(MRImageStorage, uid, ExplicitVRLittleEndian, "MRI")
-    store.spool.store(copy, head + encode(image(SOPInstanceUID=uid)))
+    store.spool.store(copy, head + encode(sent))
     ds = image()
     whole = store.spool.image_name(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
     head = encode_head(MRImageStorage, ds.SOPInstanceUID, ExplicitVRLittleEndian, "MRI")
@@ -223,10 +285,11 @@ def test_with_a_clock_that_was_set_back_files_are_taken_in_and_none_is_deleted(s
 def test_a_file_that_the_receiver_puts_in_the_place_of_one_that_is_put_away_stays(
     content: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uid, _ = take(store)
+    sent = image()
+    uid, _ = take(store, **{element.keyword: element.value for element in sent})
     name = store.spool.image_name("1.9", "1.8", uid)
     head = encode_head(MRImageStorage, uid, ExplicitVRLittleEndian, "MRI")
-    old = b"no DICOM at all" if content == "broken" else head + encode(image(SOPInstanceUID=uid))
+    old = b"no DICOM at all" if content == "broken" else head + encode(sent)
     store.spool.store(name, old)
     rename = Path.rename
 

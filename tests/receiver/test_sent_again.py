@@ -248,6 +248,7 @@ def test_a_kill_between_name_and_row_of_an_image_that_comes_back_loses_nothing(
         assert recover(store.spool, store.ledger) == 1
         assert recover(store.spool, store.ledger) == 0
     assert take(store, make(UIDS[1])) == 0
+    assert recover(store.spool, store.ledger) == 0, "what the kill left is a copy now"
     assert current_files(store) == [True, True, True] and len(list(store.spool.images_on_disk())) == 3
     assert (series(store)["state"], series(store)["instances"]) == ("receiving", 3), "it is judged again"
 

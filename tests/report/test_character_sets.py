@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import Tag
 
+from qc_node.dicom.patient import same_patient
 from qc_node.report.character_set import note
 from qc_node.report.modules import source_text
 from qc_node.report.reading import read_report
@@ -119,6 +120,17 @@ def test_a_header_that_was_used_once_gives_the_same_again() -> None:
     assert as_bytes(report(header=header)) == as_bytes(report(header=header))
     broken = with_bytes(PatientName=b"M\xfcller")
     assert as_bytes(report(header=broken)) == as_bytes(report(header=broken))
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "PatientName"])
+@pytest.mark.parametrize("case", [*DECODES, *NOT_DECODED])
+def test_images_and_their_report_name_one_patient(case: str, keyword: str) -> None:
+    terms, data, *_ = DECODES.get(case) or NOT_DECODED[case]
+    header = with_bytes(terms, **({"PatientID": b"", keyword: data}))
+    first = report(header=header)
+    assert same_patient(written(first), header)
+    assert not same_patient(written(first), with_bytes(terms, **({"PatientID": b"", keyword: b"Other"})))
+    assert as_bytes(report(header=header)) == as_bytes(first), "comparing changes nothing"
 
 
 # -- what is too long --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from qc_node.web.access.identity import Anyone, Known, current_reader, deps_of, 
 from qc_node.web.access.readers import Reader
 from qc_node.web.access.security import RateLimiter
 from qc_node.web.broadcast import Broadcaster, Full
+from qc_node.web.pages import phrases
 from qc_node.web.pages.rendering import page
 from qc_node.web.settings import WebDeps
 from qc_node.web.votes import cases, casting
@@ -308,6 +309,7 @@ def series(request: Request, uid: str, reader: Anyone) -> dict[str, Any]:
         "results": {},
         "header": {},
         "warnings": [],
+        "notes": phrases.notes(deps.ledger.series.events(row["series_id"])),
         "timings_s": {},
     }
     if verdict is not None:

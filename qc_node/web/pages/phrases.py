@@ -7,7 +7,8 @@ from typing import Any
 
 from qc_node.classifiers import catalogue
 from qc_node.domain.wording import Card, Tone
-from qc_node.ledger.rows import VerdictRow
+from qc_node.ledger import corrections
+from qc_node.ledger.rows import EventRow, VerdictRow
 
 STATES = {
     "receiving": "Images are arriving",
@@ -28,6 +29,26 @@ def state_card(state: str, sentence: str | None) -> Card:
 def verdict_card(given: Sequence[VerdictRow]) -> Card:
     """What the verdicts on one run of a series say together, the routed classifier's first."""
     return catalogue.shared_card([row["verdict"] for row in given], given[0]["warnings"])
+
+
+def notes(events: Sequence[EventRow]) -> list[str]:
+    """What people must know of a series whose images came again with other content, from its history."""
+    said = [_note(row["event"], row["detail"] or "") for row in events]
+    return list(dict.fromkeys(sentence for sentence in said if sentence))
+
+
+def _note(event: str, detail: str) -> str | None:
+    match event:
+        case corrections.LEFT_BEHIND:
+            return (
+                f"The report {detail} at the PACS is about another patient or study than these images name now:"
+                " remove it there."
+            )
+        case corrections.CORRECTED:
+            return f"Images came again with other content ({detail}); the series was judged again."
+        case corrections.MOVED:
+            return "Images came again as part of another study or series."
+    return None
 
 
 def claimed(claims: Mapping[str, Any]) -> str:

@@ -99,6 +99,7 @@ def rows(deps: WebDeps, limit: int = LIMIT) -> list[dict[str, Any]]:
                 "answers": answers,
                 "warnings": list(dict.fromkeys(verdict["warnings"])),
                 "missing": list(deps.ledger.studies.missing(series["study_uid"])),
+                "notes": phrases.notes(deps.ledger.series.events(series["series_id"])),
                 "mip": [p for p in pictures if "mip" in p["view"]],
                 "mid": [p for p in pictures if "mip" not in p["view"]],
                 "reviewed": all(a["label"] is not None for a in answers if a["found"] is not None),

@@ -30,7 +30,7 @@ function entryNode(series) {
   head.append(shape, make("span", "", series.words.headline));
   text.append(head);
   if (series.words.detail) text.append(make("p", "", series.words.detail));
-  for (const sentence of series.missing) text.append(make("p", "warning", sentence));
+  for (const sentence of [...series.missing, ...series.notes]) text.append(make("p", "warning", sentence));
   text.append(make("p", "soft small", `${series.description} · ${series.images} image${series.images === 1 ? "" : "s"}`));
   box.append(text);
   return box;

@@ -10,10 +10,10 @@ const PRETTY = { yes: "yes", no: "no", abdomen_pelvis: "abdomen and pelvis" };
 const pretty = (value) => PRETTY[value] ?? value ?? "undetermined";
 
 function matches(row) {
-  if (only === "warnings" && !row.warnings.length && !row.missing.length) return false;
+  if (only === "warnings" && ![...row.warnings, ...row.missing, ...row.notes].length) return false;
   if (only === "open" && row.reviewed) return false;
   const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = [row.scanner, row.modality, row.claimed, row.ordered, row.words.headline, row.words.detail, ...row.warnings, ...row.missing].join(" ").toLowerCase();
+  const text = [row.scanner, row.modality, row.claimed, row.ordered, row.words.headline, row.words.detail, ...row.warnings, ...row.missing, ...row.notes].join(" ").toLowerCase();
   return words.every((w) => text.includes(w));
 }
 
@@ -57,7 +57,7 @@ function rowNode(row) {
   head.append(shape, make("span", "", row.words.headline));
   text.append(head);
   if (row.words.detail && !row.warnings.length) text.append(make("p", "", row.words.detail));
-  for (const w of [...row.warnings, ...row.missing]) text.append(make("p", "warning", w));
+  for (const w of [...row.warnings, ...row.missing, ...row.notes]) text.append(make("p", "warning", w));
   const claims = make("dl", "claims");
   if (row.claimed) claims.append(make("dt", "", "Claimed"), make("dd", "", row.claimed));
   if (row.ordered) claims.append(make("dt", "", "Ordered"), make("dd", "", row.ordered));

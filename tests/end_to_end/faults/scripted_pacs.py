@@ -15,7 +15,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 
-from qc_node.dicom.association import is_warning
+from qc_node.dicom.statuses import is_warning
 from qc_node.dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, STUDY_ROOT_FIND, VERIFICATION
 from tests.peers.process import find_free_port
 
