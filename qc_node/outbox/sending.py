@@ -208,6 +208,7 @@ class DeliveryQueue:
         rows = self._ledger.deliveries.next_pending(self.name, now, few, now + self._retry.cap_s)
         objects = self._open(rows)
         if objects:
+            self._ledger.prove_writable()  # what cannot be noted as sent would be sent again and again
             self._send(objects)
             return self._next_step()
         if rows:

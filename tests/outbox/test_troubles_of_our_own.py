@@ -1,16 +1,19 @@
-"""What fails on the node's own side is no object's fault: nothing is given up, and nothing is sent over and over."""
+"""What fails on the node's own side is no object's fault: nothing is given up, or sent over and over."""
 
 from __future__ import annotations
 
 import os
 import resource
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from qc_node.dicom.part10 import StoredObject
+from qc_node.ledger import database
+from qc_node.ledger.integrity import LedgerError
 from qc_node.outbox.sending import RetryPolicy
 from qc_node.outbox.transport.interface import TransportOutcome, TransportStatus
 from tests.outbox.conftest import Sender
@@ -45,6 +48,15 @@ def no_descriptor_left() -> Iterator[None]:
             while True:
                 held.enter_context(Path(os.devnull).open())
         yield
+
+
+@contextmanager
+def locked(ledger: Path) -> Iterator[None]:
+    """As by another program that keeps the lock."""
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
 
 
 # -- files that cannot be read now -------------------------------------------------------------------
@@ -109,3 +121,46 @@ def test_what_must_follow_a_report_that_cannot_be_read_does_not_pass_it(sender: 
     sender.clock += 60
     outbox.step(sender.clock)
     assert pacs.got == uids
+
+
+# -- rows that cannot be written ---------------------------------------------------------------------
+@pytest.fixture
+def impatient(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> Sender:
+    """Its connections wait a moment for the lock in place of half a minute."""
+    sender.ledger.close()
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    return sender
+
+
+def test_nothing_is_sent_while_no_row_can_be_written(impatient: Sender) -> None:
+    impatient.write_reports(3)
+    pacs = Takes()
+    outbox = impatient.outbox(pacs)
+    with locked(impatient.ledger.db.path), pytest.raises(LedgerError, match="database is locked"):
+        outbox.step(impatient.clock)
+    assert pacs.got == [], "8 in 8 s of one object"
+    outbox.step(impatient.clock)
+    assert len(pacs.got) == 3 and impatient.counts() == {"sent": 3}
+
+
+def test_an_object_whose_row_could_not_be_written_is_sent_once_more_and_not_before_it_can(
+    impatient: Sender,
+) -> None:
+    """The lock is taken between the proof that a row can be written and the answer of the PACS."""
+    uids = impatient.write_reports(2)
+    with ExitStack() as lock:
+
+        class LockedMeanwhile(Takes):
+            def store(self, objects: Sequence[StoredObject]) -> Iterator[TransportOutcome]:
+                if not self.got:
+                    lock.enter_context(locked(impatient.ledger.db.path))
+                yield from super().store(objects)
+
+        pacs = LockedMeanwhile()
+        outbox = impatient.outbox(pacs)
+        for _ in range(3):
+            with pytest.raises(LedgerError):
+                outbox.step(impatient.clock)
+        assert pacs.got == uids[:1]
+    outbox.step(impatient.clock)
+    assert pacs.got == [uids[0], *uids] and impatient.counts() == {"sent": 2}
