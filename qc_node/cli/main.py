@@ -23,7 +23,7 @@ COMMANDS = {
     "doctor": ("node:doctor", "Check configuration, clock, disk, ledger, models, ports and peers."),
     "drain": ("node:drain", "Have the running node take nothing new and finish; say when it may be stopped."),
     "evaluate": ("training:evaluate", "Measure networks on people they never saw."),
-    "forget": ("forget:forget", "Remove everything that the node holds of a patient or a study."),
+    "forget": ("forget:forget", "Remove everything that the node holds of a patient or a study, for ever."),
     "judge-again": ("outbox:judge_again", "Judge series once more, with the models and rules now in force."),
     "models": ("models:models", "List and verify the weights."),
     "outbox": ("outbox:outbox", "Look at what was not delivered, send it again, or let it be."),

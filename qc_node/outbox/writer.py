@@ -38,6 +38,9 @@ PREDECESSOR_GONE = (
     "The report names no predecessor: the bytes of the one before went after [retention] keep_reports_days."
 )
 
+CHARACTER_SET = "character set"
+"""The event that tells of text that is copied as bytes."""
+
 
 @dataclass(frozen=True)
 class WritingSettings:
@@ -148,9 +151,21 @@ class Writer:
             objects.append(self._store(flag, series, "kos", None))
         done = (row["series_id"], row["run"]) if final or not flag_wanted else None
         if self._ledger.deliveries.post(objects, self._settings.destinations, self._wall(), reported=done):
+            self._note_character_set(row, source, now)
             self._on_written(row["series_id"])
         else:  # forgotten meanwhile
             self._spool.remove_all(o.path for o in objects)
+
+    def _note_character_set(self, row: VerdictRow, source: Dataset, now: float) -> None:
+        """Tell of text that is not converted: the report says so too, but who sees to scanners reads logs."""
+        from qc_node.report.character_set import note
+        from qc_node.report.modules import source_text
+
+        sentence = note(source_text(source))
+        said = self._ledger.series.events(row["series_id"])
+        if sentence is not None and not any(e["run"] == row["run"] and e["event"] == CHARACTER_SET for e in said):
+            log.warning("report on series %s: %s", self._log_name(row), sentence)
+            self._ledger.series.event(row["series_id"], row["run"], now, CHARACTER_SET, sentence)
 
     def _replaced(self, row: VerdictRow, source: Dataset) -> ReportRow | None:
         """The earlier report on the series, if it is about the same patient; another one stays where it is.

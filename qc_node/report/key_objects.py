@@ -19,6 +19,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 
 from qc_node.domain import AnswerKind, Grade, InstanceRef, QcNodeError, Question, Reason, SeriesKey, Verdict
 from qc_node.report import codes, modules
+from qc_node.report.character_set import settle_character_set
 from qc_node.report.codes import Code
 from qc_node.report.items import (
     HAS_CONCEPT_MOD,
@@ -65,8 +66,9 @@ def build_flag(
     node = NodeIdentity(node) if isinstance(node, str) else node
     uid = flag_uid(series.series_instance_uid, evidence, verdict.model)
     series_uid = report_series_uid("flag-series", series.series_instance_uid, node.station_name, software_version)
+    text = modules.source_text(source)
     ds = new_document(
-        source,
+        text,
         series,
         KEY_OBJECT_SELECTION,
         uid,
@@ -88,7 +90,7 @@ def build_flag(
         *(image_item(ref.sop_class_uid, ref.sop_instance_uid) for ref in ordered),
     ]
     ds.update(container(codes.QUALITY_ISSUE, content, relationship=None, template="2010"))
-    modules.settle_character_set(ds, source)
+    settle_character_set(ds, text)
     return ds
 
 

@@ -45,6 +45,7 @@ from qc_node.domain import (
     Verdict,
 )
 from qc_node.report import codes, modules
+from qc_node.report.character_set import SourceText, note, settle_character_set
 from qc_node.report.codes import Code
 from qc_node.report.items import (
     CONTAINS,
@@ -156,8 +157,9 @@ def build_report(
     series_uid = report_series_uid(
         "report-series", series.series_instance_uid, node.station_name, software_version
     )
+    text = modules.source_text(source)
     ds = new_document(
-        source,
+        text,
         series,
         SR_CLASSES[sr_class],
         uid,
@@ -180,13 +182,15 @@ def build_report(
             {SeriesKey(series.study_instance_uid, its_series): [InstanceRef(sop_class, sop_instance)]}
         )
     modality = claims.modality or str(modules.raw_value(source, "Modality") or "")
-    ds.update(_root(series, verdicts, claims, warnings, node, rules_digest, modality))
-    modules.settle_character_set(ds, source)
+    remark = note(text)
+    remarks = warnings if remark is None else [*warnings, remark]
+    ds.update(_root(series, verdicts, claims, remarks, node, rules_digest, modality))
+    settle_character_set(ds, text)
     return ds
 
 
 def new_document(
-    source: Dataset,
+    text: SourceText,
     series: SeriesKey,
     sop_class_uid: str,
     sop_instance_uid: str,
@@ -199,11 +203,18 @@ def new_document(
     description: str,
     instance_number: int = 1,
 ) -> Dataset:
-    """A document of the node's own in the study of `source`: every module but the document's content."""
+    """A document of the node's own in the study of the images: every module but the document's content.
+
+    Parameters
+    ----------
+    text
+        The texts of the header of one of them (:func:`qc_node.report.modules.source_text`).
+    """
+    source = text.source
     ds = Dataset()
     ds.SOPClassUID = sop_class_uid
     ds.SOPInstanceUID = sop_instance_uid
-    modules.copy_patient_and_study(source, ds, series.study_instance_uid)
+    modules.copy_patient_and_study(text, ds, series.study_instance_uid)
     modules.stamp(ds, source, created)
     ds.Modality = modality
     ds.SeriesInstanceUID = series_instance_uid

@@ -13,7 +13,12 @@ from qc_node.domain import InstanceRef, ModelIdentity
 
 REPORT_FORMAT = "0.1.0"
 """The version that last changed what a report or a flag says; it stands in the UIDs where the program's version
-once stood.  A release alone makes no new reports, and a cause that 0.1.0 knew still has the UID of 0.1.0."""
+once stood.  A release alone makes no new reports, and a cause that 0.1.0 knew still has the UID of 0.1.0.
+
+Nor does another character set: since names are written in UTF-8 the bytes for such a cause differ from what 0.1.0
+would have written, while the report says the same.  No UID goes out with two contents for it: bytes written once
+are kept in ``reports/`` and sent again as they are, and a cause that has none was never reported.  (Where ledger
+and ``reports/`` are lost together, a repeated report differs in Software Versions as after any other release.)"""
 
 
 def derived_uid(kind: str, *parts: str) -> str:

@@ -44,6 +44,7 @@ DUMMIES = {
     "str | None": "x",
     "int | None": 2,
     "float | None": 1.0,
+    "Sequence[str]": ("x",),
 }
 
 

@@ -13,6 +13,8 @@ from qc_node.domain import InstanceRef, Reason, SeriesKey
 from qc_node.ledger import Ledger
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.ledger.rows import ReaderRow, SeriesRow, VoteRow
+from qc_node.report.character_set import note
+from qc_node.report.modules import source_text
 from qc_node.report.vote_report import PersonObserver, build_vote_report
 from qc_node.spool import Spool
 
@@ -83,6 +85,9 @@ def vote_reporter(
         uid = str(ds.SOPInstanceUID)
         if ledger.deliveries.is_ours(uid):
             return
+        sentence = note(source_text(header))
+        if sentence is not None:
+            log.warning("report of a vote: %s", sentence)
         stream = io.BytesIO()
         pydicom.dcmwrite(stream, ds, enforce_file_format=True)
         name = spool.report_name(uid)
