@@ -158,7 +158,7 @@ class PacsSettings(_Section):
     destination: str = ""
     """Name of the ``[[peer]]`` that gets the reports; empty: reports stay in the data folder."""
     storage_commitment: bool = True
-    """Ask the destination for storage commitment where it offers that."""
+    """Ask the destination for storage commitment; set it to false where that offers none, or an alert fires."""
     commitment_attempts: Annotated[int, Field(ge=1, le=1000)] = 10
     """Most requests for storage commitment of one object; after that it stays *sent*, with a note."""
     commitment_give_up_h: Positive = 72.0
