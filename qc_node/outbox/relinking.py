@@ -17,7 +17,7 @@ from qc_node.ledger.corrections import LEFT_BEHIND
 from qc_node.ledger.rows import SeriesRow
 from qc_node.outbox.headers import header_or_none
 from qc_node.report.identifiers import Patient, correct, patient_of
-from qc_node.spool import Spool
+from qc_node.spool import Spool, digest
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,8 @@ def relink(
         ledger.relinks.add(study_uid, series_uid, identity, patients, by, at)
         if identity is not None and series_uid is None:
             ledger.studies.describe(study_uid, identity.get("AccessionNumber") or None, None)
-        ledger.audit.add(
-            "relink", by, at, {"study": study_uid, "series": series_uid, "changed": sorted(identity or ())}
-        )
+        about = {"study": digest(study_uid), "series": digest(series_uid) if series_uid else None}
+        ledger.audit.add("relink", by, at, {**about, "changed": sorted(identity or ())})
         again = [row for row in wanted if ledger.relinks.report_again(row["series_id"], at)]
         for row in wanted:
             ledger.series.relinked(row["series_id"], at)

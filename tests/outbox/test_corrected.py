@@ -320,6 +320,7 @@ def test_a_relinked_study_gets_a_new_report_at_once(site: Site) -> None:
     assert events == ["relink"]
     said = json.dumps([dict(row) for row in site.ledger.audit.after(0)]) + json.dumps(site.notes())
     assert not any(value in said for value in (*WRONG.values(), *RIGHT.values()))
+    assert STUDY not in site.ledger.audit.after(0)[0]["detail"], "the audit outlives what is forgotten"
 
 
 def test_another_accession_number_of_the_same_patient_names_the_predecessor(site: Site) -> None:
