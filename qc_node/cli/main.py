@@ -29,6 +29,7 @@ COMMANDS = {
     "outbox": ("outbox:outbox", "Look at what was not delivered, send it again, or let it be."),
     "readers": ("readers:readers", "Add, list and disable those who may vote."),
     "restore": ("backup:restore", "Put the backup in FOLDER back, while no node runs."),
+    "relink": ("relink:relink", "Have reports carry corrected identifiers of a patient or a study."),
     "review": ("review:review", "Open the analyst page on a folder of your own."),
     "run": ("node:run", "Run the node until SIGTERM or Ctrl-C."),
     "send": ("outbox:send", "Push DICOM files to a configured peer by C-STORE."),

@@ -34,7 +34,7 @@ from qc_node.report.items import (
     text_named,
 )
 from qc_node.report.structured_report import DISCLAIMER, NodeIdentity, model_equipment, new_document, observer
-from qc_node.report.uids import flag_uid, report_series_uid
+from qc_node.report.uids import ORIGINAL, Edition, flag_uid, report_series_uid
 
 KEY_OBJECT_SELECTION: Final = str(KeyObjectSelectionDocumentStorage)
 """SOP Class."""
@@ -51,6 +51,7 @@ def build_flag(
     software_version: str,
     node: NodeIdentity | str,
     created: datetime,
+    edition: Edition = ORIGINAL,
 ) -> Dataset:
     """A key object titled (113010, DCM, "Quality Issue") on every image of a series.
 
@@ -64,8 +65,10 @@ def build_flag(
     if not evidence:
         raise ValueError("a key object needs an image")
     node = NodeIdentity(node) if isinstance(node, str) else node
-    uid = flag_uid(series.series_instance_uid, evidence, verdict.model)
-    series_uid = report_series_uid("flag-series", series.series_instance_uid, node.station_name, software_version)
+    uid = flag_uid(series.series_instance_uid, evidence, verdict.model, edition)
+    series_uid = report_series_uid(
+        "flag-series", series.series_instance_uid, node.station_name, software_version, edition
+    )
     text = modules.source_text(source)
     ds = new_document(
         text,

@@ -81,13 +81,13 @@ def source_text(source: Dataset) -> SourceText:
 def copy_patient_and_study(text: SourceText, target: Dataset, study_instance_uid: str) -> None:
     """Fill the Patient, General Study and Patient Study modules of `target`."""
     for keyword in REQUIRED:
-        _put(target, keyword, _readable(text, keyword) or "")
+        put_value(target, keyword, _readable(text, keyword) or "")
     for keyword in OPTIONAL:
         value = _readable(text, keyword)
         if value:
-            _put(target, keyword, value)
+            put_value(target, keyword, value)
     _copy_deidentification(text, target)
-    _put(target, "StudyInstanceUID", study_instance_uid)
+    put_value(target, "StudyInstanceUID", study_instance_uid)
     procedures = _codes(text, "ProcedureCodeSequence")
     if procedures:
         target.ProcedureCodeSequence = procedures
@@ -104,7 +104,8 @@ def raw_value(source: Dataset, keyword: str) -> Any:
         return None
 
 
-def _put(target: Dataset, keyword: str, value: Any) -> None:
+def put_value(target: Dataset, keyword: str, value: Any) -> None:
+    """Set an attribute, whatever its value is worth."""
     tag = tag_for_keyword(keyword)
     assert tag is not None
     target[tag] = DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE)
@@ -201,7 +202,7 @@ def _codes(text: SourceText, keyword: str) -> DicomSequence:
         code = Dataset()
         if text.keeps_bytes:
             for k in ITEM_TEXTS:
-                _put(code, k, as_it_stands(item, k))
+                put_value(code, k, as_it_stands(item, k))
             declare(code, CharacterSet.of(item))
         else:
             code.CodeValue, code.CodingSchemeDesignator = short_text(str(value), 16), short_text(str(scheme), 16)
@@ -217,7 +218,7 @@ def _copy_deidentification(text: SourceText, target: Dataset) -> None:
     said = text.of("DeidentificationMethod")
     codes = _codes(text, "DeidentificationMethodCodeSequence")
     if said and text.keeps_bytes:
-        _put(target, "DeidentificationMethod", as_it_stands(text.source, "DeidentificationMethod"))
+        put_value(target, "DeidentificationMethod", as_it_stands(text.source, "DeidentificationMethod"))
     elif said:
         target.DeidentificationMethod = [short_text(method) for method in str(said).split("\\")]
     if codes:
@@ -247,14 +248,14 @@ def evidence_sequence(evidence: Mapping[SeriesKey, Iterable[InstanceRef]]) -> Di
     studies: dict[str, list[Dataset]] = {}
     for key, references in evidence.items():
         series = Dataset()
-        _put(series, "SeriesInstanceUID", key.series_instance_uid)
+        put_value(series, "SeriesInstanceUID", key.series_instance_uid)
         ordered = sorted(set(references), key=lambda r: (r.sop_class_uid, r.sop_instance_uid))
         series.ReferencedSOPSequence = DicomSequence([_reference(r) for r in ordered])
         studies.setdefault(key.study_instance_uid, []).append(series)
     items = []
     for uid, of_study in studies.items():
         study = Dataset()
-        _put(study, "StudyInstanceUID", uid)
+        put_value(study, "StudyInstanceUID", uid)
         study.ReferencedSeriesSequence = DicomSequence(of_study)
         items.append(study)
     return DicomSequence(items)
@@ -262,6 +263,6 @@ def evidence_sequence(evidence: Mapping[SeriesKey, Iterable[InstanceRef]]) -> Di
 
 def _reference(ref: InstanceRef) -> Dataset:
     item = Dataset()
-    _put(item, "ReferencedSOPClassUID", ref.sop_class_uid)
-    _put(item, "ReferencedSOPInstanceUID", ref.sop_instance_uid)
+    put_value(item, "ReferencedSOPClassUID", ref.sop_class_uid)
+    put_value(item, "ReferencedSOPInstanceUID", ref.sop_instance_uid)
     return item

@@ -59,7 +59,7 @@ from qc_node.report.items import (
     text_item,
     uid_item,
 )
-from qc_node.report.uids import derived_uid, device_uid, report_series_uid, report_uid
+from qc_node.report.uids import ORIGINAL, Edition, derived_uid, device_uid, report_series_uid, report_uid
 
 __all__ = ["DISCLAIMER", "SR_CLASSES", "NodeIdentity", "build_report", "report_uid"]
 
@@ -105,6 +105,7 @@ def build_report(
     predecessor: Predecessor | None = None,
     instance_number: int = 1,
     also: Sequence[Verdict] = (),
+    edition: Edition = ORIGINAL,
 ) -> Dataset:
     """The report on one series, ready for ``save_as(..., enforce_file_format=True)``.
 
@@ -132,6 +133,8 @@ def build_report(
     also
         Verdicts of further classifiers on the same series; the observer is the device with the model of `verdict`,
         and each group names its own algorithm.
+    edition
+        What was corrected since the images came first.
 
     Returns
     -------
@@ -153,9 +156,10 @@ def build_report(
         [v.model for v in verdicts],
         sr_class=sr_class,
         rules_digest=rules_digest,
+        edition=edition,
     )
     series_uid = report_series_uid(
-        "report-series", series.series_instance_uid, node.station_name, software_version
+        "report-series", series.series_instance_uid, node.station_name, software_version, edition
     )
     text = modules.source_text(source)
     ds = new_document(
