@@ -60,7 +60,7 @@ class Measures:
     """What was measured on one image; None where it was not reached.
 
     ``located`` is False where the average head fits neither as the image is nor evened; ``white_first`` is
-    :class:`qc_node.classifiers.brain_mri.tissues.TissueOrder` of an image that it fits only evened.
+    :class:`qc_node.classifiers.brain_mri.tissue_order.TissueOrder` of an image that it fits only evened.
     """
 
     shape: tuple[int, ...]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from qc_node.classifiers.brain_mri import checks, features, networks, outline, preprocess, stripes, tissues
+from qc_node.classifiers.brain_mri import checks, features, networks, outline, preprocess, stripes, tissue_order
 from qc_node.classifiers.brain_mri import registration as reg
 from qc_node.classifiers.brain_mri.decision import (
     HEADS,
@@ -132,7 +132,7 @@ class BrainMriClassifier:
         self.decision = decision
         self.device = device
         self.outline_targets = outline.outline_targets(head)
-        self.tissue_order = tissues.TissueOrder(head)
+        self.tissue_order = tissue_order.TissueOrder(head)
         self.measure = features.FeatureMaker(head)
         masks = (torch.from_numpy(m) for m in (self.measure.brain, self.measure.head))
         self.regions = networks.regions_of(*masks).to(device)
@@ -311,7 +311,7 @@ def _doubt(measures: checks.Measures) -> str | None:
     """Why an image that the networks take for a proper one is not called so."""
     if not measures.located:
         return NOT_LOCATED
-    if measures.white_first is not None and measures.white_first < tissues.T1_ORDER:
+    if measures.white_first is not None and measures.white_first < tissue_order.T1_ORDER:
         return NOT_SURELY_T1W
     return None
 

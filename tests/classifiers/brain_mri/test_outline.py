@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from qc_node import domain
-from qc_node.classifiers.brain_mri import checks, outline, preprocess, tissues
+from qc_node.classifiers.brain_mri import checks, outline, preprocess, tissue_order
 from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier
 from qc_node.classifiers.brain_mri.registration import Grid
 from qc_node.domain import Question, Reason
@@ -76,9 +76,9 @@ def test_white_before_grey_tells_t1_from_what_inverts_it(
 ) -> None:
     grid = Grid(average.voxels.astype(np.float32), average.affine)
     slices = preprocess.network_slices(grid, np.eye(4), classifier.head)
-    assert classifier.tissue_order(slices) > tissues.T1_ORDER
+    assert classifier.tissue_order(slices) > tissue_order.T1_ORDER
     assert classifier.tissue_order(1.6 - slices) < 0.5
-    assert classifier.tissue_order(np.ones_like(slices)) < tissues.T1_ORDER, "no contrast is no T1"
+    assert classifier.tissue_order(np.ones_like(slices)) < tissue_order.T1_ORDER, "no contrast is no T1"
 
 
 def test_what_fits_only_evened_and_has_no_t1_contrast_is_not_called_t1(
