@@ -166,15 +166,16 @@ def negotiate(request: pdu.AssociateRequest, max_pdu: int) -> Acceptance:
         name = proposed.abstract_syntax
         if name not in (VERIFICATION, STORAGE_COMMITMENT) and not stores(name):
             results.append((proposed.context_id, pdu.RESULT_NO_ABSTRACT_SYNTAX, ImplicitVRLittleEndian))
-        elif syntax is None or not proposed.context_id % 2:
+        elif syntax is None:
             results.append((proposed.context_id, pdu.RESULT_NO_TRANSFER_SYNTAX, ImplicitVRLittleEndian))
         else:
             contexts[proposed.context_id] = Context(name, syntax)
             results.append((proposed.context_id, pdu.RESULT_ACCEPTED, syntax))
+    taken = {context.abstract_syntax for context in contexts.values()}
     roles = [
         (name, 0 if name == STORAGE_COMMITMENT else scu, scp if name == STORAGE_COMMITMENT else 0)
         for name, (scu, scp) in request.roles.items()
-        if any(context.abstract_syntax == name for context in contexts.values())
+        if name in taken
     ]
     answer = pdu.encode_associate_ac(
         request,

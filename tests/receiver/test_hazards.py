@@ -388,6 +388,8 @@ def test_our_answers_do_not_wait_for_nagle() -> None:
         struct.pack(">BBL", 1, 0, 3) + b"abc",
         associate_rq([(1, *MR)])[:99] + b"\x20\x00\xff\xff" + associate_rq([(1, *MR)])[103:],
         associate_rq([(1, *MR)]).replace(b"\x00\x01\x00\x00", b"\x00\x02\x00\x00", 1),
+        associate_rq([(1, *MR), (2, *MR)]),
+        associate_rq([(1, *MR), (1, *MR)]),
     ],
 )
 def test_what_is_no_association_request_is_answered_by_an_abort(
