@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pydicom.uid import (
@@ -112,6 +111,8 @@ NO_SPACE = Rejection(2, 3, 1, "the disk is below its low watermark")
 DRAINING = Rejection(2, 3, 1, "the node is being drained (qc-node drain)")
 TOO_MANY = Rejection(2, 3, 2, "too many associations")
 TOO_MANY_OF_PEER = Rejection(2, 3, 2, "too many associations of this calling AE title or address")
+UNRESOLVED = Rejection(2, 3, 1, "the host that is configured for the calling AE title cannot be resolved")
+OTHER_HOST = Rejection(1, 1, 3, "the calling AE title is known, but not from this host")
 OTHER_CONTEXT = Rejection(1, 1, 2, "the application context is not that of DICOM")
 """PS3.8 section 7.1.1.2 and table 9-21: application-context-name-not-supported."""
 
@@ -127,30 +128,24 @@ def check_titles(
     ae_title: str,
     peers: Mapping[str, str | None],
     accept_unknown: bool,
-    host: str,
+    is_at: Callable[[str], bool | None],
 ) -> Rejection | None:
     """Why the peer may not come in, or None.
 
-    A known peer with a host must call from that host; `accept_unknown` lets unknown titles in from anywhere.
+    A known peer with a host must call from that host, which `is_at` tells (None while nobody knows where the host
+    is); `accept_unknown` lets unknown titles in from anywhere.
     """
     if request.called_ae != ae_title:
         return Rejection(1, 1, 7, "the called AE title is not ours")
     if request.calling_ae in peers:
         allowed = peers[request.calling_ae]
-        if allowed is None or host in addresses(allowed):
-            return None
-        return Rejection(1, 1, 3, "the calling AE title is known, but not from this host")
+        is_there = allowed is None or is_at(allowed)
+        if is_there is None:
+            return UNRESOLVED
+        return None if is_there else OTHER_HOST
     if accept_unknown:
         return None
     return Rejection(1, 1, 3, "the calling AE title is unknown")
-
-
-def addresses(host: str) -> set[str]:
-    """All addresses of `host`; empty when it cannot be resolved."""
-    try:
-        return {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
-    except OSError:
-        return set()
 
 
 def negotiate(request: pdu.AssociateRequest, max_pdu: int) -> Acceptance:

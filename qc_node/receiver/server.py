@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from qc_node.receiver import negotiation, pdu
+from qc_node.receiver.addresses import PeerAddresses
 from qc_node.receiver.association import Association
 from qc_node.receiver.events import Event
 from qc_node.receiver.settings import ReceiverSettings
@@ -85,6 +86,7 @@ class Server:
         self._log = log
         self._limit = limit
         self._limit_per_peer = max(1, -(-settings.max_associations_per_peer * limit // settings.max_associations))
+        self._addresses = PeerAddresses(settings.associate_s)
         self._stopping = threading.Event()
         self._draining_since: float | None = None
         self._wake, self._woken = socket.socketpair()
@@ -229,7 +231,11 @@ class Server:
         """Why the peer may not come in, or None and its place is taken."""
         s = self._settings
         rejection = negotiation.check_context(request) or negotiation.check_titles(
-            request, ae_title=s.ae_title, peers=s.peers, accept_unknown=s.accept_unknown, host=connection.host
+            request,
+            ae_title=s.ae_title,
+            peers=s.peers,
+            accept_unknown=s.accept_unknown,
+            is_at=lambda host: self._addresses.is_at(host, connection.host),
         )
         if rejection is not None:
             return rejection

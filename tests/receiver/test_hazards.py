@@ -244,7 +244,7 @@ class _SlowSocket(socket.socket):
 
     now, bytes_at_a_time, pause_s = 0.0, 0, 0.0
 
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:  # type: ignore[override]
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         self.now += self.pause_s
         return super().recv_into(buffer, min(len(buffer), self.bytes_at_a_time), socket.MSG_WAITALL)
 
