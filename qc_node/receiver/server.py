@@ -27,6 +27,9 @@ measured on loopback, 1,000 objects of 135 KB over one association took 0.9 s at
 LINGER_BYTES = 1 << 20
 """What a peer that we hang up on may still send before the connection is reset."""
 
+BEAT_S = 2.0
+"""How often the thread that accepts says that it does."""
+
 DRAIN_SILENT_S = 5.0
 """While the node is drained an association ends that has brought no object for so long ..."""
 DRAIN_LONGEST_S = 60.0
@@ -68,6 +71,8 @@ class Server:
         Bound and listening; may be shared with other processes.
     limit
         Associations at a time.  As many connections again may be half-open; beyond that the oldest of these goes.
+    on_beat
+        Called by the thread that accepts, every two seconds; must not wait.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Server:
         on_event: Callable[[Event], None],
         log: logging.Logger,
         limit: int,
+        on_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._listener = listener
         self._settings = settings
@@ -85,6 +91,7 @@ class Server:
         self._on_event = on_event
         self._log = log
         self._limit = limit
+        self._on_beat = on_beat
         self._limit_per_peer = max(1, -(-settings.max_associations_per_peer * limit // settings.max_associations))
         self._addresses = PeerAddresses(settings.associate_s)
         self._stopping = threading.Event()
@@ -147,12 +154,16 @@ class Server:
 
     # -- threads -------------------------------------------------------------------------------------
     def _accept(self) -> None:
+        next_beat = time.monotonic()
         while not self._stopping.is_set():
-            select.select([self._listener, self._woken], [], [])
+            if time.monotonic() >= next_beat:
+                self._on_beat()
+                next_beat = time.monotonic() + BEAT_S
+            select.select([self._listener, self._woken], [], [], BEAT_S)
             try:
                 sock, address = self._listener.accept()
             except BlockingIOError:
-                continue  # another process was faster
+                continue  # nobody came, or another process was faster
             except OSError as error:
                 if self._stopping.is_set():
                     return
