@@ -33,7 +33,7 @@ class HealthCode(StrEnum):
     SPOOL_NOT_WRITABLE = "spool_not_writable"
     """No image can be written, synced and given its name in the data folder."""
     RECEPTION_DOWN = "reception_down"
-    """Nobody listens on the DICOM port."""
+    """Nobody listens on the DICOM port, or whoever does hangs."""
     OBJECTS_REFUSED = "objects_refused"
     """The last objects were all refused for a reason of ours, such as 0xA700."""
     WORKER_DOWN = "worker_down"
@@ -159,10 +159,10 @@ def _named(name: str, ask: Callable[[], tuple[HealthCode, str] | None]) -> Probe
 
 # -- the checks ------------------------------------------------------------------------------------------
 def receiver_probe(listening: Callable[[], bool]) -> Probe:
-    """``reception``: the DICOM port is listened on."""
+    """``reception``: connections to the DICOM port are taken."""
 
     def ask() -> tuple[HealthCode, str] | None:
-        return None if listening() else (HealthCode.RECEPTION_DOWN, "Nobody listens on the DICOM port.")
+        return None if listening() else (HealthCode.RECEPTION_DOWN, "Nobody takes connections on the DICOM port.")
 
     return _named("reception", ask)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pydicom.uid import (
@@ -112,6 +111,8 @@ NO_SPACE = Rejection(2, 3, 1, "the disk is below its low watermark")
 DRAINING = Rejection(2, 3, 1, "the node is being drained (qc-node drain)")
 TOO_MANY = Rejection(2, 3, 2, "too many associations")
 TOO_MANY_OF_PEER = Rejection(2, 3, 2, "too many associations of this calling AE title or address")
+UNRESOLVED = Rejection(2, 3, 1, "the host that is configured for the calling AE title cannot be resolved")
+OTHER_HOST = Rejection(1, 1, 3, "the calling AE title is known, but not from this host")
 OTHER_CONTEXT = Rejection(1, 1, 2, "the application context is not that of DICOM")
 """PS3.8 section 7.1.1.2 and table 9-21: application-context-name-not-supported."""
 
@@ -127,30 +128,24 @@ def check_titles(
     ae_title: str,
     peers: Mapping[str, str | None],
     accept_unknown: bool,
-    host: str,
+    is_at: Callable[[str], bool | None],
 ) -> Rejection | None:
     """Why the peer may not come in, or None.
 
-    A known peer with a host must call from that host; `accept_unknown` lets unknown titles in from anywhere.
+    A known peer with a host must call from that host, which `is_at` tells (None while nobody knows where the host
+    is); `accept_unknown` lets unknown titles in from anywhere.
     """
     if request.called_ae != ae_title:
         return Rejection(1, 1, 7, "the called AE title is not ours")
     if request.calling_ae in peers:
         allowed = peers[request.calling_ae]
-        if allowed is None or host in addresses(allowed):
-            return None
-        return Rejection(1, 1, 3, "the calling AE title is known, but not from this host")
+        is_there = allowed is None or is_at(allowed)
+        if is_there is None:
+            return UNRESOLVED
+        return None if is_there else OTHER_HOST
     if accept_unknown:
         return None
     return Rejection(1, 1, 3, "the calling AE title is unknown")
-
-
-def addresses(host: str) -> set[str]:
-    """All addresses of `host`; empty when it cannot be resolved."""
-    try:
-        return {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
-    except OSError:
-        return set()
 
 
 def negotiate(request: pdu.AssociateRequest, max_pdu: int) -> Acceptance:
@@ -166,15 +161,16 @@ def negotiate(request: pdu.AssociateRequest, max_pdu: int) -> Acceptance:
         name = proposed.abstract_syntax
         if name not in (VERIFICATION, STORAGE_COMMITMENT) and not stores(name):
             results.append((proposed.context_id, pdu.RESULT_NO_ABSTRACT_SYNTAX, ImplicitVRLittleEndian))
-        elif syntax is None or not proposed.context_id % 2:
+        elif syntax is None:
             results.append((proposed.context_id, pdu.RESULT_NO_TRANSFER_SYNTAX, ImplicitVRLittleEndian))
         else:
             contexts[proposed.context_id] = Context(name, syntax)
             results.append((proposed.context_id, pdu.RESULT_ACCEPTED, syntax))
+    taken = {context.abstract_syntax for context in contexts.values()}
     roles = [
         (name, 0 if name == STORAGE_COMMITMENT else scu, scp if name == STORAGE_COMMITMENT else 0)
         for name, (scu, scp) in request.roles.items()
-        if any(context.abstract_syntax == name for context in contexts.values())
+        if name in taken
     ]
     answer = pdu.encode_associate_ac(
         request,

@@ -42,6 +42,13 @@ RESULT_ACCEPTED, RESULT_NO_ABSTRACT_SYNTAX, RESULT_NO_TRANSFER_SYNTAX = 0, 3, 4
 """Presentation context results (PS3.8 table 9-18)."""
 
 
+LONGEST_UID = 64
+"""Characters (PS3.5 section 9.1)."""
+MOST_USER_ITEMS = 512
+"""Sub-items of the user information.  The standard knows three for each of 128 SOP classes and a handful for the
+association (PS3.7 annex D.3.3)."""
+
+
 class ProtocolError(Exception):
     """The peer broke the protocol; the sentence says how."""
 
@@ -76,6 +83,13 @@ def _uid(data: bytes) -> str:
     return data.decode("latin-1").strip(" \0")
 
 
+def _uid_item(data: bytes) -> str:
+    uid = _uid(data)
+    if len(uid) > LONGEST_UID:
+        raise ProtocolError("a UID of the association request is too long")
+    return uid
+
+
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at < len(data):
@@ -88,6 +102,43 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += 4 + length
 
 
+def _parse_context(item: bytes) -> ProposedContext:
+    if len(item) < 4:
+        raise ProtocolError("a presentation context is too short")
+    abstract, syntaxes = "", []
+    for kind, value in _items(item[4:]):
+        if kind == 0x30:
+            abstract = _uid_item(value)
+        elif kind == 0x40:
+            syntaxes.append(_uid_item(value))
+    return ProposedContext(item[0], abstract, tuple(syntaxes))
+
+
+def _add(contexts: dict[int, ProposedContext], context: ProposedContext) -> None:
+    if context.context_id % 2 == 0:
+        raise ProtocolError(f"presentation context {context.context_id} has no odd ID")
+    if context.context_id in contexts:
+        raise ProtocolError(f"presentation context {context.context_id} is proposed twice")
+    contexts[context.context_id] = context
+
+
+def _parse_user_information(item: bytes) -> tuple[int, dict[str, tuple[int, int]]]:
+    """The longest PDU that the peer takes, and the roles that it proposes."""
+    max_pdu, roles = 0, {}
+    for number, (kind, value) in enumerate(_items(item)):
+        if number >= MOST_USER_ITEMS:
+            raise ProtocolError(
+                f"the association request has more than {MOST_USER_ITEMS} items of user information"
+            )
+        if kind == 0x51 and len(value) == 4:
+            max_pdu = struct.unpack(">L", value)[0]
+        elif kind == 0x54 and len(value) >= 4:
+            (size,) = struct.unpack_from(">H", value)
+            if len(value) >= 4 + size:
+                roles[_uid_item(value[2 : 2 + size])] = (value[2 + size], value[3 + size])
+    return max_pdu, roles
+
+
 def parse_associate_rq(body: bytes) -> AssociateRequest:
     """The A-ASSOCIATE-RQ whose bytes after the six of the PDU header are `body` (PS3.8 section 9.3.2).
 
@@ -96,42 +147,31 @@ def parse_associate_rq(body: bytes) -> AssociateRequest:
     Raises
     ------
     ProtocolError
-        The request is malformed, or speaks another protocol version.
+        The request is malformed, or speaks another protocol version.  Context IDs are odd, of one byte and unique
+        (PS3.8 section 9.3.2.2): a request of more than 128 presentation contexts is malformed.
     """
     if len(body) < 68:
         raise ProtocolError("the association request is too short")
     if not struct.unpack_from(">H", body)[0] & 1:
         raise ProtocolError("the association request speaks another protocol version")
-    contexts: list[ProposedContext] = []
     application_context = ""
-    max_pdu = 0
-    roles: dict[str, tuple[int, int]] = {}
+    contexts: dict[int, ProposedContext] = {}
+    user: tuple[int, dict[str, tuple[int, int]]] | None = None
     for kind, item in _items(body[68:]):
         if kind == 0x10:
-            application_context = _uid(item)
+            application_context = _uid_item(item)
         elif kind == 0x20:
-            if len(item) < 4:
-                raise ProtocolError("a presentation context is too short")
-            abstract, syntaxes = "", []
-            for sub, value in _items(item[4:]):
-                if sub == 0x30:
-                    abstract = _uid(value)
-                elif sub == 0x40:
-                    syntaxes.append(_uid(value))
-            contexts.append(ProposedContext(item[0], abstract, tuple(syntaxes)))
+            _add(contexts, _parse_context(item))
         elif kind == 0x50:
-            for sub, value in _items(item):
-                if sub == 0x51 and len(value) == 4:
-                    max_pdu = struct.unpack(">L", value)[0]
-                elif sub == 0x54 and len(value) >= 4:
-                    (size,) = struct.unpack_from(">H", value)
-                    if len(value) >= 4 + size:
-                        roles[_uid(value[2 : 2 + size])] = (value[2 + size], value[3 + size])
+            if user is not None:
+                raise ProtocolError("the association request has its user information twice")
+            user = _parse_user_information(item)
+    max_pdu, roles = user or (0, {})
     return AssociateRequest(
         called_ae=body[4:20].decode("latin-1").strip(" \0"),
         calling_ae=body[20:36].decode("latin-1").strip(" \0"),
         raw_titles=bytes(body[4:36]),
-        contexts=tuple(contexts),
+        contexts=tuple(contexts.values()),
         application_context=application_context,
         max_pdu=max_pdu,
         roles=roles,
@@ -155,15 +195,22 @@ def encode_associate_ac(
 
     `results` holds (context ID, result, transfer syntax) and `roles` (SOP class, SCU role, SCP role).
     """
-    items = _item(0x10, APPLICATION_CONTEXT.encode())
-    for context_id, result, syntax in results:
-        items += _item(0x21, struct.pack(">BxBx", context_id, result) + _item(0x40, syntax.encode("latin-1")))
-    user = _item(0x51, struct.pack(">L", max_pdu)) + _item(0x52, implementation_class_uid.encode())
-    for sop_class, scu, scp in roles:
-        name = sop_class.encode("latin-1")
-        user += _item(0x54, struct.pack(">H", len(name)) + name + bytes((scu, scp)))
-    user += _item(0x55, implementation_version.encode())
-    body = struct.pack(">Hxx", 1) + request.raw_titles + bytes(32) + items + _item(0x50, user)
+    contexts = b"".join(
+        _item(0x21, struct.pack(">BxBx", context_id, result) + _item(0x40, syntax.encode("latin-1")))
+        for context_id, result, syntax in results
+    )
+    agreed = b"".join(
+        _item(0x54, struct.pack(">H", len(name)) + name + bytes((scu, scp)))
+        for name, scu, scp in ((sop_class.encode("latin-1"), scu, scp) for sop_class, scu, scp in roles)
+    )
+    user = (
+        _item(0x51, struct.pack(">L", max_pdu))
+        + _item(0x52, implementation_class_uid.encode())
+        + agreed
+        + _item(0x55, implementation_version.encode())
+    )
+    items = _item(0x10, APPLICATION_CONTEXT.encode()) + contexts + _item(0x50, user)
+    body = struct.pack(">Hxx", 1) + request.raw_titles + bytes(32) + items
     return struct.pack(">BxL", ASSOCIATE_AC, len(body)) + body
 
 

@@ -31,24 +31,31 @@ GATHER_S = 0.02
 
 
 class _Events:
-    """Sends what was received up, some at a time."""
+    """Sends what was received up, some at a time, and that connections are accepted."""
 
     def __init__(self, parent: ParentProcess) -> None:
         self._parent = parent
-        self._waiting: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         threading.Thread(target=self._carry, name="events", daemon=True).start()
 
     def put(self, event: Event) -> None:
         """Pass an event on, soon."""
         self._waiting.put(event)
 
+    def beat(self) -> None:
+        """Say, soon, that connections are accepted; whoever accepts them does not wait for the parent."""
+        self._waiting.put(None)
+
     def flush(self) -> None:
         """Send what has gathered."""
-        events = []
+        gathered = []
         while not self._waiting.empty():
-            events.append(event_to_json(self._waiting.get()))
+            gathered.append(self._waiting.get())
+        events = [event_to_json(event) for event in gathered if event is not None]
         if events:
             self._parent.say({"event": "events", "events": events})
+        if None in gathered:
+            self._parent.say({"event": "accepting"})
 
     def _carry(self) -> None:
         while True:
@@ -104,7 +111,7 @@ def main() -> int:
     store = Store(
         Spool(Path(told["data_dir"])), ledger, settings.low_watermark_bytes, time.time, settings.on_changed
     )
-    server = Server(listener, settings, store, events.put, log, told["limit"])
+    server = Server(listener, settings, store, events.put, log, told["limit"], events.beat)
     server.drain(told["draining"])
     server.start()
     parent.say({"event": "ready"})

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from qc_node.receiver import negotiation, pdu
+from qc_node.receiver.addresses import PeerAddresses
 from qc_node.receiver.association import Association
 from qc_node.receiver.events import Event
 from qc_node.receiver.settings import ReceiverSettings
@@ -25,6 +26,9 @@ measured on loopback, 1,000 objects of 135 KB over one association took 0.9 s at
 
 LINGER_BYTES = 1 << 20
 """What a peer that we hang up on may still send before the connection is reset."""
+
+BEAT_S = 2.0
+"""How often the thread that accepts says that it does."""
 
 DRAIN_SILENT_S = 5.0
 """While the node is drained an association ends that has brought no object for so long ..."""
@@ -67,6 +71,8 @@ class Server:
         Bound and listening; may be shared with other processes.
     limit
         Associations at a time.  As many connections again may be half-open; beyond that the oldest of these goes.
+    on_beat
+        Called by the thread that accepts, every two seconds; must not wait.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Server:
         on_event: Callable[[Event], None],
         log: logging.Logger,
         limit: int,
+        on_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._listener = listener
         self._settings = settings
@@ -84,7 +91,9 @@ class Server:
         self._on_event = on_event
         self._log = log
         self._limit = limit
+        self._on_beat = on_beat
         self._limit_per_peer = max(1, -(-settings.max_associations_per_peer * limit // settings.max_associations))
+        self._addresses = PeerAddresses(settings.associate_s)
         self._stopping = threading.Event()
         self._draining_since: float | None = None
         self._wake, self._woken = socket.socketpair()
@@ -145,12 +154,16 @@ class Server:
 
     # -- threads -------------------------------------------------------------------------------------
     def _accept(self) -> None:
+        next_beat = time.monotonic()
         while not self._stopping.is_set():
-            select.select([self._listener, self._woken], [], [])
+            if time.monotonic() >= next_beat:
+                self._on_beat()
+                next_beat = time.monotonic() + BEAT_S
+            select.select([self._listener, self._woken], [], [], BEAT_S)
             try:
                 sock, address = self._listener.accept()
             except BlockingIOError:
-                continue  # another process was faster
+                continue  # nobody came, or another process was faster
             except OSError as error:
                 if self._stopping.is_set():
                     return
@@ -230,7 +243,11 @@ class Server:
         """Why the peer may not come in, or None and its place is taken."""
         s = self._settings
         rejection = negotiation.check_context(request) or negotiation.check_titles(
-            request, ae_title=s.ae_title, peers=s.peers, accept_unknown=s.accept_unknown, host=connection.host
+            request,
+            ae_title=s.ae_title,
+            peers=s.peers,
+            accept_unknown=s.accept_unknown,
+            is_at=lambda host: self._addresses.is_at(host, connection.host),
         )
         if rejection is not None:
             return rejection

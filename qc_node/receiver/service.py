@@ -19,6 +19,7 @@ from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
 from qc_node.process import ChildProcess, Message
 from qc_node.receiver.events import CommittedEvent, Event, ReceivedEvent, event_from_json
+from qc_node.receiver.pulse import Pulse
 from qc_node.receiver.settings import ReceiverSettings
 from qc_node.spool import Spool
 
@@ -35,6 +36,11 @@ RESTART_PAUSE_S = 0.5
 """Senders wait outside meanwhile, so this pause does not grow."""
 END_PATIENCE_S = 5.0
 """How much longer than its grace a receiving process may take to end."""
+SILENT_S = 20.0
+"""After so long without a sign of life, which comes every two seconds, a receiving process is not alive ..."""
+HANGS_S = 60.0
+"""... and after so long it is killed and replaced.  A busy machine makes no process wait for so long, and senders
+repeat what was not answered; sooner would end transfers that only pause."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """A receiving process computes nothing: no pool of threads for it."""
 
@@ -95,6 +101,8 @@ class Receiver:
         self._on_event = on_event
         self._listener: socket.socket | None = None
         self._children: list[ChildProcess] = []
+        self._pulses: list[Pulse] = []
+        self._is_stopping = False
         self._server: Server | None = None
         self._store: Store | None = None
         self._told: dict[str, Any] = {}
@@ -110,6 +118,7 @@ class Receiver:
             Port, data folder or ledger cannot be used.
         """
         spool, ledger = Spool(self._data_dir), Ledger(self._ledger_path)
+        self._is_stopping = False
         self._listener = listener = listen(self.settings.host, self.settings.port)
         self.port = int(listener.getsockname()[1])
         if self.settings.processes < 1:
@@ -117,6 +126,7 @@ class Receiver:
             return
         ledger.close()
         self._told = self._words(listener)
+        self._pulses = [Pulse() for _ in range(self.settings.processes)]
         self._children = [self._child(number, listener) for number in range(self.settings.processes)]
         for child in self._children:
             child.start()
@@ -162,6 +172,7 @@ class Receiver:
             name="receiving",
             log=self.log,
             on_end=lambda code: self._ended(number, code),
+            is_stuck=lambda: self._hangs(number),
             pauses_s=(RESTART_PAUSE_S, RESTART_PAUSE_S),
             pass_fds=(listener.fileno(),),
             environment=ONE_THREAD,
@@ -169,10 +180,24 @@ class Receiver:
 
     def _ended(self, number: int, code: int | None) -> None:
         self._open.pop(number, None)
+        self._pulses[number].beat()
         self.log.error("a receiving process ended with code %s and is started again", code)
 
+    def _hangs(self, number: int) -> bool:
+        """Whether a receiving process has to be killed: it was silent for too long, and nobody told it to end."""
+        if self._pulses[number].look() < HANGS_S or self._is_stopping:
+            return False
+        self.log.error("a receiving process gave no sign of life for %.0f s and is killed", HANGS_S)
+        return True
+
     def _hear(self, number: int, message: Message) -> None:
-        if message["event"] == "events":
+        with self._pulses[number].hearing():
+            self._take(number, message)
+
+    def _take(self, number: int, message: Message) -> None:
+        if message["event"] in ("ready", "accepting"):
+            self._pulses[number].beat()
+        elif message["event"] == "events":
             for event in message["events"]:
                 self.tell(event_from_json(event))
         elif message["event"] == "open":
@@ -201,6 +226,7 @@ class Receiver:
 
     def stop(self, grace_s: float) -> None:
         """Accept nobody any more, let the objects in flight end (at most `grace_s` seconds), close."""
+        self._is_stopping = True
         for child in self._children:
             child.ask_to_end({"stop": grace_s})
         if self._listener is not None and self._server is None:
@@ -219,7 +245,10 @@ class Receiver:
         """Whether connections are accepted."""
         if self._server is not None:
             return self._server.alive()
-        return any(child.ready.is_set() for child in self._children)
+        return any(
+            child.ready.is_set() and pulse.silent_s < SILENT_S
+            for child, pulse in zip(self._children, self._pulses, strict=False)
+        )
 
     def pids(self) -> list[int]:
         """The receiving processes now running."""

@@ -1,7 +1,8 @@
 """Reading a socket so that no peer can hold memory or a thread for long.
 
 One preallocated buffer per connection; the body of a PDU is handed on as it comes in, never collected.  Every
-wait has a deadline, and a peer that has begun a PDU must finish it within the stall time.
+wait has a deadline: a peer that has begun a PDU must finish it within the stall time, and one that has begun a
+message must bring it at a lowest speed, because any number of small PDUs could make up a message.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ LONGEST_ASSOCIATE_RQ = 1 << 20
 LONGEST_P_DATA = 1 << 24
 """Bodies are streamed, so a peer that ignores our maximum costs nothing; beyond this it is talking nonsense."""
 LONGEST_COMMAND = 1 << 16
+SLOWEST_BYTES_PER_S = 1000
+"""A modem of 9,600 baud brings more; a peer below this on average, after the stall time, only holds its place."""
 
 
 class Gone(Exception):
@@ -57,7 +60,8 @@ class Wire:
     stopping
         Tells whether the receiver stops; looked at only between messages.
     idle_s, stall_s
-        Longest silence between messages, and longest time from the first byte of a PDU to its last.
+        Longest silence between messages, and longest time from the first byte of a PDU to its last.  For the bytes
+        of one message we wait `stall_s` at most, and a second more for each :data:`SLOWEST_BYTES_PER_S` that came.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class Wire:
         self._pdu_left = 0
         self._pdv_left = 0
         self._deadline = 0.0
+        self._patience_s = 0.0
+        """How much longer we wait for the bytes of this message; what we do meanwhile does not count."""
         sock.settimeout(None)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -100,12 +106,17 @@ class Wire:
         return count
 
     def _receive(self, into: memoryview) -> int:
-        """At least one byte, before the deadline of the PDU."""
+        """At least one byte, before the deadline of the PDU and while there is patience with the message."""
+        began = self._now()
         while True:
             count = self._poll(into)
-            if self._now() > self._deadline:
+            now = self._now()
+            if now > self._deadline:
                 raise Stalled("the peer stalled in the middle of a PDU")
+            if now - began > self._patience_s:
+                raise Stalled("the peer sends a message too slowly")
             if count:
+                self._patience_s += count / SLOWEST_BYTES_PER_S - (now - began)
                 return count
 
     def _need(self, count: int) -> memoryview:
@@ -165,6 +176,7 @@ class Wire:
             Something else came, or it is unreasonably long.
         """
         self._deadline = self._now() + within_s
+        self._patience_s = within_s
         kind, length = struct.unpack(">BxL", self._need(6))
         if kind != pdu.ASSOCIATE_RQ:
             raise pdu.ProtocolError("the first PDU is no association request")
@@ -183,23 +195,13 @@ class Wire:
         Released, Gone, ProtocolError
             The peer released, aborted, went away or broke the protocol.
         """
-        while self._pdu_left == 0:
-            if first:
+        if first:
+            if self._pdu_left == 0:
                 self._await_message()
-            self._deadline = self._now() + self._stall_s
-            kind, length = struct.unpack(">BxL", self._need(6))
-            if kind == pdu.P_DATA:
-                if length > LONGEST_P_DATA:
-                    raise pdu.ProtocolError(f"a P-DATA-TF PDU announces {length} bytes")
-                self._pdu_left = length
-            elif kind == pdu.RELEASE_RQ and length == 4:
-                self._need(4)
-                raise Released("the peer released the association")
-            elif kind == pdu.ABORT:
-                raise Gone("the peer aborted the association")
-            else:
-                raise pdu.ProtocolError(f"a PDU of type {kind:02X} cannot come here")
-        if self._pdu_left < 6:
+            self._patience_s = self._stall_s
+        if self._pdu_left == 0:
+            self._pdu_left = self._next_p_data()
+        if self._pdu_left < pdu.PDV_HEAD:
             raise pdu.ProtocolError("a P-DATA-TF PDU is too short for a PDV")
         size, context_id, control = struct.unpack(">LBB", self._need(6))
         if size < 2 or size + 4 > self._pdu_left:
@@ -207,6 +209,21 @@ class Wire:
         self._pdu_left -= size + 4
         self._pdv_left = size - 2
         return Pdv(context_id, bool(control & 1), bool(control & 2), size - 2)
+
+    def _next_p_data(self) -> int:
+        """The length of the P-DATA-TF PDU that comes next."""
+        self._deadline = self._now() + self._stall_s
+        kind, length = struct.unpack(">BxL", self._need(6))
+        if kind == pdu.RELEASE_RQ and length == 4:
+            self._need(4)
+            raise Released("the peer released the association")
+        if kind == pdu.ABORT:
+            raise Gone("the peer aborted the association")
+        if kind != pdu.P_DATA:
+            raise pdu.ProtocolError(f"a PDU of type {kind:02X} cannot come here")
+        if length > LONGEST_P_DATA:
+            raise pdu.ProtocolError(f"a P-DATA-TF PDU announces {length} bytes")
+        return int(length)
 
     def body(self) -> Iterator[memoryview]:
         """The bytes of the PDV whose head was read last; each view is good until the next one."""

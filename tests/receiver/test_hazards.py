@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pydicom
@@ -31,6 +32,7 @@ from tests.receiver.wire_peer import (
     WirePeer,
     associate_rq,
     c_store_rq,
+    data_set_pdus,
     encode,
     image,
     p_data,
@@ -225,6 +227,45 @@ def test_a_peer_that_drips_bytes_does_not_get_around_the_stall_time(
                 time.sleep(0.1)
 
 
+def test_a_peer_that_drips_small_pdus_does_not_hold_an_object_for_ever(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver(stall_s=1.0, idle_s=60.0)
+    with WirePeer(receiver.port) as peer:
+        peer.associate(MR)
+        begin_object(peer, b"12")
+        with pytest.raises(OSError):
+            for _ in range(100):
+                peer.send(p_data(pdv(1, 0, b"")))
+                time.sleep(0.2)
+    wait_for(lambda: not receiver.half_written())
+
+
+class _SlowSocket(socket.socket):
+    """Brings so many bytes each time it is asked, and lets the clock go on before."""
+
+    now, bytes_at_a_time, pause_s = 0.0, 0, 0.0
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        self.now += self.pause_s
+        return super().recv_into(buffer, min(len(buffer), self.bytes_at_a_time), socket.MSG_WAITALL)
+
+
+def test_an_object_over_a_slow_line_takes_its_time() -> None:
+    """1,100 bytes a second with pauses of 20 s, for a quarter of an hour."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        slow = _SlowSocket(fileno=server.accept()[0].detach())
+    slow.bytes_at_a_time, slow.pause_s = 22_000, 20.0
+    wire = Wire(slow, stopping=lambda: False, idle_s=1.0, stall_s=30.0, monotonic=lambda: slow.now)
+    with slow, theirs:
+        sender = threading.Thread(target=theirs.sendall, args=(data_set_pdus(1, bytes(1_000_000)),))
+        sender.start()
+        wire.next_pdv(first=True)
+        size = sum(len(view) for view in wire.body())
+        size += sum(len(view) for view in wire.data_set(1))
+        sender.join()
+    assert size == 1_000_000 and slow.now > 900
+
+
 def test_a_peer_that_is_silent_after_the_association_is_cut_by_the_idle_time(
     start_receiver: StartReceiver,
 ) -> None:
@@ -405,6 +446,8 @@ def test_our_answers_do_not_wait_for_nagle() -> None:
         struct.pack(">BBL", 1, 0, 3) + b"abc",
         associate_rq([(1, *MR)])[:99] + b"\x20\x00\xff\xff" + associate_rq([(1, *MR)])[103:],
         associate_rq([(1, *MR)]).replace(b"\x00\x01\x00\x00", b"\x00\x02\x00\x00", 1),
+        associate_rq([(1, *MR), (2, *MR)]),
+        associate_rq([(1, *MR), (1, *MR)]),
     ],
 )
 def test_what_is_no_association_request_is_answered_by_an_abort(
@@ -420,7 +463,9 @@ def test_what_is_no_association_request_is_answered_by_an_abort(
 MALFORMED = {
     "unknown PDU type": struct.pack(">BBL", 9, 0, 0),
     "a second association request": associate_rq([(1, *MR)]),
-    "an empty P-DATA PDU": struct.pack(">BBL", 4, 0, 3) + b"abc",
+    "an empty P-DATA PDU": p_data(),
+    "an empty P-DATA PDU within an object": p_data(pdv(1, 3, c_store_rq(MRImageStorage, "1.2.3"))) + p_data(),
+    "a P-DATA PDU of three bytes": struct.pack(">BBL", 4, 0, 3) + b"abc",
     "a PDV longer than its PDU": struct.pack(">BBL", 4, 0, 10) + struct.pack(">LBB", 100, 1, 3) + bytes(4),
     "a PDV of one byte": struct.pack(">BBL", 4, 0, 6) + struct.pack(">LBB", 1, 1, 3),
     "a data set without a command": p_data(pdv(1, 2, b"1234")),

@@ -28,7 +28,7 @@ from qc_node.dicom import received_header
 from qc_node.dicom.elements import ScanError, Window, scan
 from qc_node.dicom.uids import IMPLEMENTATION_CLASS_UID
 from qc_node.receiver import negotiation, pdu
-from tests.receiver.wire_peer import associate_rq, c_store_rq, encode, image
+from tests.receiver.wire_peer import associate_rq, c_store_rq, encode, image, item
 
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 WHOLE = associate_rq([(1, MRImageStorage, SYNTAXES[:2]), (3, CTImageStorage, SYNTAXES)])[6:]
@@ -36,19 +36,59 @@ WHOLE = associate_rq([(1, MRImageStorage, SYNTAXES[:2]), (3, CTImageStorage, SYN
 
 # -- PDUs ------------------------------------------------------------------------------------------------
 def test_an_association_request_is_read_whole() -> None:
-    role = struct.pack(">H", 25) + MRImageStorage.encode().ljust(25, b"\0") + b"\1\0"
-    unknown = struct.pack(">BBH", 0x77, 0, 3) + b"abc"
+    unknown = item(0x77, b"abc")
     raw = associate_rq(
         [(1, MRImageStorage, SYNTAXES[:2])],
         called="A",
         calling="B C",
-        extra_user_items=unknown + struct.pack(">BBH", 0x54, 0, len(role)) + role,
+        extra_user_items=unknown + role(MRImageStorage + "\0"),
     )
     request = pdu.parse_associate_rq(raw[6:])
     assert (request.called_ae, request.calling_ae, request.max_pdu) == ("A", "B C", 16384)
     assert request.application_context == "1.2.840.10008.3.1.1.1"
     assert request.contexts == (pdu.ProposedContext(1, MRImageStorage, tuple(map(str, SYNTAXES[:2]))),)
     assert request.roles == {MRImageStorage: (1, 0)}
+
+
+def role(sop_class: str) -> bytes:
+    name = sop_class.encode()
+    return item(0x54, struct.pack(">H", len(name)) + name + b"\1\0")
+
+
+def test_the_most_that_the_standard_allows_is_taken() -> None:
+    """128 presentation contexts, each with its role and both kinds of extended negotiation."""
+    classes = [f"1.2.826.0.1.{1000 + n}.".ljust(64, "1") for n in range(128)]
+    user = b"".join(role(c) + item(0x56, b"\0\0") + item(0x57, bytes(6)) for c in classes)
+    raw = associate_rq([(2 * n + 1, c, SYNTAXES) for n, c in enumerate(classes)], extra_user_items=user, max_pdu=0)
+    request = pdu.parse_associate_rq(raw[6:])
+    answer = A_ASSOCIATE_AC()
+    answer.decode(negotiation.negotiate(request, 32768).answer)
+    assert [(c.context_id, c.result) for c in answer.presentation_context] == [(n, 0) for n in range(1, 256, 2)]
+    assert answer.user_information is not None
+    assert len(answer.user_information.role_selection) == 128
+
+
+TOO_MUCH = {
+    "64,000 contexts of ID 2": (struct.pack(">BxHBxxx", 0x20, 4, 2) * 64000, b""),
+    "64,000 contexts of ID 1": (struct.pack(">BxHBxxx", 0x20, 4, 1) * 64000, b""),
+    "129 contexts": (
+        b"".join(struct.pack(">BxHBxxx", 0x20, 4, n % 256) for n in range(1, 2 * 129, 2)),
+        b"",
+    ),
+    "a context of an even ID": (struct.pack(">BxHBxxx", 0x20, 4, 4), b""),
+    "roles for 5,000 SOP classes": (b"", b"".join(role(str(n)) for n in range(5000))),
+    "a UID of 60,000 characters": (b"", role("1" * 60000)),
+    "user information twice": (item(0x50, b""), b""),
+}
+
+
+@pytest.mark.parametrize("much", TOO_MUCH)
+def test_a_request_beyond_the_bounds_of_the_standard_is_refused_before_it_costs_time(much: str) -> None:
+    contexts, user = TOO_MUCH[much]
+    whole = associate_rq([(1, MRImageStorage, SYNTAXES[:1])], extra_user_items=user)[6:]
+    at = whole.index(struct.pack(">BBH", 0x50, 0, len(user) + 19))
+    with pytest.raises(pdu.ProtocolError):
+        pdu.parse_associate_rq(whole[:at] + contexts + whole[at:])
 
 
 @given(st.binary(min_size=2, max_size=300), st.integers(8, 400))
