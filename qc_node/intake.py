@@ -146,6 +146,8 @@ def receiver_settings(settings: Settings) -> ReceiverSettings:
         processes=node.receive_processes,
         max_associations=node.max_associations,
         max_associations_per_peer=node.max_associations_per_peer or max(4, node.max_associations // 4),
+        idle_s=node.idle_s,
+        idle_s_by_ae={p.ae_title: p.idle_s for p in settings.peers("accept") if p.idle_s is not None},
         on_changed=node.on_changed,
     )
 

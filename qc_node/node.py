@@ -126,7 +126,11 @@ class Node:
             self.intake.open()
             self._drain.begin()
             self._metrics_listener = self.metrics.serve(
-                self.settings.metrics.host, self.settings.metrics.port, self._health, self._observe
+                self.settings.metrics.host,
+                self.settings.metrics.port,
+                self._health,
+                self._observe,
+                limits=parts.metrics_limits(self.settings),
             )
             self._settling.start()
             self._web = self._open_web()

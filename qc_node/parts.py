@@ -17,6 +17,7 @@ from qc_node.dicom.association import Peer
 from qc_node.domain import QcNodeError
 from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
+from qc_node.http_server import HttpLimits
 from qc_node.operations import logs
 from qc_node.outbox.commitment import CommitmentPolicy
 from qc_node.outbox.sending import Destination, RetryPolicy
@@ -112,7 +113,30 @@ def web_options(settings: Settings) -> WebOptions:
         fhircast_hubs=web.fhircast_hubs,
         fhircast_token=web.fhircast_token,
         prompts=PromptPolicy(**prompt.model_dump()),
+        limits=HttpLimits(
+            connections=web.max_connections,
+            per_address=web.max_connections_per_address
+            or (web.max_connections if web.public_base else _quarter(web.max_connections)),
+            proxies=frozenset(web.trusted_proxies),
+            request_s=web.request_s,
+        ),
     )
+
+
+def metrics_limits(settings: Settings) -> HttpLimits:
+    """How much the listener for machines gives away."""
+    metrics = settings.metrics
+    return HttpLimits(
+        connections=metrics.max_connections,
+        per_address=metrics.max_connections_per_address or _quarter(metrics.max_connections),
+        proxies=frozenset(),
+        request_s=metrics.request_s,
+    )
+
+
+def _quarter(places: int) -> int:
+    """What one of many may take where nothing else is said."""
+    return max(4, places // 4)
 
 
 def rules_of(settings: Settings) -> tuple[Rule, ...]:

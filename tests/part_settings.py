@@ -12,6 +12,7 @@ from qc_node.config import RuleSettings, Settings
 from qc_node.config.settings import WebSettings
 from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
+from qc_node.http_server import HttpLimits
 from qc_node.outbox.writer import WritingSettings
 from qc_node.receiver.settings import ReceiverSettings
 from qc_node.web.settings import PromptPolicy, WebOptions
@@ -41,6 +42,11 @@ def writing_settings(**said: Any) -> WritingSettings:
 def web_options(**said: Any) -> WebOptions:
     options = parts.web_options(Settings(web=WebSettings(secret=SECRET)))
     return replace(options, **said)
+
+
+def http_limits(**said: Any) -> HttpLimits:
+    """Those of the listener for machines."""
+    return replace(parts.metrics_limits(DEFAULTS), **said)
 
 
 def prompt_policy(**said: Any) -> PromptPolicy:

@@ -242,6 +242,32 @@ def test_a_configured_setting_has_its_default_in_the_configuration_only(name: st
             assert not has_default, f"{name}.{field.name} has a second default beside the one in qc_node/config"
 
 
+def test_idle_times_reach_the_receiver_by_calling_title(tmp_path: Path) -> None:
+    text = "[node]\nidle_s = 60\n" + "".join(
+        f'[[peer]]\nname = "{name}"\nae_title = "{name}"\nrole = ["{role}"]\nhost = "x"\nport = 1\n{more}\n'
+        for name, role, more in (("A", "accept", "idle_s = 600"), ("B", "accept", ""), ("C", "send", "idle_s = 5"))
+    )
+    told = intake.receiver_settings(load(write(tmp_path, text), {}))
+    assert (told.idle_s, told.idle_s_by_ae) == (60.0, {"A": 600.0})
+
+
+@pytest.mark.parametrize(
+    ("web", "limit"),
+    [
+        ("", 125),
+        ("max_connections = 8", 4),
+        ("max_connections_per_address = 7", 7),
+        ('public_base = "https://qc.example"', 500),
+        ('public_base = "https://qc.example"\nmax_connections_per_address = 7', 7),
+    ],
+)
+def test_a_proxy_in_front_is_no_crowd(tmp_path: Path, web: str, limit: int) -> None:
+    settings = load(write(tmp_path, f'[node]\ndata_dir = "{tmp_path}"\n[web]\n{web}\n'), {})
+    limits = parts.web_options(settings).limits
+    assert limits.per_address == limit
+    assert limits.proxies == {"127.0.0.1", "::1"}
+
+
 @pytest.mark.parametrize(
     ("associations", "said", "limit"), [(50, None, 12), (8, None, 4), (2, None, 4), (50, 1, 1), (50, 50, 50)]
 )

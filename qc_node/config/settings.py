@@ -112,6 +112,8 @@ class NodeSettings(_Section):
     max_associations_per_peer: Annotated[int, Field(ge=1, le=1000)] | None = None
     """How many of these one calling AE title may have, and one address, so that no sender locks the others out.
     Without it a quarter of ``max_associations``, at least 4."""
+    idle_s: Seconds = 120.0
+    """How long an association may be silent between two messages; then it is aborted and its place is free."""
     on_changed: Literal["replace", "refuse"] = "replace"
     """What becomes of an object that comes again under its SOP Instance UID with other content (a corrected
     patient, a repaired file): ``replace`` keeps it, judges the series again and writes a new report; ``refuse``
@@ -137,6 +139,8 @@ class PeerSettings(_Section):
     "Encryption"): better no node than one that sends in clear what was meant to be secret."""
     quiet_s: Seconds | None = None
     """This sender's own quiet time in place of ``[completion] quiet_s``."""
+    idle_s: Seconds | None = None
+    """How long its associations may be silent, in place of ``[node] idle_s``."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -154,7 +158,7 @@ class PacsSettings(_Section):
     destination: str = ""
     """Name of the ``[[peer]]`` that gets the reports; empty: reports stay in the data folder."""
     storage_commitment: bool = True
-    """Ask the destination for storage commitment where it offers that."""
+    """Ask the destination for storage commitment; set it to false where that offers none, or an alert fires."""
     commitment_attempts: Annotated[int, Field(ge=1, le=1000)] = 10
     """Most requests for storage commitment of one object; after that it stays *sent*, with a note."""
     commitment_give_up_h: Positive = 72.0
@@ -228,6 +232,15 @@ class WebSettings(_Section):
     """FHIRcast hubs that a launch may name; any other is refused."""
     fhircast_token: Annotated[str, Field(min_length=1)] | None = None
     """Bearer token that these hubs want; better given as ``QC_NODE_WEB__FHIRCAST_TOKEN``."""
+    max_connections: Annotated[int, Field(ge=1, le=10000)] = 500
+    """Connections at a time.  Beyond that the one that has waited longest without a whole request is closed for
+    the new one; where all are in use (open boards and panels hold one each) the new one gets 503."""
+    max_connections_per_address: Annotated[int, Field(ge=1, le=10000)] | None = None
+    """How many of these one address may have; this does not hold for ``trusted_proxies``,
+    through which many come.  Without it a quarter of ``max_connections``, at least 4;
+    all of them with ``public_base``, as a proxy then stands in front."""
+    request_s: Seconds = 10.0
+    """Longest time for a whole request, head and body; the connection is closed after it."""
 
 
 class WebhookSettings(_Section):
@@ -261,6 +274,13 @@ class MetricsSettings(_Section):
     """Address to listen on."""
     port: Port = 9108
     """TCP port of ``/metrics``, ``/healthz`` and ``/readyz``."""
+    max_connections: Annotated[int, Field(ge=1, le=10000)] = 40
+    """Connections at a time.  Beyond that the one that has waited longest without a whole request is closed for
+    the new one; where all are in use (requests that are being answered) the new one gets 503."""
+    max_connections_per_address: Annotated[int, Field(ge=1, le=10000)] | None = None
+    """How many of these one address may have.  Without it a quarter of ``max_connections``, at least 4."""
+    request_s: Seconds = 10.0
+    """Longest time for a whole request, head and body; the connection is closed after it."""
 
 
 class DiskSettings(_Section):

@@ -128,6 +128,10 @@ def look_into(fd: int) -> memoryview:
 
 
 # -- files to be sent --------------------------------------------------------------------------------
+class UnusableFileError(QcNodeError):
+    """The file is gone, or no DICOM object: opening it again will not help."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """A DICOM file that can be sent.
@@ -156,8 +160,10 @@ def open_object(path: Path, scratch: Path | None = None) -> StoredObject:
 
     Raises
     ------
-    QcNodeError
+    UnusableFileError
         The file is gone, no DICOM file, or names no SOP class or instance.
+    QcNodeError
+        It cannot be read now (no descriptor or memory left, a fault of the disk, no right to it).
     """
     ds = _read(path, force=scratch is not None)
     meta = ds.file_meta
@@ -167,9 +173,9 @@ def open_object(path: Path, scratch: Path | None = None) -> StoredObject:
     if syntax and all(complete):
         return StoredObject(path, path, complete[0], complete[1], syntax)
     if not (sop_class and instance):
-        raise QcNodeError(f"The file {path} is not a DICOM object: it names no SOP class and instance.")
+        raise UnusableFileError(f"The file {path} is not a DICOM object: it names no SOP class and instance.")
     if scratch is None:
-        raise QcNodeError(f"The file {path} has no complete file meta information.")
+        raise UnusableFileError(f"The file {path} has no complete file meta information.")
     return _completed(path, scratch, sop_class, instance, syntax)
 
 
@@ -183,14 +189,15 @@ def _read(path: Path, force: bool) -> Any:
             warnings.simplefilter("ignore")
             return dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"], force=force)
     except FileNotFoundError:
-        raise QcNodeError(f"The file {path} is gone.") from None
-    except OSError as error:
-        raise QcNodeError(f"The file {path} cannot be read: {error.strerror or error}.") from error
+        raise UnusableFileError(f"The file {path} is gone.") from None
+    except (OSError, MemoryError) as error:
+        why = getattr(error, "strerror", None) or str(error) or "no memory left"
+        raise QcNodeError(f"The file {path} cannot be read: {why}.") from error
     except InvalidDicomError:
-        raise QcNodeError(f"The file {path} is not a DICOM file.") from None
+        raise UnusableFileError(f"The file {path} is not a DICOM file.") from None
     except Exception as error:
         # pydicom raises whatever its parser trips over; the file is somebody else's.
-        raise QcNodeError(f"The file {path} cannot be read as DICOM ({type(error).__name__}).") from error
+        raise UnusableFileError(f"The file {path} cannot be read as DICOM ({type(error).__name__}).") from error
 
 
 def _value(ds: object, keyword: str) -> str:

@@ -64,10 +64,14 @@ def _name(ds: Any) -> str:
 
 
 def _text(ds: Any, keyword: str) -> str:
+    """As reports write it, so that images and their report name one patient; ``ds`` is not changed."""
+    from qc_node.dicom.text import decoded
+
     try:
-        return str(ds.get(keyword) or "").strip(" \0")
-    except Exception:  # a value that cannot be decoded names nobody
+        found = decoded(ds, keyword) or ""
+    except Exception:  # a value that cannot be read names nobody
         return ""
+    return (found if isinstance(found, str) else found.decode("latin-1")).strip(" \0")
 
 
 def pseudonym(key: bytes, patient_id: str, issuer: str = "") -> str:

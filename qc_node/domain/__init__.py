@@ -1,7 +1,7 @@
 """The nouns everyone shares: frozen values, no I/O, no DICOM spelling."""
 
 from qc_node.domain.errors import QcNodeError
-from qc_node.domain.image import Accepts, HeaderClaims, InstanceRef, SeriesKey, Volume
+from qc_node.domain.image import Accepts, HeaderClaims, InstanceRef, Relink, SeriesKey, Volume
 from qc_node.domain.json import results_json, verdict_from_json, verdict_to_json
 from qc_node.domain.questions import GRADED, Answer, AnswerKind, Question
 from qc_node.domain.steady import SteadyTimes
@@ -50,6 +50,7 @@ __all__ = [
     "Question",
     "Reason",
     "Region",
+    "Relink",
     "SeriesKey",
     "Stage",
     "SteadyTimes",

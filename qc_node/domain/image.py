@@ -123,3 +123,25 @@ class Accepts:
     stage: Stage
     modality: str
     content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Relink:
+    """Identifiers that an operator corrected because the images do not bring the correction along.
+
+    Attributes
+    ----------
+    number
+        Later ones have higher numbers.
+    at
+        Seconds since the epoch.
+    identity
+        Values by DICOM keyword; None takes back what was corrected before.
+    named
+        Patient ID and issuer of whom the images named until then: only these are corrected.  Empty: everybody.
+    """
+
+    number: int
+    at: float
+    identity: Mapping[str, str] | None
+    named: frozenset[tuple[str, str]]

@@ -43,6 +43,7 @@ from qc_node.ledger import Ledger
 from qc_node.ledger.erasing import STOPPED
 from qc_node.ledger.rows import SeriesRow
 from qc_node.process import ParentProcess
+from qc_node.report.identifiers import correct
 from qc_node.series.headers.expected import count_is_certain
 from qc_node.series.headers.routing import route
 from qc_node.series.volume.stack import OpenedSeries, open_series
@@ -153,7 +154,7 @@ class Worker:
         blank = blank_outcome(opened, row["series_uid"], source)
         blank = replace(blank, timings_s={"read": self._clock() - start})
         self._ledger.series.note_claims(row["series_id"], blank.claims.as_dict())
-        header = opened.header
+        header = correct(opened.header, self._ledger.relinks.of(row["study_uid"], row["series_uid"]))
         self._ledger.studies.describe(
             row["study_uid"], _text(header.get("AccessionNumber")), _text(header.get("StudyDescription"))
         )

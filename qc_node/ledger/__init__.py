@@ -21,6 +21,7 @@ from qc_node.ledger.models import Models
 from qc_node.ledger.patients import Patients
 from qc_node.ledger.prompts import Prompts
 from qc_node.ledger.readers import Readers
+from qc_node.ledger.relinks import Relinks
 from qc_node.ledger.removals import Removals
 from qc_node.ledger.series import SeriesTable
 from qc_node.ledger.studies import Studies
@@ -60,6 +61,7 @@ class Ledger:
         self.prompts = Prompts(self.db)
         self.gradings = Gradings(self.db)
         self.audit = Audit(self.db)
+        self.relinks = Relinks(self.db)
         self.removals = Removals(self.db)
         self.patients = Patients(self.db)
 

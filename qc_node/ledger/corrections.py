@@ -14,6 +14,8 @@ from qc_node.domain import Correction
 
 CORRECTED, MOVED, LEFT_BEHIND = "corrected", "moved", "left_behind"
 """Words of events: what was corrected; images that belong elsewhere now; a report that somebody must remove."""
+RELINKED, CAME_BACK, LOOKED_AT = "relinked", "came back", "back"
+"""An operator corrected identifiers; images of a reported series came back, and it was looked whom they name."""
 
 GONE_ELSEWHERE = "All images of this series were sent again as part of another study or series."
 NOT_SENT = "Not sent: its images were sent again for another patient, study or series."
@@ -49,21 +51,31 @@ def lost_images(conn: sqlite3.Connection, series_id: int, reopened: str, at: flo
 
 
 def leave_behind(conn: sqlite3.Connection, series_id: int, at: float) -> None:
-    """Nothing about the series is sent any more as it was; the last report that was is noted for people."""
+    """Nothing about the series is sent any more as it was; each object that was sent is noted for people."""
     conn.execute(
         "UPDATE deliveries SET state = 'dropped', last_error = ? WHERE state = 'pending'"
         " AND sop_instance_uid IN (SELECT sop_instance_uid FROM reports WHERE series_id = ?)",
         (NOT_SENT, series_id),
     )
     sent = conn.execute(
-        "SELECT sop_instance_uid FROM reports CROSS JOIN deliveries USING (sop_instance_uid)"
-        " WHERE series_id = ? AND kind = 'sr' AND deliveries.state IN ('sent', 'committed')"
-        " ORDER BY run DESC LIMIT 1",
+        "SELECT DISTINCT sop_instance_uid FROM reports CROSS JOIN deliveries USING (sop_instance_uid)"
+        " WHERE series_id = ? AND deliveries.state IN ('sent', 'committed') ORDER BY run, reports.created_at",
         (series_id,),
-    ).fetchone()
+    ).fetchall()
     known = "SELECT 1 FROM events WHERE series_id = ? AND event = ? AND detail = ?"
-    if sent is not None and conn.execute(known, (series_id, LEFT_BEHIND, sent[0])).fetchone() is None:
-        _event_once(conn, series_id, at, LEFT_BEHIND, sent[0])
+    for (uid,) in sent:
+        if conn.execute(known, (series_id, LEFT_BEHIND, uid)).fetchone() is None:
+            _event_once(conn, series_id, at, LEFT_BEHIND, uid)
+
+
+def relinked(conn: sqlite3.Connection, series_id: int, at: float) -> None:
+    """An operator corrected identifiers of a series."""
+    _event_once(conn, series_id, at, RELINKED, None)
+
+
+def came_back(conn: sqlite3.Connection, series_id: int, at: float) -> None:
+    """Images of a reported series are back after their files had gone: the outbox looks whom they name now."""
+    _event_once(conn, series_id, at, CAME_BACK, None)
 
 
 def _event_once(conn: sqlite3.Connection, series_id: int, at: float, event: str, detail: str | None) -> None:

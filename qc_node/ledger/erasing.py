@@ -117,6 +117,8 @@ UNLINK = (
     " WHERE instance_id IN (SELECT instance_id FROM gone_instances))",
     "UPDATE reports SET predecessor = NULL WHERE predecessor IN (SELECT sop_instance_uid FROM gone_reports)",
     "DELETE FROM quarantine WHERE id IN (SELECT id FROM gone_quarantine)",
+    "DELETE FROM relinks WHERE study_uid IN"
+    " (SELECT study_uid FROM gone_series UNION SELECT study_uid FROM gone_studies)",
 )
 
 _INSTANCES = "instance_id IN (SELECT instance_id FROM gone_instances)"

@@ -96,9 +96,10 @@ class Instances:
         as without images (``images_removed_at``) until the last one is back.  One that comes with other content
         always re-opens its series, and the one that it leaves (:mod:`qc_node.ledger.corrections`).
 
-        The rows are not flushed to the disk: recovery makes them again from the files, which are.
+        The rows are not flushed to the disk: recovery makes them again from the files, which are.  Those of other
+        content are: the file of the version before goes when this returns, and nobody could compare with it.
         """
-        with self._db.transaction(flush=False) as conn:
+        with self._db.transaction(flush=any(r.correction is not None for r in items)) as conn:
             new = _not_known(conn, items)
             removed = _Removed(conn)
             found = {r.sop_instance_uid: _supersede(conn, r) or removed.before(r) for r in new}
@@ -271,6 +272,8 @@ def _refill(conn: sqlite3.Connection, group: Sequence[Received], series_id: int,
     conn.execute("UPDATE series SET last_received = max(last_received, ?) WHERE series_id = ?", (at, series_id))
     if reopened.rowcount:
         _touch_study(conn, group)
+    else:
+        corrections.came_back(conn, series_id, at)
 
 
 def _leave(conn: sqlite3.Connection, group: Sequence[Received], series_id: int, there: CountThere) -> None:

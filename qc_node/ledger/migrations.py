@@ -336,6 +336,10 @@ def _numbers(conn: sqlite3.Connection, path: Path) -> None:
     schema.numbers(sqlite_utils.Database(conn))
 
 
+def _relinks(conn: sqlite3.Connection, path: Path) -> None:
+    schema.relinks(sqlite_utils.Database(conn))
+
+
 MIGRATIONS: list[Step] = [
     _script(SPINE),
     _script(VOTES),
@@ -343,6 +347,7 @@ MIGRATIONS: list[Step] = [
     _outbox,
     _script(schema.GROWTH),
     _numbers,
+    _relinks,
 ]
 """Step *n* brings the schema from version *n* - 1 to *n* (``PRAGMA user_version``)."""
 

@@ -15,6 +15,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from qc_node.ledger.corrections import LEFT_BEHIND
 from qc_node.ledger.database import Database
 from qc_node.ledger.packing import pack, plain
 from qc_node.ledger.rows import PathRow, QuarantineRow, RemovableRow, SeriesRow
@@ -110,13 +111,14 @@ class Removals:
     def end(self, series_id: int) -> None:
         """All that was to go is gone: pack what was judged, and look at the series again once it has rows.
 
-        Its history goes: how its last run ended stands in its row.  So do commitment requests whose object the
-        destination has promised to keep: no answer to them is news.
+        Its history goes: how its last run ended stands in its row.  What people must remove at the PACS
+        stays.  So do commitment requests whose object the destination has promised to keep: no answer to
+        them is news.
         """
         with self._db.transaction() as conn:
             _pack(conn, "verdicts", "id", ("verdict", "claims", "warnings", "timings", "thumbnails"), series_id)
             _pack(conn, "series", "series_id", ("claims",), series_id)
-            conn.execute("DELETE FROM events WHERE series_id = ?", (series_id,))
+            conn.execute("DELETE FROM events WHERE series_id = ? AND event != ?", (series_id, LEFT_BEHIND))
             conn.execute("UPDATE verdicts SET source_path = '' WHERE series_id = ?", (series_id,))
             conn.execute(
                 "DELETE FROM commitments WHERE delivery_id IN (SELECT deliveries.id FROM reports"
@@ -173,8 +175,8 @@ class Removals:
     def named(self, folder: str) -> Iterator[str]:
         """Spool names that rows give for files in one of the folders of the spool, one after the other.
 
-        Of images those that may be there: rows of series that 0.2 has emptied are passed over; who finds such a
-        file nevertheless (a kill of 0.2) finds its row by its UID.
+        Of images those that may be there: versions that another one has replaced, and rows of series that 0.2 has
+        emptied, are passed over; who finds such a file nevertheless (after a kill) finds its row by its UID.
 
         Raises
         ------
@@ -188,8 +190,10 @@ class Removals:
 NAMED = {
     "images": (
         "SELECT path FROM series CROSS JOIN instances USING (series_id) WHERE images_removed_at IS NULL"
+        " AND superseded_at IS NULL"
         " UNION ALL SELECT path FROM emptied CROSS JOIN instances USING (series_id) WHERE open = 1 AND open >= 1"
-        " UNION ALL SELECT path FROM objects CROSS JOIN instances USING (instance_id)"
+        " AND superseded_at IS NULL"
+        " UNION ALL SELECT path FROM objects CROSS JOIN instances USING (instance_id) WHERE superseded_at IS NULL"
     ),
     "reports": "SELECT path FROM reports",
     "quarantine": "SELECT path FROM quarantine",

@@ -541,6 +541,22 @@ class PatientRow(TypedDict):
     patient: str | None
 
 
+class RelinkRow(TypedDict):
+    """Identifiers that an operator corrected; ``series_uid`` is None where they hold for the whole study.
+
+    ``identity`` is a JSON object of DICOM keywords and values, null where an earlier correction is taken back;
+    ``named`` is a JSON list of the patients, as (Patient ID, its issuer), whom the images named until then.
+    """
+
+    id: int
+    study_uid: str
+    series_uid: str | None
+    identity: str
+    named: str
+    at: float
+    by: str
+
+
 class AuditRow(TypedDict):
     """Something that an auditor may ask about; ``detail`` is a JSON object without patient data."""
 

@@ -190,6 +190,15 @@ GRADINGS: Columns = {
 }
 MODEL_ALIASES: Columns = {"id": int, "stage": str, "alias": str, "sha256": str, "at": float, "by": str}
 GIVEN_NUMBERS: Columns = {"name": str, "last": int}
+RELINKS: Columns = {
+    "id": int,
+    "study_uid": str,
+    "series_uid": str | None,
+    "identity": str,
+    "named": str,
+    "at": float,
+    "by": str,
+}
 AUDIT: Columns = {"id": int, "at": float, "event": str, "actor": str, "detail": str}
 
 _SERIES = ("series_id", "series", "series_id")
@@ -290,6 +299,13 @@ def numbers(db: sqlite_utils.Database) -> None:
             f"CREATE TRIGGER {table}_number AFTER INSERT ON {table} WHEN new.{number} <= {last} BEGIN"
             f" UPDATE {table} SET {number} = {last} + 1 WHERE {number} = new.{number}; END"
         )
+
+
+def relinks(db: sqlite_utils.Database) -> None:
+    """Identifiers that an operator corrected; and what finds the reported series whose images came back."""
+    _table(db, "relinks", RELINKS)
+    db.table("relinks").create_index(["study_uid"])
+    db.conn.execute("CREATE INDEX events_came_back ON events (series_id) WHERE event = 'came back'")
 
 
 def _table(

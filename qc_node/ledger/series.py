@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from qc_node.domain import Correction
 from qc_node.ledger import corrections
 from qc_node.ledger.database import Database
 from qc_node.ledger.packing import plain
@@ -118,10 +119,40 @@ class SeriesTable:
         """The history of a series."""
         return self._db.rows("SELECT * FROM events WHERE series_id = ? ORDER BY id", (series_id,), of=EventRow)
 
+    def corrected(self, series_id: int, kind: Correction, at: float) -> None:
+        """Note that the images of the present run say something else than those of before."""
+        with self._db.transaction() as conn:
+            corrections.note(conn, series_id, {kind}, at)
+
+    def relinked(self, series_id: int, at: float) -> None:
+        """Note that an operator corrected identifiers."""
+        with self._db.transaction() as conn:
+            corrections.relinked(conn, series_id, at)
+
+    def first_study(self, series_uid: str) -> str | None:
+        """The study in which this Series Instance UID came first."""
+        sql = "SELECT study_uid FROM series WHERE series_uid = ? ORDER BY series_id LIMIT 1"
+        value = self._db.value(sql, (series_uid,))
+        return None if value is None else str(value)
+
     def leave_reports_behind(self, series_id: int, at: float) -> None:
         """What was written about a series so far is about somebody else: do not send it, note what was sent."""
         with self._db.transaction() as conn:
             corrections.leave_behind(conn, series_id, at)
+
+    def came_back(self) -> list[SeriesRow]:
+        """Reported series whose images are all back after their files had gone; nobody looked whom they name."""
+        return self._db.rows(
+            "SELECT series.* FROM events JOIN series USING (series_id) WHERE event = 'came back'"
+            " AND events.run = series.run AND state = 'reported' AND images_removed_at IS NULL",
+            of=SeriesRow,
+        )
+
+    def looked_at(self, series_id: int) -> None:
+        """Never show a series to :meth:`came_back` again, unless images come back once more."""
+        with self._db.transaction() as conn:
+            sql = "UPDATE events SET event = ? WHERE series_id = ? AND event = 'came back'"
+            conn.execute(sql, (corrections.LOOKED_AT, series_id))
 
     # -- completion ----------------------------------------------------------------------------------
     def due(self, now: float, longest_s: float = math.inf) -> list[SeriesRow]:

@@ -1,22 +1,24 @@
-"""A small HTTP listener for machines: GET only, no state, one thread per question."""
+"""A small HTTP listener for machines: GET only, no state, two threads that answer."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
-import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import AF_INET6
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
 
 from qc_node.domain import QcNodeError
+from qc_node.http_server import HttpLimits, HttpServer, bound_socket
 
 log = logging.getLogger("qc_node.listener")
 
-SLOWEST_CLIENT_S = 10.0
-"""A client that has not sent its request by then is cut off, or its thread would stay for ever."""
+ANSWERING: Final = 2
+"""Threads that answer.  They last, so what they open (a connection of the ledger each) is opened once."""
+STOP_S: Final = 5.0
+
+Message = MutableMapping[str, Any]
 
 
 class HttpAnswer(NamedTuple):
@@ -27,21 +29,15 @@ class HttpAnswer(NamedTuple):
     body: bytes
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
+Answer = Callable[[str, str], HttpAnswer]
+"""From the path without query and the ``Accept`` header to the answer."""
 
-
-class _Server6(_Server):
-    address_family = AF_INET6
-
-
-def _nothing() -> None:
-    """Nothing to tidy up."""
+GET_ONLY: Final = HttpAnswer(405, "text/plain; charset=utf-8", b"Only GET is answered here.\n")
+FAILED: Final = HttpAnswer(500, "text/plain; charset=utf-8", b"This failed; see the log.\n")
 
 
 class Listener:
-    """Answers GET requests from `answer` (path without query, ``Accept`` header) until :meth:`stop`.
+    """Answers GET requests by `answer` until :meth:`stop`.
 
     Parameters
     ----------
@@ -49,8 +45,6 @@ class Listener:
         Section of the configuration to blame when the port cannot be had.
     port
         0 lets the operating system choose; see :attr:`port`.
-    after
-        Called in the thread of each request when it is answered, for example to close what the thread opened.
 
     Raises
     ------
@@ -58,34 +52,59 @@ class Listener:
         The port is taken or the address is not ours.
     """
 
-    def __init__(
-        self,
-        section: str,
-        host: str,
-        port: int,
-        answer: Callable[[str, str], HttpAnswer],
-        after: Callable[[], None] = _nothing,
-    ) -> None:
-        handler = _handler(answer, after)
+    def __init__(self, section: str, host: str, port: int, answer: Answer, limits: HttpLimits) -> None:
         try:
-            self._server = (_Server6 if ":" in host else _Server)((host, port), handler)
+            sock = bound_socket(host, port)
         except OSError as error:
             raise QcNodeError(port_sentence(section, host, port, error)) from None
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name=section, daemon=True
-        )
-        self._thread.start()
+        self._answering = ThreadPoolExecutor(ANSWERING, thread_name_prefix=section)
+        application = _Application(answer, self._answering)
+        self._server = HttpServer(section, sock, application, limits, lifespan="off", proxy_headers=False)
 
     @property
     def port(self) -> int:
         """The TCP port that is listened on."""
-        return int(self._server.server_address[1])
+        return self._server.port
 
     def stop(self) -> None:
         """Close the port; harmless when called twice."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5.0)
+        self._server.stop(STOP_S)
+        self._answering.shutdown(wait=False, cancel_futures=True)
+
+
+class _Application:
+    """The listener as an ASGI application."""
+
+    def __init__(self, answer: Answer, answering: ThreadPoolExecutor) -> None:
+        self._answer = answer
+        self._answering = answering
+
+    async def __call__(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Answer one request; its body, if any, is not read."""
+        answer = GET_ONLY
+        if scope["method"] in ("GET", "HEAD"):
+            accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._answering, self._answered, scope["path"], accept)
+        headers = [
+            (b"content-type", answer.content_type.encode("latin-1")),
+            (b"content-length", str(len(answer.body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    def _answered(self, path: str, accept: str) -> HttpAnswer:
+        try:
+            return self._answer(path, accept)
+        except Exception:
+            log.exception("a request for operators could not be answered")
+            return FAILED
 
 
 def port_sentence(section: str, host: str, port: int, error: OSError) -> str:
@@ -97,33 +116,3 @@ def port_sentence(section: str, host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return f"[{section}] host {host} is not an address of this machine."
     return f"[{section}] {host} port {port} cannot be listened on: {error.strerror or error}."
-
-
-def _handler(answer: Callable[[str, str], HttpAnswer], after: Callable[[], None]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = SLOWEST_CLIENT_S
-        server_version = "qc-node"
-        sys_version = ""
-
-        def do_GET(self) -> None:
-            try:
-                status, content_type, body = answer(urlsplit(self.path).path, self.headers.get("Accept", ""))
-            except Exception:
-                log.exception("a request for operators could not be answered")
-                status, content_type, body = 500, "text/plain; charset=utf-8", b"This failed; see the log.\n"
-            finally:
-                after()
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: a request line may carry what nobody should read in a log."""
-
-    return Handler

@@ -22,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from qc_node import __version__
 from qc_node.classifiers import catalogue
 from qc_node.domain import ModelIdentity, Stage, Verdict
+from qc_node.http_server import HttpLimits
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReportDelivery, SeriesRow, VerdictRow
 from qc_node.operations import orphans
@@ -83,7 +84,6 @@ class Metrics:
         self._sites: set[str] = set()
         self._health: Health | None = None
         self._update: Callable[[], None] | None = None
-        self._ledger: Ledger | None = None
 
         self._instances = self._counter(
             "instances_received", "Instances received by C-STORE", "calling_ae", "status"
@@ -209,7 +209,6 @@ class Metrics:
 
     def observe_ledger(self, ledger: Ledger, spool: Spool, now: float) -> None:
         """Set the gauges that the ledger and the disk answer for (`now` in seconds since the epoch)."""
-        self._ledger = ledger
         states = ledger.series.unfinished_counts()
         since = ledger.series.waiting_since()
         for state in ("receiving", "queued", "judging", "judged"):
@@ -237,7 +236,13 @@ class Metrics:
         return HttpAnswer(200, content_type, encode(self.registry))
 
     def serve(
-        self, host: str, port: int, health: Health | None = None, update: Callable[[], None] | None = None
+        self,
+        host: str,
+        port: int,
+        health: Health | None = None,
+        update: Callable[[], None] | None = None,
+        *,
+        limits: HttpLimits,
     ) -> Listener:
         """Answer ``/metrics`` (and with `health` what it answers) until :meth:`Listener.stop`.
 
@@ -249,6 +254,8 @@ class Metrics:
             Its checks are shown as ``qc_node_check_ok`` at each scrape.
         update
             Called before each scrape, so that its gauges are never older than the question.
+        limits
+            How many connections, and how long a request may take to arrive.
 
         Raises
         ------
@@ -256,12 +263,7 @@ class Metrics:
             The port is taken or the address is not ours; the sentence names ``[metrics]``.
         """
         self._health, self._update = health, update
-        return Listener("metrics", host, port, self._answer, self._tidy)
-
-    def _tidy(self) -> None:
-        """Close the ledger's connection of this thread, which ends with the request: it would stay open."""
-        if self._ledger is not None:
-            self._ledger.close()
+        return Listener("metrics", host, port, self._answer, limits)
 
     def _answer(self, path: str, accept: str) -> HttpAnswer:
         if path == "/metrics":

@@ -14,7 +14,8 @@ busy, broken                          this object waits, on its own, and the oth
                                       :attr:`RetryPolicy.give_up_s` of that it is ``failed``
 busy, broken, for many in a row       the destination is unwell: everything waits as if it were away
 refused                               as busy, but ``failed`` after :attr:`RetryPolicy.max_refusals`
-the file is gone from the spool       ``failed`` at once
+the file cannot be read now           this object waits, on its own, as often as it takes
+the file is gone, or no DICOM object  ``failed`` at once
 ====================================  =============================================================
 """
 
@@ -30,7 +31,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from qc_node.dicom.part10 import StoredObject, open_object
+from qc_node.dicom.part10 import StoredObject, UnusableFileError, open_object
 from qc_node.domain import InstanceRef, QcNodeError
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import AskedDelivery, ReportDelivery
@@ -207,6 +208,7 @@ class DeliveryQueue:
         rows = self._ledger.deliveries.next_pending(self.name, now, few, now + self._retry.cap_s)
         objects = self._open(rows)
         if objects:
+            self._ledger.prove_writable()  # what cannot be noted as sent would be sent again and again
             self._send(objects)
             return self._next_step()
         if rows:
@@ -220,15 +222,19 @@ class DeliveryQueue:
         return None if due is None else max(due, self._paused_until)
 
     def _open(self, rows: Sequence[ReportDelivery]) -> list[tuple[ReportDelivery, StoredObject]]:
-        objects = []
+        """Those that can be sent, up to one that cannot be read now: what must follow it may be right behind."""
+        objects: list[tuple[ReportDelivery, StoredObject]] = []
         for row in rows:
             if not row["path"]:
                 self._fail(row, BYTES_REMOVED)
                 continue
             try:
                 objects.append((row, open_object(self._spool.path(row["path"]))))
-            except QcNodeError as error:
+            except UnusableFileError as error:
                 self._fail(row, str(error))
+            except QcNodeError as error:
+                self._wait_alone(row, str(error), row["attempts"])
+                break
         return objects
 
     def _send(self, objects: Sequence[tuple[ReportDelivery, StoredObject]]) -> None:
@@ -293,7 +299,7 @@ class DeliveryQueue:
         if self._away_since is None:
             self._away_since = self._wall()
         self._pause()
-        self._try_later(row, outcome, row["next_attempt_at"], self._paused_until)
+        self._try_later(row, outcome.sentence, row["next_attempt_at"], self._paused_until)
 
     def _back(self) -> None:
         """The destination is there; while it was not, nothing was turned down."""
@@ -316,7 +322,7 @@ class DeliveryQueue:
             self._fail(row, outcome.sentence)
             return
         at = self._wall() + self._retry.delay(times, self._jitter())
-        self._try_later(row, outcome, at, at)
+        self._try_later(row, outcome.sentence, at, at)
 
     def _not_taken(self, row: ReportDelivery, outcome: TransportOutcome) -> None:
         """The destination is there and did not take this object: nobody knows which of them is at fault."""
@@ -326,17 +332,23 @@ class DeliveryQueue:
             hours = (now - found["since"]) / 3600
             self._fail(row, f"{outcome.sentence} Given up after {hours:.0f} h and {found['times']} attempts.")
             return
-        at = now + self._retry.delay(found["times"] - 1, self._jitter())
-        self._try_later(row, outcome, at, at)
+        self._wait_alone(row, outcome.sentence, found["times"] - 1)
+
+    def _wait_alone(self, row: ReportDelivery, sentence: str, times: int) -> None:
+        """The others pass it; after too many in a row, something is wrong with all of them."""
+        at = self._wall() + self._retry.delay(times, self._jitter())
+        self._try_later(row, sentence, at, at)
         self._turned_down.add(row["id"])
         if len(self._turned_down) >= self._retry.unwell_after:
-            log.warning("peer %s takes none of %d objects; all wait.", self.name, len(self._turned_down))
+            log.warning(
+                "none of %d objects could be sent to peer %s; all wait.", len(self._turned_down), self.name
+            )
             self._pause()
 
-    def _try_later(self, row: ReportDelivery, outcome: TransportOutcome, due: float, at: float) -> None:
+    def _try_later(self, row: ReportDelivery, sentence: str, due: float, at: float) -> None:
         """`due` is kept as it was while the destination is away, so that order is too; `at` is when it goes on."""
-        self._ledger.deliveries.retry(row["id"], due, outcome.sentence)
-        log.warning("%s The next attempt follows in %.0f s.", outcome.sentence, at - self._wall())
+        self._ledger.deliveries.retry(row["id"], due, sentence)
+        log.warning("%s The next attempt follows in %.0f s.", sentence, at - self._wall())
         self._on_delivery(row, self.name, "retry")
 
     def _pause(self) -> None:

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
-import pydicom
 from pydicom.dataset import Dataset
 
 from qc_node.dicom.patient import same_patient
@@ -20,6 +20,7 @@ from qc_node.domain import (
     HeaderClaims,
     InstanceRef,
     QcNodeError,
+    Relink,
     SeriesKey,
     SteadyTimes,
     Verdict,
@@ -28,6 +29,10 @@ from qc_node.domain import (
 from qc_node.ledger import Ledger
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.ledger.rows import ReportRow, SeriesRow, VerdictRow, WaitingReport
+from qc_node.outbox.came_back import judge_again_where_another
+from qc_node.outbox.headers import header_or_none, read_header
+from qc_node.report.identifiers import as_image_header, correct, evidence_of
+from qc_node.report.uids import Edition
 from qc_node.series.headers.expected import count_is_certain
 from qc_node.spool import Spool, digest
 
@@ -37,6 +42,9 @@ log = logging.getLogger("qc_node.writing")
 PREDECESSOR_GONE = (
     "The report names no predecessor: the bytes of the one before went after [retention] keep_reports_days."
 )
+
+CHARACTER_SET = "character set"
+"""The event that tells of text that is copied as bytes."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,16 @@ class WritingSettings:
     destinations: tuple[str, ...]
     flag_object: bool
     confirm_s: float
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a report is about."""
+
+    key: SeriesKey
+    source: Dataset
+    evidence: list[InstanceRef]
+    edition: Edition
 
 
 class Writer:
@@ -94,6 +112,7 @@ class Writer:
     def step(self) -> float | None:
         """Write every report that is due; returns when the next one is."""
         now = self._wall()
+        judge_again_where_another(self._ledger, self._spool, now)
         due_at = self._due(now)
         held = {number: at for number, at in due_at.items() if at > now}
         for row in self._ledger.verdicts.to_report(now, due=due_at.keys() - held.keys(), held=held):
@@ -130,27 +149,80 @@ class Writer:
         series = self._ledger.series.by_id(row["series_id"])
         if series is None or series["run"] != row["run"]:
             return
-        key = SeriesKey(series["study_uid"], series["series_uid"])
-        instances = self._ledger.instances.of_series(row["series_id"])
-        evidence = [InstanceRef(i["sop_class_uid"], i["sop_instance_uid"], i["digest"] or "") for i in instances]
-        source = read_header(self._spool, row["source_path"])
-        before = self._replaced(row, source)
+        about = self._about(row, series)
+        before = self._replaced(row, about.source)
         verdicts = [given["verdict"] for given in self._ledger.verdicts.of(row["series_id"], row["run"])]
         objects = []
         if not self._has_report(row):
-            report = self._report(row, verdicts, key, source, evidence, before)
+            report = self._report(row, verdicts, about, before)
             objects.append(self._store(report, series, "sr", before))
         alarming = next((verdict for verdict in verdicts if needs_attention(verdict)), None)
         flag_wanted = self._settings.flag_object and alarming is not None
         final = self._is_final(row, series, now)
         if flag_wanted and alarming is not None and final:
-            flag = self._flag(row, alarming, key, source, evidence)
+            flag = self._flag(row, alarming, about)
             objects.append(self._store(flag, series, "kos", None))
         done = (row["series_id"], row["run"]) if final or not flag_wanted else None
         if self._ledger.deliveries.post(objects, self._settings.destinations, self._wall(), reported=done):
+            self._note_character_set(row, about.source, now)
             self._on_written(row["series_id"])
         else:  # forgotten meanwhile
             self._spool.remove_all(o.path for o in objects)
+
+    def _about(self, row: VerdictRow, series: SeriesRow) -> _About:
+        """What a report on a series is about: whom its images name, and what operators corrected of that."""
+        relinks = self._ledger.relinks.of(series["study_uid"], series["series_uid"])
+        source = correct(self._source(row, relinks), relinks)
+        return _About(
+            key=SeriesKey(series["study_uid"], series["series_uid"]),
+            source=source,
+            evidence=self._evidence(series),
+            edition=self._edition(row, series, relinks, source),
+        )
+
+    def _source(self, row: VerdictRow, relinks: Sequence[Relink]) -> Dataset:
+        """The header that identity is copied from: an image's or, where these are gone, that of a report."""
+        gone = not row["source_path"] or not self._spool.has(row["source_path"])
+        if relinks and gone:
+            written = self._ledger.deliveries.reports_of(row["series_id"])
+            reports = [r for r in written if r["kind"] == "sr" and r["path"]]
+            uncorrected = [r for r in reports if r["created_at"] <= relinks[0].at] or reports[:1]
+            if uncorrected:
+                return as_image_header(read_header(self._spool, uncorrected[-1]["path"]))
+        return read_header(self._spool, row["source_path"])
+
+    def _evidence(self, series: SeriesRow) -> list[InstanceRef]:
+        """The images that were judged; where they are gone, as the last report names them."""
+        last = self._ledger.deliveries.last_report(series["series_id"])
+        if series["images_removed_at"] is not None and last is not None and last["path"]:
+            return evidence_of(read_header(self._spool, last["path"]))
+        instances = self._ledger.instances.of_series(series["series_id"])
+        return [InstanceRef(i["sop_class_uid"], i["sop_instance_uid"], i["digest"] or "") for i in instances]
+
+    def _edition(self, row: VerdictRow, series: SeriesRow, relinks: Sequence[Relink], source: Dataset) -> Edition:
+        """What makes this report another one than its images alone do.
+
+        A patient who was named before and is again gets another report: the first one may be gone from the PACS.
+        """
+        written = self._ledger.deliveries.reports_of(row["series_id"])
+        reports = [r for r in written if r["kind"] == "sr" and r["path"] and r["run"] < row["run"]]
+        headers = [h for r in reports if (h := header_or_none(self._spool, r["path"])) is not None]
+        changes = sum(not same_patient(one, other) for one, other in pairwise((*headers, source)))
+        first = self._ledger.series.first_study(series["series_uid"])
+        place = [f"patient {changes}"] if changes else []
+        place += [series["study_uid"]] if first != series["study_uid"] else []
+        return Edition(tuple(f"relink {relink.number}" for relink in relinks), tuple(place))
+
+    def _note_character_set(self, row: VerdictRow, source: Dataset, now: float) -> None:
+        """Tell of text that is not converted: the report says so too, but who sees to scanners reads logs."""
+        from qc_node.report.character_set import note
+        from qc_node.report.modules import source_text
+
+        sentence = note(source_text(source))
+        said = self._ledger.series.events(row["series_id"])
+        if sentence is not None and not any(e["run"] == row["run"] and e["event"] == CHARACTER_SET for e in said):
+            log.warning("report on series %s: %s", self._log_name(row), sentence)
+            self._ledger.series.event(row["series_id"], row["run"], now, CHARACTER_SET, sentence)
 
     def _replaced(self, row: VerdictRow, source: Dataset) -> ReportRow | None:
         """The earlier report on the series, if it is about the same patient; another one stays where it is.
@@ -188,9 +260,7 @@ class Writer:
         self,
         row: VerdictRow,
         verdicts: Sequence[Verdict],
-        key: SeriesKey,
-        source: Dataset,
-        evidence: list[InstanceRef],
+        about: _About,
         before: ReportRow | None,
     ) -> Dataset:
         from qc_node.report.structured_report import build_report
@@ -200,9 +270,9 @@ class Writer:
             earlier = read_header(self._spool, before["path"])
             predecessor = (str(earlier.SOPClassUID), str(earlier.SOPInstanceUID), str(earlier.SeriesInstanceUID))
         return build_report(
-            source,
-            evidence,
-            key,
+            about.source,
+            about.evidence,
+            about.key,
             verdicts[0],
             HeaderClaims.from_dict(row["claims"]),
             row["warnings"],
@@ -214,21 +284,21 @@ class Writer:
             predecessor=predecessor,
             instance_number=row["run"],
             also=verdicts[1:],
+            edition=about.edition,
         )
 
-    def _flag(
-        self, row: VerdictRow, verdict: Verdict, key: SeriesKey, source: Dataset, evidence: list[InstanceRef]
-    ) -> Dataset:
+    def _flag(self, row: VerdictRow, verdict: Verdict, about: _About) -> Dataset:
         from qc_node.report.key_objects import build_flag
 
         return build_flag(
-            source,
-            evidence,
-            key,
+            about.source,
+            about.evidence,
+            about.key,
             verdict,
             software_version=self._settings.software_version,
             node=self._settings.ae_title,
             created=datetime.fromtimestamp(row["judged_at"], UTC).astimezone(),
+            edition=about.edition,
         )
 
     def _store(self, ds: Dataset, series: SeriesRow, kind: str, before: ReportRow | None) -> WrittenObject:
@@ -250,17 +320,3 @@ class Writer:
             path=name,
             predecessor=before["sop_instance_uid"] if before and before["sop_instance_uid"] != uid else None,
         )
-
-
-def read_header(spool: Spool, name: str) -> Dataset:
-    """The header of a file in the spool, without pixels.
-
-    Raises
-    ------
-    QcNodeError
-        The file is gone.
-    """
-    try:
-        return pydicom.dcmread(spool.path(name), stop_before_pixels=True, force=True)
-    except FileNotFoundError:
-        raise QcNodeError(f"The file {name} that a report needs is no longer in the data folder.") from None

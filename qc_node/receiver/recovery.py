@@ -131,8 +131,11 @@ class Recovery:
 
     def _adopt(self, name: str, seen: FileIdentity, facts: Facts, request: Request, size: int) -> bool:
         versions = self._ledger.instances.versions(facts.sop_instance_uid)
-        if any(row["path"] == name for row in versions):
-            return False  # its row came meanwhile
+        mine = next((row for row in versions if row["path"] == name), None)
+        if mine is not None:
+            if mine["superseded_at"] is not None:  # a kill has kept it from being removed
+                self._remove_copy(name, seen)
+            return False  # else its row came meanwhile
         version = versions[-1]["version"] + 1 if versions else 1
         at = min(seen.modified_ns / 1e9, self._clock())
         row = received(facts, request, name, size, at, version)
@@ -148,9 +151,9 @@ class Recovery:
         return new
 
     def _correcting(self, row: Received, stored: str, seen: FileIdentity) -> Received | None:
-        """The row of a file that is younger than the stored one and says something else; else None."""
+        """The row of a file that is no older than the stored one and says something else; else None."""
         other = self._spool.identity(stored)
-        if other is None or other.modified_ns >= seen.modified_ns:
+        if other is None or other.modified_ns > seen.modified_ns:
             return None
         before, after = (_bytes_of(self._spool, name) for name in (stored, row.path))
         corrects = correction(before, after)

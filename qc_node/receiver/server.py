@@ -224,6 +224,7 @@ class Server:
                 wire.send(rejection.answer)
                 self._linger(connection.sock)
                 return
+            wire.idle_s = settings.idle_s_by_ae.get(request.calling_ae, settings.idle_s)
             acceptance = negotiation.negotiate(request, MAX_PDU)
             wire.send(acceptance.answer)
             Association(wire, acceptance, request.calling_ae, self._store, pass_on, self._log).converse()

@@ -152,7 +152,11 @@ class Receiver:
         """What each receiving process needs to know."""
         return {
             "listener": listener.fileno(),
-            "settings": {**vars(self.settings), "peers": dict(self.settings.peers)},
+            "settings": {
+                **vars(self.settings),
+                "peers": dict(self.settings.peers),
+                "idle_s_by_ae": dict(self.settings.idle_s_by_ae),
+            },
             "data_dir": str(self._data_dir.resolve()),
             "ledger": str(self._ledger_path.resolve()),
             "limit": -(-self.settings.max_associations // self.settings.processes),

@@ -27,11 +27,12 @@ class ReceiverSettings:
         Associations at a time, over all processes.
     max_associations_per_peer
         How many of these one calling AE title may have, and one address.
+    idle_s, idle_s_by_ae
+        Longest time between two messages, and that of single calling AE titles.
     on_changed
         See :class:`qc_node.receiver.store.Store`.
-    associate_s, stall_s, idle_s
-        Longest time from connecting to a whole association request (the ARTIM timer of PS3.8), for one PDU,
-        and between two messages.
+    associate_s, stall_s
+        Longest time from connecting to a whole association request (the ARTIM timer of PS3.8), and for one PDU.
     """
 
     ae_title: str
@@ -43,7 +44,8 @@ class ReceiverSettings:
     processes: int
     max_associations: int
     max_associations_per_peer: int
+    idle_s: float
+    idle_s_by_ae: Mapping[str, float]
     on_changed: str
     associate_s: float = 10.0
     stall_s: float = 30.0
-    idle_s: float = 120.0

@@ -75,7 +75,8 @@ class Wire:
     ) -> None:
         self._sock = sock
         self._stopping = stopping
-        self._idle_s = idle_s
+        self.idle_s = idle_s
+        """May be changed once it is known who calls."""
         self._stall_s = stall_s
         self._now = monotonic
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -149,7 +150,7 @@ class Wire:
             if self._stopping():
                 raise Gone("the receiver stops")
             return
-        end = self._now() + self._idle_s
+        end = self._now() + self.idle_s
         self._start = self._end = 0
         while not self._end:
             if self._stopping():

@@ -19,6 +19,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 
 from qc_node.domain import AnswerKind, Grade, InstanceRef, QcNodeError, Question, Reason, SeriesKey, Verdict
 from qc_node.report import codes, modules
+from qc_node.report.character_set import settle_character_set
 from qc_node.report.codes import Code
 from qc_node.report.items import (
     HAS_CONCEPT_MOD,
@@ -33,7 +34,7 @@ from qc_node.report.items import (
     text_named,
 )
 from qc_node.report.structured_report import DISCLAIMER, NodeIdentity, model_equipment, new_document, observer
-from qc_node.report.uids import flag_uid, report_series_uid
+from qc_node.report.uids import ORIGINAL, Edition, flag_uid, report_series_uid
 
 KEY_OBJECT_SELECTION: Final = str(KeyObjectSelectionDocumentStorage)
 """SOP Class."""
@@ -50,6 +51,7 @@ def build_flag(
     software_version: str,
     node: NodeIdentity | str,
     created: datetime,
+    edition: Edition = ORIGINAL,
 ) -> Dataset:
     """A key object titled (113010, DCM, "Quality Issue") on every image of a series.
 
@@ -63,10 +65,13 @@ def build_flag(
     if not evidence:
         raise ValueError("a key object needs an image")
     node = NodeIdentity(node) if isinstance(node, str) else node
-    uid = flag_uid(series.series_instance_uid, evidence, verdict.model)
-    series_uid = report_series_uid("flag-series", series.series_instance_uid, node.station_name, software_version)
+    uid = flag_uid(series.series_instance_uid, evidence, verdict.model, edition)
+    series_uid = report_series_uid(
+        "flag-series", series.series_instance_uid, node.station_name, software_version, edition
+    )
+    text = modules.source_text(source)
     ds = new_document(
-        source,
+        text,
         series,
         KEY_OBJECT_SELECTION,
         uid,
@@ -88,7 +93,7 @@ def build_flag(
         *(image_item(ref.sop_class_uid, ref.sop_instance_uid) for ref in ordered),
     ]
     ds.update(container(codes.QUALITY_ISSUE, content, relationship=None, template="2010"))
-    modules.settle_character_set(ds, source)
+    settle_character_set(ds, text)
     return ds
 
 

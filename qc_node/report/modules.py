@@ -1,9 +1,12 @@
 """Patient, study and equipment modules: what a report shares with the images it is about.
 
 Whatever a source header holds, nothing here raises: what cannot be read is left empty where the standard
-demands the attribute (type 2) and out where it does not (type 3).  Identity goes before validity: Patient ID,
-Patient's Name and Accession Number are copied as they are even when they are longer than their VR allows,
-because a report that a PACS files under another patient is worse than one with a warning.
+demands the attribute (type 2) and out where it does not (type 3).  Identity goes before validity: Patient ID and
+its issuer, Patient's Name and Accession Number are copied as they are even when they are longer than their VR
+allows, because a report that a PACS files under another patient is worse than one with a warning.  What else is
+too long is cut where it is a description, and left out where a part would be another thing: a code, an ID, a name.
+
+In which character set all that is written: :mod:`qc_node.report.character_set`.
 """
 
 from __future__ import annotations
@@ -15,18 +18,18 @@ from datetime import datetime
 from typing import Any
 
 from pydicom import config
-from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.valuerep import PersonName
 
+from qc_node.dicom.text import TEXT_VRS, CharacterSet
 from qc_node.domain import InstanceRef, SeriesKey
+from qc_node.report.character_set import ITEM_TEXTS, SourceText, as_it_stands, declare
 from qc_node.report.items import short_text
 
-IDENTITY = ("PatientName", "PatientID", "AccessionNumber")
+IDENTITY = ("PatientName", "PatientID", "IssuerOfPatientID", "AccessionNumber")
 """Copied as they are, whatever their length."""
 
 REQUIRED = (
@@ -57,26 +60,35 @@ OPTIONAL = (
 )
 """Type 3 in the Patient, General Study and Patient Study modules: copied when they can be read."""
 
+CODES = ("ProcedureCodeSequence", "DeidentificationMethodCodeSequence")
+COPIED = (*REQUIRED, *OPTIONAL, "DeidentificationMethod")
 _SEVERAL = ("PhysiciansOfRecord", "NameOfPhysiciansReadingStudy")
+_WHOLE_OR_NOT = ("StudyID",)
 _ENUMERATED = {"PatientSex": ("M", "F", "O")}
-_LIMITS = {"SH": 16, "LO": 64, "LT": 10240}
+_LIMITS = {"SH": 16, "LO": 64, "LT": 10240, "PN": 64}
 _DATE = re.compile(r"(\d{4})\.?(\d{2})\.?(\d{2})")
 _TIME = re.compile(r"([01]\d|2[0-3]):?(?:([0-5]\d):?(?:([0-5]\d|60)(\.\d{1,6})?)?)?")
 _AGE = re.compile(r"\d{3}[DWMY]")
 _OFFSET = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 
 
-def copy_patient_and_study(source: Dataset, target: Dataset, study_instance_uid: str) -> None:
-    """Fill the Patient, General Study and Patient Study modules of `target` from `source`."""
+def source_text(source: Dataset) -> SourceText:
+    """Every text of `source` that a report copies."""
+    sequences = [_items(source, keyword) for keyword in CODES]
+    return SourceText(source, [k for k in COPIED if dictionary_VR(k) in TEXT_VRS], sequences)
+
+
+def copy_patient_and_study(text: SourceText, target: Dataset, study_instance_uid: str) -> None:
+    """Fill the Patient, General Study and Patient Study modules of `target`."""
     for keyword in REQUIRED:
-        _put(target, keyword, _readable(source, keyword) or "")
+        put_value(target, keyword, _readable(text, keyword) or "")
     for keyword in OPTIONAL:
-        value = _readable(source, keyword)
-        if value not in (None, "", []):
-            _put(target, keyword, value)
-    _copy_deidentification(source, target)
-    _put(target, "StudyInstanceUID", study_instance_uid)
-    procedures = _codes(source, "ProcedureCodeSequence")
+        value = _readable(text, keyword)
+        if value:
+            put_value(target, keyword, value)
+    _copy_deidentification(text, target)
+    put_value(target, "StudyInstanceUID", study_instance_uid)
+    procedures = _codes(text, "ProcedureCodeSequence")
     if procedures:
         target.ProcedureCodeSequence = procedures
 
@@ -92,43 +104,63 @@ def raw_value(source: Dataset, keyword: str) -> Any:
         return None
 
 
-def _put(target: Dataset, keyword: str, value: Any) -> None:
+def put_value(target: Dataset, keyword: str, value: Any) -> None:
+    """Set an attribute, whatever its value is worth."""
     tag = tag_for_keyword(keyword)
     assert tag is not None
     target[tag] = DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE)
 
 
-def _readable(source: Dataset, keyword: str) -> Any:
-    value = raw_value(source, keyword)
+def _readable(text: SourceText, keyword: str) -> Any:
+    """The value to write, as bytes where the source's are kept; None where there is none that may be copied."""
+    vr = dictionary_VR(keyword)
+    if vr not in TEXT_VRS:
+        return _of_plain_vr(keyword, vr, raw_value(text.source, keyword))
+    said = text.of(keyword)
+    if said is None:
+        return None
+    if text.keeps_bytes:
+        fits = keyword in IDENTITY or _fits(said, vr)
+        return as_it_stands(text.source, keyword) if fits else None
+    assert isinstance(said, str)
+    return said if keyword in IDENTITY else _within_limits(keyword, vr, said)
+
+
+def _fits(said: str | bytes, vr: str) -> bool:
+    """Whether a text is as short as its VR asks, in characters (PS3.5 6.2); in bytes where it is those."""
+    text = said if isinstance(said, str) else said.decode("latin-1")
+    parts = re.split(r"[\\=]", text) if vr == "PN" else [text]
+    return all(len(part) <= _LIMITS[vr] for part in parts)
+
+
+def _within_limits(keyword: str, vr: str, said: str) -> str | list[str] | None:
+    """A description is cut; the part of an ID or a name would be another, so it is left out."""
+    if vr == "PN":
+        names = [_one_line(name) for name in said.split("\\") if _fits(name, vr)]
+        return names if keyword in _SEVERAL else next(iter(names), None)
+    if keyword in _WHOLE_OR_NOT and not _fits(said, vr):
+        return None
+    return short_text(said.replace("\\", " / "), _LIMITS[vr]) if said.strip() else None
+
+
+def _one_line(name: str) -> str:
+    return "".join(c for c in name if c.isprintable())
+
+
+def _of_plain_vr(keyword: str, vr: str, value: Any) -> str | None:
+    """Values that no character set is about."""
     if value is None or isinstance(value, bytes | DicomSequence):
         return None
-    vr = dictionary_VR(keyword)
-    if vr == "PN":
-        return _names(value, several=keyword in _SEVERAL)
     if vr in ("DS", "IS"):
         return _decimal(value)
-    several = isinstance(value, MultiValue | list | tuple)
-    text = ("\\" if keyword in IDENTITY else " / ").join(map(str, value)) if several else str(value)
-    if keyword in IDENTITY:
-        return text
+    said = (" / ".join(map(str, value)) if isinstance(value, MultiValue | list | tuple) else str(value)).strip()
     if vr == "DA":
-        return _date(text.strip())
+        return _date(said)
     if vr == "TM":
-        return _time(text.strip())
+        return _time(said)
     if vr == "AS":
-        return text.strip() if _AGE.fullmatch(text.strip()) else None
-    if keyword in _ENUMERATED:
-        return text.strip() if text.strip() in _ENUMERATED[keyword] else None
-    if not text.strip():
-        return None
-    return short_text(text, _LIMITS[vr])
-
-
-def _names(value: Any, *, several: bool) -> Any:
-    if isinstance(value, MultiValue | list | tuple):
-        names = [str(v) for v in value]
-        return names if several else "\\".join(names)
-    return [str(value)] if several and str(value) else str(value)
+        return said if _AGE.fullmatch(said) else None
+    return said if said in _ENUMERATED[keyword] else None
 
 
 def _decimal(value: Any) -> str | None:
@@ -155,33 +187,43 @@ def _time(text: str) -> str | None:
     return None if match is None else "".join(group or "" for group in match.groups())
 
 
-def _codes(source: Dataset, keyword: str) -> DicomSequence:
-    """The complete items of a code sequence."""
+def _items(source: Dataset, keyword: str) -> list[Dataset]:
+    items = raw_value(source, keyword)
+    return [item for item in items if isinstance(item, Dataset)] if isinstance(items, DicomSequence) else []
+
+
+def _codes(text: SourceText, keyword: str) -> DicomSequence:
+    """The complete items of a code sequence; the part of a code would be another code."""
     out = []
-    for item in raw_value(source, keyword) or []:
-        values = [raw_value(item, k) for k in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")]
-        if all(isinstance(v, str) and v.strip() for v in values):
-            code = Dataset()
-            code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = (
-                short_text(v, limit) for v, limit in zip(values, (16, 16, 64), strict=True)
-            )
-            out.append(code)
+    for item in _items(text.source, keyword):
+        value, scheme, meaning = (text.in_item(item, k) for k in ITEM_TEXTS)
+        if not (value and scheme and meaning and _fits(value, "SH") and _fits(scheme, "SH")):
+            continue
+        code = Dataset()
+        if text.keeps_bytes:
+            for k in ITEM_TEXTS:
+                put_value(code, k, as_it_stands(item, k))
+            declare(code, CharacterSet.of(item))
+        else:
+            code.CodeValue, code.CodingSchemeDesignator = short_text(str(value), 16), short_text(str(scheme), 16)
+            code.CodeMeaning = short_text(str(meaning))
+        out.append(code)
     return DicomSequence(out)
 
 
-def _copy_deidentification(source: Dataset, target: Dataset) -> None:
+def _copy_deidentification(text: SourceText, target: Dataset) -> None:
     """Patient Identity Removed = YES needs a method (type 1C); without one it would be invalid."""
-    if raw_value(source, "PatientIdentityRemoved") != "YES":
+    if raw_value(text.source, "PatientIdentityRemoved") != "YES":
         return
-    method = raw_value(source, "DeidentificationMethod")
-    methods = method if isinstance(method, MultiValue | list) else [method]
-    texts = [short_text(str(m)) for m in methods if m]
-    codes = _codes(source, "DeidentificationMethodCodeSequence")
-    if texts:
-        target.DeidentificationMethod = texts
+    said = text.of("DeidentificationMethod")
+    codes = _codes(text, "DeidentificationMethodCodeSequence")
+    if said and text.keeps_bytes:
+        put_value(target, "DeidentificationMethod", as_it_stands(text.source, "DeidentificationMethod"))
+    elif said:
+        target.DeidentificationMethod = [short_text(method) for method in str(said).split("\\")]
     if codes:
         target.DeidentificationMethodCodeSequence = codes
-    if texts or codes:
+    if said or codes:
         target.PatientIdentityRemoved = "YES"
 
 
@@ -206,14 +248,14 @@ def evidence_sequence(evidence: Mapping[SeriesKey, Iterable[InstanceRef]]) -> Di
     studies: dict[str, list[Dataset]] = {}
     for key, references in evidence.items():
         series = Dataset()
-        _put(series, "SeriesInstanceUID", key.series_instance_uid)
+        put_value(series, "SeriesInstanceUID", key.series_instance_uid)
         ordered = sorted(set(references), key=lambda r: (r.sop_class_uid, r.sop_instance_uid))
         series.ReferencedSOPSequence = DicomSequence([_reference(r) for r in ordered])
         studies.setdefault(key.study_instance_uid, []).append(series)
     items = []
     for uid, of_study in studies.items():
         study = Dataset()
-        _put(study, "StudyInstanceUID", uid)
+        put_value(study, "StudyInstanceUID", uid)
         study.ReferencedSeriesSequence = DicomSequence(of_study)
         items.append(study)
     return DicomSequence(items)
@@ -221,49 +263,6 @@ def evidence_sequence(evidence: Mapping[SeriesKey, Iterable[InstanceRef]]) -> Di
 
 def _reference(ref: InstanceRef) -> Dataset:
     item = Dataset()
-    _put(item, "ReferencedSOPClassUID", ref.sop_class_uid)
-    _put(item, "ReferencedSOPInstanceUID", ref.sop_instance_uid)
+    put_value(item, "ReferencedSOPClassUID", ref.sop_class_uid)
+    put_value(item, "ReferencedSOPInstanceUID", ref.sop_instance_uid)
     return item
-
-
-def settle_character_set(target: Dataset, source: Dataset) -> None:
-    """Keep the images' character set where it can write every text of `target`; UTF-8 otherwise.
-
-    Patient names then stand in the report byte for byte as in the images, and a sentence that quotes a
-    character outside of that set makes the whole object UTF-8 instead of losing it.
-    """
-    declared = raw_value(source, "SpecificCharacterSet")
-    terms = [str(t) for t in declared] if isinstance(declared, MultiValue | list) else [str(declared or "")]
-    texts = list(_texts(target))
-    if any(terms) and _can_write(terms, texts):
-        target.SpecificCharacterSet = terms if len(terms) > 1 else terms[0]
-    elif not all(text.isascii() for text in texts):
-        target.SpecificCharacterSet = "ISO_IR 192"
-
-
-def _can_write(terms: list[str], texts: list[str]) -> bool:
-    try:
-        encodings = convert_encodings(terms)
-        # Every character is tried here first: pydicom would log what it cannot encode, and that is patient data.
-        characters = {c for text in texts for c in text if not c.isascii()}
-        if not all(any(_encodable(c, encoding) for encoding in encodings) for c in characters):
-            return False
-        return all(decode_bytes(encode_string(text, encodings), encodings, set()) == text for text in texts)
-    except (LookupError, ValueError):
-        return False
-
-
-def _encodable(character: str, encoding: str) -> bool:
-    try:
-        character.encode(encoding)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _texts(ds: Dataset) -> Iterable[str]:
-    for element in ds.iterall():
-        if element.VR in ("PN", "LO", "SH", "LT", "ST", "UT", "UC"):
-            values = element.value if isinstance(element.value, MultiValue | list) else [element.value]
-            for value in values:
-                yield str(value) if isinstance(value, str | PersonName) else ""

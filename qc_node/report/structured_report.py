@@ -45,6 +45,7 @@ from qc_node.domain import (
     Verdict,
 )
 from qc_node.report import codes, modules
+from qc_node.report.character_set import SourceText, note, settle_character_set
 from qc_node.report.codes import Code
 from qc_node.report.items import (
     CONTAINS,
@@ -58,7 +59,7 @@ from qc_node.report.items import (
     text_item,
     uid_item,
 )
-from qc_node.report.uids import derived_uid, device_uid, report_series_uid, report_uid
+from qc_node.report.uids import ORIGINAL, Edition, derived_uid, device_uid, report_series_uid, report_uid
 
 __all__ = ["DISCLAIMER", "SR_CLASSES", "NodeIdentity", "build_report", "report_uid"]
 
@@ -104,6 +105,7 @@ def build_report(
     predecessor: Predecessor | None = None,
     instance_number: int = 1,
     also: Sequence[Verdict] = (),
+    edition: Edition = ORIGINAL,
 ) -> Dataset:
     """The report on one series, ready for ``save_as(..., enforce_file_format=True)``.
 
@@ -131,6 +133,8 @@ def build_report(
     also
         Verdicts of further classifiers on the same series; the observer is the device with the model of `verdict`,
         and each group names its own algorithm.
+    edition
+        What was corrected since the images came first.
 
     Returns
     -------
@@ -152,12 +156,14 @@ def build_report(
         [v.model for v in verdicts],
         sr_class=sr_class,
         rules_digest=rules_digest,
+        edition=edition,
     )
     series_uid = report_series_uid(
-        "report-series", series.series_instance_uid, node.station_name, software_version
+        "report-series", series.series_instance_uid, node.station_name, software_version, edition
     )
+    text = modules.source_text(source)
     ds = new_document(
-        source,
+        text,
         series,
         SR_CLASSES[sr_class],
         uid,
@@ -180,13 +186,15 @@ def build_report(
             {SeriesKey(series.study_instance_uid, its_series): [InstanceRef(sop_class, sop_instance)]}
         )
     modality = claims.modality or str(modules.raw_value(source, "Modality") or "")
-    ds.update(_root(series, verdicts, claims, warnings, node, rules_digest, modality))
-    modules.settle_character_set(ds, source)
+    remark = note(text)
+    remarks = warnings if remark is None else [*warnings, remark]
+    ds.update(_root(series, verdicts, claims, remarks, node, rules_digest, modality))
+    settle_character_set(ds, text)
     return ds
 
 
 def new_document(
-    source: Dataset,
+    text: SourceText,
     series: SeriesKey,
     sop_class_uid: str,
     sop_instance_uid: str,
@@ -199,11 +207,18 @@ def new_document(
     description: str,
     instance_number: int = 1,
 ) -> Dataset:
-    """A document of the node's own in the study of `source`: every module but the document's content."""
+    """A document of the node's own in the study of the images: every module but the document's content.
+
+    Parameters
+    ----------
+    text
+        The texts of the header of one of them (:func:`qc_node.report.modules.source_text`).
+    """
+    source = text.source
     ds = Dataset()
     ds.SOPClassUID = sop_class_uid
     ds.SOPInstanceUID = sop_instance_uid
-    modules.copy_patient_and_study(source, ds, series.study_instance_uid)
+    modules.copy_patient_and_study(text, ds, series.study_instance_uid)
     modules.stamp(ds, source, created)
     ds.Modality = modality
     ds.SeriesInstanceUID = series_instance_uid

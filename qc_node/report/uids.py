@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from qc_node.domain import InstanceRef, ModelIdentity
 
 REPORT_FORMAT = "0.1.0"
 """The version that last changed what a report or a flag says; it stands in the UIDs where the program's version
-once stood.  A release alone makes no new reports, and a cause that 0.1.0 knew still has the UID of 0.1.0."""
+once stood.  A release alone makes no new reports, and a cause that 0.1.0 knew still has the UID of 0.1.0.
+
+Nor does another character set: since names are written in UTF-8 the bytes for such a cause differ from what 0.1.0
+would have written, while the report says the same.  No UID goes out with two contents for it: bytes written once
+are kept in ``reports/`` and sent again as they are, and a cause that has none was never reported.  (Where ledger
+and ``reports/`` are lost together, a repeated report differs in Software Versions as after any other release.)"""
 
 
 def derived_uid(kind: str, *parts: str) -> str:
@@ -27,6 +33,30 @@ def derived_uid(kind: str, *parts: str) -> str:
     number &= ~(0xF << 76 | 0b11 << 62)
     number |= 0x8 << 76 | 0b10 << 62
     return f"2.25.{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """What was corrected since the images came first; nothing in most cases, and then no UID depends on it.
+
+    Attributes
+    ----------
+    corrections
+        Each names other content of an image or other identifiers: they give the object another UID.
+    place
+        Whatever tells an earlier patient or study of the same series from the present one: it gives the series of
+        the object another UID, for a series cannot be of two patients.
+    """
+
+    corrections: tuple[str, ...] = ()
+    place: tuple[str, ...] = ()
+
+    def parts(self) -> tuple[str, ...]:
+        """What an object's UID is made from in addition."""
+        return ("edition", *self.corrections, *self.place) if self.corrections or self.place else ()
+
+
+ORIGINAL = Edition()
 
 
 def instances_digest(instances: Iterable[InstanceRef]) -> str:
@@ -45,11 +75,13 @@ def report_uid(
     *,
     sr_class: str,
     rules_digest: str,
+    edition: Edition = ORIGINAL,
 ) -> str:
     """SOP Instance UID of the report on one series.
 
-    New instances or contents, another model, another report format, SR class or set of rules give another UID, and
-    nothing else does: neither the time, nor the words of a warning, nor a release of the program.
+    New instances or contents, corrected identifiers (`edition`), another model, another report format, SR class
+    or set of rules give another UID, and nothing else does: neither the time, nor the words of a warning, nor a
+    release of the program.
 
     Parameters
     ----------
@@ -66,20 +98,26 @@ def report_uid(
         sr_class,
         rules_digest,
         *(part for model in others for part in _spelt(model)),
+        *edition.parts(),
     )
 
 
-def flag_uid(series_instance_uid: str, evidence: Sequence[InstanceRef], model: ModelIdentity) -> str:
+def flag_uid(
+    series_instance_uid: str, evidence: Sequence[InstanceRef], model: ModelIdentity, edition: Edition = ORIGINAL
+) -> str:
     """SOP Instance UID of the key object that flags one series; see :func:`report_uid`."""
-    return derived_uid("flag", series_instance_uid, instances_digest(evidence), *_spelt(model), REPORT_FORMAT)
+    images = instances_digest(evidence)
+    return derived_uid("flag", series_instance_uid, images, *_spelt(model), REPORT_FORMAT, *edition.parts())
 
 
-def report_series_uid(kind: str, series_instance_uid: str, station: str, software_version: str) -> str:
+def report_series_uid(
+    kind: str, series_instance_uid: str, station: str, software_version: str, edition: Edition = ORIGINAL
+) -> str:
     """Series Instance UID for the objects of one kind on one series.
 
     Software Versions is an attribute of the series (PS3.3 C.7.5.1), so another version begins another one.
     """
-    return derived_uid(kind, series_instance_uid, station, software_version)
+    return derived_uid(kind, series_instance_uid, station, software_version, *edition.place)
 
 
 def _spelt(model: ModelIdentity) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from pydicom.sequence import Sequence as DicomSequence
 
 from qc_node.domain import InstanceRef, QcNodeError, Reason, SeriesKey
 from qc_node.report import codes, modules
+from qc_node.report.character_set import settle_character_set
 from qc_node.report.items import (
     CONTAINS,
     HAS_OBS_CONTEXT,
@@ -95,8 +96,9 @@ def build_vote_report(
     node = NodeIdentity(node) if isinstance(node, str) else node
     author = reader.login or reader.name
     key = series or SeriesKey(study_instance_uid, next(iter(evidence)).series_instance_uid)
+    text = modules.source_text(source)
     ds = new_document(
-        source,
+        text,
         key,
         SR_CLASSES[sr_class],
         derived_uid("vote", author, vote_key),
@@ -131,7 +133,7 @@ def build_vote_report(
     ds.update(report_root(_observer(reader), modality, [group]))
     if not any(code.scheme == codes.PRIVATE_SCHEME for code in findings):
         del ds.CodingSchemeIdentificationSequence
-    modules.settle_character_set(ds, source)
+    settle_character_set(ds, text)
     return ds
 
 

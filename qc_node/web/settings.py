@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from qc_node.domain import QcNodeError
+from qc_node.http_server import HttpLimits
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReaderRow, VoteRow
 from qc_node.spool import Spool
@@ -76,6 +77,8 @@ class WebOptions:
         Hub URLs that a launch may name; any other is refused.
     fhircast_token
         Bearer token (OAuth 2.0) that these hubs want; sent to them only.
+    limits
+        How many connections, and how long a request may take to arrive.
     """
 
     secret: str
@@ -90,6 +93,7 @@ class WebOptions:
     fhircast_hubs: tuple[str, ...]
     fhircast_token: str | None
     prompts: PromptPolicy
+    limits: HttpLimits
     session_days: float = 90.0
     undo_s: float = 10.0
     max_body_bytes: int = 65_536

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.soak import fitted, soak
 from qc_node.operations.metrics import Metrics
+from tests.part_settings import http_limits
 from tests.peers.process import HOST, wait_for
 from tests.peers.prometheus import Prometheus, fired
 
@@ -44,7 +45,7 @@ def test_too_few_samples_are_no_proof() -> None:
 @pytest.mark.peer
 def test_an_alert_that_fires_is_counted(tmp_path: Path) -> None:
     metrics = Metrics(["MR1"], ["PACS"])
-    listener = metrics.serve(HOST, 0)
+    listener = metrics.serve(HOST, 0, limits=http_limits())
     prometheus = Prometheus(tmp_path, listener.port)
     depth = 'qc_node_queue_depth{queue="quarantine"}'
     begin = time.time()

@@ -42,6 +42,7 @@ IDENTIFIES: dict[str, str] = {
     "vote_acts": "key",
     "gradings": "key series_uid series_id",
     "quarantine": "path",
+    "relinks": "study_uid series_uid identity named",
 }
 """Columns that name a patient, or lead to one by the rows of another table."""
 DOES_NOT: dict[str, str] = {
@@ -75,6 +76,7 @@ DOES_NOT: dict[str, str] = {
     "models": "sha256 name version stage first_used",
     "model_aliases": "id stage alias sha256 at by",
     "given_numbers": "name last",
+    "relinks": "id at by",
     "audit": "id at event actor detail",
 }
 """What may stay.  ``vote_acts.value`` of a comment is free text and is emptied."""
@@ -86,6 +88,7 @@ def ledger(tmp_path: Path) -> Ledger:
     ledger = Ledger(write_fixture(tmp_path / "ledger.sqlite"))
     ledger.patients.note(f"{STUDY}2", "k.aa.bb")
     ledger.deliveries.turned_down(1, 5.0)
+    ledger.relinks.add(f"{STUDY}2", f"{STUDY}2.1", {"PatientID": "P2"}, [("P1", "")], "admin", 5.0)
     act = NewAct("comment-key", 1, "comment", "r", "radiologist", 5.0, 5.0, "panel", value="looks like Mr Doe")
     reader = ledger.db.value("SELECT reader_id FROM votes WHERE id = 1")
     with ledger.db.transaction() as conn:

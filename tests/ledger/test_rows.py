@@ -35,6 +35,7 @@ TABLES = {
     "prompts": rows.PromptRow,
     "gradings": rows.GradingRow,
     "audit": rows.AuditRow,
+    "relinks": rows.RelinkRow,
 }
 DUMMIES = {
     "tuple[float, int]": (0.0, 0),
@@ -44,6 +45,7 @@ DUMMIES = {
     "str | None": "x",
     "int | None": 2,
     "float | None": 1.0,
+    "Sequence[str]": ("x",),
 }
 
 
@@ -99,7 +101,7 @@ def test_every_query_returns_exactly_the_columns_of_its_type(
     seen = watch(monkeypatch)
     ledger.series.requeue_claimed(3, 1.0)
     ledger.series.counts(), ledger.series.waiting_since(), ledger.deliveries.counts()
-    ledger.series.claims_of_study("x"), ledger.instances.paths_of_series(1)
+    ledger.series.claims_of_study("x"), ledger.instances.paths_of_series(1), ledger.relinks.of("x", "x")
     ledger.series.unfinished_counts(), ledger.deliveries.unfinished_counts(), ledger.removals.paths([1])
     for part in table_classes(ledger).values():
         for name in queries(part):
@@ -149,6 +151,7 @@ def test_the_schema_and_the_row_types_have_the_same_columns() -> None:
         "gradings": schema.GRADINGS,
         "model_aliases": schema.MODEL_ALIASES,
         "audit": schema.AUDIT,
+        "relinks": schema.RELINKS,
     }
     for table, columns in written.items():
         assert dict(columns) == get_type_hints(TABLES[table]), table

@@ -81,6 +81,17 @@ def test_a_study_is_forgotten_by_its_uid(folder: Patients) -> None:
     assert folder.left("P300") == []
 
 
+def test_corrected_identifiers_go_with_their_study(folder: Patients) -> None:
+    row = folder.take("P300")
+    folder.words["P300"] |= {row["study_uid"], "P301", "Corrected^Patient"}
+    folder.judge()
+    identity = {"PatientID": "P301", "PatientName": "Corrected^Patient"}
+    folder.ledger.relinks.add(row["study_uid"], None, identity, [("P300", "")], "admin", 1.0)
+    folder.forget(studies=(row["study_uid"],))
+    assert folder.left("P300") == []
+    assert folder.ledger.db.value("SELECT count(*) FROM relinks") == 0
+
+
 def test_votes_count_as_before_and_are_exported_as_forgotten(folder: Patients, tmp_path: Path) -> None:
     before = overview(folder.ledger).all
     folder.forget("P100")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -28,6 +30,7 @@ from qc_node.operations.health import Health, HealthCheck, HealthCode, ledger_pr
 from qc_node.operations.metrics import MOST_SITES, Metrics, status_label
 from qc_node.spool import Spool
 from tests.ledger.makers import number_of
+from tests.part_settings import http_limits
 from tests.peers.process import require
 
 CONTRACT = {
@@ -176,7 +179,9 @@ def test_gauges_come_from_the_ledger(tmp_path: Path) -> None:
     ledger.instances.quarantine("quarantine/x", "not DICOM", "MR1", 100.0)
     written = WrittenObject("1.2.9", "1.2", number_of(ledger, "1.2.1"), "1.2", 1, "sr", "reports/x")
     ledger.deliveries.post([written], ["PACS"], 120.0)
-    listener = metrics.serve("127.0.0.1", 0, update=lambda: metrics.observe_ledger(ledger, spool, 200.0))
+    listener = metrics.serve(
+        "127.0.0.1", 0, update=lambda: metrics.observe_ledger(ledger, spool, 200.0), limits=http_limits()
+    )
     assert value(metrics, "qc_node_queue_depth", queue="queued") == 1
     assert value(metrics, "qc_node_queue_depth", queue="receiving") == 1
     assert value(metrics, "qc_node_queue_depth", queue="outbox") == 1
@@ -242,7 +247,7 @@ def test_the_listener_serves_and_stops() -> None:
     metrics = busy_metrics()
     failing = HealthCheck("worker", HealthCode.WORKER_DOWN, "The classifier process is not running.")
     health = Health([lambda: HealthCheck("reception")], [lambda: failing])
-    listener = metrics.serve("127.0.0.1", 0, health)
+    listener = metrics.serve("127.0.0.1", 0, health, limits=http_limits())
     try:
         status, kind, text = get(listener.port, "/metrics")
         assert status == 200 and kind.startswith("text/plain")
@@ -264,18 +269,20 @@ def test_a_port_in_use_is_one_sentence() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(QcNodeError, match=rf"\[metrics\] port {port} on 127.0.0.1 is already in use"):
-            Metrics().serve("127.0.0.1", port)
+            Metrics().serve("127.0.0.1", port, limits=http_limits())
 
 
 def test_a_foreign_address_is_one_sentence() -> None:
     with pytest.raises(QcNodeError, match="is not an address of this machine"):
-        Metrics().serve("192.0.2.1", 9108)
+        Metrics().serve("192.0.2.1", 9108, limits=http_limits())
 
 
 def test_scrapes_leave_nothing_open(tmp_path: Path) -> None:
     ledger, spool, metrics = Ledger(tmp_path / "ledger.sqlite"), Spool(tmp_path), Metrics()
     health = Health([ledger_probe(ledger)], [outbox_probe(ledger, lambda: 0.0, 60.0)])
-    listener = metrics.serve("127.0.0.1", 0, health, lambda: metrics.observe_ledger(ledger, spool, 0.0))
+    listener = metrics.serve(
+        "127.0.0.1", 0, health, lambda: metrics.observe_ledger(ledger, spool, 0.0), limits=http_limits()
+    )
     open_files = Path("/proc/self/fd")
     try:
         get(listener.port, "/metrics")
@@ -287,8 +294,27 @@ def test_scrapes_leave_nothing_open(tmp_path: Path) -> None:
         listener.stop()
 
 
+def test_many_scrapes_at_once_open_two_connections_of_the_ledger_at_most(tmp_path: Path) -> None:
+    ledger, spool, metrics = Ledger(tmp_path / "ledger.sqlite"), Spool(tmp_path), Metrics()
+    threads: set[int] = set()
+
+    def update() -> None:
+        threads.add(threading.get_ident())
+        metrics.observe_ledger(ledger, spool, 0.0)
+
+    listener = metrics.serve("127.0.0.1", 0, update=update, limits=http_limits())
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert {s for s, _, _ in pool.map(lambda _: get(listener.port, "/metrics"), range(60))} == {200}
+        assert len(threads) <= 2
+        opened = [f for f in Path("/proc/self/fd").iterdir() if str(f.resolve()).startswith(str(tmp_path))]
+        assert len(opened) <= 3 * 3, "file, log and index; for this thread and for the two that answer"
+    finally:
+        listener.stop()
+
+
 def test_a_silent_client_does_not_block_a_scrape() -> None:
-    listener = busy_metrics().serve("127.0.0.1", 0)
+    listener = busy_metrics().serve("127.0.0.1", 0, limits=http_limits())
     try:
         with socket.create_connection(("127.0.0.1", listener.port)):
             assert get(listener.port, "/metrics")[0] == 200

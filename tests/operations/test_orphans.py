@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,7 @@ def test_a_copy_of_an_image_goes_and_an_image_that_cannot_be_read_is_put_away(fo
     for _ in range(2):
         folder.orphans.look()
     copy = folder.store_image("1.2.3.4.5", series="1.2.3.5")
+    os.utime(folder.spool.path(copy), (1.0, 1.0))  # older than what took its place
     broken = folder.spool.image_name("1", "2", "3")
     folder.spool.store(broken, b"no DICOM")
     for _ in range(2):

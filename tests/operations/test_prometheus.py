@@ -8,6 +8,7 @@ import pytest
 
 from qc_node.operations.health import Health, HealthCheck, HealthCode
 from qc_node.operations.metrics import Metrics
+from tests.part_settings import http_limits
 from tests.peers.process import HOST, wait_for
 from tests.peers.prometheus import DEPLOY, Prometheus
 
@@ -17,7 +18,8 @@ def test_prometheus_sees_the_node_and_a_dead_worker(tmp_path: Path) -> None:
     worker = HealthCheck("worker")
     metrics = Metrics(["MR1"], ["PACS"])
     metrics.instance_received("MR1", 0, 0.004)
-    listener = metrics.serve(HOST, 0, Health([lambda: HealthCheck("reception")], [lambda: worker]))
+    health = Health([lambda: HealthCheck("reception")], [lambda: worker])
+    listener = metrics.serve(HOST, 0, health, limits=http_limits())
     prometheus = Prometheus(tmp_path, listener.port)
     try:
         with prometheus.process:

@@ -128,6 +128,9 @@ def test_pacs_without_commitment_gets_the_objects_and_no_question(sender: Sender
         sender.outbox(peer_at(port), storage_commitment=True).step(sender.clock)
     assert requests == []
     assert sender.counts() == {"sent": 2}
+    for note in sender.errors():
+        assert "does not offer storage commitment" in (note or "") and "storage_commitment = false" in (note or "")
+    assert sender.ledger.deliveries.oldest_uncommitted() == sender.clock, "the gauge, and so the alert, sees it"
 
 
 def test_nothing_is_asked_where_commitment_is_switched_off(sender: Sender, peer_at: PeerAt) -> None:

@@ -36,14 +36,18 @@ POLICY = CommitmentPolicy(attempts=4, give_up_s=72 * 3600)
 class Pacs:
     """Takes every object; answers N-ACTION with `status`, and fails each commitment where `fails` says so."""
 
-    def __init__(self, status: int = 0x0000, fails: bool = False) -> None:
-        self.status, self.fails = status, fails
+    def __init__(self, status: int = 0x0000, fails: bool = False, offers: bool = True) -> None:
+        self.status, self.fails, self.offers = status, fails, offers
+        self.associations = 0
         self.stored: list[str] = []
         self.asked: list[Dataset] = []
 
     def store(self, event: Any) -> int:
         self.stored.append(str(event.request.AffectedSOPInstanceUID))
         return 0
+
+    def call(self, event: Any) -> None:
+        self.associations += 1
 
     def action(self, event: Any) -> tuple[int, None]:
         request = event.action_information
@@ -62,9 +66,10 @@ class Pacs:
     def running(self) -> Iterator[int]:
         ae = AE("PACS")
         ae.add_supported_context(ComprehensiveSRStorage)
-        ae.add_supported_context(STORAGE_COMMITMENT)
+        if self.offers:
+            ae.add_supported_context(STORAGE_COMMITMENT)
         port = find_free_port()
-        handlers = [(evt.EVT_C_STORE, self.store), (evt.EVT_N_ACTION, self.action)]
+        handlers = [(evt.EVT_C_STORE, self.store), (evt.EVT_N_ACTION, self.action), (evt.EVT_REQUESTED, self.call)]
         server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
         assert server is not None
         try:
@@ -108,6 +113,25 @@ def test_a_refused_request_is_repeated_after_growing_times_and_then_no_more(
     assert sender.outcomes.count(("PACS", "uncommitted")) == 2
     for note in sender.errors():
         assert f"0x{status:04X}" in (note or "") and "asked 4 times" in (note or "")
+    assert sender.ledger.deliveries.oldest_uncommitted() is None
+
+
+def test_a_pacs_that_does_not_offer_commitment_is_a_refusal_that_is_repeated_a_few_times_and_then_noted(
+    sender: Sender, peer_at: PeerAt
+) -> None:
+    sender.write_reports(2)
+    pacs = Pacs(offers=False)
+    with pacs.running() as port:
+        outbox = outbox_to(sender, DimseTransport(peer_at(port)))
+        run_for(sender, outbox, 50, every=1)
+        assert (len(pacs.stored), pacs.associations) == (2, 1)
+        assert sender.ledger.deliveries.oldest_uncommitted() is not None
+        run_for(sender, outbox, 6 * 3600, every=60)
+    assert (len(pacs.stored), pacs.associations) == (2, 4)
+    assert sender.counts() == {"sent": 2}
+    assert sender.outcomes.count(("PACS", "uncommitted")) == 2, "QcNodeCommitmentMissing counts these"
+    for note in sender.errors():
+        assert "does not offer storage commitment" in (note or "") and "asked 4 times" in (note or "")
     assert sender.ledger.deliveries.oldest_uncommitted() is None
 
 

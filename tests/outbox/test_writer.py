@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom import config
+from pydicom.dataelem import DataElement
 from pydicom.uid import ExplicitVRLittleEndian
 
 from qc_node.domain import ClosedBy, Reason, Verdict
 from qc_node.ledger import Ledger, Received
-from qc_node.outbox.writer import Writer
+from qc_node.outbox.writer import CHARACTER_SET, Writer
 from qc_node.series.headers import expected
 from qc_node.spool import Spool
 from tests.ledger.makers import number_of
@@ -208,3 +210,21 @@ def test_a_reject_of_half_a_brain_never_leaves_when_the_other_half_comes(flaggin
 def test_without_a_flag_a_report_ends_the_run_at_once(bench: Bench) -> None:
     bench.judge(TIER_3, patience_s=0.0)
     assert bench.after(0.0) == ["sr"] and bench.state() == "reported"
+
+
+@pytest.mark.parametrize(("name", "said"), [(b"M\xfcller", 1), ("Müller".encode(), 0), (b"Doe^Jane", 0)])
+def test_text_that_is_copied_as_bytes_is_in_the_history_and_in_the_log_without_the_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: bytes, said: int
+) -> None:
+    bench = Bench(tmp_path)
+    bench.header[0x00100010] = DataElement(0x00100010, "PN", name, validation_mode=config.IGNORE)
+    bench.arrive()
+    bench.judge(mri_verdict())
+    bench.wall += CONFIRM_S + 1
+    bench.steady += CONFIRM_S + 1
+    bench.writer.step()
+    assert len(bench.ledger.deliveries.reports_of(bench.number)) == 1
+    events = [e["detail"] for e in bench.ledger.series.events(bench.number) if e["event"] == CHARACTER_SET]
+    assert len(events) == said
+    assert caplog.text.count("no character set is declared") == said
+    assert "ller" not in caplog.text + str(events)

@@ -276,6 +276,23 @@ def test_a_peer_that_is_silent_after_the_association_is_cut_by_the_idle_time(
         assert peer.hung_up()
 
 
+@pytest.mark.parametrize("processes", [0, 1])
+def test_one_peer_may_be_silent_for_longer_than_the_others(start_receiver: StartReceiver, processes: int) -> None:
+    receiver = start_receiver(idle_s=0.5, idle_s_by_ae={"PATIENT": 600.0}, stall_s=60.0, processes=processes)
+    with WirePeer(receiver.port) as patient, WirePeer(receiver.port) as other:
+        patient.associate(ECHO, calling="PATIENT")
+        other.associate(ECHO, calling="OTHER")
+        assert other.hung_up()
+        assert patient.echo() == 0
+
+
+def test_one_peer_may_be_silent_for_less_long_than_the_others(start_receiver: StartReceiver) -> None:
+    receiver = start_receiver(idle_s=600.0, idle_s_by_ae={"HASTY": 0.5}, stall_s=60.0)
+    with WirePeer(receiver.port) as hasty:
+        hasty.associate(ECHO, calling="HASTY")
+        assert hasty.hung_up()
+
+
 def test_a_pause_between_objects_is_no_stall(start_receiver: StartReceiver) -> None:
     receiver = start_receiver(idle_s=60.0, stall_s=0.4)
     with WirePeer(receiver.port) as peer:

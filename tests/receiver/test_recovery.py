@@ -335,3 +335,32 @@ def test_a_recovery_ends_when_the_node_stops(store: Store) -> None:
     name = store.spool.image_name(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
     store.spool.store(name, head + encode(ds))
     assert recover(store.spool, store.ledger, stop=lambda: True) == 0 and store.spool.has(name)
+
+
+def test_a_kill_before_an_old_version_was_removed_leaves_it_to_the_next_start(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid, _ = take(store, PatientID="WRONG1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "remove", lambda *_: None)
+        assert take(store, SOPInstanceUID=uid, PatientID="RIGHT1")[1] == 0
+    assert len(list(store.spool.images_on_disk())) == 2
+    assert recover(store.spool, store.ledger) == 0
+    assert list(store.spool.images_on_disk()) == [store.ledger.instances.path_of(uid)]
+
+
+def test_the_row_of_other_content_is_on_the_disk_before_the_old_file_goes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut takes the row, and nobody can see any more that the content is another one."""
+    flushed: list[bool] = []
+    transaction = store.ledger.db.transaction
+
+    def noting(*, flush: bool = True) -> Any:
+        flushed.append(flush)
+        return transaction(flush=flush)
+
+    monkeypatch.setattr(store.ledger.db, "transaction", noting)
+    uid, _ = take(store, PatientID="WRONG1")
+    take(store, SOPInstanceUID=uid, PatientID="RIGHT1")
+    assert flushed == [False, True]

@@ -12,7 +12,7 @@ from pydicom.tag import Tag
 
 from qc_node.domain import InstanceRef
 from qc_node.report import codes
-from qc_node.report.items import codes_named, named, texts_named
+from qc_node.report.items import codes_named
 from tests.report.sources import report, source, written
 
 
@@ -100,54 +100,6 @@ def test_identity_is_kept_even_where_it_is_too_long() -> None:
     with config.disable_value_validation():
         ds = written(report(header=source(PatientID=long_id, AccessionNumber="A" * 20)))
         assert (ds.PatientID, ds.AccessionNumber) == (long_id, "A" * 20)
-
-
-@pytest.mark.parametrize(
-    ("charset", "name"),
-    [
-        ("ISO_IR 100", "Müller^Jörg"),
-        ("ISO_IR 144", "Люкceмбypг"),
-        ("ISO_IR 192", "Wang^XiaoDong=王^小东"),
-        ("GB18030", "Wang^XiaoDong=王^小东"),
-        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
-        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
-    ],
-)
-def test_names_in_odd_character_sets_are_kept_with_their_character_set(
-    charset: str | list[str], name: str
-) -> None:
-    header = written_header(charset, name)
-    ds = written(report(header=header))
-    assert ds.PatientName == name
-    assert ds.SpecificCharacterSet == charset
-    assert ds["PatientName"].value.original_string == header["PatientName"].value.original_string
-
-
-def written_header(charset: str | list[str], name: str) -> Dataset:
-    header = source()
-    header.SpecificCharacterSet = charset
-    header.PatientName = name
-    header.file_meta = report().file_meta
-    return written(header)
-
-
-def test_text_outside_of_the_character_set_makes_the_report_utf8_and_loses_nothing() -> None:
-    ds = written(report(header=written_header("ISO_IR 100", "Müller"), warnings=["≥ 5 mm"]))
-    assert ds.SpecificCharacterSet == "ISO_IR 192"
-    assert ds.PatientName == "Müller"
-    (remarks,) = named(ds, codes.QUALITATIVE_EVALUATIONS)
-    assert texts_named(remarks, codes.COMMENT) == ["≥ 5 mm"]
-
-
-def test_undeclared_and_unknown_character_sets_are_survived() -> None:
-    header = source()
-    header._dict[Tag(0x00100010)] = RawDataElement(
-        Tag(0x00100010), "PN", 6, "Müller".encode("latin-1"), 0, False, True
-    )
-    assert written(report(header=header)).PatientName == "Müller"
-    nonsense = written_header("ISO_IR 100", "Müller")
-    nonsense["SpecificCharacterSet"].value = "ISO_IR 999"
-    assert "ller" in str(written(report(header=nonsense)).PatientName)
 
 
 def test_creation_time_is_on_the_clock_of_the_images() -> None:

@@ -201,7 +201,7 @@ def test_stopping_does_not_wait_for_open_boards(clinic: Clinic) -> None:
     answer = connection.getresponse()
     read_event(answer)
     server.stop()
-    assert not server._thread.is_alive()
+    assert not server.alive()
     assert answer.read().decode().strip() == ""
 
 

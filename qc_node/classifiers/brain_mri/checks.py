@@ -36,8 +36,10 @@ SURE_NCC = 0.45
 """Below: the networks are not asked (no real or simulated head that a rater would grade lies below)."""
 LOOK_TURNED_NCC = 0.72
 """Below: see whether the head fits better turned by 90 or 180 degrees."""
-EVENED_NCC = 0.55
-"""Below the same: so well must it fit after evening out a receive field to be believed (heads: 0.58-0.74)."""
+EVENED_NCC = 0.40
+"""So well must the evened copy fit to be a head (heads under any coil: 0.49-0.85; anything else: up to 0.2)."""
+NOTHING_NCC = 0.25
+"""Below, by its outline and evened too: a second, independent sign that there is no head."""
 TURNED_GAIN = 0.12
 """So much better it must fit to be called wrongly oriented."""
 MAX_LOST_BRAIN = 0.05
@@ -55,7 +57,11 @@ MAX_TURN_DEG = 26.0
 
 @dataclass(frozen=True)
 class Measures:
-    """What was measured on one image; None where it was not reached."""
+    """What was measured on one image; None where it was not reached.
+
+    ``located`` is False where the average head fits neither as the image is nor evened; ``white_first`` is
+    :class:`qc_node.classifiers.brain_mri.tissue_order.TissueOrder` of an image that it fits only evened.
+    """
 
     shape: tuple[int, ...]
     spacing_mm: tuple[float, float, float] | None = None
@@ -70,6 +76,8 @@ class Measures:
     scales: tuple[float, float, float] | None = None
     fluid_over_white: float | None = None
     stripes: float = 0.0
+    located: bool = True
+    white_first: float | None = None
 
 
 def before_registration(volume: Volume, values: FloatArray, bad_share: float) -> tuple[Measures, Reason | None]:

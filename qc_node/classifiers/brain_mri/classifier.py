@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from qc_node.classifiers.brain_mri import checks, features, networks, preprocess, stripes
+from qc_node.classifiers.brain_mri import checks, features, networks, outline, preprocess, stripes, tissue_order
 from qc_node.classifiers.brain_mri import registration as reg
 from qc_node.classifiers.brain_mri.decision import (
     HEADS,
@@ -31,7 +31,7 @@ from qc_node.classifiers.brain_mri.decision import (
     posterior,
     reject_probability,
 )
-from qc_node.classifiers.brain_mri.values import clean_values, evened
+from qc_node.classifiers.brain_mri.values import clean_values
 from qc_node.domain import (
     GRADED,
     Finding,
@@ -65,6 +65,9 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.NOT_T1W: "The contrast is not that of a T1-weighted image.",
 }
 """What each reason means, for people."""
+
+NOT_LOCATED = "The average head fits this image too poorly to call it a proper whole-brain T1w image."
+NOT_SURELY_T1W = "The image is too uneven, or its contrast too unlike T1, to call it a proper T1w image."
 
 STRIPES = "Stripes cross the image, as a spike in k-space leaves them; what they hide cannot be graded."
 
@@ -128,6 +131,8 @@ class BrainMriClassifier:
         ]
         self.decision = decision
         self.device = device
+        self.outline_targets = outline.outline_targets(head)
+        self.tissue_order = tissue_order.TissueOrder(head)
         self.measure = features.FeatureMaker(head)
         masks = (torch.from_numpy(m) for m in (self.measure.brain, self.measure.head))
         self.regions = networks.regions_of(*masks).to(device)
@@ -156,21 +161,28 @@ class BrainMriClassifier:
         grid = reg.Grid(values, volume.affine)
         alignment = preprocess.align(grid, self.head.targets)
         judged = reg.shrink(grid, 4.0)
+        placed = None
         if alignment.ncc < checks.LOOK_TURNED_NCC:
-            even = evened(grid)
-            again = preprocess.align(even, self.head.targets)
-            if again.ncc > max(alignment.ncc, checks.EVENED_NCC):
-                alignment, judged = again, even
+            placed = outline.place(grid, self.outline_targets)
+            if placed.alignment.ncc >= checks.EVENED_NCC:
+                alignment, judged = placed.alignment, placed.evened
                 warnings.append("The image is so uneven that the head was found on an evened copy.")
         if reason is None:
             measures, reason = checks.after_registration(measures, judged, alignment, self.head)
             if alignment.ncc < checks.LOOK_TURNED_NCC and reason in (None, Reason.NOT_BRAIN, Reason.COVERAGE):
                 turned = preprocess.align(grid, self.head.targets, upside_down=True)
-                if turned.ncc > alignment.ncc + checks.TURNED_GAIN:
+                if turned.ncc > max(alignment.ncc + checks.TURNED_GAIN, checks.SURE_NCC):
                     reason = Reason.ORIENTATION
+            if placed is not None and placed.alignment.ncc < checks.EVENED_NCC:
+                reason = _not_located(reason, placed)
         slices = preprocess.network_slices(grid, alignment.matrix, self.head)
         numbers = self.measure(slices)
-        measures = replace(measures, stripes=stripes.stripe_level(slices, self.measure.window))
+        measures = replace(
+            measures,
+            stripes=stripes.stripe_level(slices, self.measure.window),
+            located=placed is None or placed.alignment.ncc >= checks.EVENED_NCC,
+            white_first=None if placed is None else self.tissue_order(slices),
+        )
         return PreparedHead(
             slices, preprocess.thumbnails(slices), measures, numbers, reason, None, tuple(warnings)
         )
@@ -237,6 +249,9 @@ class BrainMriClassifier:
         if not answers:
             return _undetermined("No network is installed for this question.")
         findings = [self._reject(answers[REJECT_HEAD])]
+        doubt = _doubt(p.measures)
+        if findings[0].value is False and doubt is not None:
+            return _undetermined(doubt)
         if findings[0].value is True:
             return tuple(findings)
         if findings[0].value is None:
@@ -290,6 +305,26 @@ class BrainMriClassifier:
             Question.NOISE: Reason.NOISE,
         }[question]
         return Finding(question, grade, probabilities, reason if grade else None)
+
+
+def _doubt(measures: checks.Measures) -> str | None:
+    """Why an image that the networks take for a proper one is not called so."""
+    if not measures.located:
+        return NOT_LOCATED
+    if measures.white_first is not None and measures.white_first < tissue_order.T1_ORDER:
+        return NOT_SURELY_T1W
+    return None
+
+
+def _not_located(reason: Reason | None, placed: outline.Placement) -> Reason | None:
+    """What may be said for certain of an image in which no head was found by grey values that were evened."""
+    if reason is Reason.ORIENTATION:
+        return reason
+    if placed.cut_above and placed.outline_ncc < 0.95:
+        return Reason.COVERAGE
+    if reason is Reason.NOT_BRAIN and placed.alignment.ncc >= checks.NOTHING_NCC:
+        return None
+    return reason
 
 
 def load(model_dir: Path, device: str = "cpu") -> BrainMriClassifier:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from qc_node import domain
-from qc_node.classifiers.brain_mri import registration as reg
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -69,20 +67,3 @@ def squash(values: FloatArray) -> FloatArray:
     low, high = np.percentile(values, [1, 98])
     x = (values - low) / max(float(high - low), 1e-9)
     return np.asarray(np.clip(x, 0, 1.3), dtype=np.float32)
-
-
-def evened(grid: reg.Grid, width_mm: float = 15.0) -> reg.Grid:
-    """A copy at 4 mm whose tissue has been brought to one level: for finding a head under a steep receive field.
-
-    The logarithm's mean over the foreground within `width_mm` (SD of a Gaussian) is taken off; white and grey
-    matter come closer, so that an image without such a field fits worse this way than as it is.
-    """
-    coarse = reg.shrink(grid, 4.0)
-    levels = coarse.values - min(0.0, float(coarse.values.min()))
-    bright = levels[levels > np.median(levels)]
-    tissue = (levels > 0.15 * np.median(bright)) if bright.size else np.zeros(levels.shape, bool)
-    width = width_mm / np.maximum(np.linalg.norm(coarse.affine[:3, :3], axis=0)[::-1], 1e-3)
-    share = ndimage.gaussian_filter(tissue.astype(np.float32), width)
-    level = ndimage.gaussian_filter(np.where(tissue, np.log(np.maximum(levels, 1e-6)), 0.0), width)
-    field = np.exp(level / np.maximum(share, 1e-3))
-    return reg.Grid((levels / np.maximum(field, 1e-6)).astype(np.float32), coarse.affine)

@@ -74,7 +74,9 @@ class DimseTransport:
             with call(self.peer, COMMITMENT_CONTEXTS, listener.take) as open_call:
                 return self._ask(open_call, references, listener)
         except PeerError as error:
-            if error.trouble is not Trouble.UNSUPPORTED:
+            if error.trouble is Trouble.UNSUPPORTED:
+                self._not_offered(references, question)
+            else:
                 log.warning("storage commitment: %s", error)
             return False
 
@@ -129,6 +131,7 @@ class DimseTransport:
 
     def _ask(self, open_call: Call, references: Sequence[InstanceRef], listener: _Listener) -> bool:
         if not any(open_call.accepts(*context) for context in COMMITMENT_CONTEXTS):
+            self._not_offered(references, listener.question)
             return False
         transaction_uid = listener.question.put(references)
         data_set = commitment.request(transaction_uid, references)
@@ -140,6 +143,15 @@ class DimseTransport:
             return False
         listener.arrived.wait(self._commitment_wait_s)
         return True
+
+    def _not_offered(self, references: Sequence[InstanceRef], question: CommitmentQuestion) -> None:
+        """No question can be put; for who waits for the promise, that is a refusal."""
+        sentence = (
+            f"Peer {self.peer} does not offer storage commitment; where it never will, set [pacs]"
+            " storage_commitment = false."
+        )
+        question.refused(question.put(references), sentence)
+        log.warning("%s", sentence)
 
 
 class _Listener:

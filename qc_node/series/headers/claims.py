@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.charset import default_encoding
+from pydicom.datadict import dictionary_VR
 
+from qc_node.dicom.text import TEXT_VRS, CharacterSet, text_bytes
 from qc_node.domain import HeaderClaims
 from qc_node.series.headers.words import agent_stated, contrast_said, gadolinium_said, only_oral
 
@@ -158,6 +161,9 @@ def _first_item(ds: Dataset | None, keyword: str) -> Dataset | None:
 
 def texts_of(ds: Dataset | None, keyword: str) -> tuple[str, ...]:
     """Every value of an attribute as trimmed text."""
+    said = _undeclared_utf8(ds, keyword) if ds is not None else None
+    if said is not None:
+        return tuple(t for v in said.split("\\") if (t := _clean(v)))
     try:
         value: Any = ds.get(keyword) if ds is not None else None
         if value is None:
@@ -167,6 +173,18 @@ def texts_of(ds: Dataset | None, keyword: str) -> tuple[str, ...]:
     except Exception:
         # an unknown character set, or a number that is none: take the bytes as they are
         return _raw_texts(ds, keyword)
+
+
+def _undeclared_utf8(ds: Dataset, keyword: str) -> str | None:
+    """A text in UTF-8 in a data set that declares nothing, as pydicom does not read it."""
+    data = text_bytes(ds, keyword)
+    if not isinstance(data, bytes) or data.isascii() or dictionary_VR(keyword) not in TEXT_VRS:
+        return None
+    around = ds.original_character_set or default_encoding
+    declared = CharacterSet.of(ds)
+    if not declared.is_default or {*([around] if isinstance(around, str) else around)} != {default_encoding}:
+        return None
+    return declared.decode(data, dictionary_VR(keyword))
 
 
 def _raw_texts(ds: Dataset | None, keyword: str) -> tuple[str, ...]:

@@ -46,6 +46,8 @@ def _note(event: str, detail: str) -> str | None:
             )
         case corrections.CORRECTED:
             return f"Images came again with other content ({detail}); the series was judged again."
+        case corrections.RELINKED:
+            return "An operator corrected identifiers; reports carry them from then on."
         case corrections.MOVED:
             return "Images came again as part of another study or series."
     return None

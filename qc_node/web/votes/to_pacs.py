@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 
 import pydicom
 
-from qc_node.domain import InstanceRef, Reason, SeriesKey
+from qc_node.domain import InstanceRef, Reason, Relink, SeriesKey
 from qc_node.ledger import Ledger
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.ledger.rows import ReaderRow, SeriesRow, VoteRow
+from qc_node.report.character_set import note
+from qc_node.report.identifiers import correct
+from qc_node.report.modules import source_text
 from qc_node.report.vote_report import PersonObserver, build_vote_report
 from qc_node.spool import Spool
 
@@ -51,18 +54,20 @@ def vote_reporter(
         wanted = _series_of(ledger, study_uid, vote["series_uid"])
         evidence: dict[SeriesKey, list[InstanceRef]] = {}
         source = None
+        relinks: list[Relink] = []
         for series in wanted:
             for row in ledger.instances.of_series(series["series_id"]):
                 key = SeriesKey(study_uid, series["series_uid"])
                 ref = InstanceRef(row["sop_class_uid"], row["sop_instance_uid"])
                 evidence.setdefault(key, []).append(ref)
-                source = source or row["path"]
+                if source is None:
+                    source, relinks = row["path"], ledger.relinks.of(study_uid, series["series_uid"])
         if source is None:  # no image of this study is here (any more), so there is nothing to point at
             if wanted:
                 log.warning(NO_REPORT)
             return
         try:
-            header = pydicom.dcmread(spool.path(source), stop_before_pixels=True)
+            header = correct(pydicom.dcmread(spool.path(source), stop_before_pixels=True), relinks)
         except OSError:
             log.warning(NO_REPORT)
             return
@@ -83,6 +88,9 @@ def vote_reporter(
         uid = str(ds.SOPInstanceUID)
         if ledger.deliveries.is_ours(uid):
             return
+        sentence = note(source_text(header))
+        if sentence is not None:
+            log.warning("report of a vote: %s", sentence)
         stream = io.BytesIO()
         pydicom.dcmwrite(stream, ds, enforce_file_format=True)
         name = spool.report_name(uid)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from qc_node import domain
-from qc_node.classifiers.brain_mri import preprocess
+from qc_node.classifiers.brain_mri import outline, preprocess
 from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier
 from qc_node.classifiers.brain_mri.registration import Grid
-from qc_node.classifiers.brain_mri.values import evened, magnitude
+from qc_node.classifiers.brain_mri.values import magnitude
 
 pytestmark = pytest.mark.slow
 
@@ -59,13 +60,12 @@ def test_a_steep_receive_field_does_not_lose_the_head(
     steep = (average.voxels * np.exp(0.8 * j - 0.6 * k + 0.4 * i**2)).astype(np.float32)
     points = classifier.head.brain_points.numpy()
 
-    def off_mm(grid: Grid) -> float:
-        matrix = preprocess.align(grid, classifier.head.targets).matrix
+    def off_mm(matrix: npt.NDArray[np.float64]) -> float:
         return float(np.linalg.norm(points @ (matrix[:3, :3] - np.eye(3)).T + matrix[:3, 3], axis=1).mean())
 
     plain = Grid(steep, average.affine)
-    assert off_mm(plain) > 8.0
-    assert off_mm(evened(plain)) < 2.0
+    assert off_mm(preprocess.align(plain, classifier.head.targets).matrix) > 8.0
+    assert off_mm(outline.place(plain, classifier.outline_targets).alignment.matrix) < 2.0
     prepared = classifier.prepare(domain.Volume(steep, average.affine, modality="MR"))
     assert prepared.certain is None
     assert any("uneven" in w for w in prepared.warnings)

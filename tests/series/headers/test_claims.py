@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 
 import pytest
-from pydicom import Dataset, dcmread
-from pydicom.dataelem import RawDataElement
+from pydicom import Dataset, config, dcmread
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian
 
 from qc_node.series.headers.claims import read_claims
 from tests.series.makers import item
@@ -88,6 +90,33 @@ def test_enhanced_objects_keep_their_thickness_in_groups() -> None:
     shared = Dataset()
     shared.PixelMeasuresSequence = item(SliceThickness=1.2)
     assert read_claims(mr(SharedFunctionalGroupsSequence=Sequence([shared]))).slice_thickness_mm == 1.2
+
+
+@pytest.mark.parametrize(
+    ("declared", "data", "text"),
+    [
+        (None, "造影 ガドビスト".encode(), "造影 ガドビスト"),
+        (None, b"Sch\xe4del", "Schädel"),
+        ("ISO_IR 100", "ü".encode(), "Ã¼"),
+        ("GB18030", "造影".encode("gb18030"), "造影"),
+    ],
+)
+def test_undeclared_utf8_is_read_as_such_and_what_is_declared_as_declared(
+    declared: str | None, data: bytes, text: str
+) -> None:
+    ds = mr(StudyInstanceUID="1.2", file_meta=FileMetaDataset(), SpecificCharacterSet=declared or "")
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    code = item(CodeMeaning="x", CodeValue="x")
+    ds.RequestedProcedureCodeSequence = code
+    data += b" " * (len(data) % 2)
+    for target, keyword in ((ds, "SeriesDescription"), (code[0], "CodeMeaning")):
+        tag = Tag(keyword)
+        target[tag] = DataElement(tag, "LO", data, validation_mode=config.IGNORE)
+    buffer = io.BytesIO()
+    ds.save_as(buffer, implicit_vr=False, little_endian=True)
+    claims = read_claims(dcmread(io.BytesIO(buffer.getvalue()), force=True))
+    assert claims.series_description == text
+    assert text in claims.ordered
 
 
 @pytest.mark.parametrize("charset", ["ISO_IR 192", "NO SUCH SET", "ISO 2022 IR 87", "\\ISO 2022 IR 149", ""])
