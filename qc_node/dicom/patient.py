@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import struct
 import unicodedata
 import warnings
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 TAGS = ["SpecificCharacterSet", "PatientID", "IssuerOfPatientID", "StudyInstanceUID"]
+_TAGS = (0x00080005, 0x00100020, 0x00100021, 0x0020000D)
+_LONGEST = 1 << 12
+"""Bytes of a value; a Patient ID has 64 characters."""
+_MOST_FOR_PYDICOM = 1 << 19
+"""Bytes in which the patient is looked for where the walk finds none."""
 _LETTERS = 24
 
 
@@ -29,15 +36,53 @@ class PatientIdentity:
 
 def read_identity(path: Path) -> PatientIdentity | None:
     """Whom a file is about; None when it is gone or no DICOM."""
-    from pydicom import dcmread
-
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
-            found = identity_of(dcmread(path, specific_tags=TAGS, stop_before_pixels=True, force=True))
+            found = identity_of(_scanned(file) or _by_pydicom(file))
     except Exception:  # whatever pydicom trips over: quarantined files are read with this too
         return None
     return found if found.patient_id or found.study_uid else None
+
+
+def _scanned(file: BinaryIO) -> Any:
+    """The elements of :data:`TAGS` by a walk that is bounded whatever the bytes; None where they are not found."""
+    from pydicom.uid import ExplicitVRBigEndian
+
+    from qc_node.dicom.elements import FileWindow, ScanError, Wanted, Window, inflate, scan
+    from qc_node.dicom.part10 import look_into, read_head
+    from qc_node.dicom.uids import DEFLATED, IMPLICIT
+
+    window: Window = FileWindow(file.fileno())
+    try:
+        head = read_head(window)
+        start = head.start
+        if head.transfer_syntax_uid in DEFLATED:
+            window, start = Window(inflate(look_into(file.fileno())[start:])), 0
+        big_endian = head.transfer_syntax_uid == ExplicitVRBigEndian
+        wanted = Wanted(frozenset(_TAGS), last=max(_TAGS), longest=_LONGEST)
+        explicit = head.transfer_syntax_uid not in IMPLICIT
+        found, _ = scan(window, wanted, explicit=explicit, big_endian=big_endian, start=start)
+    except ScanError:
+        return None
+    return _decoded(found) if max(_TAGS) in found else None
+
+
+def _decoded(found: dict[int, bytes]) -> Any:
+    """A data set of these values."""
+    from pydicom.filereader import read_dataset
+
+    parts = (struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value for tag, value in found.items())
+    return read_dataset(BytesIO(b"".join(parts)), is_implicit_VR=True, is_little_endian=True)
+
+
+def _by_pydicom(file: BinaryIO) -> Any:
+    """What pydicom, which bears more, finds at the beginning of the file."""
+    from pydicom.filereader import read_partial
+
+    file.seek(0)
+    head = BytesIO(file.read(_MOST_FOR_PYDICOM))
+    return read_partial(head, lambda tag, *_: tag > max(_TAGS), force=True, specific_tags=sorted(_TAGS))
 
 
 def identity_of(ds: Any) -> PatientIdentity:

@@ -7,8 +7,14 @@ from qc_node.ledger import Ledger
 from qc_node.spool import Spool
 
 
+def read_pseudonym(spool: Spool, name: str) -> str | None:
+    """The pseudonym of the patient of the file `name`; None when it cannot be read, empty when it names nobody."""
+    who = read_identity(spool.path(name))
+    return None if who is None else pseudonym(spool.patient_key(), who.patient_id, who.issuer)
+
+
 def note_patient(ledger: Ledger, spool: Spool, study_uid: str, name: str) -> None:
     """Note the patient of the file `name` for its study; one that cannot be read says nothing."""
-    who = read_identity(spool.path(name))
-    if who is not None:
-        ledger.patients.note(study_uid, pseudonym(spool.patient_key(), who.patient_id, who.issuer))
+    patient = read_pseudonym(spool, name)
+    if patient is not None:
+        ledger.patients.note(study_uid, patient)

@@ -29,6 +29,11 @@ INSERT = (
     " path, bytes, received_at, digest) VALUES (?,?,?,?,?,?,?,?,?,?)"
 )
 
+_OBJECTS = (
+    "SELECT instance_id, sop_instance_uid, sop_class_uid, study_uid, series_uid, calling_ae, path, bytes,"
+    " received_at, handled FROM objects JOIN instances USING (instance_id)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Received:
@@ -154,19 +159,31 @@ class Instances:
     # -- what opens no series ------------------------------------------------------------------------
     def unhandled_objects(self, limit: int = 100) -> list[ObjectRow]:
         """Objects that open no series (key objects, SRs) and that nobody has looked at yet."""
-        return self._db.rows(
-            "SELECT instance_id, sop_instance_uid, sop_class_uid, study_uid, series_uid, calling_ae, path,"
-            " received_at, handled FROM objects JOIN instances USING (instance_id)"
-            " WHERE handled = 0 ORDER BY instance_id LIMIT ?",
-            (limit,),
-            of=ObjectRow,
-        )
+        return self._db.rows(f"{_OBJECTS} WHERE handled = 0 ORDER BY instance_id LIMIT ?", (limit,), of=ObjectRow)
+
+    def interrupted_objects(self) -> list[ObjectRow]:
+        """Objects that somebody began to read and did not finish; ``handled`` is minus how often.
+
+        Goes through all objects: for the start.
+        """
+        return self._db.rows(f"{_OBJECTS} WHERE handled < 0 ORDER BY instance_id", of=ObjectRow)
+
+    def note_attempt(self, sop_instance_uid: str) -> None:
+        """An object is going to be read, and that may end the process: it waits no more, and is interrupted."""
+        self._set_handled(sop_instance_uid, "handled - 1")
+
+    def put_back(self, sop_instance_uid: str) -> None:
+        """Show an object to :meth:`unhandled_objects` again: what was read in it could not be noted."""
+        self._set_handled(sop_instance_uid, "0")
 
     def mark_handled(self, sop_instance_uid: str) -> None:
         """Never show this object to :meth:`unhandled_objects` again."""
+        self._set_handled(sop_instance_uid, "1")
+
+    def _set_handled(self, sop_instance_uid: str, to: str) -> None:
         with self._db.transaction() as conn:
             conn.execute(
-                "UPDATE objects SET handled = 1 WHERE instance_id IN"
+                f"UPDATE objects SET handled = {to} WHERE instance_id IN"
                 " (SELECT instance_id FROM instances WHERE sop_instance_uid = ? AND superseded_at IS NULL)",
                 (sop_instance_uid,),
             )
@@ -381,5 +398,5 @@ def _add_object(conn: sqlite3.Connection, r: Received, before: _Before | None) -
     number = conn.execute(INSERT, _columns(r, None)).lastrowid
     conn.execute(
         "INSERT INTO objects (instance_id, study_uid, series_uid, handled) VALUES (?,?,?,?)",
-        (number, r.study_uid, r.series_uid, 0 if before is None else min(before.handled, 1)),
+        (number, r.study_uid, r.series_uid, 0 if before is None else min(max(before.handled, 0), 1)),
     )

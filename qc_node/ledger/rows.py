@@ -95,6 +95,7 @@ class ObjectRow(TypedDict):
     series_uid: str
     calling_ae: str
     path: str
+    bytes: int
     received_at: float
     handled: int
 

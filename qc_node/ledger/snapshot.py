@@ -24,7 +24,7 @@ AND (state NOT IN ('reported', 'skipped') OR EXISTS (
     SELECT 1 FROM reports JOIN deliveries USING (sop_instance_uid)
     WHERE reports.series_id = series.series_id AND deliveries.state = 'pending'))
 UNION
-SELECT path FROM instances JOIN objects USING (instance_id) WHERE superseded_at IS NULL AND handled = 0
+SELECT path FROM instances JOIN objects USING (instance_id) WHERE superseded_at IS NULL AND handled <= 0
 ORDER BY path
 """
 """Images that are still to be judged, failed, or have a report that is not delivered, and objects in which nobody

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from qc_node.dicom.patient import PatientIdentity, key_mark, means, pseudonym, read_identity
 from qc_node.spool import Spool
@@ -42,6 +43,21 @@ def test_what_is_no_dicom_file_names_nobody(tmp_path: Path, data: bytes | None) 
     if data is not None:
         (tmp_path / "file").write_bytes(data)
     assert read_identity(tmp_path / "file") is None
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_a_file_says_whose_it_is_in_every_encoding(tmp_path: Path, syntax: str) -> None:
+    ds = pydicom.dcmread(write_series(ct_sample(1), tmp_path)[0])
+    del ds.PixelData
+    ds.SpecificCharacterSet, ds.PatientID, ds.IssuerOfPatientID = "ISO_IR 192", "山田-7", "NORTH"
+    ds.file_meta.TransferSyntaxUID = syntax
+    whole, bare = tmp_path / "whole.dcm", tmp_path / "bare.dcm"
+    little = syntax != ExplicitVRBigEndian
+    pydicom.dcmwrite(whole, ds, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=little)
+    assert read_identity(whole) == PatientIdentity("山田-7", "NORTH", str(ds.StudyInstanceUID))
+    del ds.file_meta, ds.preamble
+    pydicom.dcmwrite(bare, ds, implicit_vr=True, little_endian=True)
+    assert read_identity(bare) == read_identity(whole), "without a head too"
 
 
 def test_the_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:

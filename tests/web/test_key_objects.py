@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import subprocess
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ import pydicom
 import pytest
 from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
-from qc_node.ledger import NewAct, Received
+from qc_node.dicom.patient import pseudonym
+from qc_node.ledger import LedgerError, NewAct, Received
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.report.key_objects import build_flag
 from qc_node.report.vote_report import read_vote_report
@@ -220,6 +223,131 @@ def test_other_objects_and_broken_ones_are_passed_over_once(clinic: Clinic, know
     clinic.spool.store(row["path"], b"not DICOM at all")
     assert from_key_objects.take_in(clinic.deps()) == [Intake.NOT_ABOUT_QUALITY, Intake.UNREADABLE]
     assert clinic.ledger.instances.unhandled_objects() == [] and clinic.ledger.votes.by_key("x", uid) is None
+
+
+def structure_set(items: int) -> Dataset:
+    """An RTSTRUCT with so many contours that say nothing."""
+    ds = source()
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = RTStructureSetStorage, generate_uid(), "RTSTRUCT"
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = (
+        ds.SOPClassUID,
+        ds.SOPInstanceUID,
+    )
+    ds.ROIContourSequence = [Dataset() for _ in range(items)]
+    ds["ROIContourSequence"].is_undefined_length = True
+    for item in ds.ROIContourSequence:
+        item.is_undefined_length_sequence_item = True
+    return ds
+
+
+def test_no_object_is_read_while_others_wait_for_the_ledger(
+    clinic: Clinic, known: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[bool] = []
+    read, whose = pydicom.dcmread, from_key_objects.read_pseudonym
+
+    def see_the_lock() -> None:
+        other = sqlite3.connect(clinic.ledger.db.path, timeout=0.0, isolation_level=None)
+        with closing(other), suppress(sqlite3.OperationalError):
+            other.execute("BEGIN IMMEDIATE")
+            free.append(True)
+            return
+        free.append(False)
+
+    def read_slowly(*args: Any, **options: Any) -> Any:
+        see_the_lock()
+        return read(*args, **options)
+
+    def ask_slowly(*args: Any) -> Any:
+        see_the_lock()
+        return whose(*args)
+
+    monkeypatch.setattr(pydicom, "dcmread", read_slowly)
+    monkeypatch.setattr(from_key_objects, "read_pseudonym", ask_slowly)
+    arrive(clinic, structure_set(3))
+    arrive(clinic, key_object())
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.NOT_ABOUT_QUALITY, Intake.VOTE]
+    assert free == [True, True, True], "whose the one is; whose the other is, and what it says"
+
+
+def test_of_other_objects_only_the_beginning_is_read_and_it_says_whose_they_are(
+    clinic: Clinic, known: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = structure_set(3)
+    arrive(clinic, ds)
+    monkeypatch.setattr(pydicom, "dcmread", lambda *args, **options: pytest.fail("it was read whole"))
+    seen: list[object] = []
+    monkeypatch.setattr(pydicom.filereader, "read_sequence", lambda *args, **options: seen.append(args))
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.NOT_ABOUT_QUALITY]
+    noted = clinic.ledger.patients.of(str(ds.StudyInstanceUID))
+    assert noted == pseudonym(clinic.spool.patient_key(), ds.PatientID, ds.get("IssuerOfPatientID", ""))
+    assert seen == []
+
+
+def test_a_key_object_that_is_too_large_is_not_read(
+    clinic: Clinic, known: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive(clinic, key_object())
+    monkeypatch.setattr(from_key_objects, "LARGEST", 1000)
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.UNREADABLE]
+    assert clinic.ledger.votes.count() == 0 and clinic.ledger.instances.unhandled_objects() == []
+
+
+def test_a_key_object_that_ends_the_node_is_read_twice_and_one_that_met_a_kill_is_a_vote(
+    clinic: Clinic, known: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """What no handler sees, as a kill is seen by none."""
+
+    def kill(*args: object, **options: object) -> None:
+        raise Killed
+
+    for kills, comes_of_it in ((1, Intake.VOTE), (2, Intake.UNREADABLE)):
+        arrive(clinic, key_object())
+        with monkeypatch.context() as patched:
+            patched.setattr(pydicom, "dcmread", kill)
+            with pytest.raises(Killed):
+                from_key_objects.take_in(clinic.deps())
+            for _ in range(kills - 1):
+                with pytest.raises(Killed):
+                    from_key_objects.take_up_interrupted(clinic.deps())
+        assert from_key_objects.take_in(clinic.deps()) == []
+        assert from_key_objects.take_up_interrupted(clinic.deps()) == [comes_of_it]
+        assert from_key_objects.take_up_interrupted(clinic.deps()) == []
+    assert clinic.ledger.votes.count() == 1
+
+
+def test_a_vote_that_a_locked_ledger_does_not_take_comes_again(
+    clinic: Clinic, known: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*args: object) -> None:
+        raise LedgerError("The ledger cannot be used: database is locked.")
+
+    arrive(clinic, key_object())
+    with monkeypatch.context() as patched:
+        patched.setattr(clinic.ledger.votes, "add", locked)
+        with pytest.raises(LedgerError):
+            from_key_objects.take_in(clinic.deps())
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.VOTE]
+
+
+def test_an_object_that_is_forgotten_while_it_is_read_leaves_nothing(
+    clinic: Clinic, known: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = pydicom.dcmread
+
+    def forget(*args: Any, **options: Any) -> Any:
+        with clinic.ledger.db.transaction() as conn:
+            conn.execute("DELETE FROM objects")
+            conn.execute("DELETE FROM instances")
+        return read(*args, **options)
+
+    arrive(clinic, key_object())
+    monkeypatch.setattr(pydicom, "dcmread", forget)
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.GONE]
+    assert clinic.ledger.votes.count() == 0
 
 
 @pytest.mark.peer

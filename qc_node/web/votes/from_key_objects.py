@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 
@@ -11,10 +13,10 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from qc_node.domain import VoteChannel
-from qc_node.engine.pseudonyms import note_patient
-from qc_node.ledger import NewVote
+from qc_node.engine.pseudonyms import read_pseudonym
+from qc_node.ledger import LedgerDamagedError, LedgerError, NewVote
 from qc_node.ledger.rows import ObjectRow
-from qc_node.report.key_objects import KeyObject, is_key_object, read_key_object
+from qc_node.report.key_objects import KEY_OBJECT_SELECTION, KeyObject, read_key_object
 from qc_node.web.access import readers
 from qc_node.web.settings import WebDeps
 from qc_node.web.votes.casting import Choice, VoteReason
@@ -50,35 +52,87 @@ class Intake(StrEnum):
     OURS = "ours"
     NOT_ABOUT_QUALITY = "not about quality"
     UNREADABLE = "unreadable"
+    GONE = "gone"
+
+
+LARGEST = 4 << 20
+"""Bytes of a key object that is read: one that names 14,000 images, and some seconds where it means harm."""
+
+ATTEMPTS = 2
+"""So often an object is read: who brings the node down twice stays unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a key object about quality says."""
+
+    said: KeyObject
+    vote: str
+    written_at: float
 
 
 def take_in(deps: WebDeps, limit: int = 100) -> list[Intake]:
     """Look at objects that nobody has looked at yet; each is handled exactly once."""
-    out = []
-    for row in deps.ledger.instances.unhandled_objects(limit):
-        with deps.ledger.db.transaction():
-            out.append(_take(deps, row))
-            deps.ledger.instances.mark_handled(row["sop_instance_uid"])
-    return out
+    return [_take(deps, row) for row in deps.ledger.instances.unhandled_objects(limit)]
+
+
+def take_up_interrupted(deps: WebDeps) -> list[Intake]:
+    """Look again at objects in whose reading an earlier run of the node ended."""
+    return [_take(deps, row) for row in deps.ledger.instances.interrupted_objects()]
 
 
 def _take(deps: WebDeps, row: ObjectRow) -> Intake:
-    if deps.ledger.deliveries.is_ours(row["sop_instance_uid"]):
+    """Read an object, which may take its time, and only then note all that follows from it."""
+    uid = row["sop_instance_uid"]
+    if deps.ledger.deliveries.is_ours(uid):
+        deps.ledger.instances.mark_handled(uid)
         return Intake.OURS
-    note_patient(deps.ledger, deps.spool, row["study_uid"], row["path"])
+    deps.ledger.instances.note_attempt(uid)
+    try:
+        patient = read_pseudonym(deps.spool, row["path"])
+        found = _read(deps, row)
+        with deps.ledger.db.transaction():
+            return _note(deps, row, patient, found)
+    except (LedgerError, LedgerDamagedError):
+        with suppress(LedgerError):
+            deps.ledger.instances.put_back(uid)
+        raise
+    except Exception as error:
+        # What follows from it cannot be noted, whatever a peer wrote into it: it must not stop the next ones.
+        log.error("A key object from %s cannot be noted: %s.", row["calling_ae"], type(error).__name__)
+        deps.ledger.instances.mark_handled(uid)
+        return Intake.UNREADABLE
+
+
+def _read(deps: WebDeps, row: ObjectRow) -> _Read | Intake:
+    if row["sop_class_uid"] != KEY_OBJECT_SELECTION:
+        return Intake.NOT_ABOUT_QUALITY
+    if row["bytes"] > LARGEST or row["handled"] <= -ATTEMPTS:
+        log.warning("A key object from %s is too large, or ended the node: it is not read.", row["calling_ae"])
+        return Intake.UNREADABLE
     try:
         ds = pydicom.dcmread(deps.spool.path(row["path"]), stop_before_pixels=True)
-        if not is_key_object(ds):
-            return Intake.NOT_ABOUT_QUALITY
         said = read_key_object(ds)
-        written_at = when(ds, said, row["received_at"])
+        vote = TITLES.get(said.title.value) if said.title.scheme == "DCM" else None
+        return Intake.NOT_ABOUT_QUALITY if vote is None else _Read(said, vote, when(ds, said, row["received_at"]))
     except Exception as error:
         # Whatever a peer wrote into an object, and however pydicom stumbles over it, must not stop the next ones.
         log.warning("A key object from %s cannot be read: %s.", row["calling_ae"], type(error).__name__)
         return Intake.UNREADABLE
-    vote = TITLES.get(said.title.value) if said.title.scheme == "DCM" else None
-    if vote is None:
-        return Intake.NOT_ABOUT_QUALITY
+
+
+def _note(deps: WebDeps, row: ObjectRow, patient: str | None, found: _Read | Intake) -> Intake:
+    """Write what an object says, unless it was forgotten or superseded while it was read."""
+    if deps.ledger.instances.path_of(row["sop_instance_uid"]) != row["path"]:
+        return Intake.GONE
+    deps.ledger.instances.mark_handled(row["sop_instance_uid"])
+    if patient is not None:
+        deps.ledger.patients.note(row["study_uid"], patient)
+    return found if isinstance(found, Intake) else _note_vote(deps, row, found)
+
+
+def _note_vote(deps: WebDeps, row: ObjectRow, found: _Read) -> Intake:
+    said, vote, written_at = found.said, found.vote, found.written_at
     reasons = tuple(dict.fromkeys(REASONS.get(code.value, VoteReason.OTHER) for code in said.modifiers))
     series = said.series[0].series_instance_uid if len(said.series) == 1 else None
     study = said.study_instance_uid or row["study_uid"]
