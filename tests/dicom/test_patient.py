@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from qc_node.dicom.patient import PatientIdentity, key_mark, means, pseudonym, read_identity
 from qc_node.spool import Spool
@@ -50,7 +50,7 @@ def test_a_file_says_whose_it_is_in_every_encoding(tmp_path: Path, syntax: str) 
     ds = pydicom.dcmread(write_series(ct_sample(1), tmp_path)[0])
     del ds.PixelData
     ds.SpecificCharacterSet, ds.PatientID, ds.IssuerOfPatientID = "ISO_IR 192", "山田-7", "NORTH"
-    ds.file_meta.TransferSyntaxUID = syntax
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
     whole, bare = tmp_path / "whole.dcm", tmp_path / "bare.dcm"
     little = syntax != ExplicitVRBigEndian
     pydicom.dcmwrite(whole, ds, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=little)

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from qc_node.dicom.patient import pseudonym
+from qc_node.engine import pseudonyms
 from qc_node.ledger import LedgerError, NewAct, Received
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.report.key_objects import build_flag
@@ -246,7 +247,7 @@ def test_no_object_is_read_while_others_wait_for_the_ledger(
     clinic: Clinic, known: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free: list[bool] = []
-    read, whose = pydicom.dcmread, from_key_objects.read_pseudonym
+    read, whose = pydicom.dcmread, pseudonyms.read_pseudonym
 
     def see_the_lock() -> None:
         other = sqlite3.connect(clinic.ledger.db.path, timeout=0.0, isolation_level=None)
