@@ -347,7 +347,14 @@ class Node:
     def _worker_check(self) -> health.Probe:
         pool = self.pool
         return health.worker_probe(
-            pool.alive, self.ledger, time.time, STUCK_S, loading=pool.loading, fault=lambda: pool.fault
+            pool.alive,
+            self.ledger,
+            time.time,
+            STUCK_S,
+            loading=pool.loading,
+            fault=lambda: pool.fault,
+            trouble=lambda: pool.trouble,
+            rest_s=pool.rest_s,
         )
 
 

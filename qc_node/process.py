@@ -52,6 +52,8 @@ class ChildProcess:
     on_end
         Called with the exit code (negative for a signal, None when it could not be started) each time a child
         ends without having been asked to.
+    may_start
+        Asked in the supervising thread before each start; while it says no, no child is started.
     is_stuck
         Asked twice a second while the child lives; when it says so the child is killed.
     pauses_s
@@ -69,6 +71,7 @@ class ChildProcess:
         name: str,
         log: logging.Logger,
         on_end: Callable[[int | None], None] = lambda code: None,
+        may_start: Callable[[], bool] = lambda: True,
         is_stuck: Callable[[], bool] | None = None,
         pauses_s: tuple[float, float] = (0.5, 30.0),
         pass_fds: Sequence[int] = (),
@@ -80,6 +83,7 @@ class ChildProcess:
         self._name = name
         self._log = log
         self._on_end = on_end
+        self._may_start = may_start
         self._is_stuck = is_stuck
         self._pauses_s = pauses_s
         self._pass_fds = tuple(pass_fds)
@@ -146,6 +150,9 @@ class ChildProcess:
         first_s, longest_s = self._pauses_s
         pause_s = first_s
         while not self._stopping.is_set():
+            if not self._allowed():
+                self._stopping.wait(first_s)
+                continue
             started = time.monotonic()
             code = self._run_once()
             self.ready.clear()
@@ -156,6 +163,13 @@ class ChildProcess:
                 pause_s = first_s
             self._stopping.wait(pause_s)
             pause_s = min(pause_s * 2, longest_s)
+
+    def _allowed(self) -> bool:
+        try:
+            return self._may_start()
+        except Exception:
+            self._log.exception("the %s process cannot be started yet", self._name)
+            return False
 
     def _run_once(self) -> int | None:
         process = self._launch()

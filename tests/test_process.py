@@ -109,6 +109,23 @@ def test_a_child_that_cannot_be_started_is_an_end_and_is_tried_again(
     assert "the obedient process could not be started: No such file or directory" in caplog.text
 
 
+def test_no_child_is_started_while_it_may_not_be(supervise: Callable[..., Supervised]) -> None:
+    asked: list[bool] = []
+    allowed = threading.Event()
+
+    def may_start() -> bool:
+        asked.append(allowed.is_set())
+        if len(asked) == 2:
+            raise OSError("asked in vain")
+        return allowed.is_set()
+
+    one = supervise(may_start=may_start)
+    wait_for(lambda: len(asked) > 3)
+    assert one.child.pid is None and one.ends == []
+    allowed.set()
+    assert one.child.ready.wait(20)
+
+
 def test_a_stuck_child_is_killed_and_replaced(supervise: Callable[..., Supervised]) -> None:
     stuck = threading.Event()
     ends: list[int | None] = []

@@ -17,6 +17,7 @@ from qc_node.classifiers import catalogue
 from qc_node.classifiers.interface import Classifier, Prepared
 from qc_node.domain import HeaderClaims, QcNodeError, SeriesKey, Stage, Verdict, Volume
 from qc_node.engine.orders import Rule, check
+from qc_node.engine.own_faults import own_fault
 from qc_node.series.headers.routing import Route
 
 log = logging.getLogger("qc_node.engine")
@@ -128,7 +129,7 @@ def decide(
     """Ask every classifier about its part of a batch, then compare with what was claimed and ordered.
 
     ``infer`` of each outcome is its share of the batch.  Only the routed classifier may fail a series: what
-    another one cannot judge is a warning.
+    another one cannot judge is a warning, unless the machine is the reason.
     """
     start = clock()
     verdicts = _ask_all(pending, classifier)
@@ -145,8 +146,8 @@ def _ask_all(
         rows = [n for n, p in enumerate(pending) if stage in p.prepared]
         try:
             judged: Sequence[Verdict | str] = classifier(stage).judge([pending[n].prepared[stage] for n in rows])
-        except Exception:
-            if any(pending[n].outcome.stage == stage for n in rows):
+        except Exception as error:
+            if own_fault(error) is not None or any(pending[n].outcome.stage == stage for n in rows):
                 raise
             log.exception("a further classifier failed")
             judged = [f"The classifier {stage} could not judge this series."] * len(rows)

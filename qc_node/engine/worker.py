@@ -10,12 +10,15 @@ A series is claimed by a row, so a killed worker loses nothing: the next one fin
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import logging.config
+import math
 import os
 import select
 import signal
+import sqlite3
 import sys
 import time
 import warnings
@@ -29,14 +32,15 @@ import numpy.typing as npt
 
 from qc_node.domain import (
     QcNodeError,
-    SeriesKey,
     Stage,
     Verdict,
     looks_cut_short,
     verdict_to_json,
 )
 from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
+from qc_node.engine.opening import blank_outcome, decoded, text_of
 from qc_node.engine.orders import Rule
+from qc_node.engine.own_faults import MAX_ATTEMPTS, OwnFault, Trouble, own_fault
 from qc_node.engine.pseudonyms import note_patient
 from qc_node.engine.registry import Registry, choose_device
 from qc_node.ledger import Ledger
@@ -46,13 +50,15 @@ from qc_node.process import ParentProcess
 from qc_node.report.identifiers import correct
 from qc_node.series.headers.expected import count_is_certain
 from qc_node.series.headers.routing import route
-from qc_node.series.volume.stack import OpenedSeries, open_series
+from qc_node.series.volume.stack import open_series
 from qc_node.spool import Spool, digest
 
 log = logging.getLogger("qc_node.worker")
 
 IDLE_S = 1.0
 """How long to sleep before looking at the queue without being asked."""
+BEAT_S = 5.0
+"""How often to say that one is there."""
 
 Emit = Callable[[Mapping[str, Any]], None]
 
@@ -89,8 +95,9 @@ class Worker:
     """One worker.
 
     Emits ``{"event": "ready", "models": […]}`` once, then for every series ``started`` and ``finished``
-    (with ``state`` judged, skipped, failed or forgotten, the timings and the verdicts), and ``fault`` with a
-    sentence when it cannot work at all.
+    (with ``state`` judged, skipped, failed or forgotten, the timings and the verdicts) or ``given_back``, and
+    ``fault`` with a sentence when it cannot work at all.  ``beat`` says that it is there, and in ``trouble`` what
+    of the machine's keeps it from judging (:mod:`qc_node.engine.own_faults`), or nothing.
     """
 
     def __init__(
@@ -111,6 +118,11 @@ class Worker:
         self._wall = wall
         self._clock = clock
         self._rules = tuple(Rule(**rule) for rule in settings.rules)
+        self._trouble = Trouble(clock)
+        self._in_hand: dict[int, SeriesRow] = {}
+        self._owed: list[tuple[SeriesRow, bool, OwnFault]] = []
+        self.is_spent = False
+        """Whether the process has to be replaced: its GPU context is lost."""
 
     def apply(self, settings: WorkerSettings) -> None:
         """Go on with other rules, patience and logging; the rest stays as it was started with."""
@@ -122,13 +134,38 @@ class Worker:
 
     def step(self) -> int:
         """Judge up to one batch of queued series; returns how many were taken."""
-        rows = self._ledger.series.claim(self._wall(), self._settings.batch)
+        if self._trouble.waits():
+            return 0
+        rows: list[SeriesRow] = []
+        try:
+            self._give_back()
+            rows = self._ledger.series.claim(self._wall(), self._settings.batch)
+            self._in_hand = {row["series_id"]: row for row in rows}
+            self._work(rows)
+        except Exception as error:
+            fault = own_fault(error)
+            if fault is None:
+                raise
+            self._hold_up(fault, alone=len(rows) == 1)
+        else:
+            if self._trouble.end():
+                log.warning("the classifier goes on")
+        return len(rows)
+
+    @property
+    def trouble(self) -> str:
+        """What of the machine's keeps the worker from judging; empty when nothing does."""
+        return self._trouble.sentence
+
+    def _work(self, rows: Sequence[SeriesRow]) -> None:
         waiting: dict[Stage, list[tuple[SeriesRow, Pending]]] = {}
         for row in rows:
             self._emit({"event": "started", **_named(row)})
             try:
                 result = self._look(row)
             except Exception as error:  # a bad series must never stop the node
+                if own_fault(error) is not None:
+                    raise
                 self._fail(row, error)
                 continue
             if isinstance(result, SeriesOutcome):
@@ -138,7 +175,38 @@ class Worker:
                 waiting.setdefault(result.outcome.stage, []).append((row, result))
         for stage, pairs in waiting.items():
             self._judge(stage, pairs)
-        return len(rows)
+
+    def _hold_up(self, fault: OwnFault, *, alone: bool) -> None:
+        """A fault of the machine: what is in hand goes back, and is tried again after a pause."""
+        if self._trouble.begin(fault.sentence):
+            log.error("%s Series wait and are tried again; none fails of it.", fault.sentence)
+        is_attempt = alone and fault.may_be_its and (not fault.asks_disk or self._disk_works())
+        for row in self._in_hand.values():
+            self._owed.append((row, is_attempt, fault))
+            self._emit({"event": "given_back", **_named(row)})
+        self._in_hand = {}
+        self.is_spent = fault.ends_worker
+        self._emit({"event": "beat", "trouble": fault.sentence})
+        with contextlib.suppress(sqlite3.Error):  # else before the next claim, or the pool when the worker is gone
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Put what is owed to the queue back; one that had the worker alone too often has failed."""
+        while self._owed:
+            row, is_attempt, fault = self._owed[0]
+            if is_attempt and row["attempts"] >= MAX_ATTEMPTS:
+                sentence = f"This series was given up after {MAX_ATTEMPTS} attempts. {fault.sentence}"
+                self._end_failed(row, sentence)
+            else:
+                self._ledger.series.give_back(row["series_id"], row["run"], is_attempt=is_attempt)
+            self._owed.pop(0)
+
+    def _disk_works(self) -> bool:
+        try:
+            self._spool.prove_writable()
+        except OSError:
+            return False
+        return True
 
     def _look(self, row: SeriesRow) -> SeriesOutcome | Pending:
         start = self._clock()
@@ -156,16 +224,22 @@ class Worker:
         self._ledger.series.note_claims(row["series_id"], blank.claims.as_dict())
         header = correct(opened.header, self._ledger.relinks.of(row["study_uid"], row["series_uid"]))
         self._ledger.studies.describe(
-            row["study_uid"], _text(header.get("AccessionNumber")), _text(header.get("StudyDescription"))
+            row["study_uid"], text_of(header.get("AccessionNumber")), text_of(header.get("StudyDescription"))
         )
         return prepare(
-            blank, route(opened, self._registry.accepts), opened.volume, self._registry.classifier, self._clock
+            blank,
+            route(opened, self._registry.accepts),
+            lambda: decoded(opened),
+            self._registry.classifier,
+            self._clock,
         )
 
     def _judge(self, stage: Stage, pairs: Sequence[tuple[SeriesRow, Pending]]) -> None:
         try:
             outcomes = decide([p for _, p in pairs], self._registry.classifier, self._rules, self._clock)
         except Exception as error:
+            if own_fault(error) is not None:
+                raise
             if len(pairs) == 1:
                 self._fail(pairs[0][0], error)
                 return
@@ -239,19 +313,23 @@ class Worker:
         return training, names
 
     def _fail(self, row: SeriesRow, error: Exception) -> None:
-        now = self._ledger.series.by_id(row["series_id"])
-        if now is None or now["sentence"] == STOPPED:
-            self._tell(row, "forgotten", None, None)
-            return
         if isinstance(error, QcNodeError):
             sentence = str(error)
         else:
             sentence = f"The classifier could not judge this series ({type(error).__name__})."
             log.exception("series %s failed", digest(row["series_uid"]))
+        self._end_failed(row, sentence)
+
+    def _end_failed(self, row: SeriesRow, sentence: str) -> None:
+        now = self._ledger.series.by_id(row["series_id"])
+        if now is None or now["sentence"] == STOPPED:
+            self._tell(row, "forgotten", None, None)
+            return
         self._ledger.series.finish(row["series_id"], row["run"], "failed", self._wall(), sentence=sentence)
         self._tell(row, "failed", None, sentence)
 
     def _tell(self, row: SeriesRow, state: str, outcome: SeriesOutcome | None, sentence: str | None) -> None:
+        self._in_hand.pop(row["series_id"], None)
         self._emit(
             {
                 "event": "finished",
@@ -270,20 +348,6 @@ def _named(row: SeriesRow) -> dict[str, Any]:
     return {"series_id": row["series_id"], "series_uid": row["series_uid"], "run": row["run"]}
 
 
-def blank_outcome(opened: OpenedSeries, series_uid: str | None = None, source: str = "") -> SeriesOutcome:
-    """The outcome of a series of which only the header was read; ``source`` defaults to its first file."""
-    header = opened.header
-    uid = series_uid or _text(header.get("SeriesInstanceUID"))
-    study = _text(header.get("StudyInstanceUID")) or ""
-    return SeriesOutcome(
-        source=source or str(opened.header_path),
-        series=SeriesKey(study, uid) if uid else None,
-        modality=opened.modality,
-        instances=len(opened.instances),
-        claims=opened.claims,
-    )
-
-
 def png(picture: npt.NDArray[np.uint8]) -> bytes:
     """A grey 8-bit picture ``(rows, columns)`` as PNG."""
     from PIL import Image
@@ -291,11 +355,6 @@ def png(picture: npt.NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture, mode="L").save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _text(value: object) -> str | None:
-    text = str(value).strip() if value is not None else ""
-    return text or None
 
 
 def _listen(node: ParentProcess, worker: Worker, seconds: float) -> bool:
@@ -333,8 +392,14 @@ def main() -> int:
     except QcNodeError as error:
         node.say({"event": "fault", "sentence": str(error)})
         return 1
+    beat_at = -math.inf
     while not stopping:
         busy = worker.step() > 0
+        if worker.is_spent:
+            return 1
+        if time.monotonic() - beat_at >= BEAT_S:
+            beat_at = time.monotonic()
+            node.say({"event": "beat", "trouble": worker.trouble})
         if not _listen(node, worker, 0.0 if busy else IDLE_S):
             break
     return 0

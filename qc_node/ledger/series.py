@@ -230,6 +230,15 @@ class SeriesTable:
                 row["attempts"] += 1
         return rows
 
+    def give_back(self, series_id: int, run: int, *, is_attempt: bool) -> None:
+        """Put one claimed series back into the queue; it is the next to be taken, alone."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE series SET state = 'queued', attempts = max(attempts - ?, 0)"
+                " WHERE series_id = ? AND run = ? AND state = 'judging'",
+                (0 if is_attempt else 1, series_id, run),
+            )
+
     def requeue_claimed(self, max_attempts: int, at: float, *, died: bool = True) -> int:
         """Give back what a worker was judging; after `max_attempts` a series has failed.
 

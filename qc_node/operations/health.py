@@ -42,6 +42,8 @@ class HealthCode(StrEnum):
     """The classifier process verifies and loads its models; images are taken, and series wait for it."""
     WORKER_STUCK = "worker_stuck"
     """Series wait, and none has been taken for too long."""
+    WORKER_HELD_UP = "worker_held_up"
+    """The classifier meets a fault of the machine (memory, descriptors, disk, ledger, GPU); series wait."""
     OUTBOX_STUCK = "outbox_stuck"
     """The oldest report has waited for too long: the destination does not take it."""
     DRAINING = "draining"
@@ -280,6 +282,10 @@ def objects_probe(recent: RecentObjects) -> Probe:
     return _named("objects", ask)
 
 
+UNTAKEN_S = 30.0
+"""A classifier at rest looks at the queue every second; nobody's series waits for so many while it is well."""
+
+
 def worker_probe(
     alive: Callable[[], bool],
     ledger: Ledger,
@@ -287,10 +293,13 @@ def worker_probe(
     stuck_s: float,
     loading: Callable[[], bool] = lambda: False,
     fault: Callable[[], str] = lambda: "",
+    trouble: Callable[[], str] = lambda: "",
+    rest_s: Callable[[], float] = lambda: 0.0,
 ) -> Probe:
-    """``worker``: the classifier is there, and no series has been judged for longer than `stuck_s`.
+    """``worker``: the classifier is there, takes what is queued, and judges none for longer than `stuck_s`.
 
-    Where it is not, `loading` tells whether it is about to be, and `fault` why it cannot be.
+    Where it is not, `loading` tells whether it is about to be, and `fault` why it cannot be.  `trouble` is what of
+    the machine's keeps it from judging, `rest_s` for how many seconds it has neither taken nor ended a series.
     """
 
     def ask() -> tuple[HealthCode, str] | None:
@@ -299,7 +308,12 @@ def worker_probe(
                 sentence = "The models are being verified and loaded; images are taken, and series wait."
                 return HealthCode.WORKER_LOADING, sentence
             return HealthCode.WORKER_DOWN, fault() or "The classifier process is not running."
-        judging = ledger.series.waiting_since().get("judging")
+        if trouble():
+            return HealthCode.WORKER_HELD_UP, trouble()
+        waiting = ledger.series.waiting_since()
+        judging, queued = waiting.get("judging"), waiting.get("queued")
+        if judging is None and queued is not None and min(clock() - queued, rest_s()) > UNTAKEN_S:
+            return HealthCode.WORKER_STUCK, f"Series wait, and none was taken for more than {UNTAKEN_S:g} s."
         if judging is not None and clock() - judging > stuck_s:
             return HealthCode.WORKER_STUCK, f"One series has been judged for more than {stuck_s:g} s."
         return None

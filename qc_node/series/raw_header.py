@@ -125,7 +125,7 @@ def scan_file(path: Path) -> RawHeader:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise NotDicom(f"{path} cannot be opened ({error.strerror}).") from None
+        raise NotDicom(f"{path} cannot be opened ({error.strerror}).") from error
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise NotDicom(f"{path} is no regular file.")
@@ -135,7 +135,7 @@ def scan_file(path: Path) -> RawHeader:
     except ScanError:
         header = _scan_with_pydicom(path)
     except OSError as error:
-        raise NotDicom(f"{path} cannot be read ({error.strerror}).") from None
+        raise NotDicom(f"{path} cannot be read ({error.strerror}).") from error
     finally:
         os.close(fd)
     return header
@@ -217,10 +217,10 @@ def read_dataset(path: Path, pixels: bool = False) -> pydicom.Dataset:
             warnings.simplefilter("ignore")
             ds = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
     except OSError as error:
-        raise NotDicom(f"{path} cannot be read ({error.strerror or 'it ends too early'}).") from None
+        raise NotDicom(f"{path} cannot be read ({error.strerror or 'it ends too early'}).") from error
     except Exception as error:
         # pydicom meets broken files with many kinds of exceptions; every one of them means the same here
-        raise NotDicom(f"{path} is not a readable DICOM object ({type(error).__name__}).") from None
+        raise NotDicom(f"{path} is not a readable DICOM object ({type(error).__name__}).") from error
     return ds
 
 

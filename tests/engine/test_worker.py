@@ -23,7 +23,8 @@ from qc_node.domain import (
     Verdict,
     Volume,
 )
-from qc_node.engine.pool import MAX_ATTEMPTS, Pool
+from qc_node.engine.own_faults import MAX_ATTEMPTS
+from qc_node.engine.pool import Pool
 from qc_node.engine.worker import Worker
 from qc_node.ledger import Ledger, Received
 from qc_node.series.headers import expected

@@ -264,6 +264,26 @@ def test_worker_dead_or_stuck(ledger: Ledger) -> None:
     assert worker_probe(lambda: False, ledger, lambda: now, 180.0)().code is HealthCode.WORKER_DOWN
 
 
+def test_a_queue_that_nobody_takes_from_shows(ledger: Ledger) -> None:
+    rest_s, now = 0.0, 1000.0
+    probe = worker_probe(lambda: True, ledger, lambda: now, 180.0, rest_s=lambda: rest_s)
+    add_series(ledger, 990.0)
+    rest_s = 900.0
+    assert probe().passed, "it came just now"
+    now = 1035.0
+    assert probe().code is HealthCode.WORKER_STUCK and "none was taken" in probe().sentence
+    rest_s = 1.0
+    assert probe().passed, "a long queue alone is no fault of the worker"
+
+
+def test_a_fault_of_the_machine_that_holds_the_worker_up_shows(ledger: Ledger) -> None:
+    trouble = "The machine does not let the classifier work (Too many open files)."
+    probe = worker_probe(lambda: True, ledger, lambda: 0.0, 180.0, trouble=lambda: trouble)
+    assert (probe().code, probe().sentence) == (HealthCode.WORKER_HELD_UP, trouble)
+    trouble = ""
+    assert probe().passed
+
+
 def test_a_worker_that_loads_its_models_is_no_dead_one_and_one_that_cannot_says_why(ledger: Ledger) -> None:
     fault = ""
     probe = worker_probe(lambda: False, ledger, lambda: 0.0, 180.0, loading=lambda: True, fault=lambda: fault)

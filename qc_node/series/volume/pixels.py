@@ -172,14 +172,14 @@ def _read_in_place(instance: Instance, number: int, out: npt.NDArray[Any]) -> No
     try:
         fd = os.open(raw.path, os.O_RDONLY)
     except OSError as error:
-        raise SeriesRefused(f"{raw.path.name} cannot be read ({error.strerror}).") from None
+        raise SeriesRefused(f"{raw.path.name} cannot be read ({error.strerror}).") from error
     try:
         view = memoryview(out).cast("B")  # type: ignore[arg-type]
         got = 0
         while got < out.nbytes and (n := os.preadv(fd, [view[got:]], offset + got)):
             got += n
     except OSError as error:
-        raise SeriesRefused(f"{raw.path.name} cannot be read ({error.strerror}).") from None
+        raise SeriesRefused(f"{raw.path.name} cannot be read ({error.strerror}).") from error
     finally:
         os.close(fd)
     if got < out.nbytes or (number + 1) * out.nbytes > max(raw.pixel_length, 0):
@@ -200,7 +200,7 @@ def _explained(instance: Instance) -> Iterator[None]:
     except (SeriesRefused, MemoryError):
         raise
     except NotDicom as error:
-        raise SeriesRefused(str(error)) from None
+        raise SeriesRefused(str(error)) from error
     except NotImplementedError:
         raise SeriesRefused(f"Transfer Syntax UID (0002,0010): there is no decoder for {name}.") from None
     except Exception as error:
@@ -213,4 +213,4 @@ def _explained(instance: Instance) -> Iterator[None]:
         raise SeriesRefused(
             f"Pixel Data (7FE0,0010) cannot be decoded as {name} ({type(error).__name__}: "
             f"{text[:120].rstrip('.')})."
-        ) from None
+        ) from error

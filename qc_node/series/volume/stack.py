@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
 from qc_node.domain import HeaderClaims, InstanceRef, Volume
-from qc_node.series.errors import NotDicom, SeriesRefused
+from qc_node.series.errors import NotDicom, SeriesRefused, is_of_machine
 from qc_node.series.headers.claims import read_claims
 from qc_node.series.raw_header import read_dataset, scan_file
 from qc_node.series.volume.decode import decode
@@ -112,11 +112,11 @@ class OpenedSeries:
             raise self.refusal or SeriesRefused("The series has no image.")
         try:
             return decode(self.stack, self.modality, self.warnings)
-        except MemoryError:
+        except MemoryError as error:
             k, first = len(self.stack.frames), self.stack.present[0]
             raise SeriesRefused(
                 f"A volume of {k} slices of {first.rows}x{first.columns} does not fit into memory."
-            ) from None
+            ) from error
 
 
 def open_series(paths: Sequence[Path]) -> OpenedSeries:
@@ -131,6 +131,8 @@ def open_series(paths: Sequence[Path]) -> OpenedSeries:
     ------
     SeriesRefused
         No file can be read as DICOM.  Everything else that is wrong becomes :attr:`OpenedSeries.refusal`.
+    NotDicom
+        The machine cannot read a file that may be a good one (no descriptors, no disk).
     """
     instances: list[Instance] = []
     broken: list[str] = []
@@ -138,6 +140,8 @@ def open_series(paths: Sequence[Path]) -> OpenedSeries:
         try:
             instances.append(instance_of(scan_file(Path(path))))
         except NotDicom as error:
+            if is_of_machine(error):
+                raise
             broken.append(str(error))
     if not instances:
         raise SeriesRefused(broken[0] if broken else "The series has no file.")
@@ -174,6 +178,7 @@ def assemble(instances: Iterable[Instance], broken: Sequence[str] = (), modality
         stack = _stack(images, warnings)
     except (SeriesRefused, NotDicom) as error:
         refusal = SeriesRefused(str(error))
+        refusal.__cause__ = error
     first = images[0]
     if stack is not None:
         first = stack.present[0].instance
