@@ -99,7 +99,7 @@ def _of_system(error: BaseException) -> OwnFault | None:
     return OwnFault(sentence, may_be_its=unsure, asks_disk=unsure)
 
 
-class Trouble:
+class OwnTrouble:
     """How long the worker waits after a fault of the machine: longer each time, until something works again.
 
     Parameters

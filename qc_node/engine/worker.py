@@ -40,7 +40,7 @@ from qc_node.domain import (
 from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
 from qc_node.engine.opening import blank_outcome, decoded, text_of
 from qc_node.engine.orders import Rule
-from qc_node.engine.own_faults import MAX_ATTEMPTS, OwnFault, Trouble, own_fault
+from qc_node.engine.own_faults import MAX_ATTEMPTS, OwnFault, OwnTrouble, own_fault
 from qc_node.engine.pseudonyms import note_patient
 from qc_node.engine.registry import Registry, choose_device
 from qc_node.ledger import Ledger
@@ -118,7 +118,7 @@ class Worker:
         self._wall = wall
         self._clock = clock
         self._rules = tuple(Rule(**rule) for rule in settings.rules)
-        self._trouble = Trouble(clock)
+        self._trouble = OwnTrouble(clock)
         self._in_hand: dict[int, SeriesRow] = {}
         self._owed: list[tuple[SeriesRow, bool, OwnFault]] = []
         self.is_spent = False

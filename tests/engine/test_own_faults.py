@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from qc_node.domain import Verdict
-from qc_node.engine.own_faults import Trouble, own_fault
+from qc_node.engine.own_faults import OwnTrouble, own_fault
 from qc_node.engine.worker import Worker
 from qc_node.ledger import database
 from qc_node.series.errors import SeriesRefused
@@ -232,7 +232,7 @@ def test_faults_of_the_machine_are_told_from_those_of_a_series(error: Exception,
 
 def test_the_pause_grows_has_an_end_and_begins_anew() -> None:
     now = 0.0
-    trouble = Trouble(lambda: now)
+    trouble = OwnTrouble(lambda: now)
     waits = []
     for _ in range(9):
         trouble.begin("x")

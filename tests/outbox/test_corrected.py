@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from qc_node.cli.main import main_group
 from qc_node.domain import ClosedBy, QcNodeError, Reason, Verdict
-from qc_node.engine.worker import blank_outcome
+from qc_node.engine.opening import blank_outcome
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import SeriesRow
 from qc_node.operations.retention import HOUR_S, remove_old
