@@ -124,7 +124,7 @@ class Instances:
             for group in _by([r for r in images if r.sop_instance_uid in back], _names):
                 _refill(conn, group, back[group[0].sop_instance_uid], there)
             left: dict[int, list[Received]] = {}
-            for r in coming:
+            for r in [r for r in new if r.sop_instance_uid not in back]:
                 if (old := before.get(r.sop_instance_uid)) is not None and old.series_id is not None:
                     left.setdefault(old.series_id, []).append(r)
             for series_id, group in left.items():
@@ -394,9 +394,10 @@ def _columns(r: Received, series_id: int | None) -> tuple[object, ...]:
 
 
 def _add_object(conn: sqlite3.Connection, r: Received, before: _Before | None) -> None:
-    """What was looked at once is not looked at again when it comes back."""
+    """What was looked at once is not looked at again when it comes back, unless it says something else."""
     number = conn.execute(INSERT, _columns(r, None)).lastrowid
+    handled = 0 if before is None or r.correction else min(max(before.handled, 0), 1)
     conn.execute(
         "INSERT INTO objects (instance_id, study_uid, series_uid, handled) VALUES (?,?,?,?)",
-        (number, r.study_uid, r.series_uid, 0 if before is None else min(max(before.handled, 0), 1)),
+        (number, r.study_uid, r.series_uid, handled),
     )
