@@ -16,7 +16,7 @@ import pytest
 from tests.end_to_end.node_process import NodeProcess
 from tests.peers import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("crowds")]
 
 CROWD = 300
 LIMITS: dict[str, Any] = {"max_connections": 60, "max_connections_per_address": 30, "request_s": 3.0}
