@@ -93,8 +93,9 @@ def cut_off_version(store: Store, ds: Dataset, age_s: float = 0.0) -> str:
     head = encode_head(MRImageStorage, ds.SOPInstanceUID, ExplicitVRLittleEndian, "MRI")
     name = store.spool.image_name("1.9", "1.8", ds.SOPInstanceUID)
     store.spool.store(name, head + encode(ds))
-    written = store.spool.path(name).stat().st_mtime - age_s
-    os.utime(store.spool.path(name), (written, written))
+    if age_s:  # a time that is set is rounded, and may come before that of a file of the same moment
+        written = store.spool.path(name).stat().st_mtime - age_s
+        os.utime(store.spool.path(name), (written, written))
     return name
 
 
