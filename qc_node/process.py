@@ -154,7 +154,7 @@ class ChildProcess:
                 self._stopping.wait(first_s)
                 continue
             started = time.monotonic()
-            code = self._run_once()
+            code = self._run_guarded()
             self.ready.clear()
             if self._stopping.is_set():
                 return
@@ -171,16 +171,36 @@ class ChildProcess:
             self._log.exception("the %s process cannot be started yet", self._name)
             return False
 
+    def _run_guarded(self) -> int | None:
+        """One child; where the machine lacks threads to look after it, it ends, and not the supervision."""
+        try:
+            return self._run_once()
+        except Exception:
+            self._log.exception("the %s process could not be looked after", self._name)
+            return self._put_down()
+
+    def _put_down(self) -> int | None:
+        process = self._process
+        if process is None:
+            return None
+        process.kill()
+        return process.wait()
+
     def _run_once(self) -> int | None:
         process = self._launch()
         if process is None:
             return None
         assert process.stdin is not None and process.stdout is not None
-        if self._is_stuck is not None:
-            name = f"{self._name}-watch"
-            threading.Thread(target=self._watch, args=(process, self._is_stuck), name=name, daemon=True).start()
         try:
+            if self._is_stuck is not None:
+                name = f"{self._name}-watch"
+                threading.Thread(
+                    target=self._watch, args=(process, self._is_stuck), name=name, daemon=True
+                ).start()
             self._listen(process.stdout)
+        except BaseException:
+            process.kill()  # nobody listens to it any more
+            raise
         finally:
             process.stdout.close()
             code = process.wait()

@@ -138,6 +138,24 @@ def test_a_stuck_child_is_killed_and_replaced(supervise: Callable[..., Supervise
     wait_for(lambda: len(one.pids()) == 2)
 
 
+def test_a_child_that_cannot_be_watched_is_killed_and_another_one_started(
+    supervise: Callable[..., Supervised], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = threading.Thread.start, []
+
+    def no_more_threads(thread: threading.Thread) -> None:
+        if thread.name == "obedient-watch" and len(refused) < 2:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", no_more_threads)
+    one = supervise(is_stuck=lambda: False)
+    wait_for(one.child.alive)
+    assert len(refused) == 2 and one.ends == [-signal.SIGKILL] * 2
+    assert one.pids()[-1] == one.child.pid
+
+
 def test_a_child_may_finish_what_it_does_before_it_ends(supervise: Callable[..., Supervised]) -> None:
     one = supervise()
     assert one.child.ready.wait(20)
