@@ -204,6 +204,7 @@ class Node:
         self._writer.apply(parts.writing_settings(settings))
         self.pool.apply(parts.worker_settings(settings))
         logs.configure(settings.node.log_format, settings.node.log_level)
+        self.receiver.take_log_level()
         self._closing.wake()
 
     # -- steps ---------------------------------------------------------------------------------------

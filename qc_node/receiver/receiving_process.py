@@ -1,8 +1,9 @@
 """One receiving process: started by :class:`qc_node.receiver.service.Receiver`, never by hand.
 
 It inherits the listening socket.  Its first message from the parent holds descriptor and settings.  Then come any
-number of ``{"drain": BOOL}``, each answered with how many associations are open, and ``{"stop": SECONDS}``; end of
-file instead means that the parent is gone.  Everything it has answered is durable, so it may end at any time.
+number of ``{"drain": BOOL}``, each answered with how many associations are open, of ``{"log_level": NUMBER}``, and
+``{"stop": SECONDS}``; end of file instead means that the parent is gone.  Everything it has answered is durable, so
+it may end at any time.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class _LogToParent(logging.Handler):
         self._parent.say({"event": "log", "level": record.levelno, "text": self.format(record), "status": status})
 
 
-def _grace(parent: ParentProcess, server: Server) -> float:
+def _grace(parent: ParentProcess, server: Server, log: logging.Logger) -> float:
     """Do as the parent says until it says stop; how many seconds that may take."""
     while True:
         message = parent.hear()
@@ -86,6 +87,9 @@ def _grace(parent: ParentProcess, server: Server) -> float:
             os._exit(0)  # the parent died: free the port at once
         if "stop" in message:
             return float(message["stop"])
+        if "log_level" in message:
+            log.setLevel(message["log_level"])
+            continue
         server.drain(message["drain"])
         parent.say({"event": "open", "associations": server.open_associations()})
 
@@ -115,7 +119,7 @@ def main() -> int:
     server.drain(told["draining"])
     server.start()
     parent.say({"event": "ready"})
-    server.stop(_grace(parent, server))
+    server.stop(_grace(parent, server, log))
     time.sleep(2 * GATHER_S)
     events.flush()
     return 0

@@ -215,6 +215,14 @@ class Receiver:
             child.change_settings(self._told)
             child.say({"drain": on})
 
+    def take_log_level(self) -> None:
+        """Have the receiving processes, later ones too, say what :attr:`log` lets through now."""
+        level = self.log.getEffectiveLevel()
+        self._told["log_level"] = level
+        for child in self._children:
+            child.change_settings(self._told)
+            child.say({"log_level": level})
+
     def associations(self) -> int | None:
         """How many were open a moment ago, after :meth:`drain`; None while a receiving process has not said."""
         if self._server is not None:
