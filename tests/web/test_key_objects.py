@@ -6,6 +6,7 @@ import io
 import sqlite3
 import subprocess
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 from qc_node.dicom.patient import pseudonym
 from qc_node.engine import pseudonyms
 from qc_node.ledger import LedgerError, NewAct, Received
+from qc_node.ledger.audit import FORGOTTEN_EVENT
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.report.key_objects import build_flag
 from qc_node.report.vote_report import read_vote_report
@@ -31,7 +33,7 @@ from qc_node.web.votes.exchange import export_rows
 from qc_node.web.votes.follow_up import FollowUp
 from qc_node.web.votes.from_key_objects import Intake
 from qc_node.web.votes.to_pacs import vote_reporter
-from tests.peers import environment, require, validate
+from tests.peers import environment, require, validate, wait_for
 from tests.report.sources import CREATED, MR_IMAGE, evidence, key, source
 from tests.web.conftest import Browse, Clinic, rejected
 
@@ -404,8 +406,6 @@ def vote_on(clinic: Clinic, browse: Browse, **web: Any) -> tuple[str, str]:
 
 
 def with_vote_reports(clinic: Clinic, **web: Any) -> WebDeps:
-    from dataclasses import replace
-
     post = vote_reporter(
         clinic.ledger,
         clinic.spool,
@@ -477,3 +477,72 @@ def test_names_are_compared_by_their_letters(clinic: Clinic) -> None:
         readers.by_person_name(clinic.ledger, "Vogt^Jo") is None
         and readers.by_person_name(clinic.ledger, "^") is None
     )
+
+
+# -- the loop ------------------------------------------------------------------------------------------
+def test_whatever_a_step_raises_the_next_one_follows(clinic: Clinic, known: Reader) -> None:
+    calls: list[int] = []
+
+    def trip() -> None:
+        calls.append(1)
+        raise KeyError("what nobody thought of")
+
+    keeper = FollowUp(clinic.deps(), on_forgotten=trip)
+    keeper.start()
+    try:
+        clinic.ledger.audit.add(FORGOTTEN_EVENT, "test", 1.0, {})
+        wait_for(lambda: calls)
+        arrive(clinic, key_object())
+        wait_for(lambda: clinic.ledger.votes.count() == 1)
+        assert keeper.loop.alive()
+    finally:
+        keeper.stop()
+
+
+def test_a_part_that_fails_keeps_no_other_part(
+    clinic: Clinic, known: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[int] = []
+
+    def trip(*args: object) -> None:
+        raise KeyError("what nobody thought of")
+
+    keeper = FollowUp(clinic.deps(), on_forgotten=lambda: forgotten.append(1))
+    clinic.ledger.audit.add(FORGOTTEN_EVENT, "test", 1.0, {})
+    monkeypatch.setattr(from_key_objects, "take_in", trip)
+    with pytest.raises(KeyError):
+        keeper.step()
+    assert forgotten == [1]
+
+
+def test_an_object_whose_vote_cannot_be_noted_keeps_no_later_one(
+    clinic: Clinic, known: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, tripped = clinic.ledger.votes.add, []
+
+    def trip_once(votes: Any) -> Any:
+        if not tripped:
+            tripped.append(1)
+            raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+        return add(votes)
+
+    monkeypatch.setattr(clinic.ledger.votes, "add", trip_once)
+    arrive(clinic, key_object())
+    arrive(clinic, key_object())
+    assert from_key_objects.take_in(clinic.deps()) == [Intake.UNREADABLE, Intake.VOTE]
+    assert clinic.ledger.instances.unhandled_objects() == []
+
+
+def test_a_vote_that_cannot_be_made_a_report_is_passed_over_and_said_once(
+    clinic: Clinic, browse: Browse, caplog: pytest.LogCaptureFixture
+) -> None:
+    vote_on(clinic, browse)
+    clinic.clock.forward(60)
+
+    def trip(*args: object) -> None:
+        raise KeyError("what nobody thought of")
+
+    keeper = FollowUp(replace(clinic.deps(vote_sr=True), report_vote=trip))
+    keeper.step()
+    keeper.step()
+    assert caplog.text.count("gets none until the next start") == 1

@@ -1,17 +1,19 @@
 """What follows verdicts and votes: key objects are taken in, votes asked for, vote reports sent.
 
-One thread, woken every two seconds; each step reads rows, works, and writes rows, so a kill loses nothing.
+One loop, woken every two seconds; each step reads rows, works, and writes rows, so a kill loses nothing.  What
+fails in one part of a step, or for one vote, is told and does not keep the others.
 """
 
 from __future__ import annotations
 
 import logging
-import sqlite3
-import threading
 from collections.abc import Callable
 
-from qc_node.domain import QcNodeError, VoteChannel
+from qc_node.domain import VoteChannel
+from qc_node.ledger import LedgerDamagedError, LedgerError
 from qc_node.ledger.audit import FORGOTTEN_EVENT
+from qc_node.ledger.rows import VoteRow
+from qc_node.periodic import Periodic
 from qc_node.web.settings import WebDeps
 from qc_node.web.votes import from_key_objects
 from qc_node.web.votes.casting import ELSEWHERE, GRACE_S, effective
@@ -34,39 +36,40 @@ class FollowUp:
         self._on_forgotten = on_forgotten
         self._audited = deps.ledger.audit.newest()
         self._prompter = Prompter(deps)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._interrupted = True
+        self.loop = self._new_loop()
         self._verdict = max((row["id"] for row in deps.ledger.verdicts.recent(1)), default=0)
         self._vote = deps.ledger.votes.newest_id()
         self._reported: set[tuple[int, str]] = set()
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
-        self._thread = threading.Thread(target=self._run, name="follow-up", daemon=True)
-        self._thread.start()
+        self.loop = self._new_loop()
+        self.loop.start()
 
     def stop(self) -> None:
         """End after the step in hand."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(10.0)
+        self.loop.stop()
 
-    def _run(self) -> None:
-        while not self._stop.wait(EVERY_S):
-            try:
-                self.step()
-            except (sqlite3.Error, OSError, QcNodeError) as error:
-                log.warning("A step that follows votes failed and will be tried again: %s", type(error).__name__)
-        self._deps.ledger.close()
+    def _new_loop(self) -> Periodic:
+        return Periodic("follow-up", self.step, EVERY_S, after=self._deps.ledger.close)
 
     def step(self) -> None:
-        """One round."""
-        from_key_objects.take_in(self._deps)
-        self._see_forgotten()
+        """One round; what a part of it raises comes out when all parts had their turn."""
+        parts = [self._take_in, self._see_forgotten]
         if self._deps.web.prompts.enabled:
-            self._ask()
+            parts.append(self._ask)
         if self._deps.web.vote_sr:
-            self._report()
+            parts.append(self._report)
+        troubles = [trouble for part in parts if (trouble := _tried(part)) is not None]
+        if troubles:
+            raise troubles[0]
+
+    def _take_in(self) -> None:
+        if self._interrupted:
+            from_key_objects.take_up_interrupted(self._deps)
+            self._interrupted = False
+        from_key_objects.take_in(self._deps)
 
     def _see_forgotten(self) -> None:
         for row in self._deps.ledger.audit.after(self._audited):
@@ -102,7 +105,24 @@ class FollowUp:
                 continue
             if row["source"] in ELSEWHERE:
                 continue  # from elsewhere: the PACS has the key object already
-            reader = self._deps.ledger.readers.get(row["reader_id"])
-            if reader is not None:
-                self._deps.report_vote({**row, "key": key}, reader)
+            self._report_one(row, key)
             self._reported.add((row["id"], key))
+
+    def _report_one(self, row: VoteRow, key: str) -> None:
+        reader = self._deps.ledger.readers.get(row["reader_id"])
+        if reader is None:
+            return
+        try:
+            self._deps.report_vote({**row, "key": key}, reader)
+        except (LedgerError, LedgerDamagedError, OSError):
+            raise  # nothing of the vote's: it is tried again
+        except Exception:
+            log.exception("a vote could not be made a report and gets none until the next start")
+
+
+def _tried(part: Callable[[], None]) -> Exception | None:
+    try:
+        part()
+    except Exception as error:
+        return error
+    return None
