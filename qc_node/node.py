@@ -102,7 +102,7 @@ class Node:
         self._writing = Periodic("writing", self._writer.step, after=self.ledger.close)
         self._asking = Periodic("pacs-questions", self._ask_pacs, after=self.ledger.close)
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
-        self._tidying = Tidying(self.ledger, self.spool, self._stop.wait, self.metrics.orphan_removed)
+        self._tidying = Tidying(self.ledger, self.spool, self._rest, self.metrics.orphan_removed)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
         self._watching = Periodic("ledger-watch", LedgerWatch(self.ledger).step, 60.0, after=self.ledger.close)
         self._draining = Periodic("drain", self._drain.step, after=self.ledger.close)
@@ -144,6 +144,10 @@ class Node:
 
     def _loops(self) -> tuple[Periodic, ...]:
         return self._closing, self._asking, self._writing, self._retention, self._watching, self._draining
+
+    def _all_loops(self) -> tuple[Periodic, ...]:
+        follow_up = () if self.app is None else (self.app.state.follow_up.loop,)
+        return *self._loops(), *self._outbox.loops, *follow_up
 
     def stop(self, grace_s: float = 20.0) -> None:
         """Take nothing more, finish what is in hand, keep the rest for the next start."""
@@ -232,6 +236,10 @@ class Node:
         keep = self.settings.retention
         self._tidying.step(keep.keep_images_h, keep.keep_training_days)
         remove_old_reports(self.ledger, self.spool, time.time(), keep.keep_reports_days)
+
+    def _rest(self, seconds: float) -> bool:
+        self._retention.beat()
+        return self._stop.wait(seconds)
 
     def _observe(self) -> None:
         self.metrics.observe_ledger(self.ledger, self.spool, time.time())
@@ -337,7 +345,11 @@ class Node:
         return recent, health.Health(
             vital=[health.receiver_probe(self.receiver.alive), ledger],
             taking=[disk, health.objects_probe(recent), self._drain_check],
-            working=[self._worker_check, health.outbox_probe(self.ledger, time.time, STUCK_S)],
+            working=[
+                self._worker_check,
+                health.outbox_probe(self.ledger, time.time, STUCK_S),
+                health.loops_probe(self._all_loops),
+            ],
         )
 
     @property

@@ -13,6 +13,10 @@ log = logging.getLogger("qc_node.periodic")
 
 LONGEST_PAUSE_S = 30.0
 """At most so long a loop rests after errors in a row, in seconds, where its usual pause is not longer."""
+FAILING_S = 300.0
+"""A loop whose steps have all failed for so long does not mend itself."""
+LONGEST_S = 3600.0
+"""No step takes so long without a sign of life: the longest hands fifty objects to a peer that is slow."""
 
 Step = Callable[[], float | None]
 """Does what is due; returns the wall time of the next thing to do, or None."""
@@ -32,12 +36,23 @@ class Periodic:
         that follows twice as long, up to :data:`LONGEST_PAUSE_S`, until a step succeeds.
     after
         Called once in the thread when it ends, for example to close its ledger connection.
+    steady
+        Seconds of a clock that nobody sets.
     """
 
     def __init__(
-        self, name: str, step: Step, idle_s: float = 1.0, after: Callable[[], None] | None = None
+        self,
+        name: str,
+        step: Step,
+        idle_s: float = 1.0,
+        after: Callable[[], None] | None = None,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._name = name
+        self.name = name
+        self._steady = steady
+        self._started = False
+        self._beat_at: float | None = None
+        self._failing_since: float | None = None
         self._step = step
         self._idle_s = idle_s
         self._after = after
@@ -50,6 +65,7 @@ class Periodic:
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+        self._started = True
 
     def wake(self) -> None:
         """Take the next step now; callable from anywhere."""
@@ -66,15 +82,36 @@ class Periodic:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    def beat(self) -> None:
+        """A long step says that it goes on."""
+        self._beat_at = self._steady()
+
+    def fault(self) -> str | None:
+        """What is wrong with the loop, as the rest of a sentence; None where it works, or is not wanted to."""
+        now, beat_at, failing_since = self._steady(), self._beat_at, self._failing_since
+        if not self._started or self._stopping.is_set():
+            return None
+        if not self.alive():
+            return "has ended"
+        if failing_since is not None and now - failing_since > FAILING_S:
+            return f"has failed for {(now - failing_since) / 60:.0f} min"
+        if beat_at is not None and now - beat_at > LONGEST_S:
+            return f"has been at one step for {(now - beat_at) / 60:.0f} min"
+        return None
+
     def _run(self) -> None:
         while not self._stopping.is_set():
+            self.beat()
             try:
                 due = self._step()
             except Exception as error:
                 self._say(error)
+                self._failing_since = self._steady() if self._failing_since is None else self._failing_since
+                self._beat_at = None
                 self._stopping.wait(self._rest_s())
             else:
                 self._said, self._errors = "", 0
+                self._failing_since = self._beat_at = None
                 self._wake.wait(self._idle_s if due is None else min(max(due - time.time(), 0.0), self._idle_s))
             self._wake.clear()  # before it is asked whether to stop, which wakes too
         if self._after is not None:
@@ -82,9 +119,9 @@ class Periodic:
 
     def _say(self, error: Exception) -> None:
         if not isinstance(error, QcNodeError):
-            log.error("the loop %s goes on after an error", self._name, exc_info=error)
+            log.error("the loop %s goes on after an error", self.name, exc_info=error)
         elif str(error) != self._said:  # once, however often the step meets it
-            log.error("the loop %s goes on: %s", self._name, error)
+            log.error("the loop %s goes on: %s", self.name, error)
         self._said = str(error)
 
     def _rest_s(self) -> float:

@@ -80,3 +80,71 @@ def test_a_rest_after_errors_has_an_end_and_a_stop_does_not_wait_for_it(monkeypa
     wait_for(lambda: len(tries) > known, 30)
     loop.stop(30)
     assert not loop.alive()
+
+
+class Minutes:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now * 60
+
+
+def test_a_loop_that_works_or_is_not_wanted_has_no_fault() -> None:
+    done = threading.Event()
+    loop = Periodic("tested", done.set, idle_s=0.001)
+    assert loop.fault() is None, "not started yet"
+    loop.start()
+    assert wait_for(done.is_set, 10)
+    assert loop.fault() is None
+    loop.stop()
+    assert not loop.alive() and loop.fault() is None, "it was asked to end"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_loop_whose_thread_is_gone_says_so() -> None:
+    def end() -> None:
+        raise SystemExit
+
+    loop = Periodic("tested", end)
+    loop.start()
+    assert wait_for(lambda: loop.fault() == "has ended", 10)
+
+
+def test_a_loop_that_fails_for_long_says_so_until_a_step_succeeds() -> None:
+    clock, broken, steps = Minutes(), [True], [0]
+
+    def step() -> None:
+        steps[0] += 1
+        if broken[0]:
+            raise KeyError("what nobody thought of")
+
+    loop = Periodic("tested", step, idle_s=0.001, steady=clock)
+    loop.start()
+    wait_for(lambda: steps[0] > 1)
+    clock.now = 4
+    assert loop.fault() is None, "it may mend itself"
+    clock.now = 6
+    assert loop.fault() == "has failed for 6 min"
+    broken[0] = False
+    wait_for(lambda: loop.fault() is None)
+    loop.stop()
+
+
+def test_a_loop_that_does_not_come_to_the_end_of_a_step_says_so_unless_the_step_does() -> None:
+    clock, begun, go_on = Minutes(), threading.Event(), threading.Event()
+
+    def step() -> None:
+        begun.set()
+        go_on.wait(30)
+
+    loop = Periodic("tested", step, steady=clock)
+    loop.start()
+    assert wait_for(begun.is_set, 10)
+    clock.now = 90
+    assert loop.fault() == "has been at one step for 90 min"
+    loop.beat()
+    assert loop.fault() is None
+    go_on.set()
+    loop.stop()

@@ -141,7 +141,8 @@ def test_a_stuck_child_is_killed_and_replaced(supervise: Callable[..., Supervise
 def test_a_child_that_cannot_be_watched_is_killed_and_another_one_started(
     supervise: Callable[..., Supervised], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, refused = threading.Thread.start, []
+    start = threading.Thread.start
+    refused: list[threading.Thread] = []
 
     def no_more_threads(thread: threading.Thread) -> None:
         if thread.name == "obedient-watch" and len(refused) < 2:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger, LedgerDamagedError
+from qc_node.periodic import Periodic
 from qc_node.spool import Spool
 
 
@@ -46,6 +47,8 @@ class HealthCode(StrEnum):
     """The classifier meets a fault of the machine (memory, descriptors, disk, ledger, GPU); series wait."""
     OUTBOX_STUCK = "outbox_stuck"
     """The oldest report has waited for too long: the destination does not take it."""
+    LOOP_STUCK = "loop_stuck"
+    """A loop of the node has ended, fails again and again, or does not come to the end of a step."""
     DRAINING = "draining"
     """An operator wants the node to finish and take nothing new (``qc-node drain``)."""
     CHECK_FAILED = "check_failed"
@@ -350,3 +353,13 @@ def outbox_probe(ledger: Ledger, clock: Callable[[], float], stuck_s: float) -> 
         )
 
     return _named("outbox", ask)
+
+
+def loops_probe(loops: Callable[[], Iterable[Periodic]]) -> Probe:
+    """``loops``: each of the node's loops runs, and comes to the end of its steps."""
+
+    def ask() -> tuple[HealthCode, str] | None:
+        said = [f"The loop {loop.name} {fault}." for loop in loops() if (fault := loop.fault()) is not None]
+        return (HealthCode.LOOP_STUCK, f"{' '.join(said)} The log says why.") if said else None
+
+    return _named("loops", ask)

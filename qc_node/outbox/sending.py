@@ -127,7 +127,7 @@ class Outbox:
             DeliveryQueue(ledger, spool, d, on_delivery, on_committed, retry, wall, jitter) for d in destinations
         ]
         self._wall = wall
-        self._loops = [
+        self.loops = [
             Periodic(f"outbox-{queue.name}", self._stepper(queue), after=ledger.close) for queue in self._queues
         ]
 
@@ -141,24 +141,20 @@ class Outbox:
 
     def start(self) -> None:
         """Start a thread for each destination."""
-        for loop in self._loops:
+        for loop in self.loops:
             loop.start()
 
     def wake(self) -> None:
         """There is something new in the ledger; callable from anywhere."""
-        for loop in self._loops:
+        for loop in self.loops:
             loop.wake()
 
     def stop(self, timeout_s: float = 35.0) -> None:
         """Finish the object in hand and end; what is left stays in the queue."""
         for queue in self._queues:
             queue.stop()
-        for loop in self._loops:
+        for loop in self.loops:
             loop.stop(timeout_s)
-
-    def alive(self) -> bool:
-        """Whether every thread runs."""
-        return all(loop.alive() for loop in self._loops)
 
 
 class DeliveryQueue:

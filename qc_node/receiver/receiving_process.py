@@ -2,7 +2,7 @@
 
 It inherits the listening socket.  Its first message from the parent holds descriptor and settings.  Then come any
 number of ``{"drain": BOOL}``, each answered with how many associations are open, of ``{"log_level": NUMBER}``, and
-``{"stop": SECONDS}``; end of file instead means that the parent is gone.  Everything it has answered is durable, so
+``{"stop": SECONDS}``; end of file instead means that the parent is gone.  Everything it has answered is durable:
 it may end at any time.
 """
 

@@ -46,7 +46,7 @@ def test_what_is_no_dicom_file_names_nobody(tmp_path: Path, data: bytes | None) 
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
-def test_a_file_says_whose_it_is_in_every_encoding(tmp_path: Path, syntax: str) -> None:
+def test_a_file_says_whose_it_is_in_every_encoding(tmp_path: Path, syntax: pydicom.uid.UID) -> None:
     ds = pydicom.dcmread(write_series(ct_sample(1), tmp_path)[0])
     del ds.PixelData
     ds.SpecificCharacterSet, ds.PatientID, ds.IssuerOfPatientID = "ISO_IR 192", "山田-7", "NORTH"

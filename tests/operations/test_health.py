@@ -22,15 +22,18 @@ from qc_node.operations.health import (
     disk_probe,
     drain_probe,
     ledger_probe,
+    loops_probe,
     objects_probe,
     outbox_probe,
     receiver_probe,
     worker_probe,
 )
 from qc_node.operations.ledger_watch import LedgerWatch
+from qc_node.periodic import Periodic
 from qc_node.spool import Spool
 from tests.ledger.damaged import overwrite, pages_of, received
 from tests.ledger.makers import number_of
+from tests.peers import wait_for
 
 
 @pytest.fixture
@@ -344,3 +347,19 @@ def test_a_check_that_breaks_is_a_failed_check() -> None:
     check = report.checks[0]
     assert (check.name, check.code) == ("reception", HealthCode.CHECK_FAILED)
     assert "patient" not in check.sentence
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_loop_that_has_ended_is_named() -> None:
+    def end() -> None:
+        raise SystemExit
+
+    well, gone = Periodic("writing", lambda: None), Periodic("outbox-PACS", end)
+    probe = loops_probe(lambda: (well, gone))
+    assert probe().passed, "none is started yet"
+    well.start()
+    gone.start()
+    wait_for(lambda: not probe().passed)
+    assert (probe().name, probe().code) == ("loops", HealthCode.LOOP_STUCK)
+    assert probe().sentence == "The loop outbox-PACS has ended. The log says why."
+    well.stop()

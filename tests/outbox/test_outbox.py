@@ -218,14 +218,14 @@ def test_stopping_finishes_the_object_in_hand_and_keeps_the_rest(sender: Sender,
     with scripted_scp(slow) as port:
         outbox = sender.outbox(peer_at(port, timeouts=Timeouts(5, 5, 15, 15)), wall=time.time)
         outbox.start()
-        assert outbox.alive()
+        assert all(loop.alive() for loop in outbox.loops)
         assert entered.wait(10)
         stopper = threading.Thread(target=outbox.stop)
         stopper.start()
         time.sleep(0.2)
         go_on.set()
         stopper.join(20)
-        assert not outbox.alive()
+        assert not any(loop.alive() for loop in outbox.loops)
     assert stored == uids[:1]
     assert sender.counts() == {"sent": 1, "pending": 4}
 

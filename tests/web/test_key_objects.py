@@ -518,7 +518,8 @@ def test_a_part_that_fails_keeps_no_other_part(
 def test_an_object_whose_vote_cannot_be_noted_keeps_no_later_one(
     clinic: Clinic, known: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add, tripped = clinic.ledger.votes.add, []
+    add = clinic.ledger.votes.add
+    tripped: list[int] = []
 
     def trip_once(votes: Any) -> Any:
         if not tripped:
