@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from qc_node.classifiers.brain_mri import registration as reg
-from qc_node.classifiers.brain_mri.preprocess import AverageHead, align
+from qc_node.classifiers.brain_mri.preprocess import CENTRE, AverageHead, align, pooled_targets
 from qc_node.classifiers.brain_mri.values import squash
 
 FloatArray = npt.NDArray[np.float32]
@@ -28,7 +28,6 @@ BRIGHTEST = 2.5
 """Evened values are cut here, in units of their surroundings."""
 PITCHES_DEG = (0.0, -15.0, 12.0)
 """An outline hardly tells how far a head nods; so it is tried."""
-CENTRE = np.array([0.0, 18.0, 8.0])
 
 
 @dataclass(frozen=True)
@@ -117,14 +116,8 @@ def outline_targets(head: AverageHead) -> OutlineTargets:
     near = functional.max_pool3d(functional.max_pool3d(solid[None, None], 9, 1, 4), 9, 1, 4)[0, 0]
     weight = near * torch.sigmoid((z + 30.0) / 10.0)[:, None, None]
     weight = torch.where(weight > 0.03, weight, torch.zeros(()))
-    outlines = []
-    for factor in (4, 2):
-        pooled = functional.avg_pool3d(torch.stack([solid, weight])[None], factor)[0].numpy()
-        step = np.diag([factor, factor, factor, 1.0])
-        step[:3, 3] = (factor - 1) / 2
-        outlines.append(reg.target_of(pooled[0], pooled[1], head.affine @ step, CENTRE))
     eights, fours = (_valued(target, even) for target in head.targets)
-    return OutlineTargets((outlines[0], outlines[1]), (eights, fours))
+    return OutlineTargets(pooled_targets(solid, weight, head.affine), (eights, fours))
 
 
 def _valued(target: reg.Target, grid: reg.Grid) -> reg.Target:
@@ -177,5 +170,5 @@ def _nodded(degrees: float) -> npt.NDArray[np.float64]:
     """A rotation about the left-right axis through the middle of the head."""
     out = np.eye(4)
     out[:3, :3] = reg.rotation((np.radians(degrees), 0.0, 0.0))
-    out[:3, 3] = CENTRE - out[:3, :3] @ CENTRE
+    out[:3, 3] = np.array(CENTRE) - out[:3, :3] @ np.array(CENTRE)
     return out

@@ -49,6 +49,8 @@ SLICES_RAS: tuple[tuple[str, tuple[float, ...]], ...] = (
     ("sagittal", (-24.0, -2.0, 20.0)),
 )
 """Planes and slice positions in mm (RAS, as anatomists write them)."""
+CENTRE = (0.0, 18.0, 8.0)
+"""Middle of the average brain in LPS mm: what transforms turn about."""
 CENTRAL = {"axial": 1, "coronal": 1, "sagittal": 1}
 """Index of the mid-plane slice within its plane, for the thumbnails."""
 
@@ -146,14 +148,17 @@ def targets_of(channels: FloatArray, affine: Matrix) -> tuple[reg.Target, reg.Ta
     weight = (0.15 * near + 0.25 * head) * height + 0.02 * head
     weight = torch.maximum(weight, functional.max_pool3d(brain[None, None], 3, 1, 1)[0, 0])
     weight = torch.where(weight > 0.03, weight, torch.zeros(()))
+    return pooled_targets(torch.from_numpy(channels[0]), weight, affine)
+
+
+def pooled_targets(values: Tensor, weight: Tensor, affine: Matrix) -> tuple[reg.Target, reg.Target]:
+    """Registration targets at 8 and 4 mm of values ``(K, J, I)`` at 2 mm and what each counts."""
     targets = []
     for factor in (4, 2):
-        pooled = functional.avg_pool3d(torch.stack([torch.from_numpy(channels[0]), weight])[None], factor)[
-            0
-        ].numpy()
+        pooled = functional.avg_pool3d(torch.stack([values, weight])[None], factor)[0].numpy()
         step = np.diag([factor, factor, factor, 1.0])
         step[:3, 3] = (factor - 1) / 2
-        targets.append(reg.target_of(pooled[0], pooled[1], affine @ step, (0.0, 18.0, 8.0)))
+        targets.append(reg.target_of(pooled[0], pooled[1], affine @ step, CENTRE))
     return targets[0], targets[1]
 
 
