@@ -307,6 +307,7 @@ def evaluate(answers: Sequence[Answer]) -> dict[str, Any]:
     groups = ("whole", "part", "crop", "simulated whole", "simulated crop")
     figures: dict[str, Any] = {g: summary([r for r in rows if r.group == g], rng) for g in groups}
     figures["rules"] = vars(fit_rules(answers)) if answers else {}
+    figures["rules of folds"] = {str(fold): vars(rules) for fold, rules in fitted.items()}
     figures["baselines"] = baselines(answers)
     figures["errors"] = reference_errors(rows)
     figures["whole series"] = sorted(r.name for r in rows if r.group == "whole")

@@ -172,6 +172,7 @@ def _ship(
         try:
             measured = json.loads(figures.read_text(encoding="utf-8"))
             rules = Rules(**measured.pop("rules"))
+            measured.pop("rules of folds", None)
             # The card lists the errors on series; those on crops stay with the figures.
             measured["errors"] = [e for e in measured["errors"] if e["group"] != "crop"]
         except (OSError, ValueError, KeyError, TypeError) as error:
