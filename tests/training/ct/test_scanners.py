@@ -48,7 +48,7 @@ def test_noise_has_the_height_and_the_correlation_of_its_kernel(trunk: Source, s
     muscle = (trunk.hu[0] == 50) & (np.abs(np.mgrid[:110, :160][1] - 110) < 20)
     lag = {}
     for kind in ("soft", "standard", "sharp"):
-        noise = (scanners.dose(trunk, sigma, kind, rng()).hu - trunk.hu)[:, muscle]  # type: ignore[arg-type]
+        noise = (scanners.dose(trunk, sigma, kind, rng()).hu - trunk.hu)[:, muscle]
         assert noise.std() == pytest.approx(sigma, rel=0.35) and abs(noise.mean()) < sigma / 10
         lag[kind] = np.corrcoef(noise[:, :-1].ravel(), noise[:, 1:].ravel())[0, 1]
     assert lag["sharp"] < 0 < lag["standard"] < lag["soft"], "blotchy when soft, grainy when sharp"

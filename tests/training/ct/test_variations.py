@@ -62,7 +62,7 @@ def test_varied_volumes_and_readings_come_back_as_they_were(tmp_path: Path) -> N
     again = varied.load(path)
     np.testing.assert_array_equal(again.coarse, item().coarse)
     assert (again.name, again.use, again.enhanced, again.problem) == ("a", "whole", 1, "")
-    reading = Reading(np.ones((3, CLASSES)), np.zeros(3), np.ones(3, bool), excess=np.float64(3.5), neck=None)  # type: ignore[arg-type]
+    reading = Reading(np.ones((3, CLASSES)), np.zeros(3), np.ones(3, bool), excess=np.float64(3.5), neck=None)
     readings.save_reading(reading, tmp_path / "r.npz")
     kept = readings.load_reading(tmp_path / "r.npz")
     np.testing.assert_array_equal(kept.sections, reading.sections)
@@ -79,7 +79,7 @@ def test_a_reading_is_used_again_after_a_change_of_rules_but_not_of_weights(tmp_
     sealed = replace(classifier, position=None)  # type: ignore[arg-type]
     assert variations.judge_one(item(), sealed, Rules(), tmp_path) == first, "taken from the cache"
     with torch.no_grad():
-        nets[1].classif.bias += 1
+        nets[1].classif.bias.add_(1)
     assert readings.reading_key(classifier) != key
 
 

@@ -231,9 +231,10 @@ def table(source: Source, rng: np.random.Generator) -> Source:
     first = np.where(tissue.any(1), tissue.argmax(1), hu.shape[1]).astype(np.float32)  # (z, x)
     lifted = ndimage.minimum_filter1d(ndimage.gaussian_filter(first, (2, 3)), 5, axis=1) - 2
     rows_of = np.arange(hu.shape[1])[None, :, None]
-    blanket = (rows_of >= np.floor(lifted)[:, None]) & (rows_of < np.floor(lifted)[:, None] + 1)
-    hu = np.where(blanket & free & tissue.any(1)[:, None], np.float32(rng.uniform(-500, -150)), hu)
-    return replace(source, hu=hu.astype(np.float32))
+    top = np.floor(lifted)[:, None]
+    blanket = (rows_of >= top) & (rows_of < top + 1) & tissue.any(1, keepdims=True)
+    hu[blanket & free] = rng.uniform(-500, -150)
+    return replace(source, hu=hu)
 
 
 def thick(source: Source, thickness_mm: float) -> Source:
