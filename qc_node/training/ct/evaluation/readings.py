@@ -7,10 +7,11 @@ folder's name, so a change of either reads anew and a change of the rules does n
 from __future__ import annotations
 
 import hashlib
+import importlib
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,24 @@ import torch
 import qc_node.classifiers.ct as package
 from qc_node.classifiers.ct import classifier as judged
 from qc_node.classifiers.ct.classifier import CtClassifier, PreparedBody, Reading
+from qc_node.domain import QcNodeError
 
-_RULES_ONLY = ("classifier.py", "spec.py", "pictures.py", "projections.py", "calibration.py", "voting.py")
-"""Modules that do not take part in reading a prepared body, or of which :func:`reading_key` takes parts."""
+_RULES_ONLY = frozenset(
+    {
+        "calibration.py",
+        "classifier.py",
+        "contrast.py",
+        "part.py",
+        "pictures.py",
+        "projections.py",
+        "reading.py",
+        "spec.py",
+        "unlike.py",
+        "voting.py",
+    }
+)
+"""Modules that make the prepared body or judge the reading, or of which :func:`reading_key` takes parts."""
+_NESTED = "qc_node.classifiers.ct."
 
 
 def reading_key(classifier: CtClassifier) -> str:
@@ -41,12 +57,12 @@ def reading_key(classifier: CtClassifier) -> str:
 
 
 def save_reading(reading: Reading, path: Path) -> None:
-    """Write `reading` to `path`: arrays as they are, everything else as JSON.
+    """Write `reading` to `path`: its arrays as they are, everything else as JSON.
 
     Raises
     ------
     TypeError
-        A field is neither an array nor JSON.
+        A field is neither an array nor a number, text, list or dataclass of the classifier.
     """
     values = {f.name: getattr(reading, f.name) for f in fields(reading)}
     arrays: dict[str, Any] = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
@@ -61,12 +77,32 @@ def load_reading(path: Path) -> Reading:
     """What :func:`save_reading` wrote."""
     with np.load(path, allow_pickle=False) as data:
         values: dict[str, Any] = {name: data[name] for name in data.files if name != "rest_of_reading"}
-        values.update(json.loads(str(data["rest_of_reading"])))
-    return Reading(**values)
+        rest = json.loads(str(data["rest_of_reading"]))
+    return Reading(**values, **{name: _restored(value) for name, value in rest.items()})
 
 
 def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        if not kind.__module__.startswith(_NESTED):
+            raise TypeError(f"{kind} is no dataclass of the classifier")
+        return {
+            "dataclass": f"{kind.__module__}:{kind.__qualname__}",
+            "values": {f.name: _plain(getattr(value, f.name)) for f in fields(value)},
+        }
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _restored(value: Any) -> Any:
+    if not (isinstance(value, dict) and "dataclass" in value):
+        return value
+    module, _, name = value["dataclass"].partition(":")
+    if not module.startswith(_NESTED):
+        raise QcNodeError(f"{module}: a reading holds nothing from there.")
+    kind = getattr(importlib.import_module(module), name)
+    return kind(**{key: _restored(inner) for key, inner in value["values"].items()})
 
 
 def cached_read(
