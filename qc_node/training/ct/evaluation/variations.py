@@ -34,7 +34,8 @@ from qc_node.domain import QcNodeError
 from qc_node.training.ct.data import varied
 from qc_node.training.ct.data.pack import load_pack
 from qc_node.training.ct.data.varied import Varied
-from qc_node.training.ct.evaluation.evaluate import fold_classifier, plain
+from qc_node.training.ct.evaluation.evaluate import plain
+from qc_node.training.ct.evaluation.judged import fold_classifier
 from qc_node.training.ct.evaluation.readings import cached_read, reading_key
 from qc_node.training.ct.training.fit import tempered
 from qc_node.training.ct.training.train import FOLDS, fold_of
