@@ -15,7 +15,7 @@ def _pattern(*lines: str) -> re.Pattern[str]:
 
 LOCALIZER = _pattern(
     r"(?<!ext )loca?(?! ?-?ref\w*)|(?<!ext )locali[sz]\w*(?! ?-?ref\w*)|locators?|3? ?-?plane ?loc\w*",
-    r"scouts?|3 ?-?pl(?:ane)? ?(?:t2|ssfse|fgre|fiesta|scout|survey)\w*|aahead|aahscout|auto ?align\w*|topo",
+    r"scouts?|3 ?-?pl(?:ane)? ?(?:t2|ssfse|fgre|fiesta|scout|survey)\w*|aa(?:head|h?scout)|auto ?align\w*|topo",
     r"topograms?|surview\w*|survey\w*|scano(?:gram|view)?s?|pilot\w*|smart ?brain|tri ?-?plan\w*|reperage|repere",
     r"centrage|localizador\w*|localizzator\w*|centratura|posizionamento|ubersicht\w*|lokali[sz]\w*|planscout",
     r"位置決め|位置合わせ|ポジショニング|定位像?|스카우트",
@@ -47,6 +47,7 @@ OTHER = (
             r"[eis]{0,2}dwi\w*|[der]?s?adc\w*|diff|diff?us(?:ion|ao|io|ie|ne|ja)\w*|diffusion\w*|dyfuz\w*",
             r"диффуз\w*|拡散\w*",
             r"弥散\w*|확산\w*|dti\w*|trace\w*|dki|noddi|fa ?-?map|col ?fa|tensor|ivim|resolve|hardi|dsi|mpg",
+            r"d ?-?mri",
             r"b ?-?value|b ?[1-3]?[05]00|average dc|fractional aniso\w*|isotropic image|anisotropy",
             r"(?:fiber|fibre) ?track\w*",
             r"tractogra\w*|faser\w*",
@@ -96,13 +97,14 @@ OTHER = (
             r"f ?-?mri\w*|bold\w*|rest(?:ing)?\d?|resting ?-?state|rs ?-?f\w*|task\w*|ep2d\w*",
             r"epi(?!l|t|d|p|s)\w*|灌流\w*|灌注\w*|관류\w*",
             r"se ?-?epi\w*|[pe]?c?asl\w*|perf(?:us\w*|o)?|perfuz\w*|перфуз\w*|dsc\w*|dce\w*",
-            r"(?:r|rel)?cb[fv]|mtt|ttp|tmax|moco ?series|mean_&_t\w*|glm\w*|sbref|func",
+            r"(?:r|rel)?cb[fv]|mtt|ttp|tmax|mo ?co ?series|mean_&_t\w*|glm\w*|sbref|func",
         ),
     ),
     (
         "a calibration or field map",
         _pattern(
-            r"field ?-?map\w*|fmap|(?:delta ?)?b[01](?![\d.])(?: ?-?map\w*)?|calib\w*|asset ?-?cal\w*",
+            r"field ?-?map\w*|distortion ?-?(?:map|corr)\w*|fmap",
+            r"(?:delta ?)?b[01](?![\d.])(?: ?-?map\w*)?|calib\w*|asset ?-?cal\w*",
             r"asset ?ref\w*",
             r"ref ?-?scan|sense ?-?ref\w*|ref ?-?(?:32|16|8|head)\w*|coil ?-?sens\w*|shim\w*|gre ?field\w*",
             r"pre ?-?scan",

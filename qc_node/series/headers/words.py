@@ -324,8 +324,8 @@ def body_parts_said(text: str | None) -> frozenset[str]:
     found: set[str] = set()
     for word in (folded.strip(), *folded.split()):
         found |= set(_COMPOUND.get(word, "").split())
-    for pattern, regions in _WITHOUT_BLANKS:
-        if re.search(pattern, folded):
+    for glued, regions in _WITHOUT_BLANKS:
+        if re.search(glued, folded):
             found |= set(regions.split())
     folded = _PART_OF_ANOTHER.sub(" ; ", folded)
     if _PHANTOM.search(folded):

@@ -26,7 +26,8 @@ T1 perf | PD01_MPRAGE | MP2RAGE_UNI | 3D-FFE | T1 ref scan
 """Said to be T1-weighted, whatever stands beside it."""
 
 SILENT = """
-ext loc ref | EXT LOC REF | Head 3D | iso 3d | HEAD 3D sag | EPILEPSY 3D | Épilepsie 3D | kids different | CUBE
+EXT LOC REF | Original: Sagittal,1 stack,1 dimension,temporal position,ext loc ref
+Head 3D | iso 3d | HEAD 3D sag | EPILEPSY 3D | Épilepsie 3D | kids different | CUBE
 PD001 SAG 3D
 SAG 3D R2 | flow comp 3D | Angioma | EPISODE 2 | PERFORMED | Stealth | Neuronavigation 3D | hypophysis
 Schädel 3D
@@ -37,11 +38,11 @@ OTHERS = {
     "a functional or perfusion series": """
         SOURCE - 3DpCASL | 3DpCASL | 3dpcasl | 3D ASL | pCASL | eASL | PASL_3D | ep2d_BOLD_evntX4 | SE_EPI
         SEEPI | fMRI_task
-        RESTING_STATE | perfusion | Perfusione | DSC | relCBF | rs-fMRI | 脳灌流 | FSPGR perfusion""",
+        RESTING_STATE | perfusion | Perfusione | DSC | relCBF | rs-fMRI | 脳灌流 | FSPGR perfusion | MoCoSeries""",
     "a calibration or field map": """
         B0 NS | B0 | B0map | B1 DREAM | DeltaB0 | WIP B1+ | gre_field_mapping | tfl_b1map | ASSET cal
         ASSET calibration
-        Calibration Scan | SENSE_REF | SenseRefScan | Ref_Head_32 | phase map | B0NS | fieldmap""",
+        Calibration Scan | SENSE_REF | SenseRefScan | Ref_Head_32 | phase map | DistortionMap_AP | B0NS | fieldmap""",
     "a proton-density-weighted series": """
         PD TSE | PDW_TSE | PD | PDFS | PD FS | DP | FSE PD AXIAL OBL | densité de protons | densidad protónica
         Protonendichte | protonengewichtet | PDT2 | プロトン密度強調""",
@@ -57,7 +58,7 @@ OTHERS = {
         ep2d_diff_mddw_20_p2 | isoDWI | eDWI | dADC | eADC | Average DC | Fractional Aniso. | Isotropic image
         DTI ortho
         dti_tra_dir16_PA_rot | DTIb3000s5 | difusión | Difusão | diffusione | dyfuzja | 拡散強調 | AXDWI
-        DWI b1000""",
+        DWI b1000 | ABCD_dMRI_2mm""",
     "an angiography": """
         TOF 3D FSPGR | TOF_3D_multi-slab | <MIP Range> | ARM TOF | angio veineuse | Angio-RM | phlébographie
         COW | TSA
@@ -74,7 +75,7 @@ localizer | FAST LOCALIZER | AAHead_Scout_64ch | 3-Plane Loc | 3-Pl T2* FGRE | L
 Übersicht
 Lokalisierung | repérage | centrage | localizador | localizzatore | centratura | 位置決め | LOC HEAD | Scanogram
 AutoAlign
-SmartBrain | T1 localizer | 3 plan loc FSPGR
+AAScout | SmartBrain | T1 localizer | 3 plan loc FSPGR
 """
 
 
