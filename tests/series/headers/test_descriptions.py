@@ -41,8 +41,8 @@ OTHERS = {
         RESTING_STATE | perfusion | Perfusione | DSC | relCBF | rs-fMRI | 脳灌流 | FSPGR perfusion | MoCoSeries""",
     "a calibration or field map": """
         B0 NS | B0 | B0map | B1 DREAM | DeltaB0 | WIP B1+ | gre_field_mapping | tfl_b1map | ASSET cal
-        ASSET calibration
-        Calibration Scan | SENSE_REF | SenseRefScan | Ref_Head_32 | phase map | DistortionMap_AP | B0NS | fieldmap""",
+        ASSET calibration | fieldmap
+        Calibration Scan | SENSE_REF | SenseRefScan | Ref_Head_32 | phase map | DistortionMap_AP | B0NS""",
     "a proton-density-weighted series": """
         PD TSE | PDW_TSE | PD | PDFS | PD FS | DP | FSE PD AXIAL OBL | densité de protons | densidad protónica
         Protonendichte | protonengewichtet | PDT2 | プロトン密度強調""",
