@@ -84,7 +84,9 @@ def card(verdict: Verdict, warnings: Sequence[str]) -> Card:
     if gadolinium is not None and gadolinium.value:
         seen.append("gadolinium given")
     level = Tier(int(tier.value))
-    probability = tier_probability(verdict, level)
+    # as sure as the weaker of the two: that it is a proper head, and that its quality is this
+    known = [p for p in (reject.probability, tier_probability(verdict, level)) if p is not None]
+    probability = min(known, default=None)
     return Card(
         HEADLINES[level],
         LEVEL_TONES[level - 1],
