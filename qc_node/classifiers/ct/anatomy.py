@@ -61,7 +61,10 @@ REGIONS: Mapping[Region, tuple[float, float]] = {
 }
 """Region to its range on the body axis.  Chest ends 15 mm below the dome, where lung still surrounds it."""
 
-_STRETCHES = np.linspace(0.8, 1.25, 10)
+_STRETCHES = np.concatenate([np.linspace(0.8, 1.25, 10), [1.35, 1.45, 1.6, 1.75, 1.95]])
+"""Axis millimetres per millimetre of the patient: adults, then children down to half of an adult's length."""
+_ADULT_SPREAD, _CHILD_SPREAD, _CHILDREN = 0.10, 0.35, 0.05
+"""Spread of the logarithm of the stretch of adults, of everybody, and how common the latter are."""
 _STEP_MM = 8.0
 _MARGIN_MM = 120.0
 _CORRELATION_SLICES = 6.0
@@ -160,7 +163,7 @@ def align(probabilities: Array, used: npt.NDArray[np.bool_]) -> BodyAlignment:
             value = np.where(
                 (at < -20) | (at > SECTIONS * SECTION_MM + 40), np.log(floor / (SECTIONS * SECTION_MM)), value
             )
-            prior = -0.5 * (np.log(stretch) / 0.10) ** 2 + (0.0 if direction > 0 else np.log(0.01))
+            prior = _stretch_prior(float(stretch)) + (0.0 if direction > 0 else np.log(0.01))
             lines.append((starts, starts + direction * span, value.sum(1) * effective + prior, value.mean(1)))
     top, bottom, score, mean = (np.concatenate([line[n] for line in lines]) for n in range(4))
     weight = np.exp(score - score.max())
@@ -180,6 +183,13 @@ def align(probabilities: Array, used: npt.NDArray[np.bool_]) -> BodyAlignment:
         bool(top[best] > bottom[best]),
         len(index),
     )
+
+
+def _stretch_prior(stretch: float) -> float:
+    """Logarithm of how common a stretch is, up to a constant."""
+    adult = np.exp(-0.5 * (np.log(stretch) / _ADULT_SPREAD) ** 2)
+    anybody = np.exp(-0.5 * (np.log(stretch) / _CHILD_SPREAD) ** 2)
+    return float(np.log((1.0 - _CHILDREN) * adult + _CHILDREN * anybody))
 
 
 def coverage_mm(low: Array, high: Array) -> dict[Region, Array]:

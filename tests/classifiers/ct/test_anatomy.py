@@ -70,6 +70,16 @@ def test_line_through_noisy_slices_finds_the_ends(ends: tuple[float, float]) -> 
     ) is part_of(*ends)
 
 
+@pytest.mark.parametrize("ends", [(240, 560), (430, 690), (440, 850)])
+def test_a_child_of_half_the_length_is_measured_by_its_own_scale(ends: tuple[float, float]) -> None:
+    p = slices(*ends, noise=15)[::2]
+    alignment = anatomy.align(p, np.ones(len(p), bool))
+    top, bottom = alignment.best
+    assert abs(top - ends[0]) < 40 and abs(bottom - ends[1]) < 40
+    shares = anatomy.part_probabilities(alignment)
+    assert shares[part_of(*ends)] > 0.6
+
+
 def test_outlier_slices_do_not_move_the_line() -> None:
     p = slices(440, 850, noise=15)
     p[10:20] = slices(20, 60)[0]
