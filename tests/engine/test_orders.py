@@ -202,6 +202,29 @@ def test_a_straight_reject_contradicts_only_what_it_says() -> None:
     )
 
 
+def test_another_body_part_is_never_a_guess() -> None:
+    """A head that a network doubted, or that fitted badly, was called "another body part" in the order check."""
+    claims = mr_claims(body_part_examined="BRAIN", ordered=("MRI brain with gadolinium",))
+    guess = Finding(Question.STRAIGHT_REJECT, True, {"yes": 0.98, "no": 0.02}, Reason.NOT_BRAIN)
+    doubt = Finding(Question.STRAIGHT_REJECT, None, {"yes": 0.5, "no": 0.5}, abstained="The head fits badly.")
+    agent = Finding(Question.GADOLINIUM, False, {"yes": 0.1, "no": 0.9})
+    rule = make_rule("brain", body_part="brain", contrast=True)
+    for findings in ((guess,), (doubt,), (doubt, agent)):
+        assert check(claims, Verdict(Stage.BRAIN_MRI, MODEL, findings), THIN, [rule]) == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "probability", "mismatches"),
+    [("other", 0.94, 0), ("other", 0.97, 1), ("chest", 0.6, 0), ("chest", 0.85, 1)],
+)
+def test_a_ct_answer_that_is_not_likely_contradicts_nobody(part: str, probability: float, mismatches: int) -> None:
+    body = Finding(Question.BODY_PART, part, {part: probability, "brain": 1 - probability})
+    contrast = Finding(Question.CONTRAST_ENHANCED, False, {"yes": 0.25, "no": 0.75})
+    verdict = Verdict(Stage.CT, MODEL, (body, contrast))
+    claims = ct_claims(body_part_examined="BRAIN", contrast_agent="Imeron 350")
+    assert len(check(claims, verdict, THIN)) == mismatches
+
+
 # -- rules and slice thickness -----------------------------------------------------------------------
 def test_rules_speak_only_about_their_orders_and_modality() -> None:
     rule = make_rule(
