@@ -74,6 +74,10 @@ def test_plain_chest_under_an_order_for_an_enhanced_abdomen() -> None:
         ("CT abdomen-pelvis with contrast", ct(BodyPart.ABDOMEN_PELVIS, True)),
         ("CT chest", ct(BodyPart.CHEST, True)),
         ("CT chest", ct(BodyPart.CHEST, False, Region.CHEST, Region.ABDOMEN)),
+        (
+            "CT abdomen-pelvis with contrast",
+            ct(BodyPart.ABDOMEN, True),
+        ),  # the arterial phase; the study tells the rest
         ("CT neck and chest with contrast", ct(BodyPart.NECK, True)),
         ("CT neck and chest with contrast", ct(BodyPart.CHEST, True)),
         ("CT head without and with contrast", ct(BodyPart.BRAIN, False)),
@@ -85,6 +89,12 @@ def test_plain_chest_under_an_order_for_an_enhanced_abdomen() -> None:
 )
 def test_what_was_ordered_and_seen_is_silent(ordered: str, verdict: Verdict) -> None:
     assert check(ct_claims(ordered=(ordered,)), verdict, THIN) == ()
+
+
+@pytest.mark.parametrize("said", ["CT CAP", "Thorax Abdomen", "HEADNECK"])
+def test_a_series_may_show_less_than_its_words(said: str) -> None:
+    seen = ct(BodyPart.BRAIN if said == "HEADNECK" else BodyPart.ABDOMEN, None)
+    assert check(ct_claims(body_part_examined=said, series_description=said), seen, THIN) == ()
 
 
 def test_order_for_two_regions_and_neither_seen() -> None:
