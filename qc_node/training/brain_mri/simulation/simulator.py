@@ -36,9 +36,6 @@ FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 Slices = npt.NDArray[np.float16]
 
-VOLUME_EVERY = 4
-"""Of every fourth base whole volumes are kept, for the paper's networks; they cost a fifth of the time."""
-
 STILLS = 3
 """Images of one look without motion."""
 AIMS = ((0, 1), (1, 2), (1, 2), (2, 2), (0, 2))
@@ -141,6 +138,8 @@ class Simulator:
         self.flair_places: dict[str, Matrix] = {}
         self._shares: tuple[Anatomy, torch.Tensor] | None = None
         self.reject_share = 0.57
+        # Of every fourth base whole volumes are kept, for the paper's networks; they cost a fifth of the time.
+        self.volume_every = 4
         # Half of the images from real heads, a tenth from real brains in painted heads, the rest painted.
         share = {"head": 0.5, "hybrid": 0.12, "map": 0.38}
         kinds = [a.kind for a in self.people]
@@ -201,7 +200,7 @@ class Simulator:
                 spoilt = scanner.store(spoilt, inside, rng)
                 level, floor = pictures.levels_of(spoilt, inside, self.brain_mask)
             volume = None
-            if n == 0 and seed % VOLUME_EVERY == 0:
+            if n == 0 and seed % self.volume_every == 0:
                 whole, there = self._sample_volume(grid, pose)
                 scale, _ = pictures.levels_of(slices, inside, self.brain_mask)
                 whole, _ = self.volume_scanner.spoil(whole, there, scale, sigma, grid.affine, matrix, rng)
@@ -253,7 +252,7 @@ class Simulator:
             scan = replace(scan, image=scanner.confound(scan.image, int(rng.integers(0, 3)), rng))
             notes.append("confounded")
         sender = scanner.draw_sender(scan.image.size, rng)
-        whole = seed % VOLUME_EVERY == 0
+        whole = seed % self.volume_every == 0
         return Scan(anatomy, scan, look, sender, seed, native, whole, (*notes, sender.how))
 
     def _quality(self, anatomy: Anatomy, rng: np.random.Generator, seed: int, notes: list[str]) -> list[Picture]:
