@@ -21,12 +21,12 @@ import torch
 from qc_node.classifiers.ct import anatomy, chest, levels, neck
 from qc_node.classifiers.ct.head import hollow, intracranial, vessel_excess
 from qc_node.classifiers.ct.networks import SliceNet, contrast_channels, position_channels
+from qc_node.classifiers.ct.part import part_finding
 from qc_node.classifiers.ct.pictures import thumbnails
-from qc_node.classifiers.ct.plausibility import air_share, believable
+from qc_node.classifiers.ct.plausibility import air_share
 from qc_node.classifiers.ct.projections import COARSE_MM, GRID, Projections, project
 from qc_node.classifiers.ct.voting import pooled_logit
 from qc_node.domain import (
-    BodyPart,
     Coverage,
     Finding,
     ModelIdentity,
@@ -42,8 +42,6 @@ from qc_node.networks import weights
 
 MAX_INPUT_BYTES = 10_000_000
 _BATCH = 64
-_LEAST_SLICES = 3
-"""Coarse slices without which no coverage can be stated: 12 mm; a localizer or a single slice has fewer."""
 _HEAD = 4
 """Sections of the body axis above the skull base and the slices at it."""
 _MOST_LOGIT = 5.0
@@ -239,27 +237,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def part_finding(reading: Reading, alignment: anatomy.BodyAlignment, rules: Rules) -> Finding:
-    """The body part that the posterior of `alignment` speaks for, or why there is none."""
-    shares = anatomy.part_probabilities(alignment)
-    shares = believable(shares, reading.air, reading.skull_ml, alignment.slices)
-    if alignment.anatomy >= 0.5 and alignment.fit < rules.least_fit:
-        # Slices that look like a body but do not follow each other like one: no part is believable.
-        doubt = min(1.0, max(0.0, (rules.least_fit - alignment.fit) / rules.least_fit))
-        shares = {p: v * (1 - doubt) for p, v in shares.items()}
-        shares[BodyPart.OTHER] += doubt
-    probabilities = {part.value: value for part, value in shares.items()}
-    if 0 < alignment.slices < _LEAST_SLICES:
-        sentence = f"The series shows only {alignment.slices * COARSE_MM:.0f} mm of the body."
-        return Finding(Question.BODY_PART, None, probabilities, abstained=sentence)
-    best, second = sorted(probabilities, key=lambda p: -probabilities[p])[:2]
-    if probabilities[best] < rules.least_part:
-        names = " or ".join(p.replace("_", " and ") for p in (best, second))
-        sentence = f"The coverage lies on a border ({names}) and neither is likely enough."
-        return Finding(Question.BODY_PART, None, probabilities, abstained=sentence)
-    return Finding(Question.BODY_PART, best, probabilities)
 
 
 def places(sections: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from qc_node.classifiers.ct import anatomy
-from qc_node.classifiers.ct.classifier import CtClassifier, Rules, contrast_finding, part_finding
+from qc_node.classifiers.ct.classifier import CtClassifier, Rules, contrast_finding
 from qc_node.classifiers.ct.networks import SliceNet
+from qc_node.classifiers.ct.part import part_finding
 from qc_node.domain import ModelIdentity, QcNodeError
 from qc_node.training.ct.data.pack import PackItem
 from qc_node.training.ct.data.trials import Case, cases_of

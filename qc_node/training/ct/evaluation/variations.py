@@ -28,8 +28,8 @@ from qc_node.classifiers.ct.classifier import (
     Rules,
     contrast_finding,
     load,
-    part_finding,
 )
+from qc_node.classifiers.ct.part import part_finding
 from qc_node.domain import QcNodeError
 from qc_node.training.ct.data import varied
 from qc_node.training.ct.data.pack import load_pack

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy import optimize
 
 from qc_node.classifiers.ct import anatomy
-from qc_node.classifiers.ct.classifier import Reading, Rules, contrast_finding, part_finding, slices_logit
+from qc_node.classifiers.ct.classifier import Reading, Rules, contrast_finding, slices_logit
+from qc_node.classifiers.ct.part import SURE_FIT, part_finding
 from qc_node.domain import BodyPart
 from qc_node.training.ct.data.trials import Case
 
@@ -30,6 +31,10 @@ TEMPERATURES = (0.7, 1.0, 1.4, 2.0)
 """What the temperature of the position network is chosen from."""
 MOST_WRONG = 0.01
 """Share of wrong answers among those given that the thresholds aim at, people weighing the same.  No guarantee."""
+_UNLIKE = 0.02
+"""Share of real bodies that may be called unlike anything known."""
+_MOST_FIT = 0.5
+"""The least fit that may be asked for: 1.5 then leaves no doubt, and two unseen people reach 1.7 to 2.4."""
 _THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97)
 
 
@@ -98,6 +103,7 @@ def fit_rules(answers: Sequence[Answer], base: Rules = Rules()) -> Rules:  # noq
 def fit_thresholds(answers: Sequence[Answer], rules: Rules) -> Rules:
     """`rules` with the lowest thresholds, from their own on, that keep wrong answers below :data:`MOST_WRONG`."""
     part, neck, other = _Confidences(), _Confidences(), _Confidences()
+    rules = replace(rules, least_fit=_least_fit(answers, rules))
     for a in answers:
         reading, alignment = a.aligned(rules.position_temperature)
         if a.case.part is not None:
@@ -117,6 +123,21 @@ def fit_thresholds(answers: Sequence[Answer], rules: Rules) -> Rules:
         least_contrast=other.threshold(rules.least_contrast),
         least_contrast_neck=neck.threshold(rules.least_contrast_neck),
     )
+
+
+def _least_fit(answers: Sequence[Answer], rules: Rules) -> float:
+    """A third of what all but 2 % of the bodies reach, people weighing the same.
+
+    From three times the least fit on nothing is doubted (:data:`qc_node.classifiers.ct.part.SURE_FIT`).
+    """
+    bodies = [a for a in answers if on_axis(a)]
+    if not bodies:
+        return rules.least_fit
+    fits = np.array([a.aligned(rules.position_temperature)[1].fit for a in bodies])
+    order = np.argsort(fits)
+    share = np.cumsum(person_weights(bodies)[order])
+    worst = float(fits[order][int(np.searchsorted(share, _UNLIKE * share[-1]))])
+    return round(float(np.clip(worst / SURE_FIT, rules.least_fit, _MOST_FIT)), 3)
 
 
 class _Confidences:
