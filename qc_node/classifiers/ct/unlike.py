@@ -1,13 +1,13 @@
 """Is this like anything that the networks know?  Where it is not, nothing is told.
 
-A network answers whatever it is shown.  What it cannot fake is the order of a body: slices of a scan lie along one
-line at a known distance from each other.  So the measure is the fit of that line, the mean log-likelihood per slice
-above a uniform guess (:attr:`~qc_node.classifiers.ct.anatomy.BodyAlignment.fit`, in nats).  Series of head and
-trunk reach 1.7 to 2.5, also those of two people whom no network has seen, varied in dose, kernel, phase, coverage
-and field of view.  Shuffled slices, coronal and sagittal stacks under an axial header, twice the slice distance,
+A network answers whatever it is shown.  What it cannot fake is the order of a body: slices of a scan lie along
+one line at a known distance from each other.  So the measure is the fit of that line, the mean log-likelihood per
+slice above a uniform guess (:attr:`~qc_node.classifiers.ct.anatomy.BodyAlignment.fit`, in nats).  Series of head
+and trunk reach 1.7 to 2.5, also those of two people whom no network has seen, varied in dose, kernel, phase,
+coverage and field of view.  Shuffled slices, coronal and sagittal stacks under an axial header, twice the slice distance,
 inverted grey values and MR images on a CT scale stay below 1.1, with few exceptions (a brain MRI that a sender has
-scaled like CT reads as a brain; half the slice distance reaches 1.3).  The entropy of the slices was tried beside it
-and adds nothing: where a network is wrong it is often sure.
+scaled like CT reads as a brain; half the slice distance reaches 1.3).  The entropy of the slices was tried beside
+it and adds nothing: where a network is wrong it is often sure.
 
 Limbs and test objects are no bodies and have their own classes; they are not judged here.
 """

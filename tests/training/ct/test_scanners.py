@@ -43,6 +43,18 @@ def test_every_orientation_comes_out_the_same() -> None:
         Source.of(Volume(voxels, oblique, modality="CT"))
 
 
+def test_a_tilted_gantry_is_set_upright() -> None:
+    voxels = np.full((20, 40, 40), -1000, np.int16)
+    for k in range(20):
+        voxels[k, 20 - k // 2 : 25 - k // 2, 15:25] = 100  # a bar along z, sheared as the gantry sees it
+    sheared = np.array([[2.0, 0, 0, 0], [0, 2, 1, 0], [0, 0, -4, 0], [0, 0, 0, 1]])
+    bar = Source.upright(Volume(voxels, sheared, modality="CT"))
+    assert bar.spacing == (2.0, 2.0, 2.0)
+    rows = [np.argwhere(plane > 0)[:, 0].mean() for plane in bar.hu[4:-4]]
+    assert np.ptp(rows) < 1.5, "straight again"
+    assert bar.hu.shape[0] == 39
+
+
 @pytest.mark.parametrize("sigma", [10.0, 40.0])
 def test_noise_has_the_height_and_the_correlation_of_its_kernel(trunk: Source, sigma: float) -> None:
     muscle = (trunk.hu[0] == 50) & (np.abs(np.mgrid[:110, :160][1] - 110) < 20)

@@ -21,6 +21,7 @@ from qc_node.classifiers.ct.calibration import calibrate
 from qc_node.classifiers.ct.projections import COARSE_MM, project
 from qc_node.domain import BodyPart, QcNodeError, Volume
 from qc_node.series.files.nifti import read_nifti
+from qc_node.series.files.sources import find_series
 from qc_node.training.ct.data.pack import landmarks_mm, read_landmarks, real_rows
 from qc_node.training.ct.data.trials import crop_part, index_part
 from qc_node.training.ct.simulation import scanners
@@ -179,7 +180,7 @@ class _Row:
 
 
 def rows(data: Path) -> Iterator[_Row]:
-    """The 61 series of ``ct/INDEX.csv`` and those of ``ct/further`` that are NIfTI."""
+    """The 61 series of ``ct/INDEX.csv`` and those of ``ct/further``, which nobody learns from."""
     marks = read_landmarks()
     for row in real_rows(data):
         name = Path(row["file"]).name.removesuffix(".nii.gz")
@@ -193,11 +194,16 @@ def rows(data: Path) -> Iterator[_Row]:
         with index.open(encoding="utf-8", newline="") as handle:
             further = list(csv.DictReader(handle))
         for row in further:
-            if row["file"].endswith(".nii.gz"):
-                name = Path(row["file"]).name.removesuffix(".nii.gz")
-                told = {"yes": 1, "no": 0}.get(row["contrast"], -1)
-                read = partial(read_nifti, data / "ct" / row["file"], "CT")
-                yield _Row(name, row["subject"], row["body_part"], "whole", told, read, False)
+            path = data / "ct" / row["file"]
+            name = path.name.removesuffix(".nii.gz").removesuffix(".tar.xz")
+            told = {"yes": 1, "no": 0}.get(row["contrast"], -1)
+            read = partial(read_nifti, path, "CT") if path.name.endswith(".nii.gz") else partial(_series, path)
+            yield _Row(name, row["subject"], row["body_part"], "whole", told, read, False)
+
+
+def _series(archive: Path) -> Volume:
+    """The one DICOM series of an archive, read as the node reads it."""
+    return next(source.volume() for source in find_series([archive]))
 
 
 def make(
@@ -218,7 +224,10 @@ def make(
         if not wanted:
             continue
         volume = row.read()
-        source = Source.of(volume, masked=row.masked)
+        try:
+            source = Source.of(volume, masked=row.masked)
+        except ValueError:  # a tilted gantry
+            source = Source.upright(volume)
         landmarks = landmarks_mm(marks[row.name], volume) if row.name in marks else {}
         for name, change in wanted.items():
             rng = np.random.default_rng([SEED, *name.encode(), *row.name.encode()])

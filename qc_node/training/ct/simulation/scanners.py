@@ -77,6 +77,25 @@ class Source:
         dx, dy, dz = (float(abs(s)) for s in steps)
         return cls(np.clip(np.ascontiguousarray(hu), AIR, CEILING), (dz, dy, dx), 0.0, masked)
 
+    @classmethod
+    def upright(cls, volume: Volume, step_mm: float = 2.0) -> Source:
+        """From a volume in any pose, as a tilted gantry leaves it: interpolated along the axes of the body."""
+        k, j, i = volume.shape
+        corners = np.array([(x, y, z, 1) for x in (0, i - 1) for y in (0, j - 1) for z in (0, k - 1)], float)
+        low, high = (f((volume.affine @ corners.T)[:3], axis=1) for f in (np.min, np.max))
+        out = np.diag([step_mm, step_mm, -step_mm, 1.0])
+        out[:3, 3] = low[0], low[1], high[2]
+        size = np.ceil((high - low) / step_mm).astype(int) + 1
+        # From (z, y, x) of the result to (k, j, i) of the volume.
+        turn = np.linalg.inv(volume.affine) @ out
+        matrix = turn[:3, :3][::-1, ::-1]
+        hu = volume.voxels.astype(np.float32) * np.float32(volume.slope) + np.float32(volume.intercept)
+        smooth = ndimage.gaussian_filter(hu, [max(0.0, 0.5 * (step_mm / s - 1)) for s in volume.spacing_mm[::-1]])
+        found = ndimage.affine_transform(
+            smooth, matrix, turn[:3, 3][::-1], tuple(size[::-1]), order=1, cval=float(AIR)
+        )
+        return cls(np.clip(found, AIR, CEILING), (step_mm, step_mm, step_mm))
+
     def volume(self) -> Volume:
         """As the classifier wants it: int16 HU."""
         dz, dy, dx = self.spacing
