@@ -1,7 +1,8 @@
 """Kidneys, spleen and liver on both sides of the spine against muscle, measured rather than learnt.
 
-Plain kidneys have 25-40 HU, spleen 40-55, liver 50-70 (fatty: less; iron or amiodarone: up to 100) and muscle 50-65.
-With contrast kidneys and spleen have 100-220 from the arterial phase on, the liver 90-130 in the portal venous one.
+Plain kidneys have 25-40 HU, spleen 40-55, liver 50-70 (fatty: less; iron or amiodarone: up to 100) and muscle
+50-65.  With contrast kidneys and spleen have 100-220 from the arterial phase on, the liver 90-130 in the portal
+venous one.
 So behind the front of the vertebrae, on *both* sides of the spine, something large is much brighter than muscle
 with contrast, and nothing is without.  One side alone is no evidence: oral contrast lies in the stomach or in one
 colon, iron in the liver.
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from qc_node.classifiers.ct.levels import statistics
-from qc_node.classifiers.ct.vessels import Spine, strongest
+from qc_node.classifiers.ct.vessels import Spine, longest_run, strongest
 
 RANGE_MM = (475.0, 650.0)
 """Where on the body axis: from below the dome to the lower poles of the kidneys, above the iliacus muscle."""
@@ -49,9 +50,7 @@ class Organs:
     either: float
 
 
-def organ_excess(
-    coarse: npt.NDArray[np.int16], spine: Spine, range_: npt.NDArray[np.bool_]
-) -> Organs | None:
+def organ_excess(coarse: npt.NDArray[np.int16], spine: Spine, position: npt.NDArray[np.float64]) -> Organs | None:
     """How much brighter than muscle the organs beside the spine are.
 
     Parameters
@@ -60,8 +59,8 @@ def organ_excess(
         ``(Z, 96, 96)`` HU at 4 mm.
     spine
         Of the same slices.
-    range_
-        ``(Z,)``: slices from dome to lower poles of the kidneys.
+    position
+        ``(Z,)`` mm on the body axis, NaN off it.
 
     Returns
     -------
@@ -69,11 +68,11 @@ def organ_excess(
         `both` about -20 to 5 without contrast, 15 to 150 with it; None where fewer than 28 mm show calm tissue
         on both sides.
     """
-    rows = np.flatnonzero(range_)
+    rows = np.flatnonzero(longest_run(position, RANGE_MM))
     if not rows.size:
         return None
     part = slice(int(rows[0]), int(rows[-1]) + 1)
-    levels = _sides(coarse[part], spine.middle[part], spine.front[part], spine.muscle)
+    levels = _sides(coarse[part], spine.canal[part], spine.front[part], spine.muscle)
     good = ~np.isnan(levels).any(1)
     lower, upper = strongest(levels.min(1), good), strongest(levels.max(1), good)
     return Organs(lower, upper) if lower is not None and upper is not None else None
@@ -81,7 +80,7 @@ def organ_excess(
 
 def _sides(
     coarse: npt.NDArray[np.int16],
-    middle: npt.NDArray[np.float64],
+    canal: npt.NDArray[np.float64],
     front: npt.NDArray[np.float64],
     muscle: float,
 ) -> npt.NDArray[np.float64]:
@@ -93,7 +92,7 @@ def _sides(
     y, x = np.mgrid[: coarse.shape[1], : coarse.shape[2]]
     levels = np.full((len(coarse), 2), np.nan)
     for z in np.flatnonzero(~np.isnan(front)):
-        dy, dx = y - middle[z, 0], x - middle[z, 1]
+        dy, dx = y - canal[z, 0], x - canal[z, 1]
         deep = (dy >= front[z] - _AHEAD) & (dy <= _BEHIND) & calm[z]
         for side, sign in enumerate((-1, 1)):
             tissue = excess[z][deep & (sign * dx >= _ASIDE[0]) & (sign * dx <= _ASIDE[1])]

@@ -50,9 +50,7 @@ def scale_offset(trunk: npt.NDArray[np.int16]) -> float:
     return offset if abs(offset) > TOLERANCE else 0.0
 
 
-def muscle_level(
-    coarse: npt.NDArray[np.int16], where: npt.NDArray[np.bool_] | None = None
-) -> float | None:
+def muscle_level(coarse: npt.NDArray[np.int16], where: npt.NDArray[np.bool_] | None = None) -> float | None:
     """HU of the commonest homogeneous tissue of ``(Z, 96, 96)`` that is as far above fat as muscle is.
 
     Not merely the commonest: in a chest that may be effusion (100-125 HU above fat) or enhanced liver (more than
