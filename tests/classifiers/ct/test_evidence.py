@@ -79,7 +79,7 @@ def told(logit: float, **measures: object) -> Finding:
         ({"femoral": 45.0}, True),
     ],
 )
-@pytest.mark.parametrize("logit", [-1.0, 1.0])
+@pytest.mark.parametrize("logit", [-0.5, 0.5])
 def test_what_was_measured_decides(measures: dict[str, object], enhanced: bool, logit: float) -> None:
     assert told(logit, **measures).value is enhanced
 
@@ -90,7 +90,6 @@ def test_what_was_measured_decides(measures: dict[str, object], enhanced: bool, 
         {"aorta": -8.0, "organs": Organs(60.0, 90.0)},  # oral contrast in both colons, or a late excretory phase
         {"aorta": -8.0, "chest": 90.0},
         {"organs": Organs(5.0, 150.0)},  # one side only
-        {"femoral": 60.0, "aorta": -2.0},
     ],
 )
 def test_contradicting_measures_are_withheld(measures: dict[str, object]) -> None:
