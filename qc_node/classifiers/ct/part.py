@@ -19,6 +19,8 @@ LEAST_SHARE = 0.6
 SURELY_OTHER = 0.5
 """From this probability of limb or object on, what speaks against a body speaks for ``other``; below it the answer
 is withheld in proportion, because then the network saw a body and something else is unusual."""
+SURE_FIT = 3.0
+"""So many times the least fit leaves no doubt; at the least fit all is doubted.  Real bodies reach seven times."""
 
 
 def part_finding(reading: Reading, alignment: anatomy.BodyAlignment, rules: Rules) -> Finding:
@@ -51,9 +53,9 @@ def doubted(
     if taken > 0.0:
         shares = _moved({part: 0.0 if part in gone else value for part, value in shares.items()}, taken, to_other)
         told = "The slices resemble a body part, but the air or the skull that belongs to it was not found."
-    if alignment.anatomy >= 0.5 and alignment.fit < rules.least_fit:
+    if alignment.anatomy >= 0.5 and alignment.fit < SURE_FIT * rules.least_fit:
         # Slices that look like a body but do not follow each other like one: no part is believable.
-        doubt = min(1.0, max(0.0, (rules.least_fit - alignment.fit) / rules.least_fit))
+        doubt = min(1.0, (SURE_FIT - alignment.fit / max(rules.least_fit, 1e-6)) / (SURE_FIT - 1.0))
         shares = _moved({part: value * (1 - doubt) for part, value in shares.items()}, doubt, to_other)
         told = "The slices look like a body but do not follow each other like one."
     return shares, told
