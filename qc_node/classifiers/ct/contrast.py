@@ -41,8 +41,8 @@ _SPREAD = 5.0
 """HU above noise in two fifths of the places inside the skull: more than bone and gyri leave in a plain head."""
 _BRIGHT_EXCESS, _BRIGHT_PLACES = 40.0, 22.0
 """Blood in all cisterns (60-80 HU, half of a voxel) is spread like vessels but not brighter than this."""
-_STILL_PLAIN = 6.0
-"""HU above ``head_excess`` from where on a head with something bright is not called plain."""
+_DULL = 5.0
+"""HU around ``head_excess`` within which a head ceases to be plain: few enhanced vessels are as bright as lime."""
 _QUIET, _LOUD = 8.0, 12.0
 """HU of noise up to which a head can be called plain, and from where on it cannot."""
 
@@ -64,12 +64,12 @@ def slices_logit(reading: Reading, rules: Rules) -> float | None:
 def head_logit(head: HeadVessels, rules: Rules) -> float:
     """Evidence from inside the skull: 0 where something is bright in a few places only."""
     spread = (head.spread - _SPREAD) / rules.head_slope
-    if spread > 0:
-        bright = max((head.excess - _BRIGHT_EXCESS) / 5.0, (head.places - _BRIGHT_PLACES) / 4.0)
-        return max(0.0, min(spread, bright))
-    dull = np.clip((rules.head_excess + _STILL_PLAIN - head.excess) / _STILL_PLAIN, 0.0, 1.0)
+    bright = max((head.beyond_noise - _BRIGHT_EXCESS) / 5.0, (head.places - _BRIGHT_PLACES) / 4.0)
+    if spread > 0 and bright > 0:
+        return min(spread, bright)
+    dull = np.clip((rules.head_excess - head.excess) / _DULL + 0.2, 0.0, 1.0)
     quiet = np.clip((_LOUD - head.noise) / (_LOUD - _QUIET), 0.0, 1.0)
-    return float(min(spread, -1.0) * dull * quiet)
+    return -float(max(1.0, -spread, (rules.head_excess - head.excess) / 4.0) * dull * quiet)
 
 
 def organs_logit(organs: Organs) -> float:
@@ -108,7 +108,7 @@ def contrast_evidence(reading: Reading, rules: Rules) -> dict[str, float]:
     if reading.neck is not None:
         vessels = (reading.neck - rules.neck_excess) / rules.neck_slope
         evidence["neck"] = rules.neck_network * (logit or 0.0) + vessels
-    elif logit is not None:
+    elif logit is not None and (evidence or reading.head is None):  # of heads the network knows nothing
         most = rules.most_network_chest if evidence else rules.most_network
         evidence["body"] = float(np.clip(rules.contrast_scale * logit + rules.contrast_bias, -most, most))
     if reading.head is not None:
@@ -129,7 +129,9 @@ def contrast_finding(reading: Reading, alignment: anatomy.BodyAlignment, rules: 
         return Finding(question, None, probabilities, abstained=sentence)
     low, high = sorted(alignment.best)
     cover = {region: float(mm) for region, mm in anatomy.coverage_mm(np.array(low), np.array(high)).items()}
-    least = rules.least_contrast_neck if max(cover, key=cover.__getitem__) is Region.NECK else rules.least_contrast
+    # Necks, and heads with something bright in few places, need clearer evidence from the rest.
+    unsure = max(cover, key=cover.__getitem__) is Region.NECK or abs(evidence.get("head", _MOST_LOGIT)) < 1.0
+    least = rules.least_contrast_neck if unsure else rules.least_contrast
     if max(yes, 1 - yes) < least:
         return Finding(question, None, probabilities, abstained=_unclear(evidence))
     return Finding(question, yes > 0.5, probabilities)

@@ -24,7 +24,7 @@ class Rules:
         Logit of "enhanced" below the skull base = scale * pooled logit of the slices + bias, fitted on persons
         that the network never saw.
     head_excess, head_slope
-        Up to head_excess HU of vessel excess inside the skull nothing there is bright; head_slope HU of spread
+        A head with more than head_excess HU of vessel excess is not called plain; head_slope HU of spread
         over all places count as one logit.  See :func:`~qc_node.classifiers.ct.contrast.head_logit`.
     neck_network, neck_excess, neck_slope
         Where vessels of the neck were measured, the logit below the skull base = neck_network * pooled logit

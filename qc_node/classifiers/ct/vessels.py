@@ -238,7 +238,7 @@ def _front(coarse: npt.NDArray[np.int16], canal: Array, muscle: float) -> Array:
     known = np.flatnonzero(~np.isnan(front))
     if known.size:
         front[known] = ndimage.median_filter(front[known], min(11, known.size), mode="nearest")
-    return np.clip(front, *_FRONT)
+    return front.clip(_FRONT[0], _FRONT[1])
 
 
 def _last_of_run(bone: npt.NDArray[np.bool_]) -> int:

@@ -62,17 +62,18 @@ def noisy(hu: np.ndarray, sd: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("noise", [0.0, 4.0])
-@pytest.mark.parametrize("value", [130, 250])
+@pytest.mark.parametrize("value", [130, 350])
 def test_vessels_in_all_places_are_enhancement(value: int, noise: float) -> None:
     head = measured(noisy(with_vessels(skull(), value), noise))
     assert head.spread > 10 and head_logit(head, RULES) > 2
 
 
 @pytest.mark.parametrize("noise", [0.0, 4.0])
-@pytest.mark.parametrize("brain", [33, 63, 3])
-def test_a_head_with_nothing_bright_is_plain(brain: int, noise: float) -> None:
-    for hu in (skull(brain), with_vessels(skull(brain), brain + 10)):
-        assert head_logit(measured(noisy(hu, noise)), RULES) < -1.5
+@pytest.mark.parametrize("shift", [0, 30, -30])
+def test_a_head_with_nothing_bright_is_plain(shift: int, noise: float) -> None:
+    for hu in (skull(), with_vessels(skull(), 43)):  # plain blood among brain
+        moved = np.where(hu > -1000, hu + shift, hu).astype(np.int16)
+        assert head_logit(measured(noisy(moved, noise)), RULES) < -1.2
 
 
 def test_noise_alone_is_never_enhancement_and_no_proof_of_a_plain_head() -> None:
