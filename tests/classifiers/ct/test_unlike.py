@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qc_node.classifiers.ct.anatomy import CENTRES, CLASSES, LIMB, SECTIONS, align
+from qc_node.classifiers.ct.anatomy import CENTRES, CLASSES, LIMB, SECTIONS, Array, align
 from qc_node.classifiers.ct.unlike import unlike
 
 LEAST = 0.5
 
 
-def sections(position: np.ndarray) -> np.ndarray:
+def sections(position: Array) -> Array:
     """Slices that know their place as well as a network does: a spread of 30 mm over the sections."""
     p = np.zeros((len(position), CLASSES))
     p[:, :SECTIONS] = np.exp(-0.5 * ((position[:, None] - CENTRES) / 30) ** 2)
-    return p / p.sum(1, keepdims=True)
+    return np.asarray(p / p.sum(1, keepdims=True))
 
 
-def told(p: np.ndarray) -> str | None:
+def told(p: Array) -> str | None:
     return unlike(align(p, np.ones(len(p), bool)), LEAST)
 
 

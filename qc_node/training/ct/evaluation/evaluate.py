@@ -19,6 +19,7 @@ from qc_node.training.ct.data.pack import PackItem, load_pack
 from qc_node.training.ct.data.trials import Case, composed
 from qc_node.training.ct.evaluation import sites
 from qc_node.training.ct.evaluation.judged import JudgedCase, cases_of_person, fold_classifier, judge
+from qc_node.training.ct.evaluation.readings import cached_read, reading_key
 from qc_node.training.ct.training.fit import Answer, fit_rules, on_axis
 from qc_node.training.ct.training.train import FOLDS, fold_of
 from qc_node.training.loop import save_json
@@ -33,20 +34,22 @@ def collect(
     crops: int,
     log: Callable[[str], None],
     only: Iterable[int] = range(FOLDS),
+    cache: Path | None = None,
 ) -> list[Answer]:
-    """Every case of the folds `only`, read by the networks that never saw its person."""
+    """Every case of the folds `only`, read by the networks that never saw its person; `cache` keeps readings."""
     folds = fold_of(items)
     answers = []
     for fold in only:
         classifier = fold_classifier(runs / f"fold_{fold}", width)
         mine = [i for i in items if folds[i.person] == fold]
+        kept = None if cache is None else cache / reading_key(classifier)
         for item in mine:
             if item.kind in ("head", "body") and not item.name.endswith(("_0", "_1", "0", "1")):
                 continue  # one plain and one enhanced head per person, every fifth trunk
             for case in cases_of_person(item, fold, crops):
-                answers.append(Answer(case, fold, classifier.read(case.prepared())))
+                answers.append(Answer(case, fold, cached_read(classifier, case.prepared, kept, case.name)))
         for case in composed(mine, np.random.default_rng(fold), 6):
-            answers.append(Answer(case, fold, classifier.read(case.prepared())))
+            answers.append(Answer(case, fold, cached_read(classifier, case.prepared, kept, case.name)))
         log(f"fold {fold}: {sum(a.fold == fold for a in answers)} cases")
     return answers
 
@@ -225,9 +228,9 @@ def command(pack: Path, runs: Path, out: Path, crops: int, width: int, pictures:
     """Judge every person by networks that never saw them, and print the tables."""
     torch.set_num_threads(threads)
     items = load_pack(pack)
-    answers = collect(items, runs, width, crops, click.echo)
-    figures = evaluate(answers, sites.collect_without(items, runs, width, crops, click.echo))
     out.mkdir(parents=True, exist_ok=True)
+    answers = collect(items, runs, width, crops, click.echo, cache=out / "readings")
+    figures = evaluate(answers, sites.collect_without(items, runs, width, crops, click.echo, out / "readings"))
     save_json(out / "figures.json", plain(figures))
     if pictures:
         wrong = {error["case"] for error in figures["errors"]}

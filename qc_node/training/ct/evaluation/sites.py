@@ -18,6 +18,7 @@ from qc_node.training import risk
 from qc_node.training.ct.data.collections import LARGE, collection_of, vendor_of
 from qc_node.training.ct.data.pack import PackItem
 from qc_node.training.ct.evaluation.judged import JudgedCase, cases_of_person, fold_classifier
+from qc_node.training.ct.evaluation.readings import cached_read, reading_key
 from qc_node.training.ct.training.fit import Answer
 from qc_node.training.ct.training.train import fold_of
 from qc_node.training.loop import BEST
@@ -26,7 +27,12 @@ SERIES = ("whole", "part")
 
 
 def collect_without(
-    items: Sequence[PackItem], runs: Path, width: int, crops: int, log: Callable[[str], None]
+    items: Sequence[PackItem],
+    runs: Path,
+    width: int,
+    crops: int,
+    log: Callable[[str], None],
+    cache: Path | None = None,
 ) -> list[Answer]:
     """Every case of the large collections, read by the networks that saw nobody of the collection.
 
@@ -40,11 +46,13 @@ def collect_without(
             log(f"{run}: not trained, {collection} is judged by the folds only")
             continue
         classifier = fold_classifier(run, width)
+        kept = None if cache is None else cache / reading_key(classifier)
         for item in items:
             if item.kind == "real" and collection_of(item.name) == collection:
                 fold = folds[item.person]
                 for case in cases_of_person(item, fold, crops):
-                    answers.append(Answer(case, fold, classifier.read(case.prepared()), run.name))
+                    reading = cached_read(classifier, case.prepared, kept, case.name)
+                    answers.append(Answer(case, fold, reading, run.name))
         log(f"{run.name}: {sum(a.run == run.name for a in answers)} cases")
     return answers
 
