@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from qc_node.classifiers.ct.body import TISSUE
 from qc_node.classifiers.ct.calibration import AIR, CEILING
@@ -32,6 +32,8 @@ UNENHANCED_HU = 60.0
 _BRIGHTEST_BLOOD = 900.0
 _PATH_PER_MM = 0.0095
 """Half the attenuation of water at 70 keV (0.0195 per mm): tube current modulation takes away the other half."""
+_EDGE_MM = 0.5
+"""Width of what sharp kernels raise."""
 _LONG_PATH_MM = 300.0
 """Water along a ray from which on streaks appear: shoulders and hips."""
 
@@ -148,12 +150,29 @@ def dose(source: Source, sigma: float, kernel: Kernel, rng: np.random.Generator)
 
 
 def kernel(source: Source, kind: Literal["smooth", "sharp", "lung"], rng: np.random.Generator) -> Source:
-    """Another reconstruction kernel: smoothed, edges raised, or the overshoot and noise of a lung kernel."""
+    """Another reconstruction kernel: smoothed, or with the raised edges and the noise of a bone or lung kernel.
+
+    Sharp kernels raise what is finer than 3 mm, up to the double or threefold at 0.6 line pairs per mm; voxels of
+    4 mm, as openKBP has, average nearly all of it.
+    """
     if kind == "smooth":
         return source.with_hu(_blurred(source.hu, 1.6, source.spacing))
-    gain, width, sigma = (0.8, 1.6, 18.0) if kind == "sharp" else (1.8, 2.0, 40.0)
-    edges = source.hu - _blurred(source.hu, width, source.spacing)
-    return dose(source.with_hu(source.hu + gain * edges), sigma, "sharp", rng)
+    gain, sigma = (1.0, 18.0) if kind == "sharp" else (2.0, 40.0)
+    return dose(source.with_hu(_raised(source.hu, gain, source.spacing)), sigma, "sharp", rng)
+
+
+def _raised(hu: FloatArray, gain: float, spacing: tuple[float, float, float]) -> FloatArray:
+    """Every slice with its fine detail times ``1 + gain``: unsharp masking with a Gaussian of 0.5 mm.
+
+    A Gaussian narrower than a voxel cannot be sampled; its transfer function can.
+    """
+    margin = 8
+    padded = np.pad(hu, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
+    y = fft.fftfreq(padded.shape[1], spacing[1])[:, None]
+    x = fft.rfftfreq(padded.shape[2], spacing[2])[None]
+    response = 1.0 + gain * (1.0 - np.exp(-2.0 * (np.pi * _EDGE_MM) ** 2 * (y**2 + x**2)))
+    raised = fft.irfft2(fft.rfft2(padded, axes=(1, 2)) * response, s=padded.shape[1:], axes=(1, 2))
+    return np.asarray(raised[:, margin:-margin, margin:-margin], np.float32)
 
 
 def bones(hu: FloatArray, spacing: tuple[float, float, float]) -> npt.NDArray[np.bool_]:
