@@ -62,11 +62,11 @@ def test_varied_volumes_and_readings_come_back_as_they_were(tmp_path: Path) -> N
     again = varied.load(path)
     np.testing.assert_array_equal(again.coarse, item().coarse)
     assert (again.name, again.use, again.enhanced, again.problem) == ("a", "whole", 1, "")
-    reading = Reading(np.ones((3, CLASSES)), np.zeros(3), np.ones(3, bool), excess=np.float64(3.5), neck=None)
+    reading = Reading(np.ones((3, CLASSES)), np.zeros(3), np.ones(3, bool), neck=np.float64(3.5), chest=None)
     readings.save_reading(reading, tmp_path / "r.npz")
     kept = readings.load_reading(tmp_path / "r.npz")
     np.testing.assert_array_equal(kept.sections, reading.sections)
-    assert kept.excess == 3.5 and kept.neck is None and kept.used.dtype == bool
+    assert kept.neck == 3.5 and kept.chest is None and kept.used.dtype == bool
 
 
 def test_a_reading_is_used_again_after_a_change_of_rules_but_not_of_weights(tmp_path: Path) -> None:
