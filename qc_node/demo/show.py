@@ -88,7 +88,7 @@ def demo_settings(folder: Path, pacs_port: int, free_ports: bool) -> Settings:
         f"[{section}]\nport = {port}" if section != "node" else f"port = {port}" for section, port in ports.items()
     ]
     lines += [
-        '[pacs]\ndestination = "DEMOPACS"\nstorage_commitment = false',
+        '[pacs]\ndestination = "DEMOPACS"\nstorage_commitment = false\nsummary = "all"',
         "[disk]\nlow_watermark_gb = 0.1",
         f'[[peer]]\nname = "DEMOPACS"\nae_title = "DEMOPACS"\nhost = "127.0.0.1"\nport = {pacs_port}\n'
         'role = ["send", "find"]',
