@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qc_node import __version__, parts
+from qc_node.classifiers import catalogue
 from qc_node.completion.asking import PacsQuestions
 from qc_node.completion.closing import Completion
 from qc_node.config import Settings, change
@@ -88,6 +89,7 @@ class Node:
             self.ledger,
             self.spool,
             time.time,
+            catalogue.shared_card,
             lambda study_uid: check_study(self.ledger, self._rules, study_uid),
             lambda: self._outbox.wake(),
         )

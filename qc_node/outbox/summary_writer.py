@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from qc_node.classifiers import catalogue
 from qc_node.dicom.patient import same_patient
+from qc_node.domain import Verdict
 from qc_node.domain.mismatch import is_mismatch, without_quotation
 from qc_node.domain.wording import SEVERITY, Card
 from qc_node.ledger import Ledger, LedgerDamagedError, LedgerError
@@ -67,6 +67,8 @@ class SummaryWriter:
     ----------
     wall
         Seconds since the epoch.
+    words
+        What the pages say of a series: of its verdicts, the routed classifier's first, and of warnings.
     check_study
         Gives what was expected of a closed study and did not come, as sentences; safe to repeat.
     on_written
@@ -79,6 +81,7 @@ class SummaryWriter:
         ledger: Ledger,
         spool: Spool,
         wall: Callable[[], float],
+        words: Callable[[Sequence[Verdict], Sequence[str]], Card],
         check_study: Callable[[str], Sequence[str]] = lambda study_uid: (),
         on_written: Callable[[], None] = lambda: None,
     ) -> None:
@@ -86,6 +89,7 @@ class SummaryWriter:
         self._ledger = ledger
         self._spool = spool
         self._wall = wall
+        self._words = words
         self._check_study = check_study
         self._on_written = on_written
         self._subjects = Subjects(ledger, spool)
@@ -138,12 +142,17 @@ class SummaryWriter:
                 continue
             given = self._ledger.verdicts.of(series["series_id"], series["run"])
             if given:
-                found.append(_judged(series, given))
+                found.append(self._judged(series, given))
         found.sort(key=lambda judged: judged.rank)
         if self._settings.summary == "all":
             return found
         first = found[:1] if missing and not written else []  # it says what is missing
         return [judged for judged in found if judged.calls] or first
+
+    def _judged(self, series: SeriesRow, given: Sequence[VerdictRow]) -> _Judged:
+        said = [without_quotation(warning) for warning in given[0]["warnings"]]
+        warnings = sorted(said, key=lambda warning: not warning.startswith("Ordered: "))
+        return _Judged(series, given, self._words([row["verdict"] for row in given], said), warnings)
 
     def _last_number(self, written: Sequence[ReportRow]) -> int:
         """The highest Instance Number so far; of those that were forgotten the newest that is left knows."""
@@ -239,12 +248,6 @@ class SummaryWriter:
             day = "" if at.date() == created.date() else f"{at:%Y-%m-%d} "
             lines.append(f"Replaces the summary of {day}{at:%H:%M}.")
         return lines
-
-
-def _judged(series: SeriesRow, given: Sequence[VerdictRow]) -> _Judged:
-    said = [without_quotation(warning) for warning in given[0]["warnings"]]
-    warnings = sorted(said, key=lambda warning: not warning.startswith("Ordered: "))
-    return _Judged(series, given, catalogue.shared_card([row["verdict"] for row in given], said), warnings)
 
 
 def _title(series: SeriesRow, subject: Subject) -> str:

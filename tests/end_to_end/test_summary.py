@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -18,7 +19,7 @@ from tests.peers import Orthanc, store, wait_for
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
-SETTINGS = {"pacs": {"summary": "all"}, "completion": {"study_quiet_s": 2.0}}
+SETTINGS: dict[str, dict[str, Any]] = {"pacs": {"summary": "all"}, "completion": {"study_quiet_s": 2.0}}
 KILL_POINTS = {
     "study just closed": "qc_node.ledger.studies:Studies.close:after:1",
     "drawn, not yet in the outbox": "qc_node.ledger.deliveries:Deliveries.post:before:2",

@@ -14,6 +14,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from qc_node.classifiers import catalogue
 from qc_node.domain import BodyPart, ClosedBy, Reason, Verdict
 from qc_node.ledger import Ledger, LedgerError
 from qc_node.ledger.corrections import LEFT_BEHIND
@@ -26,7 +27,7 @@ from qc_node.outbox.relinking import relink
 from qc_node.outbox.summary_writer import SummaryWriter
 from qc_node.outbox.writer import Writer
 from qc_node.receiver.store import Request, Store
-from qc_node.report.summary_picture import SummaryPage
+from qc_node.report.summary_picture import Picture, SummaryPage
 from qc_node.spool import Spool
 from tests.part_settings import writing_settings
 from tests.receiver.wire_peer import encode, image
@@ -53,7 +54,12 @@ class Site:
         settings = writing_settings(destinations=destinations, confirm_s=30.0, summary=summary)
         self.writer = Writer(settings, self.ledger, self.spool, lambda: self.now)
         self.drawing = SummaryWriter(
-            settings, self.ledger, self.spool, lambda: self.now, lambda study_uid: self.missing
+            settings,
+            self.ledger,
+            self.spool,
+            lambda: self.now,
+            catalogue.shared_card,
+            lambda study_uid: self.missing,
         )
 
     def take(self, series: int, image_number: int = 1, **changes: Any) -> None:
@@ -157,7 +163,12 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[SummaryPage]:
 
     pages: list[SummaryPage] = []
     draw = pictures.draw
-    monkeypatch.setattr(pictures, "draw", lambda page: (pages.append(page), draw(page))[1])
+
+    def noting(page: SummaryPage) -> Picture:
+        pages.append(page)
+        return draw(page)
+
+    monkeypatch.setattr(pictures, "draw", noting)
     return pages
 
 
