@@ -38,7 +38,8 @@ class Summaries:
     def due(self, limit: int = 20) -> list[SummaryDueRow]:
         """Closed studies of which nothing arrives, waits or is judged any more, longest due first."""
         return self._db.rows(
-            "SELECT summaries_due.* FROM summaries_due JOIN studies USING (study_uid) WHERE state = 'closed'"
+            # CROSS: from what is due, however few studies there are
+            "SELECT summaries_due.* FROM summaries_due CROSS JOIN studies USING (study_uid) WHERE state = 'closed'"
             " AND NOT EXISTS (SELECT 1 FROM series WHERE series.study_uid = summaries_due.study_uid"
             f" AND series.state IN {UNFINISHED}) ORDER BY at, study_uid LIMIT ?",
             (limit,),
