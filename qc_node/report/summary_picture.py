@@ -88,8 +88,11 @@ def draw(page: SummaryPage) -> Picture:
     _lines(pen, [page.card.headline], (_MARGIN + 96, 82), _HEADLINE, colour, bottom=_VIEW_TOP - 6)
     _views(image, pen, page.views or {})
     detail = _without(page.card.detail, page.notes)
-    at = _lines(pen, [detail], (_MARGIN, _TEXT_TOP), _DETAIL, _TEXT, bottom=_FOOT_TOP - (96 if page.notes else 0))
-    at += 12 if detail else 0
+    # What to do is for whoever stands at the scanner; the picture is read when the patient has left.
+    sure = f"{page.card.sure}." if page.card.sure else ""
+    said = [part for part in (detail, sure) if part]
+    at = _lines(pen, said, (_MARGIN, _TEXT_TOP), _DETAIL, _TEXT, bottom=_FOOT_TOP - (96 if page.notes else 0))
+    at += 12 if said else 0
     _lines(pen, page.notes, (_MARGIN, at), _NOTES, COLOURS[Tone.USABLE], bottom=_FOOT_TOP - 4)
     pen.line((_MARGIN, _FOOT_TOP, SIDE - _MARGIN, _FOOT_TOP), fill=_FAINT, width=1)
     _lines(pen, page.footer, (_MARGIN, _FOOT_TOP + 12), (_SMALL,), _FAINT, bottom=SIDE - 54)
