@@ -292,21 +292,29 @@ def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> FloatArray:
     return np.asarray(special.softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1))
 
 
-def negative_log_likelihood(probabilities: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """Mean of ``-log p(truth)``; probabilities ``(n, n_classes)``."""
+def negative_log_likelihood(
+    probabilities: npt.ArrayLike, truth: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> float:
+    """Mean of ``-log p(truth)``, weighted where `weights` ``(n,)`` are given; probabilities ``(n, n_classes)``."""
     p, t = np.asarray(probabilities, dtype=np.float64), np.asarray(truth, dtype=np.int64)
-    return float(-np.log(np.clip(p[np.arange(t.size), t], 1e-12, 1.0)).mean())
+    return float(np.average(-np.log(np.clip(p[np.arange(t.size), t], 1e-12, 1.0)), weights=weights))
 
 
-def fit_temperature(logits: npt.ArrayLike, truth: npt.ArrayLike, low: float = 0.25, high: float = 10.0) -> float:
+def fit_temperature(
+    logits: npt.ArrayLike,
+    truth: npt.ArrayLike,
+    low: float = 0.25,
+    high: float = 10.0,
+    weights: npt.ArrayLike | None = None,
+) -> float:
     """Temperature in [low, high] that minimises the log loss (Guo et al. 2017, section 4.2).
 
-    Fit it on people that took no part in training.  ``logits`` is ``(n, n_classes)``.
+    Fit it on people that took no part in training.  ``logits`` is ``(n, n_classes)``, `weights` ``(n,)``.
     """
     z, t = np.asarray(logits, dtype=np.float64), np.asarray(truth, dtype=np.int64)
 
     def loss(log_temperature: float) -> float:
-        return negative_log_likelihood(softmax(z, float(np.exp(log_temperature))), t)
+        return negative_log_likelihood(softmax(z, float(np.exp(log_temperature))), t, weights)
 
     result = optimize.minimize_scalar(loss, bounds=(np.log(low), np.log(high)), method="bounded")
     return float(np.exp(result.x))

@@ -18,15 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qc_node import domain
-from qc_node.training import scores
 from qc_node.training.brain_mri import people
-from qc_node.training.brain_mri.training import packed
-
-QUESTIONS = ("reject", "gadolinium", *packed.GRADED)
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Weights of the pixel network that are tried."""
-PRIORS = (1.0, 0.7, 0.5, 0.35, 0.25)
-"""Shares of a moderate or severe grade, against no artefact at 1, that are tried."""
+from qc_node.training.brain_mri.training import decide, left_out, packed
 
 
 def train_classifier(
@@ -74,72 +67,43 @@ def _settings(defaults: Any, options: dict[str, Any]) -> Any:
     return replace(defaults, **{k: v for k, v in options.items() if k in known})
 
 
-def out_of_fold(
-    pack: packed.Pack, out: Path, folds: list[int], question: str, mixed: bool
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None, npt.NDArray[np.int64]]:
-    """Answers on people whom the network never saw: logits of both networks, and the rows, real brains only.
+def out_of_fold(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) -> dict[str, decide.Answered]:
+    """Answers on real brains that the network never saw, by person; with the pixel network's where `mixed`.
 
-    The second is None unless `mixed`, and for straight rejects, which the pixel network does not answer.
+    The pixel network does not answer straight rejects.
     """
-    measured, pixels, rows = [], [], []
-    for fold in folds:
-        with np.load(out / f"fold-{fold}" / "measured" / "held.npz") as f:
-            of_row = dict(zip(f["rows"].tolist(), f[f"logits_{question}"], strict=True))
-        use = [r for r in of_row if pack.real[r] and pack.targets[question][r] >= 0]
-        if mixed and question != "reject":
-            with np.load(out / f"fold-{fold}" / "pixels" / "held.npz") as f:
-                seen = dict(zip(f["rows"].tolist(), f[f"logits_{question}"], strict=True))
-            pixels += [seen[r] for r in use]
-        measured += [of_row[r] for r in use]
-        rows += use
-    return np.array(measured), np.array(pixels) if pixels else None, np.array(rows, dtype=np.int64)
+    parts = ("measured", "pixels") if mixed else ("measured",)
+    rows: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+    logits: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
+    for part in parts:
+        found: dict[str, list[npt.NDArray[Any]]] = {}
+        for fold in folds:
+            with np.load(out / f"fold-{fold}" / part / "held.npz", allow_pickle=False) as f:
+                seen = {k: f[k] for k in f.files}
+            # The pixel network has no answer for the stripped twins, which are not of real brains' images anyway.
+            use = pack.real[seen["rows"]]
+            for key, value in seen.items():
+                found.setdefault(key, []).append(value[use])
+        rows = np.concatenate(found["rows"])
+        logits[part] = {
+            k.removeprefix("logits_"): np.concatenate(v) for k, v in found.items() if k.startswith("logits_")
+        }
+    groups = np.array([left_out.group_of(p) for p in pack.people[rows]])
+    targets = {k: v[rows] for k, v in pack.targets.items()}
+    return decide.answered_of(logits["measured"], targets, groups, logits.get("pixels"))
 
 
 def fit_decision(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) -> dict[str, Any]:
-    """How the two networks are mixed, temperatures, priors and abstention limits, from out-of-fold answers."""
-    decision: dict[str, Any] = {
-        "temperatures": {},
-        "pixel_share": {},
-        "prior": {},
-        "reject_at": 0.5,
-        "unsure": {"reject": 0.1},
-    }
-    for name in QUESTIONS:
-        measured, pixels, rows = out_of_fold(pack, out, folds, name, mixed)
-        truth = pack.targets[name][rows]
-        tried: list[tuple[float, float, float]] = []
-        mixtures = {
-            s: (1 - s) * measured + s * (0.0 if pixels is None else pixels)
-            for s in (SHARES if pixels is not None else SHARES[:1])
-        }
-        for share, logits in mixtures.items():
-            temperature = scores.fit_temperature(logits, truth, 0.5, 5.0)
-            loss = scores.negative_log_likelihood(scores.softmax(logits, temperature), truth)
-            tried.append((loss, share, temperature))
-        _, share, temperature = min(tried)
-        decision["temperatures"][name] = round(temperature, 3)
-        decision["pixel_share"][name] = share
-        if name in packed.GRADED:
-            decision["prior"][name] = fit_prior(scores.softmax(mixtures[share], temperature), truth)
-    decision["unsure"].update({"gadolinium": 0.65, **dict.fromkeys(packed.GRADED, 0.45)})
-    return decision
+    """The card's decision, from answers on protocols left out; by person where the pixel network takes part.
 
-
-def fit_prior(p: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> list[float]:
-    """How common the three grades are to be taken to be, so that quadratic kappa is highest.
-
-    Weighted cross-entropy answers as if all grades were equally common; most images are good, and each false
-    "severe" costs kappa four times a near miss.  `p` ``(n, 3)`` are answers out of fold.
+    It would have to be trained once more for every protocol, which takes hours.
     """
-    best = (scores.weighted_kappa(truth, p.argmax(1), 3), [1.0, 1.0, 1.0])
-    for moderate in PRIORS:
-        for severe in PRIORS:
-            prior = [1.0, moderate, severe]
-            kappa = scores.weighted_kappa(truth, (p * np.array(prior)).argmax(1), 3)
-            # A difference in the third digit is chance: the even prior stands first, the next even ones follow.
-            if kappa > best[0] + 0.002:
-                best = (kappa, prior)
-    return best[1]
+    if mixed or len(left_out.groups_of(pack)) < 2:
+        return {**decide.fit(out_of_fold(pack, out, folds, mixed)), "chosen_on": "people left out"}
+    cross = left_out.cross_fitted(pack, out)
+    targets = {k: v[cross.rows] for k, v in pack.targets.items()}
+    found = decide.fit(decide.answered_of(cross.logits, targets, cross.groups))
+    return {**found, "chosen_on": "protocols left out"}
 
 
 def main(
@@ -166,7 +130,7 @@ def main(
     """
     import torch
 
-    from qc_node.training.brain_mri.training import volumes
+    from qc_node.training.brain_mri.training import measured, volumes
 
     if ship is not None and network not in ("measured", "both"):
         raise domain.QcNodeError("--ship needs --network measured or both; the classifier loads no other.")
@@ -200,6 +164,8 @@ def main(
     (out / "training.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     if network == "pixels":
         return {"training": summary}
+    if network == "measured" and len(left_out.groups_of(loaded)) > 1:
+        left_out.train(loaded, out, _settings(measured.MeasuredSettings(), options), folds, device, log)
     decision = fit_decision(loaded, out, list(folds), mixed=network == "both")
     (out / "decision.json").write_text(json.dumps(decision, indent=1) + "\n", encoding="utf-8")
     if ship is not None:
