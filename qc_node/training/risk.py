@@ -22,8 +22,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qc_node.training import scores
-
 FloatArray = npt.NDArray[np.float64]
 
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 1.0)
@@ -151,37 +149,43 @@ def summary(
     sure, correct = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=bool)
     given = np.ones(sure.shape, dtype=bool) if answered is None else np.asarray(answered, dtype=bool)
     whole = curve(sure, correct, given)
-    arrays = [sure, correct, given]
+    persons = np.unique(np.asarray(people), return_inverse=True)[1]
+    groups = [np.flatnonzero(persons == p) for p in range(int(persons.max(initial=-1)) + 1)]
+    drawn = []
+    for _ in range(n if len(groups) > 1 else 0):
+        use = np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])
+        again = curve(sure[use], correct[use], given[use])
+        drawn.append([again.area, *(again.risk_at(share) for share in coverages)])
+    intervals = [_interval(column) for column in zip(*drawn, strict=True)] or [[None, None]] * (1 + len(coverages))
     rows = []
-    for share in coverages:
-        risk = whole.risk_at(share)
-        known = bool(np.isfinite(risk))
-
-        def at(c: Any, r: Any, a: Any, share: float = share) -> float:
-            return curve(c, r, a).risk_at(share)
-
-        ci = scores.bootstrap_ci(at, people, arrays, rng, n) if known else (np.nan, np.nan)
+    for share, ci in zip(coverages, intervals[1:], strict=True):
+        risk = _known(whole.risk_at(share))
         place = int(np.searchsorted(whole.coverage, share - 1e-9))
         rows.append(
             {
                 "coverage": share,
-                "risk": _known(risk),
-                "ci": [_known(x) for x in ci],
-                "confidence": float(whole.confidence[place]) if known else None,
+                "risk": risk,
+                "ci": [None, None] if risk is None else ci,
+                "confidence": None if risk is None else float(whole.confidence[place]),
             }
         )
-    ci = scores.bootstrap_ci(lambda c, r, a: curve(c, r, a).area, people, arrays, rng, n)
     return {
         "asked": whole.asked,
         "right": whole.answered - whole.wrong,
         "wrong": whole.wrong,
         "undetermined": whole.asked - whole.answered,
-        "people": int(np.unique(np.asarray(people)).size),
+        "people": len(groups),
         "aurc": _known(whole.area),
-        "aurc_ci": [_known(x) for x in ci],
+        "aurc_ci": intervals[0],
         "aurc_least": _known(whole.least_area),
         "risk": rows,
     }
+
+
+def _interval(values: Sequence[float]) -> list[float | None]:
+    """95 % of resamples in which the value is defined."""
+    known = np.array([v for v in values if np.isfinite(v)])
+    return [float(x) for x in np.quantile(known, (0.025, 0.975))] if known.size else [None, None]
 
 
 def _known(value: float) -> float | None:

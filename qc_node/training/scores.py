@@ -297,7 +297,8 @@ def negative_log_likelihood(
 ) -> float:
     """Mean of ``-log p(truth)``, weighted where `weights` ``(n,)`` are given; probabilities ``(n, n_classes)``."""
     p, t = np.asarray(probabilities, dtype=np.float64), np.asarray(truth, dtype=np.int64)
-    return float(np.average(-np.log(np.clip(p[np.arange(t.size), t], 1e-12, 1.0)), weights=weights))
+    share = None if weights is None else np.asarray(weights, dtype=np.float64)
+    return float(np.average(-np.log(np.clip(p[np.arange(t.size), t], 1e-12, 1.0)), weights=share))
 
 
 def fit_temperature(

@@ -22,7 +22,7 @@ from qc_node.classifiers.brain_mri.classifier import load as load_classifier
 from qc_node.classifiers.brain_mri.decision import Decision, posterior, reject_probability
 from qc_node.training import scores
 from qc_node.training.brain_mri import people
-from qc_node.training.brain_mri.evaluation import compare, heldout, tables
+from qc_node.training.brain_mri.evaluation import compare, heldout, lopo, tables
 from qc_node.training.brain_mri.training import packed
 
 SEED = 20261120
@@ -267,14 +267,21 @@ def main(
     anatomy: Path | None = None,
     runs: Path | None = None,
     curve: Path | None = None,
+    left_out: Path | None = None,
+    prepared: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Evaluate; with `build` first simulate that many volumes per held-out person into `held`."""
+    """Evaluate; with `build` first simulate that many volumes per held-out person into `held`.
+
+    With `left_out`, the pack of the training run `runs`, also tables of protocols left out.
+    """
     import torch
 
     torch.set_num_threads(1)
     if build and (held is None or shared is None):
         raise domain.QcNodeError("Building the held-out set needs --held-out and --shared.")
+    if left_out is not None and runs is None:
+        raise domain.QcNodeError("Protocols left out need --runs: the folder with the networks without each.")
     if build and held is not None and shared is not None:
         from qc_node.training.brain_mri.simulation import synthesis
         from qc_node.training.brain_mri.simulation.tissues import build_cache
@@ -286,6 +293,10 @@ def main(
             paths = [cache / f"{p}.npz" for p in persons]
             heldout.build(held, paths, priors, load_classifier(models), build, seed, log)
     result = evaluate(models, held, shared, out, log, runs)
+    if left_out is not None and runs is not None:
+        found = lopo.run(load_classifier(models), packed.load_pack(left_out, models), runs, shared, prepared, log)
+        result["protocols left out"] = lopo.write(found, out)
+        log(lopo.as_text(result["protocols left out"]))
     if curve is not None:
         rows = compare.learning_curve(packed.load_pack(curve, models), out / "curve", log)
         compare.plot_curve(rows, out / "learning-curve.png")
@@ -308,10 +319,26 @@ def main(
 )
 @click.option("--shared", type=click.Path(path_type=Path), default=None, help="Folder of the shared images.")
 @click.option(
-    "--runs", type=click.Path(path_type=Path), default=None, help="Folder of train: compare the paper's networks."
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of train: compare the paper's networks; for --left-out.",
 )
 @click.option(
     "--learning-curve", "curve", type=click.Path(path_type=Path), default=None, help="Pack to draw the curve from."
+)
+@click.option(
+    "--left-out",
+    "left_out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Pack of the run in --runs: tables of protocols left out, of --shared too; writes left-out.json and .md.",
+)
+@click.option(
+    "--prepared",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Keeps real images made ready for the networks; empty it when checks or features change.",
 )
 @click.option("--build", type=int, default=0, help="First simulate this many volumes per held-out person.")
 def command(**options: Any) -> None:
