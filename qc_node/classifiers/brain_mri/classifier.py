@@ -19,7 +19,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from qc_node.classifiers.brain_mri import checks, features, networks, outline, preprocess, stripes, tissue_order
+from qc_node.classifiers.brain_mri import (
+    checks,
+    features,
+    networks,
+    novelty,
+    outline,
+    preprocess,
+    stripes,
+    tissue_order,
+)
 from qc_node.classifiers.brain_mri import registration as reg
 from qc_node.classifiers.brain_mri.decision import (
     HEADS,
@@ -123,7 +132,9 @@ class BrainMriClassifier:
         members: Sequence[Member],
         decision: Decision,
         device: str = "cpu",
+        known: novelty.Novelty | None = None,
     ) -> None:
+        self.known = known
         self.identity = identity
         self.head = head
         self.members = [
@@ -235,8 +246,17 @@ class BrainMriClassifier:
         for i, p in enumerate(prepared):
             row = open_cases.index(i) if i in open_cases else None
             own = {k: v[row] for k, v in answers.items()} if row is not None else {}
-            verdicts.append(Verdict(Stage.BRAIN_MRI, self.identity, self._findings(p, own), warnings=p.warnings))
+            findings = self._findings(p, own)
+            if own and self.unlike(p):
+                findings = _undetermined(novelty.UNLIKE)
+            verdicts.append(Verdict(Stage.BRAIN_MRI, self.identity, findings, warnings=p.warnings))
         return verdicts
+
+    def unlike(self, p: PreparedHead) -> bool:
+        """Whether an image is so unlike the training images that no answer of the networks counts."""
+        if self.known is None:
+            return False
+        return bool(self.known.distance(p.features[None])[0] > self.decision.unlike_at)
 
     def _findings(self, p: PreparedHead, answers: Mapping[str, npt.NDArray[np.float64]]) -> tuple[Finding, ...]:
         if p.failed is not None:
@@ -358,7 +378,16 @@ def load(model_dir: Path, device: str = "cpu") -> BrainMriClassifier:
             # A third faster on a CPU.
             pixels.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         members.append(Member(measured, pixels))
-    return BrainMriClassifier(identity, head, members, decision_of(card.content.get("decision", {})), device)
+    decision = decision_of(card.content.get("decision", {}))
+    known = _novelty(model_dir) if novelty.FILE in names else None
+    return BrainMriClassifier(identity, head, members, decision, device, known)
+
+
+def _novelty(model_dir: Path) -> novelty.Novelty:
+    try:
+        return novelty.of_tensors(weights.load_tensors(model_dir, novelty.FILE), features.N_FEATURES)
+    except ValueError as error:
+        raise QcNodeError(f"The model file {model_dir / novelty.FILE} does not fit: {error}.") from None
 
 
 def _fill(network: torch.nn.Module, model_dir: Path, name: str) -> None:

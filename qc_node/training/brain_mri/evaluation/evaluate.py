@@ -294,11 +294,13 @@ def main(
             heldout.build(held, paths, priors, load_classifier(models), build, seed, log)
     result = evaluate(models, held, shared, out, log, runs)
     if left_out is not None and runs is not None:
-        found = lopo.run(load_classifier(models), packed.load_pack(left_out, models), runs, shared, prepared, log)
+        found = lopo.run(
+            load_classifier(models), packed.load_pack(left_out, models, slices=False), runs, shared, prepared, log
+        )
         result["protocols left out"] = lopo.write(found, out)
         log(lopo.as_text(result["protocols left out"]))
     if curve is not None:
-        rows = compare.learning_curve(packed.load_pack(curve, models), out / "curve", log)
+        rows = compare.learning_curve(packed.load_pack(curve, models, slices=False), out / "curve", log)
         compare.plot_curve(rows, out / "learning-curve.png")
         (out / "learning-curve.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         result["learning curve"] = rows

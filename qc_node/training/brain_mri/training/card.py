@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qc_node.classifiers.brain_mri import classifier, preprocess
+from qc_node.classifiers.brain_mri import classifier, novelty, preprocess
 from qc_node.domain import Stage
 from qc_node.networks import weights
 from qc_node.training.brain_mri import people
@@ -56,6 +56,7 @@ def write(
     """Write ``card.json`` for the files that are in `model_dir`."""
     files = [
         preprocess.AVERAGE_HEAD,
+        *(name for name in (novelty.FILE,) if (model_dir / name).exists()),
         *sorted(p.name for w in (classifier.MEASURED, classifier.PIXELS) for p in model_dir.glob(w.format("*"))),
     ]
     content = {

@@ -134,7 +134,7 @@ def main(
 
     if ship is not None and network not in ("measured", "both"):
         raise domain.QcNodeError("--ship needs --network measured or both; the classifier loads no other.")
-    loaded = packed.load_pack(pack, models)
+    loaded = packed.load_pack(pack, models, slices=network in ("pixels", "both"))
     log(f"{len(loaded)} images of {len(set(loaded.people.tolist()))} people")
     if device == "cpu":
         torch.set_num_threads(threads)
