@@ -26,7 +26,8 @@ def test_training_images_lie_at_one_and_strange_ones_far_away() -> None:
     mixing = rng.standard_normal((20, N_FEATURES))
     seen = rng.standard_normal((3000, 20)) @ mixing + 0.3 * rng.standard_normal((3000, N_FEATURES)) + 5.0
     measure = unlike.fit(seen)
-    assert np.median(measure.distance(seen)) == pytest.approx(1.0, abs=0.1)
+    # Shrinking takes directions of little spread for wider than they are, so it is below 1.
+    assert 0.5 < np.median(measure.distance(seen)) < 1.1
     # As large as the others in every number, but not going together as those do.
     strange = np.stack([rng.permutation(column) for column in seen.T], 1)[:200]
     assert np.quantile(measure.distance(strange), 0.01) > 3 * np.quantile(measure.distance(seen), 0.99)
