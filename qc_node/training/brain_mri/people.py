@@ -41,6 +41,12 @@ TEST_ONLY_KINDS = ("t1w_gadolinium", "gado_pairs", "other")
 HYBRID_BRAINS = ("ds002748-sub-01", "ds002748-sub-02", "ds002748-sub-03")
 """Stripped real brains that serve as tissue inside synthetic heads; the other stripped ones are test."""
 
+FURTHER = "nichart"
+"""Folder of nine elderly people (T1w, FLAIR) that joined the training people on 2026-11-26, all nine of them.
+
+They have an index of their own, so :func:`list_items`, from which the evaluation takes its real images, does not
+name them; nor did they take part in the average head."""
+
 FOLDS = 5
 
 SCANNER = {
@@ -51,6 +57,7 @@ SCANNER = {
     "T1_head-B": "protocol E",
     "siemens_trio_adi": "protocol F",
     "ds002748": "Philips 3T",
+    "nichart": "nichart",
 }
 """Acquisition protocol by prefix of the person; what stands for "scanner" in stratified tables."""
 
@@ -66,6 +73,15 @@ class DataItem:
     person: str
 
 
+def _rows(folder: Path) -> list[DataItem]:
+    """Rows of the index of a folder of images."""
+    with (folder / "INDEX.csv").open(newline="", encoding="utf-8") as stream:
+        return [
+            DataItem(folder / r["file"], r["kind"], r["label"], r["gadolinium"], r["subject"])
+            for r in csv.DictReader(stream)
+        ]
+
+
 def list_items(data: Path) -> list[DataItem]:
     """Rows of ``mri/INDEX.csv`` under the shared data folder `data`, and the heads of its DICOM folder.
 
@@ -77,11 +93,7 @@ def list_items(data: Path) -> list[DataItem]:
     index = data / "mri" / "INDEX.csv"
     if not index.is_file():
         raise domain.QcNodeError(f"There is no {index}; the shared images are needed for this.")
-    with index.open(newline="", encoding="utf-8") as stream:
-        items = [
-            DataItem(data / "mri" / r["file"], r["kind"], r["label"], r["gadolinium"], r["subject"])
-            for r in csv.DictReader(stream)
-        ]
+    items = _rows(index.parent)
     for name in DICOM_HEADS:
         path = data / "dicom" / f"{name}.tar.xz"
         if path.is_file():
@@ -89,9 +101,21 @@ def list_items(data: Path) -> list[DataItem]:
     return items
 
 
+def further_items(data: Path) -> list[DataItem]:
+    """Images of :data:`FURTHER`: T1w heads (kind ``t1w``) and FLAIRs (kind ``other``); none where it is absent."""
+    folder = data / "mri" / FURTHER
+    return [i for i in _rows(folder) if i.kind in ("t1w", "other")] if (folder / "INDEX.csv").is_file() else []
+
+
 def training_heads(data: Path) -> list[DataItem]:
     """Real T1w heads that may be trained on."""
-    return [i for i in list_items(data) if i.kind == "t1w" and i.person not in HELD_OUT_HEADS]
+    items = list_items(data) + further_items(data)
+    return [i for i in items if i.kind == "t1w" and i.person not in HELD_OUT_HEADS]
+
+
+def training_flairs(data: Path) -> list[DataItem]:
+    """Real FLAIRs that may be trained on: those of :data:`FURTHER`."""
+    return [i for i in further_items(data) if i.kind == "other"]
 
 
 def training_maps(data: Path) -> list[DataItem]:

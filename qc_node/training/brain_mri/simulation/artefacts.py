@@ -238,6 +238,18 @@ def truncate_k_space(volume: FloatArray, axis: int, keep: float) -> FloatArray:
     return np.asarray(np.abs(fft.ifft(kept, axis=axis)), dtype=np.float32)
 
 
+def zero_filled(volume: FloatArray, axis: int, size: int) -> FloatArray:
+    """Interpolate `axis` to `size` samples by zeros at the edge of k-space; the first sample stays where it is."""
+    n = volume.shape[axis]
+    lines = np.moveaxis(fft.rfft(volume, axis=axis), axis, 0)
+    padded = np.zeros((size // 2 + 1, *lines.shape[1:]), lines.dtype)
+    padded[: len(lines)] = lines
+    if n % 2 == 0:
+        padded[n // 2] *= 0.5  # the highest frequency of an even length stands for two
+    out = fft.irfft(padded, size, axis=0) * (size / n)
+    return np.ascontiguousarray(np.clip(np.moveaxis(out, 0, axis), 0, None), dtype=np.float32)
+
+
 def thick_slices(volume: FloatArray, axis: int, factor: int) -> FloatArray:
     """Average `factor` neighbouring slices: the volume gets shorter along `axis`."""
     n = volume.shape[axis] // factor * factor

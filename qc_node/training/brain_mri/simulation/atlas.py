@@ -74,6 +74,8 @@ def build(shared: Path, out: Path, rounds: int = 3) -> dict[str, Any]:
     mapped = [_channels_of_map(item, priors) for item in maps]
     heads = []
     for item in people.training_heads(shared):
+        if people.scanner_of(item.person) == people.FURTHER:
+            continue  # the shipped average head is older than they are
         volume = people.read_image(item.path)
         values = np.nan_to_num(volume.voxels.astype(np.float32))
         heads.append((item.person, torch.from_numpy(values[None]), volume.affine))

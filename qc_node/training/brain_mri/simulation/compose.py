@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from qc_node.training.brain_mri.simulation import damage, synthesis
+from qc_node.training.brain_mri.simulation import age, agent, damage, signal, synthesis
 from qc_node.training.brain_mri.simulation.artefacts import smooth_field
 from qc_node.training.brain_mri.simulation.tissues import Anatomy
 
@@ -42,33 +42,99 @@ class Look:
     dose: float = 1.5
 
 
-def paint_map(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> FloatArray:
-    """A label map with freshly drawn tissue intensities, white matter about 1."""
+_TISSUE_LABELS: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("white", (*synthesis.WHITE, 85, 512, 530)),
+    ("grey", synthesis.GREY),
+    ("deep grey", (10, 11, 12, 13, 49, 50, 51, 52)),
+    ("fluid", synthesis.FLUID),
+    ("muscle", (507, 508)),
+    ("marrow", (516,)),
+    ("bone", (515,)),
+    ("vitreous", synthesis.EYES),
+    ("artery", synthesis.ARTERY),
+    ("vein", (*synthesis.VEIN, 30, 62, 136, 137, 163, 164)),
+    ("mucosa", synthesis.MUCOSA),
+    ("skin", synthesis.SKIN),
+    ("lesion", synthesis.LESION),
+)
+"""Labels of the tissues of :data:`.signal.NAMES`; fat has no label, see :func:`fat_of`."""
+
+OUTSIDE = (511, 507, 516, 508)
+"""Skin, fat and muscle, marrow: what coils and fat suppression change most."""
+
+
+def label_table(levels: npt.NDArray[np.float64]) -> FloatArray:
+    """Lookup table label -> signal, length 1024, from the signal of each tissue; 0 is air."""
+    table = np.zeros(1024, np.float32)
+    for name, group in _TISSUE_LABELS:
+        table[list(group)] = levels[signal.NAMES.index(name)]
+    return table
+
+
+def fat_of(labels: npt.NDArray[np.int16], voxel: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Fat within the unnamed soft tissue: a layer below the skin and patches between the muscles."""
+    soft = synthesis.is_in(labels, (507,))
+    patches = smooth_field(labels.shape, rng, 22) > rng.uniform(0.0, 0.7)
+    if rng.random() < 0.85:
+        patches |= agent.grown(synthesis.is_in(labels, (511,)), max(1, round(rng.uniform(1.5, 6.0) / voxel)))
+    return np.asarray(soft & patches)
+
+
+def paint_map(
+    anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator, notes: list[str] | None = None
+) -> FloatArray:
+    """A label map with freshly drawn tissue intensities, white matter about 1: measured ones or a sequence's."""
+    voxel = float(np.mean(np.linalg.norm(anatomy.affine[:3, :3], axis=0)))
     means, stds = synthesis.class_tables(priors, rng, spread=1.0)
     white = max(float(means[2]), 60.0)
-    # Vendors differ most outside the brain: bone marrow and fat from dark to far brighter than brain.
-    for group, low, high in (((516,), 0.3, 1.6), ((511,), 0.4, 1.5), ((507,), 0.5, 1.0), ((509,), 0.4, 1.0)):
-        means[list(group)] = white * rng.uniform(low, high)
+    if rng.random() < 0.55:
+        name, levels = signal.draw_t1w(signal.draw_tissues(rng), rng)
+        # Flowing blood gives anything between nothing and all.
+        for vessel in ("artery", "vein"):
+            levels[signal.NAMES.index(vessel)] *= rng.uniform(0.1, 1.2)
+        means = label_table(levels) * white
+        fat = float(levels[signal.NAMES.index("fat")])
+        fat = fat * rng.uniform(0.05, 0.4) if rng.random() < 0.3 else min(fat * rng.uniform(0.6, 1.7), 3.0)
+        means[516] = white * fat * rng.uniform(0.4, 1.1)
+        means[511] = white * rng.uniform(0.4, max(0.9, min(fat, 1.6)))
+        _note(notes, name)
+    else:
+        # Vendors differ most outside the brain: bone marrow and fat from dark to far brighter than brain.
+        for group, low, high in (((516,), 0.2, 1.9), ((511,), 0.3, 1.6), ((507,), 0.4, 1.0), ((509,), 0.4, 1.0)):
+            means[list(group)] = white * rng.uniform(low, high)
+        fat = float(np.exp(rng.uniform(np.log(0.2), np.log(3.0))))
     image = means[anatomy.labels] / white
     texture = smooth_field(image.shape, rng, 40, 1.0) * (stds[anatomy.labels] / white) * rng.uniform(0.1, 0.4)
     image = image + np.clip(texture, -0.35, 0.35)
-    # Subcutaneous and neck fat: patches of the unnamed tissue turn bright.
-    fat = (smooth_field(image.shape, rng, 22, 1.0) > 0.25) & synthesis.is_in(anatomy.labels, (507,))
-    image[fat] = rng.uniform(0.9, 2.0)
+    image[fat_of(anatomy.labels, voxel, rng)] = fat
+    _note(notes, "fat bright" if fat > 1.6 else "fat dark" if fat < 0.5 else "")
     return np.asarray(ndimage.gaussian_filter(np.clip(image, 0, None), rng.uniform(0.45, 0.8)), dtype=np.float32)
 
 
-def compose(anatomy: Anatomy, look: Look, priors: synthesis.Priors, rng: np.random.Generator) -> FloatArray:
-    """The image of a person with the given look, on their grid; white matter about 1."""
-    image = paint_map(anatomy, priors, rng) if anatomy.image is None else anatomy.image.copy()
-    labels = anatomy.labels
+def _note(notes: list[str] | None, word: str) -> None:
+    if notes is not None and word:
+        notes.append(word)
+
+
+def compose(
+    anatomy: Anatomy,
+    look: Look,
+    priors: synthesis.Priors,
+    rng: np.random.Generator,
+    notes: list[str] | None = None,
+) -> FloatArray:
+    """The image of a person with the given look, on their grid; white matter about 1.
+
+    Words for what was drawn are appended to `notes`.
+    """
+    image = paint_map(anatomy, priors, rng, notes) if anatomy.image is None else anatomy.image.copy()
     white, grey = anatomy.white.astype(np.float32), anatomy.grey.astype(np.float32)
     if anatomy.kind == "hybrid":
-        image = _dress(anatomy, image, priors, rng)
-    if anatomy.kind == "head" and rng.random() < 0.5:
-        # Other coils and fat suppressions: scalp and face brighter or darker than in this scanner.
-        outside = ndimage.gaussian_filter(synthesis.is_in(labels, (511, 507, 516, 508)).astype(np.float32), 1.0)
-        image = image * (1 + outside * np.float32(np.exp(rng.uniform(-0.7, 0.6)) - 1))
+        image = _dress(anatomy, image, priors, rng, notes)
+    if anatomy.image is not None and rng.random() < 0.4:
+        image = _as_sequence(anatomy, image, white, grey, rng, notes)
+    if anatomy.kind == "head" and rng.random() < 0.65:
+        image = _other_fat(anatomy, image, rng, notes)
     if look.contrast_share != 1.0:
         w_level, g_level = np.median(image[white > 0.9]), np.median(image[grey > 0.9])
         middle = g_level + rng.uniform(0.2, 0.9) * (w_level - g_level)
@@ -79,61 +145,67 @@ def compose(anatomy: Anatomy, look: Look, priors: synthesis.Priors, rng: np.rand
         image = np.clip(image, 0, None) ** np.float32(look.gamma)
     if rng.random() < 0.2:
         image = _lesions(anatomy, image, look.gadolinium, rng)
-    image = _vessels(anatomy, image, look, rng)
+        _note(notes, "lesions")
+    if rng.random() < 0.25:
+        image = age.spotted(image, age.hyperintensities(anatomy, rng), rng.uniform(0.5, 0.8))
+        _note(notes, "spots")
+    if look.gadolinium:
+        image = agent.enhance(anatomy, image, look.dose, rng)
+    else:
+        image = agent.pretend(anatomy, image, rng)
     return np.asarray(image, dtype=np.float32)
 
 
+def _as_sequence(
+    anatomy: Anatomy,
+    image: FloatArray,
+    white: FloatArray,
+    grey: FloatArray,
+    rng: np.random.Generator,
+    notes: list[str] | None,
+) -> FloatArray:
+    """A real image with the brain's levels moved to those of a drawn sequence; texture and edges stay."""
+    name, levels = signal.draw_t1w(signal.draw_tissues(rng), rng)
+    w_level, g_level = float(np.median(image[white > 0.9])), float(np.median(image[grey > 0.9]))
+    wanted = dict(zip(signal.NAMES, levels, strict=True))
+    fluid = np.clip(1 - white - grey, 0, 1) * synthesis.is_in(anatomy.labels, synthesis.FLUID) * (image < 0.6)
+    f_level = float(np.median(image[fluid > 0.9])) if (fluid > 0.9).sum() > 500 else wanted["fluid"]
+    moved = image + grey * np.float32(wanted["grey"] * w_level - g_level)
+    moved += fluid * np.float32(wanted["fluid"] * w_level - f_level)
+    _note(notes, name)
+    return np.asarray(np.clip(moved, 0, None), dtype=np.float32)
+
+
+def fat_level(anatomy: Anatomy, image: FloatArray) -> float:
+    """How bright fat is in a real head: 95th percentile of the soft tissue outside the skull."""
+    outer = image[::3, ::3, ::3][synthesis.is_in(anatomy.labels[::3, ::3, ::3], (507, 511))]
+    return float(np.clip(np.quantile(outer, 0.95), 0.5, 3.0)) if outer.size > 100 else 1.0
+
+
+def _other_fat(
+    anatomy: Anatomy, image: FloatArray, rng: np.random.Generator, notes: list[str] | None
+) -> FloatArray:
+    """Another fat brightness, from suppressed to three times white matter; muscle changes less."""
+    own = fat_level(anatomy, image)
+    fat = float(np.exp(rng.uniform(np.log(0.25), np.log(3.0))))
+    # Bright voxels outside the brain are fat and marrow; darker ones hold part of it.
+    share = np.clip((image / own - 0.3) / 0.5, 0, 1) * synthesis.is_in(anatomy.labels, OUTSIDE)
+    _note(notes, "fat bright" if fat > 1.6 else "fat dark" if fat < 0.5 else "")
+    return np.asarray(image * (1 + share * np.float32(fat / own - 1)), dtype=np.float32)
+
+
 def _dress(
-    anatomy: Anatomy, brain_image: FloatArray, priors: synthesis.Priors, rng: np.random.Generator
+    anatomy: Anatomy,
+    brain_image: FloatArray,
+    priors: synthesis.Priors,
+    rng: np.random.Generator,
+    notes: list[str] | None,
 ) -> FloatArray:
     """Skull, scalp and face painted around a stripped real brain."""
     inside = ndimage.binary_erosion(brain_image > 0.15, iterations=1)
     soft = ndimage.gaussian_filter(ndimage.binary_closing(inside, iterations=3).astype(np.float32), 1.0)
-    painted = paint_map(anatomy, priors, rng)
+    painted = paint_map(anatomy, priors, rng, notes)
     return np.asarray(soft * brain_image + (1 - soft) * painted, dtype=np.float32)
-
-
-def _soft(mask: npt.NDArray[np.bool_], sigma: float) -> FloatArray:
-    soft = 1.6 * ndimage.gaussian_filter(mask.astype(np.float32), sigma)
-    return np.asarray(np.clip(soft, 0, 1), dtype=np.float32)
-
-
-def _vessels(anatomy: Anatomy, image: FloatArray, look: Look, rng: np.random.Generator) -> FloatArray:
-    labels = anatomy.labels
-    spacing = float(np.mean(np.linalg.norm(anatomy.affine[:3, :3], axis=0)))
-    artery, vein = synthesis.is_in(labels, synthesis.ARTERY), synthesis.is_in(labels, synthesis.VEIN)
-    mucosa = synthesis.is_in(labels, synthesis.MUCOSA)
-
-    def brighten(target: FloatArray, mask: FloatArray, value: float) -> FloatArray:
-        return np.asarray(np.maximum(target, target * (1 - mask) + mask * value), dtype=np.float32)
-
-    if look.gadolinium:
-        uneven = 1 + 0.25 * smooth_field(labels.shape, rng, 8)
-        image = brighten(image, _soft(vein, 0.8 / spacing) * np.clip(uneven, 0.4, 1.3), look.dose)
-        image = brighten(image, _soft(artery, 0.7 / spacing), look.dose * rng.uniform(0.7, 1.1))
-        lining = mucosa & (smooth_field(labels.shape, rng, 9) > rng.uniform(-1.5, 0.8))
-        image = brighten(image, _soft(lining, 0.7 / spacing), look.dose * rng.uniform(0.7, 1.1))
-        # Cortical veins: thin tubes in the fluid between the gyri, where two random sheets cross.
-        width = rng.uniform(0.10, 0.22)
-        fluid = synthesis.is_in(labels, (24,))
-        if anatomy.image is not None:
-            fluid = fluid | (synthesis.is_in(labels, (3, 42)) & (image < 0.45))
-        nodes = rng.integers(14, 26)
-        tubes = (np.abs(smooth_field(labels.shape, rng, int(nodes))) < width) & (
-            np.abs(smooth_field(labels.shape, rng, int(nodes))) < width
-        )
-        image = brighten(image, _soft(tubes & fluid, 0.6 / spacing), look.dose * rng.uniform(0.7, 1.0))
-        # Extracranial soft tissue enhances a little.
-        if rng.random() < 0.5:
-            image = image * (1 + synthesis.is_in(labels, (508, 507)) * np.float32(rng.uniform(0, 0.2)))
-    else:
-        if rng.random() < 0.4:
-            part = smooth_field(labels.shape, rng, 6) > rng.uniform(-1.0, 1.0)  # inflow: only upstream
-            image = brighten(image, _soft(artery & part, 0.7 / spacing), rng.uniform(0.9, 1.9))
-        if rng.random() < 0.2:
-            part = smooth_field(labels.shape, rng, 10) > 0.6  # proteinaceous or fatty secretions
-            image = brighten(image, _soft(mucosa & part, 0.7 / spacing), rng.uniform(0.8, 1.5))
-    return image
 
 
 def _lesions(anatomy: Anatomy, image: FloatArray, gadolinium: bool, rng: np.random.Generator) -> FloatArray:

@@ -6,6 +6,7 @@ Each maker returns the image on a grid and the reason, spelt as :class:`qc_node.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +14,68 @@ import torch
 from scipy import ndimage
 
 from qc_node.classifiers.brain_mri import registration as reg
-from qc_node.training.brain_mri.simulation import artefacts, synthesis
+from qc_node.training.brain_mri.simulation import agent, artefacts, coil, sequences, synthesis
 from qc_node.training.brain_mri.simulation.compose import Look, compose
 from qc_node.training.brain_mri.simulation.tissues import Anatomy
 
 FloatArray = npt.NDArray[np.float32]
-Maker = Callable[[Anatomy, synthesis.Priors, np.random.Generator], reg.Grid]
 
 
-def _plain(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> FloatArray:
-    look = Look(bool(rng.random() < 0.5), float(rng.uniform(0.3, 1.1)), 1.0, rng.uniform(1.2, 2.2))
-    return compose(anatomy, look, priors, rng)
+@dataclass
+class Subject:
+    """Whose image is rejected, and what is drawn on the way.
+
+    Attributes
+    ----------
+    flair
+        The person's own real FLAIR, where there is one.
+    depth
+        Depth below the surface of the head, computed when first asked for and kept by the caller.
+    notes
+        Words for what was drawn.
+    """
+
+    anatomy: Anatomy
+    flair: reg.Grid | None = None
+    depth: coil.Depth | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def depth_below(self) -> coil.Depth:
+        """Depth in the person's head."""
+        if self.depth is None:
+            self.depth = coil.depth_of_person(self.anatomy)
+        return self.depth
+
+
+Maker = Callable[[Subject, synthesis.Priors, np.random.Generator], reg.Grid]
+
+
+def _plain(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> FloatArray:
+    """A T1w image of the person on their own grid, with and without agent, under any coil."""
+    look = Look(bool(rng.random() < 0.5), float(rng.uniform(0.3, 1.1)), 1.0, agent.draw_dose(rng))
+    if look.gadolinium:
+        subject.notes.append("gadolinium")
+    image = compose(subject.anatomy, look, priors, rng, subject.notes)
+    return _coiled(subject, image, rng)
+
+
+def _coiled(subject: Subject, image: FloatArray, rng: np.random.Generator) -> FloatArray:
+    receiver = coil.draw(rng)
+    if receiver is None:
+        return image
+    subject.notes.append(receiver.name)
+    return coil.over(image, subject.anatomy.affine, receiver, subject.depth_below())
+
+
+def _own_coil(grid: reg.Grid, subject: Subject, rng: np.random.Generator) -> reg.Grid:
+    """A coil around whatever is on the image (a bottle, a leg, a head on a grid of its own)."""
+    receiver = coil.draw(rng)
+    top = float(np.quantile(grid.values[::3, ::3, ::3], 0.98))
+    if receiver is None or not top > 0:
+        return grid
+    subject.notes.append(receiver.name)
+    depth = coil.depth_of(grid.values > 0.15 * top, grid.affine)
+    return reg.Grid(coil.over(grid.values, grid.affine, receiver, depth), grid.affine)
 
 
 def _finish(image: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -34,9 +86,10 @@ def _finish(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     return image
 
 
-def truncated(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def truncated(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """A field of view or a blanked region that loses at least a tenth of the brain at one side."""
-    image = _finish(_plain(anatomy, priors, rng), rng)
+    anatomy = subject.anatomy
+    image = _finish(_plain(subject, priors, rng), rng)
     brain = (anatomy.white + anatomy.grey) > 0.5
     axis = int(rng.integers(0, 3))
     profile = np.cumsum(brain.sum(tuple(a for a in range(3) if a != axis)))
@@ -56,9 +109,10 @@ def truncated(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generat
     return reg.Grid(image, anatomy.affine)
 
 
-def stripped(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def stripped(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """Only the brain."""
-    image = _plain(anatomy, priors, rng)
+    anatomy = subject.anatomy
+    image = _plain(subject, priors, rng)
     tissue = synthesis.is_in(anatomy.labels, tuple(range(1, 24)) + tuple(range(25, 100))) | (
         (anatomy.white + anatomy.grey) > 0.4
     )
@@ -69,8 +123,9 @@ def stripped(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generato
     return reg.Grid(np.asarray(image * tissue, dtype=np.float32), anatomy.affine)
 
 
-def segmented(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def segmented(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """Tissue maps and label maps."""
+    anatomy = subject.anatomy
     white, grey = anatomy.white.astype(np.float32), anatomy.grey.astype(np.float32)
     fluid = synthesis.is_in(anatomy.labels, synthesis.FLUID).astype(np.float32)
     kind = rng.integers(0, 5)
@@ -91,49 +146,37 @@ def segmented(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generat
     return reg.Grid(np.asarray(image, dtype=np.float32), anatomy.affine)
 
 
-def other_sequence(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
-    """T2, FLAIR, proton density or diffusion-like contrast, whole head."""
-    # White, grey, fluid, marrow and fat, muscle, bone: relative brightness.
-    looks = {
-        "t2": (0.45, 0.7, 1.6, 0.9, 0.4, 0.05),
-        "flair": (0.75, 1.0, 0.15, 0.8, 0.5, 0.05),
-        "pd": (0.75, 0.95, 1.05, 0.9, 0.6, 0.08),
-        "dwi": (0.7, 0.9, 0.3, 0.1, 0.1, 0.02),
-        "t2star": (0.7, 0.85, 1.2, 0.3, 0.5, 0.02),
-    }
-    name = str(rng.choice(list(looks)))
-    w, g, f, fat, muscle, bone = (v * rng.uniform(0.85, 1.15) for v in looks[name])
-    labels = anatomy.labels
-    if anatomy.image is None or rng.random() < 0.4:
-        table = np.zeros(1024, np.float32)
-        for group, value in (
-            (synthesis.WHITE, w),
-            (synthesis.GREY, g),
-            (synthesis.FLUID, f),
-            ((516, 511, 507), fat),
-            ((508, 509, 512, 530), muscle),
-            ((515,), bone),
-            (synthesis.EYES, f),
-            ((502, 514), 0.3),
-            (synthesis.LESION, 1.3 * g),
-        ):
-            table[list(group)] = value
-        image = ndimage.gaussian_filter(table[labels], rng.uniform(0.5, 1.0))
-    else:
-        white, grey = anatomy.white.astype(np.float32), anatomy.grey.astype(np.float32)
-        brain = np.clip(white + grey, 0, 1)
-        rest = anatomy.image
-        fluid = np.clip(1 - rest, 0, 1) * ndimage.maximum_filter(brain, 5) * (1 - brain)
-        image = white * w + grey * g + fluid * f + (1 - np.clip(brain + fluid, 0, 1)) * rest * fat
-    image = image * (1 + 0.05 * artefacts.smooth_field(labels.shape, rng, 30))
-    if rng.random() < 0.3:
+def other_sequence(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+    """Another sequence of the whole head: the person's own FLAIR where there is one, or one by signal equation."""
+    anatomy = subject.anatomy
+    if subject.flair is not None and rng.random() < 0.6:
+        subject.notes.append("real flair")
+        top = float(np.quantile(subject.flair.values[::2, ::2, ::2], 0.9))
+        grid = reg.Grid(subject.flair.values / max(top, 1e-3), subject.flair.affine)
+        grid = _own_coil(grid, subject, rng)
+        if rng.random() < 0.4:
+            grid = sequences.rethickened(grid, rng)
+        return reg.Grid(_finish(grid.values, rng), grid.affine)
+    kind, grid = sequences.draw(anatomy, rng)
+    subject.notes.append(kind)
+    on_own_grid = kind != "dwi"
+    grid = (
+        reg.Grid(_coiled(subject, grid.values, rng), grid.affine) if on_own_grid else _own_coil(grid, subject, rng)
+    )
+    if on_own_grid and rng.random() < 0.06:
         inside = ndimage.binary_dilation((anatomy.white + anatomy.grey) > 0.3, iterations=2)
-        image = image * inside
-    return reg.Grid(_finish(np.asarray(image, dtype=np.float32), rng), anatomy.affine)
+        grid = reg.Grid(grid.values * inside, grid.affine)
+    values = _finish(grid.values, rng)
+    grid = reg.Grid(values, grid.affine)
+    if on_own_grid and kind != "tof" and rng.random() < 0.55:
+        subject.notes.append("thick")
+        grid = sequences.rethickened(grid, rng)
+    return grid
 
 
-def not_brain(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def not_brain(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """Phantoms, other body parts, a neck or a face alone, noise, nearly blank images."""
+    anatomy = subject.anatomy
     n = int(rng.integers(70, 150))
     spacing = float(rng.uniform(1.0, 3.0))
     affine = np.diag([spacing, spacing, spacing, 1.0])
@@ -165,7 +208,7 @@ def not_brain(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generat
     elif kind == 4:  # random smooth tissue-like blobs
         image = np.clip(artefacts.smooth_field(z.shape, rng, int(rng.integers(3, 20))), 0, 2)
     else:  # the lower part of a head: face, neck
-        image = _plain(anatomy, priors, rng)
+        image = _plain(subject, priors, rng)
         m = np.linalg.inv(anatomy.matrix)
         k = np.arange(image.shape[0])[:, None, None]
         j = np.arange(image.shape[1])[None, :, None]
@@ -179,12 +222,16 @@ def not_brain(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generat
             affine[:3, 3] = affine[:3, :3] @ np.array([0, 0, keep[0]]) + affine[:3, 3]
             return reg.Grid(_finish(np.asarray(image[keep[0] : keep[-1]], dtype=np.float32), rng), affine)
         affine = anatomy.affine
+    if kind != 5:
+        grid = _own_coil(reg.Grid(np.asarray(image, dtype=np.float32), affine), subject, rng)
+        return reg.Grid(_finish(grid.values, rng), affine)
     return reg.Grid(_finish(np.asarray(image, dtype=np.float32), rng), affine)
 
 
-def turned(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def turned(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """The header says one orientation, the voxels have another."""
-    image = _finish(_plain(anatomy, priors, rng), rng)
+    anatomy = subject.anatomy
+    image = _finish(_plain(subject, priors, rng), rng)
     spacing = np.linalg.norm(anatomy.affine[:3, :3], axis=0)
     kind = rng.integers(0, 3)
     if kind == 0:
@@ -204,9 +251,10 @@ def turned(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator)
     return reg.Grid(image, turn @ anatomy.affine)
 
 
-def thick(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def thick(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """A reformat of thick slices, handed over on a fine grid (so that the header hides it)."""
-    image = _plain(anatomy, priors, rng)
+    anatomy = subject.anatomy
+    image = _plain(subject, priors, rng)
     spacing = np.linalg.norm(anatomy.affine[:3, :3], axis=0)[::-1]
     axis = int(rng.integers(0, 3))
     factor = max(2, round(rng.uniform(4.5, 7.0) / float(spacing[axis])))
@@ -222,19 +270,21 @@ def thick(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) 
 
 
 MAKERS: tuple[tuple[str, float, Maker], ...] = (
-    ("coverage", 0.24, truncated),
-    ("skull_stripped", 0.15, stripped),
-    ("segmented", 0.15, segmented),
-    ("not_t1w", 0.2, other_sequence),
-    ("not_brain", 0.14, not_brain),
-    ("orientation", 0.06, turned),
+    ("coverage", 0.21, truncated),
+    ("skull_stripped", 0.12, stripped),
+    ("segmented", 0.10, segmented),
+    ("not_t1w", 0.33, other_sequence),
+    ("not_brain", 0.11, not_brain),
+    ("orientation", 0.07, turned),
     ("thick_slices", 0.06, thick),
 )
 
 
-def draw(anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator) -> tuple[str, reg.Grid]:
-    """One straight reject: its reason and the image."""
+def draw(
+    anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator, subject: Subject | None = None
+) -> tuple[str, reg.Grid]:
+    """One straight reject: its reason and the image; `subject` knows more of the person than `anatomy`."""
     torch.set_num_threads(1)
     weights = np.array([m[1] for m in MAKERS])
     reason, _, maker = MAKERS[int(rng.choice(len(MAKERS), p=weights / weights.sum()))]
-    return reason, maker(anatomy, priors, rng)
+    return reason, maker(Subject(anatomy) if subject is None else subject, priors, rng)

@@ -76,14 +76,84 @@ def acquire(anatomy: Anatomy, image: FloatArray, rng: np.random.Generator) -> Ac
     index_to_index = np.linalg.inv(anatomy.affine) @ to_source @ affine
     size_kji = tuple(int(n) for n in shape[::-1])
     resampled = artefacts.resample(image, index_to_index, size_kji)
+    if rng.random() < 0.4:
+        # A slice is no box: its neighbours lend it some of their signal.
+        resampled = ndimage.gaussian_filter1d(resampled, rng.uniform(0.3, 0.6), axis=0, truncate=3.0)
     return Acquisition(resampled, affine, matrix, to_source)
 
 
+def cropped(scan: Acquisition, brain_points: torch.Tensor, rng: np.random.Generator) -> Acquisition:
+    """A smaller field of view at one to three sides (face, neck, ears, back of the scalp) that loses no brain.
+
+    `brain_points` ``(n, 3)`` are the average head's.  What lies outside folds in at the other side where the scan
+    was phase-encoded along that axis, weakly, as it lies far from the middle of the coil.
+    """
+    m = np.linalg.inv(scan.affine) @ scan.matrix
+    index = (brain_points.numpy() @ m[:3, :3].T + m[:3, 3])[:, ::-1]  # (k, j, i)
+    spacing = np.linalg.norm(scan.affine[:3, :3], axis=0)[::-1]
+    image = scan.image
+    start = np.zeros(3)
+    for _ in range(int(rng.integers(1, 4))):
+        axis, at_end = int(rng.integers(3)), bool(rng.random() < 0.5)
+        n, margin = image.shape[axis], 8.0 / spacing[axis]
+        room = (n - 1 - index[:, axis].max() if at_end else index[:, axis].min()) - margin
+        cut = int(room * rng.uniform(0.2, 1.0))
+        if cut < 2:
+            continue
+        view = np.moveaxis(image, axis, 0)
+        kept, gone = (view[: n - cut], view[n - cut :]) if at_end else (view[cut:], view[:cut])
+        kept = kept.copy()
+        if rng.random() < 0.35:
+            far = min(cut, round(25.0 / float(spacing[axis])), len(kept))
+            weight = np.float32(rng.uniform(0.2, 0.8))
+            if at_end:
+                kept[:far] += weight * gone[:far]
+            else:
+                kept[-far:] += weight * gone[-far:]
+        image = np.ascontiguousarray(np.moveaxis(kept, 0, axis))
+        if not at_end:
+            start[axis] += cut
+            index[:, axis] -= cut
+    affine = scan.affine.copy()
+    affine[:3, 3] = affine[:3, :3] @ start[::-1] + affine[:3, 3]
+    return Acquisition(image, affine, scan.matrix, scan.to_source)
+
+
+@dataclass(frozen=True)
+class Sender:
+    """What was done to the grid before sending: nothing, slices doubled, or k-space filled with zeros."""
+
+    how: str = ""
+
+    def on(self, grid: reg.Grid) -> reg.Grid:
+        """The image on the grid that was sent."""
+        if self.how == "doubled":
+            step = np.diag([1.0, 1.0, 0.5, 1.0])
+            step[2, 3] = -0.25
+            return reg.Grid(np.repeat(grid.values, 2, 0), grid.affine @ step)
+        if self.how == "zero-filled":
+            values, step = grid.values, np.eye(4)
+            for axis in (1, 2):
+                n = values.shape[axis]
+                values = artefacts.zero_filled(values, axis, n + n // 2)
+                step[2 - axis, 2 - axis] = n / values.shape[axis]
+            return reg.Grid(values, grid.affine @ step)
+        return grid
+
+
+def draw_sender(voxels: int, rng: np.random.Generator) -> Sender:
+    """Interpolation by the sender, on grids that stay small enough."""
+    u = rng.random()
+    return Sender("doubled" if u < 0.08 else "zero-filled" if u < 0.15 else "") if voxels < 3e6 else Sender()
+
+
 def registration_error(rng: np.random.Generator) -> Matrix:
-    """A small wrong pose, as registration leaves it."""
+    """A small wrong pose, as registration leaves it; one of eight is three times as wrong."""
+    wide = 3.0 if rng.random() < 0.125 else 1.0
     error = np.eye(4)
-    error[:3, :3] = reg.rotation(np.radians(rng.normal(0, 1.5, 3))) @ np.diag(1 + rng.normal(0, 0.015, 3))
-    error[:3, 3] = rng.normal(0, 1.8, 3)
+    turn = np.radians(wide * rng.normal(0, 1.5, 3))
+    error[:3, :3] = reg.rotation(turn) @ np.diag(1 + wide * rng.normal(0, 0.015, 3))
+    error[:3, 3] = wide * rng.normal(0, 1.8, 3)
     return error
 
 
@@ -134,12 +204,13 @@ class Scanner:
         affine: Matrix,
         matrix: Matrix,
         rng: np.random.Generator,
+        receive: FloatArray | None = None,
     ) -> tuple[FloatArray, FloatArray]:
-        """``(image with noise and bias, the same before the noise)``.
+        """``(image with noise and bias, the same before the noise)``; `receive` is the coil's sensitivity.
 
         `sigma` is the SD of the interpolated noise over `level`; the voxels' own is about twice that.
         """
-        before = slices
+        before = slices if receive is None else slices * receive
         if rng.random() < 0.55:
             before = before * np.exp(self._field(rng, rng.uniform(0.03, 0.2)))
         index = np.linalg.inv(affine) @ matrix

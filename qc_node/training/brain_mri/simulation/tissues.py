@@ -29,9 +29,9 @@ FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Anatomy:
-    """One person on their own grid.
+    """One person on their own grid; known by identity, so that what is derived from one can be kept beside it.
 
     Attributes
     ----------
@@ -280,11 +280,23 @@ def build_cache(shared: Path, model_dir: Path, cache: Path, log: Any = print) ->
         made.append(path)
     # Only training maps are bent onto people, whoever they are.
     models = [Anatomy.load(cache / f"{i.person}.npz") for i in people.training_maps(shared)][:6]
-    for item in items:
+    for item in items + people.further_items(shared):
         if item.kind == "t1w" or (item.kind == "stripped" and item.person in people.HYBRID_BRAINS):
             path = cache / f"{item.person}.npz"
             if not path.exists():
                 of_image(item, models, priors, head).save(path)
                 log(f"{item.person}: label map bent onto the image")
             made.append(path)
+    for item in people.training_flairs(shared):
+        path = flair_path(cache / f"{item.person}.npz")
+        if not path.exists():
+            volume = people.read_image(item.path)
+            values, _ = clean_values(volume)
+            np.savez(path, values=values.astype(np.float16), affine=volume.affine)
+            log(f"{item.person}: own FLAIR kept")
     return made
+
+
+def flair_path(anatomy: Path) -> Path:
+    """Where the real FLAIR of a cached person lies, if there is one: values ``(K, J, I)`` and ``affine``."""
+    return anatomy.with_suffix(".flair.npz")

@@ -19,7 +19,7 @@ import torch
 
 from qc_node.classifiers.brain_mri import preprocess
 from qc_node.training.brain_mri.simulation import synthesis
-from qc_node.training.brain_mri.simulation.simulator import PackRow, Simulator
+from qc_node.training.brain_mri.simulation.simulator import VOLUME_SHAPE, PackRow, Simulator
 
 
 def build(
@@ -51,8 +51,10 @@ def build(
             temporary,
             slices=np.stack([p.slices for p in pictures]),
             errors=np.stack([p.error for p in pictures]),
-            volumes=np.stack([p.volume for p in pictures if p.volume is not None]),
-            volume_of=np.array(whole),
+            volumes=np.array([p.volume for p in pictures if p.volume is not None], np.uint8).reshape(
+                -1, *VOLUME_SHAPE
+            ),
+            volume_of=np.array(whole, dtype=np.int64),
             rows=json.dumps([asdict(p.row) for p in pictures]),
         )
         temporary.replace(path)
