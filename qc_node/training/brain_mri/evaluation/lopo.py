@@ -30,7 +30,7 @@ from qc_node.networks import weights
 from qc_node.training import risk
 from qc_node.training.brain_mri.evaluation import judge, outcomes, real_images
 from qc_node.training.brain_mri.evaluation.outcomes import QUESTIONS, Column, Truth
-from qc_node.training.brain_mri.training import decide, left_out, packed
+from qc_node.training.brain_mri.training import decide, left_out, packed, unlike
 
 SEED = 20261126
 SURE_NCC = 0.9
@@ -44,10 +44,9 @@ def without(base: BrainMriClassifier, pack: packed.Pack, out: Path, group: str) 
         network = networks.MeasuredNet(features.N_FEATURES, HEADS)
         network.load_state_dict(weights.load_tensors(path, "best.safetensors"))
         members.append(Member(network))
-    cross = left_out.cross_fitted(pack, out).without(group)
-    targets = {k: v[cross.rows] for k, v in pack.targets.items()}
-    decision = decide.fit(decide.answered_of(cross.logits, targets, cross.groups))
-    return BrainMriClassifier(base.identity, base.head, members, decision_of(decision), base.device)
+    decision = decision_of(decide.without(pack, out, group))
+    known = unlike.fit(pack.features[unlike.familiar_rows(pack, (group,))])
+    return BrainMriClassifier(base.identity, base.head, members, decision, base.device, known)
 
 
 def pack_truth(pack: packed.Pack, row: int) -> Truth:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from qc_node.classifiers.brain_mri.decision import THICK, reject_probability
 from qc_node.training import scores
-from qc_node.training.brain_mri.training import packed
+from qc_node.training.brain_mri.training import left_out, packed, unlike
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -149,3 +150,14 @@ def answered_of(
         seen = pixels[name][use] if pixels is not None and name in pixels else None
         out[name] = Answered(logits[name][use], seen, targets[name][use].astype(np.int64), groups[use])
     return out
+
+
+def without(pack: packed.Pack, out: Path, group: str | None = None) -> dict[str, Any]:
+    """The decision chosen on protocols left out (:mod:`.left_out`); with `group`, on all but that one."""
+    cross = left_out.cross_fitted(pack, out)
+    if group is not None:
+        cross = cross.without(group)
+    targets = {k: v[cross.rows] for k, v in pack.targets.items()}
+    found = fit(answered_of(cross.logits, targets, cross.groups))
+    gone = () if group is None else (group,)
+    return {**found, "unlike_at": unlike.limit(pack, gone), "chosen_on": "protocols left out"}

@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from qc_node import domain
+from qc_node.classifiers.brain_mri.novelty import Novelty
 from qc_node.training.brain_mri import people
-from qc_node.training.brain_mri.training import decide, left_out, packed
+from qc_node.training.brain_mri.training import decide, left_out, packed, unlike
 
 
 def train_classifier(
@@ -72,25 +73,31 @@ def out_of_fold(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) -> 
 
     The pixel network does not answer straight rejects.
     """
-    parts = ("measured", "pixels") if mixed else ("measured",)
-    rows: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-    logits: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
-    for part in parts:
-        found: dict[str, list[npt.NDArray[Any]]] = {}
-        for fold in folds:
-            with np.load(out / f"fold-{fold}" / part / "held.npz", allow_pickle=False) as f:
-                seen = {k: f[k] for k in f.files}
-            # The pixel network has no answer for the stripped twins, which are not of real brains' images anyway.
-            use = pack.real[seen["rows"]]
-            for key, value in seen.items():
-                found.setdefault(key, []).append(value[use])
-        rows = np.concatenate(found["rows"])
-        logits[part] = {
-            k.removeprefix("logits_"): np.concatenate(v) for k, v in found.items() if k.startswith("logits_")
-        }
+    held = {part: _held(out, folds, part) for part in (("measured", "pixels") if mixed else ("measured",))}
+    rows = held["measured"].pop("rows")
+    use = np.flatnonzero(pack.real[rows])
+    rows = rows[use]
+    logits = {k: v[use] for k, v in held["measured"].items()}
+    pixels = None
+    if mixed:
+        # It answers proper images alone, which are all that its questions are asked about.
+        seen = held["pixels"].pop("rows")
+        place = np.full(len(pack.people), -1)
+        place[seen] = np.arange(len(seen))
+        pixels = {k: v[place[rows]] for k, v in held["pixels"].items() if k != "reject"}
     groups = np.array([left_out.group_of(p) for p in pack.people[rows]])
     targets = {k: v[rows] for k, v in pack.targets.items()}
-    return decide.answered_of(logits["measured"], targets, groups, logits.get("pixels"))
+    return decide.answered_of(logits, targets, groups, pixels)
+
+
+def _held(out: Path, folds: list[int], part: str) -> dict[str, npt.NDArray[Any]]:
+    """``rows`` and logits per head of every fold's held-out rows, as training left them."""
+    found: dict[str, list[npt.NDArray[Any]]] = {}
+    for fold in folds:
+        with np.load(out / f"fold-{fold}" / part / "held.npz", allow_pickle=False) as f:
+            for key in f.files:
+                found.setdefault(key.removeprefix("logits_"), []).append(f[key])
+    return {k: np.concatenate(v) for k, v in found.items()}
 
 
 def fit_decision(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) -> dict[str, Any]:
@@ -100,10 +107,7 @@ def fit_decision(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) ->
     """
     if mixed or len(left_out.groups_of(pack)) < 2:
         return {**decide.fit(out_of_fold(pack, out, folds, mixed)), "chosen_on": "people left out"}
-    cross = left_out.cross_fitted(pack, out)
-    targets = {k: v[cross.rows] for k, v in pack.targets.items()}
-    found = decide.fit(decide.answered_of(cross.logits, targets, cross.groups))
-    return {**found, "chosen_on": "protocols left out"}
+    return decide.without(pack, out)
 
 
 def main(
@@ -169,7 +173,8 @@ def main(
     decision = fit_decision(loaded, out, list(folds), mixed=network == "both")
     (out / "decision.json").write_text(json.dumps(decision, indent=1) + "\n", encoding="utf-8")
     if ship is not None:
-        ship_model(out, list(folds), ship, version, decision, summary, parts)
+        known = unlike.fit(loaded.features[unlike.familiar_rows(loaded)]) if "unlike_at" in decision else None
+        ship_model(out, list(folds), ship, version, decision, summary, parts, known=known)
     return {"decision": decision, "training": summary}
 
 
@@ -182,9 +187,10 @@ def ship_model(
     training: dict[str, Any],
     parts: tuple[str, ...] = ("measured",),
     figures: dict[str, Any] | None = None,
+    known: Novelty | None = None,
 ) -> None:
-    """Copy the folds' best weights as float16 into `model_dir` and write the card."""
-    from qc_node.classifiers.brain_mri import classifier
+    """Copy the folds' best weights as float16 into `model_dir`, with what is familiar, and write the card."""
+    from qc_node.classifiers.brain_mri import classifier, novelty
     from qc_node.networks import weights
     from qc_node.training.brain_mri.training import card
 
@@ -194,6 +200,9 @@ def ship_model(
         for fold in folds if part in parts else ():
             tensors = weights.load_tensors(out / f"fold-{fold}" / part, "best.safetensors")
             weights.save_tensors(model_dir / name.format(fold), tensors)
+    (model_dir / novelty.FILE).unlink(missing_ok=True)
+    if known is not None:
+        weights.save_tensors(model_dir / novelty.FILE, known.tensors())
     card.write(model_dir, version, decision, figures or {}, training)
 
 
