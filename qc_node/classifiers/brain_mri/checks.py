@@ -14,7 +14,10 @@ import numpy.typing as npt
 import torch
 
 from qc_node.classifiers.brain_mri import registration as reg
+from qc_node.classifiers.brain_mri.brain_mask import BrainFound
 from qc_node.classifiers.brain_mri.preprocess import AverageHead
+from qc_node.classifiers.brain_mri.resampled import measured_spacing
+from qc_node.classifiers.brain_mri.tissue_order import Order
 from qc_node.domain import Reason, Volume
 
 FloatArray = npt.NDArray[np.float32]
@@ -23,6 +26,8 @@ MIN_SLICES = 40
 """Fewer slices are a 2D acquisition (Bottani et al. 2022, section 2.1)."""
 MAX_SPACING_MM = 2.6
 """Coarser in any direction is not a 3D T1w; the coarsest real 3D heads at hand have 2 mm."""
+MAX_MEASURED_MM = 3.0
+"""Slices that were made from such as are thicker; a sender may well have brought 1.3 mm to 1."""
 MIN_EXTENT_MM = 110.0
 """A whole brain does not fit into less, whatever the direction (adult brains measure 130-180 mm)."""
 MAX_LABELS = 20
@@ -30,25 +35,6 @@ MAX_LABELS = 20
 MAX_FLAT_SHARE = 0.5
 """Share of foreground voxels that equal their three neighbours exactly; real images stay below 0.2."""
 MAX_BAD_SHARE = 0.2
-MIN_NCC = 0.30
-"""Below: nothing like a head."""
-SURE_NCC = 0.45
-"""Below: the networks are not asked (no real or simulated head that a rater would grade lies below)."""
-LOOK_TURNED_NCC = 0.72
-"""Below: see whether the head fits better turned by 90 or 180 degrees."""
-EVENED_NCC = 0.40
-"""So well must the evened copy fit to be a head (heads under any coil: 0.49-0.85; anything else: up to 0.2)."""
-NOTHING_NCC = 0.25
-"""Below, by its outline and evened too: a second, independent sign that there is no head."""
-TURNED_GAIN = 0.12
-"""So much better it must fit to be called wrongly oriented."""
-MAX_LOST_BRAIN = 0.05
-"""Share of the average brain that may lie outside the image or in blanked voxels."""
-MIN_SHELL = 0.3
-"""Share of skull-and-scalp points with signal; whole heads measured 0.98 and more, stripped brains 0.10
-and less."""
-SCALES = (0.62, 1.35)
-"""Size of the head against the average head that occurs, per direction (measured: 0.77-1.01)."""
 PITCH_DEG = (-45.0, 13.0)
 """Nodding that occurs (chin up is negative; people lie at -5 to -27 degrees against MNI space)."""
 MAX_TURN_DEG = 26.0
@@ -56,11 +42,47 @@ MAX_TURN_DEG = 26.0
 
 
 @dataclass(frozen=True)
-class Measures:
-    """What was measured on one image; None where it was not reached.
+class AtPlace:
+    """What was measured where the head was placed.
 
-    ``located`` is False where the average head fits neither as the image is nor evened; ``white_first`` is
-    :class:`qc_node.classifiers.brain_mri.tissue_order.TissueOrder` of an image that it fits only evened.
+    Attributes
+    ----------
+    lost_brain
+        Share of the average brain that lies outside the image or in blanked voxels.
+    shell_share
+        Share of the places of skull and scalp inside the image that have signal.
+    pitch_deg, turn_deg
+        Nodding about the left-right axis; roll and yaw together.
+    scales
+        Size against the average head per direction, ascending.
+    """
+
+    lost_brain: float
+    shell_share: float
+    pitch_deg: float
+    turn_deg: float
+    scales: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What was measured on one image; None where it was not reached or not needed.
+
+    Attributes
+    ----------
+    measured_spacing_mm
+        Distance of planes that carry something of their own, see
+        :func:`qc_node.classifiers.brain_mri.resampled.measured_spacing`.
+    ncc, evened_ncc
+        Correlation with the average head as the image is, and of an evened copy.
+    mask
+        What the second opinion marked.
+    at, by_mask
+        Where the head lies by grey values (by the mask where these say nothing), and by the mask alone.
+    turned
+        Whether the head fits much better turned by 90 or 180 degrees, by two means.
+    cut_above
+        Whether the upper edge of the image cuts through something as wide as a head.
     """
 
     shape: tuple[int, ...]
@@ -68,16 +90,16 @@ class Measures:
     bad_share: float = 0.0
     n_values: int | None = None
     flat_share: float | None = None
+    measured_spacing_mm: tuple[float, float, float] | None = None
     ncc: float | None = None
-    lost_brain: float | None = None
-    shell_share: float | None = None
-    pitch_deg: float | None = None
-    turn_deg: float | None = None
-    scales: tuple[float, float, float] | None = None
-    fluid_over_white: float | None = None
+    evened_ncc: float | None = None
+    mask: BrainFound | None = None
+    at: AtPlace | None = None
+    by_mask: AtPlace | None = None
+    turned: bool = False
+    cut_above: bool = False
+    order: Order | None = None
     stripes: float = 0.0
-    located: bool = True
-    white_first: float | None = None
 
 
 def before_registration(volume: Volume, values: FloatArray, bad_share: float) -> tuple[Measures, Reason | None]:
@@ -106,9 +128,12 @@ def before_registration(volume: Volume, values: FloatArray, bad_share: float) ->
         return measures, Reason.FIELD_OF_VIEW
     n_values = len(np.unique(inner[::2, ::2, ::2]))
     flat = flat_share(values)
-    measures = Measures(values.shape, spacing, bad_share, n_values, flat)
+    own = measured_spacing(values, spacing)
+    measures = Measures(values.shape, spacing, bad_share, n_values, flat, own)
     if n_values <= MAX_LABELS or flat > MAX_FLAT_SHARE:
         return measures, Reason.SEGMENTED
+    if max(own) > MAX_MEASURED_MM:
+        return measures, Reason.THICK_SLICES
     return measures, None
 
 
@@ -117,9 +142,10 @@ def flat_share(values: FloatArray) -> float:
     k = values.shape[0]
     equal = total = 0
     background = _background(values)
+    bright = 0.03 * abs(float(np.quantile(values[:: max(1, k // 32), ::4, ::4], 0.98)) - background)
     for s in range(k // 5, k - 1, max(1, k // 12)):
         here = values[s, :-1, :-1]
-        front = here != background
+        front = np.abs(here - background) > bright
         same = (here == values[s, 1:, :-1]) & (here == values[s, :-1, 1:]) & (here == values[s + 1, :-1, :-1])
         equal += int((same & front).sum())
         total += int(front.sum())
@@ -135,17 +161,17 @@ def _background(values: FloatArray) -> float:
     return float(unique[counts.argmax()])
 
 
-def after_registration(
-    measures: Measures, grid: reg.Grid, alignment: reg.Alignment, head: AverageHead
-) -> tuple[Measures, Reason | None]:
-    """Measures that need the place of the brain, and the reason of a certain reject.
+def at_place(grid: reg.Grid, matrix: npt.NDArray[np.float64], head: AverageHead) -> AtPlace:
+    """What can be measured where the head lies.
 
     Parameters
     ----------
     grid
-        The image at about 4 mm.
+        The image at about 4 mm, as it is or evened.
+    matrix
+        From the average head's frame to the image.
     """
-    m = torch.from_numpy(alignment.matrix).float()
+    m = torch.from_numpy(matrix).float()
     channels = torch.from_numpy(np.ascontiguousarray(grid.values, dtype=np.float32))[None]
 
     def at(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,40 +187,10 @@ def after_registration(
     shell, shell_inside = at(head.shell_points)
     with_signal = shell > floor + 0.12 * (level - floor)
     shell_share = float((with_signal & shell_inside).float().sum() / shell_inside.float().sum().clamp_min(1.0))
-    fluid, fluid_inside = at(head.ventricle_points)
-    fluid_level = float(fluid[fluid_inside].median()) if int(fluid_inside.sum()) > 10 else float("nan")
-    pitch, turn = pitch_and_turn(alignment.matrix)
-    measures = Measures(
-        measures.shape,
-        measures.spacing_mm,
-        measures.bad_share,
-        measures.n_values,
-        measures.flat_share,
-        alignment.ncc,
-        lost,
-        shell_share,
-        pitch,
-        turn,
-        alignment.scales,
-        (fluid_level - floor) / (level - floor) if np.isfinite(level) and level > floor else None,
+    singular = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    return AtPlace(
+        lost, shell_share, *pitch_and_turn(matrix), (float(singular[2]), float(singular[1]), float(singular[0]))
     )
-    return measures, _judge(measures)
-
-
-def _judge(m: Measures) -> Reason | None:
-    assert m.ncc is not None and m.lost_brain is not None and m.shell_share is not None
-    assert m.pitch_deg is not None and m.turn_deg is not None and m.scales is not None
-    if m.ncc < MIN_NCC:
-        return Reason.NOT_BRAIN
-    if m.scales[0] < SCALES[0] or m.scales[2] > SCALES[1]:
-        return Reason.NOT_BRAIN
-    if m.lost_brain > MAX_LOST_BRAIN:
-        return Reason.COVERAGE
-    if m.shell_share < MIN_SHELL:
-        return Reason.SKULL_STRIPPED
-    if not PITCH_DEG[0] <= m.pitch_deg <= PITCH_DEG[1] or m.turn_deg > MAX_TURN_DEG:
-        return Reason.ORIENTATION
-    return None
 
 
 def pitch_and_turn(matrix: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -20,11 +20,13 @@ import torch
 from torch import Tensor
 
 from qc_node.classifiers.brain_mri import (
+    brain_mask,
     checks,
+    evidence,
     features,
+    locate,
     networks,
     novelty,
-    outline,
     preprocess,
     stripes,
     tissue_order,
@@ -58,6 +60,8 @@ from qc_node.networks import weights
 MEASURED = "measured-{}.safetensors"
 PIXELS = "pixels-{}.safetensors"
 """Weights of one fold; the networks of all folds in a model folder are averaged."""
+BRAIN_MASK = "brain_mask.safetensors"
+"""The second opinion on where the brain is."""
 SLICE_SHAPE = (sum(len(p) for _, p in preprocess.SLICES_RAS), preprocess.CANVAS, preprocess.CANVAS)
 
 SENTENCES: Mapping[Reason, str] = {
@@ -74,9 +78,6 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.NOT_T1W: "The contrast is not that of a T1-weighted image.",
 }
 """What each reason means, for people."""
-
-NOT_LOCATED = "The average head fits this image too poorly to call it a proper whole-brain T1w image."
-NOT_SURELY_T1W = "The image is too uneven, or its contrast too unlike T1, to call it a proper T1w image."
 
 STRIPES = "Stripes cross the image, as a spike in k-space leaves them; what they hide cannot be graded."
 
@@ -98,6 +99,8 @@ class PreparedHead:
         Numbers measured on the slices.
     certain
         Reason of a certain reject, or None.
+    doubt
+        Why the image is undetermined whatever the networks say, or None.
     failed
         Why nothing can be said, or None.
     """
@@ -108,6 +111,7 @@ class PreparedHead:
     features: npt.NDArray[np.float32]
     certain: Reason | None = None
     failed: str | None = None
+    doubt: str | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -132,6 +136,7 @@ class BrainMriClassifier:
         members: Sequence[Member],
         decision: Decision,
         device: str = "cpu",
+        second: brain_mask.SecondOpinion | None = None,
         known: novelty.Novelty | None = None,
     ) -> None:
         self.known = known
@@ -142,7 +147,7 @@ class BrainMriClassifier:
         ]
         self.decision = decision
         self.device = device
-        self.outline_targets = outline.outline_targets(head)
+        self.locate = locate.Locator(head, second)
         self.tissue_order = tissue_order.TissueOrder(head)
         self.measure = features.FeatureMaker(head)
         masks = (torch.from_numpy(m) for m in (self.measure.brain, self.measure.head))
@@ -170,32 +175,24 @@ class BrainMriClassifier:
         if reason in (Reason.BLANK, Reason.GEOMETRY):
             return _nothing(measures, certain=reason)
         grid = reg.Grid(values, volume.affine)
-        alignment = preprocess.align(grid, self.head.targets)
-        judged = reg.shrink(grid, 4.0)
-        placed = None
-        if alignment.ncc < checks.LOOK_TURNED_NCC:
-            placed = outline.place(grid, self.outline_targets)
-            if placed.alignment.ncc >= checks.EVENED_NCC:
-                alignment, judged = placed.alignment, placed.evened
-                warnings.append("The image is so uneven that the head was found on an evened copy.")
-        if reason is None:
-            measures, reason = checks.after_registration(measures, judged, alignment, self.head)
-            if alignment.ncc < checks.LOOK_TURNED_NCC and reason in (None, Reason.NOT_BRAIN, Reason.COVERAGE):
-                turned = preprocess.align(grid, self.head.targets, upside_down=True)
-                if turned.ncc > max(alignment.ncc + checks.TURNED_GAIN, checks.SURE_NCC):
-                    reason = Reason.ORIENTATION
-            if placed is not None and placed.alignment.ncc < checks.EVENED_NCC:
-                reason = _not_located(reason, placed)
-        slices = preprocess.network_slices(grid, alignment.matrix, self.head)
-        numbers = self.measure(slices)
+        located = self.locate(grid, measures)
+        slices = preprocess.network_slices(grid, located.matrix, self.head)
         measures = replace(
-            measures,
+            located.measures,
             stripes=stripes.stripe_level(slices, self.measure.window),
-            located=placed is None or placed.alignment.ncc >= checks.EVENED_NCC,
-            white_first=None if placed is None else self.tissue_order(slices),
+            order=self.tissue_order(slices),
         )
+        ruling = evidence.measured(measures)
+        if reason is None:
+            reason = ruling.reason
         return PreparedHead(
-            slices, preprocess.thumbnails(slices), measures, numbers, reason, None, tuple(warnings)
+            slices,
+            preprocess.thumbnails(slices),
+            measures,
+            self.measure(slices),
+            reason,
+            doubt=ruling.doubt,
+            warnings=(*warnings, *located.warnings),
         )
 
     def logits(self, prepared: Sequence[PreparedHead]) -> dict[str, npt.NDArray[np.float64]]:
@@ -263,18 +260,22 @@ class BrainMriClassifier:
             return _undetermined(p.failed)
         if p.certain is not None:
             return (Finding(Question.STRAIGHT_REJECT, True, {}, p.certain),)
-        ncc = p.measures.ncc
-        if ncc is not None and ncc < checks.SURE_NCC:
-            return _undetermined("The image fits the average head too poorly to be judged.")
+        if p.doubt is not None:
+            return _undetermined(p.doubt)
         if not answers:
             return _undetermined("No network is installed for this question.")
-        findings = [self._reject(answers[REJECT_HEAD])]
-        doubt = _doubt(p.measures)
-        if findings[0].value is False and doubt is not None:
-            return _undetermined(doubt)
-        if findings[0].value is True:
+        first = self._reject(answers[REJECT_HEAD])
+        ruling = evidence.NOTHING
+        if first.value is False:
+            ruling = evidence.accepted(p.measures)
+        elif first.value is True and first.reason is not None:
+            ruling = evidence.rejected(first.reason, p.measures)
+        if ruling.doubt is not None:
+            return _undetermined(ruling.doubt)
+        findings = [first]
+        if first.value is True:
             return tuple(findings)
-        if findings[0].value is None:
+        if first.value is None:
             sentence = "It is not certain that this is a proper whole-brain T1w image."
             findings += [Finding(q, None, abstained=sentence) for q in (Question.GADOLINIUM, *GRADED)]
             return (*findings, tier_finding(findings[2:]))
@@ -327,26 +328,6 @@ class BrainMriClassifier:
         return Finding(question, grade, probabilities, reason if grade else None)
 
 
-def _doubt(measures: checks.Measures) -> str | None:
-    """Why an image that the networks take for a proper one is not called so."""
-    if not measures.located:
-        return NOT_LOCATED
-    if measures.white_first is not None and measures.white_first < tissue_order.T1_ORDER:
-        return NOT_SURELY_T1W
-    return None
-
-
-def _not_located(reason: Reason | None, placed: outline.Placement) -> Reason | None:
-    """What may be said for certain of an image in which no head was found by grey values that were evened."""
-    if reason is Reason.ORIENTATION:
-        return reason
-    if placed.cut_above and placed.outline_ncc < 0.95:
-        return Reason.COVERAGE
-    if reason is Reason.NOT_BRAIN and placed.alignment.ncc >= checks.NOTHING_NCC:
-        return None
-    return reason
-
-
 def load(model_dir: Path, device: str = "cpu") -> BrainMriClassifier:
     """A classifier from a model folder whose every file has been verified against its card.
 
@@ -379,8 +360,17 @@ def load(model_dir: Path, device: str = "cpu") -> BrainMriClassifier:
             pixels.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         members.append(Member(measured, pixels))
     decision = decision_of(card.content.get("decision", {}))
+    second = _second_opinion(model_dir, head) if BRAIN_MASK in names else None
     known = _novelty(model_dir) if novelty.FILE in names else None
-    return BrainMriClassifier(identity, head, members, decision, device, known)
+    return BrainMriClassifier(identity, head, members, decision, device, second, known)
+
+
+def _second_opinion(model_dir: Path, head: preprocess.AverageHead) -> brain_mask.SecondOpinion:
+    try:
+        network = brain_mask.network_of(weights.load_tensors(model_dir, BRAIN_MASK))
+    except (KeyError, RuntimeError):
+        raise QcNodeError(f"The model file {model_dir / BRAIN_MASK} does not fit the network.") from None
+    return brain_mask.SecondOpinion(network, head)
 
 
 def _novelty(model_dir: Path) -> novelty.Novelty:

@@ -21,6 +21,7 @@ from qc_node.classifiers.brain_mri.values import squash
 
 FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Matrix = npt.NDArray[np.float64]
 
 WIDTH_MM = 10.0
 """SD of the Gaussian within which grey values are brought to one level."""
@@ -38,41 +39,17 @@ class OutlineTargets:
     evened: tuple[reg.Target, reg.Target]
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where the head was found.
-
-    Attributes
-    ----------
-    alignment
-        Its ``ncc`` is that of the evened copy: whole T1-weighted heads reach 0.45 and more under any coil that was
-        tried, other contrasts of the head and other things stay below 0.25 (docs/training-brain-mri.md).
-    outline_ncc
-        How well the outline alone fits.
-    evened
-        The evened copy at 4 mm.
-    cut_above
-        Whether the upper edge of the image cuts through something as wide as a head: the vertex is missing.
-    """
-
-    alignment: reg.Alignment
-    outline_ncc: float
-    evened: reg.Grid
-    cut_above: bool
-
-
-def outline(grid: reg.Grid) -> tuple[reg.Grid, Mask]:
-    """The image at 4 mm, and where its largest object is, filled."""
-    coarse = reg.shrink(grid, 4.0)
+def outline(coarse: reg.Grid) -> Mask:
+    """Where the largest object of an image at 4 mm is, filled."""
     values = coarse.values - min(0.0, float(np.quantile(coarse.values, 0.001)))
     root = np.sqrt(np.clip(values, 0.0, float(np.quantile(values, 0.98))))
     mask = ndimage.binary_opening(root > 0.7 * _otsu(root))
     mask = ndimage.binary_closing(np.pad(mask, 3), iterations=2)[3:-3, 3:-3, 3:-3]
     labels, count = ndimage.label(mask)
     if not count:
-        return coarse, np.zeros(values.shape, dtype=bool)
+        return np.zeros(values.shape, dtype=bool)
     largest = 1 + int(np.argmax(ndimage.sum(mask, labels, range(1, count + 1))))
-    return coarse, _filled(labels == largest)
+    return _filled(labels == largest)
 
 
 def _otsu(values: FloatArray) -> float:
@@ -126,26 +103,39 @@ def _valued(target: reg.Target, grid: reg.Grid) -> reg.Target:
     return reg.Target(target.points, values[0], target.weights, target.centre)
 
 
-def place(grid: reg.Grid, targets: OutlineTargets) -> Placement:
-    """Find the head by its outline, then refine on the evened copy."""
-    coarse, mask = outline(grid)
-    smooth = ndimage.gaussian_filter(mask.astype(np.float32), 0.7)
+def refined(even: reg.Grid, targets: OutlineTargets, matrix: Matrix) -> reg.Alignment:
+    """The average head on an evened copy at 4 mm, from a place that is right within a centimetre.
+
+    Its ``ncc`` reaches 0.45 and more for whole T1-weighted heads under any coil that was tried; things that are no head
+    stay below 0.25 (docs/training-brain-mri.md).
+    """
+    fours = reg.gradient_channels(reg.Grid(squash(even.values), even.affine))
+    matrix = reg.refine(fours, even.affine, targets.evened[1], matrix, 8, rigid=False)
+    return reg.describe(matrix, *reg.evaluate(fours, even.affine, targets.evened[1], matrix))
+
+
+def place(coarse: reg.Grid, solid: Mask, even: reg.Grid, targets: OutlineTargets) -> reg.Alignment:
+    """The same without a place to start from: the outline is registered first, then the evened copy.
+
+    Parameters
+    ----------
+    coarse, solid, even
+        The image at 4 mm, its outline, and its evened copy.
+    """
+    smooth = ndimage.gaussian_filter(solid.astype(np.float32), 0.7)
     found = align(reg.Grid(smooth, coarse.affine), targets.outline)
-    even = evened_inside(coarse, mask)
     small = reg.shrink(even, 8.0)
     eights = reg.gradient_channels(reg.Grid(squash(small.values), small.affine))
-    fours = reg.gradient_channels(reg.Grid(squash(even.values), even.affine))
-    best: reg.Alignment | None = None
+    best: tuple[float, Matrix] | None = None
     for pitch in PITCHES_DEG:
-        matrix = found.matrix @ _nodded(pitch)
-        matrix = reg.refine(eights, small.affine, targets.evened[0], matrix, 10, rigid=True)
+        matrix = reg.refine(eights, small.affine, targets.evened[0], found.matrix @ _nodded(pitch), 10, rigid=True)
         matrix = reg.refine(eights, small.affine, targets.evened[0], matrix, 8, rigid=False)
-        matrix = reg.refine(fours, even.affine, targets.evened[1], matrix, 8, rigid=False)
-        ncc, inside = reg.evaluate(fours, even.affine, targets.evened[1], matrix)
-        if best is None or ncc * min(1.0, inside / 0.8) > best.ncc * min(1.0, best.inside / 0.8):
-            best = reg.describe(matrix, ncc, inside)
+        ncc, inside = reg.evaluate(eights, small.affine, targets.evened[0], matrix)
+        score = ncc * min(1.0, inside / 0.8)
+        if best is None or score > best[0]:
+            best = score, matrix
     assert best is not None
-    return Placement(best, found.ncc, even, cut_above(coarse, mask))
+    return refined(even, targets, best[1])
 
 
 HEAD_CM2 = (120.0, 420.0)
@@ -166,7 +156,7 @@ def cut_above(coarse: reg.Grid, mask: Mask) -> bool:
     return HEAD_CM2[0] <= largest <= HEAD_CM2[1] and float(sections[-1]) > CUT_SHARE * largest
 
 
-def _nodded(degrees: float) -> npt.NDArray[np.float64]:
+def _nodded(degrees: float) -> Matrix:
     """A rotation about the left-right axis through the middle of the head."""
     out = np.eye(4)
     out[:3, :3] = reg.rotation((np.radians(degrees), 0.0, 0.0))

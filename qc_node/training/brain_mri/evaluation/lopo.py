@@ -46,7 +46,7 @@ def without(base: BrainMriClassifier, pack: packed.Pack, out: Path, group: str) 
         members.append(Member(network))
     decision = decision_of(decide.without(pack, out, group))
     known = unlike.fit(pack.features[unlike.familiar_rows(pack, (group,))])
-    return BrainMriClassifier(base.identity, base.head, members, decision, base.device, known)
+    return BrainMriClassifier(base.identity, base.head, members, decision, base.device, known=known)
 
 
 def pack_truth(pack: packed.Pack, row: int) -> Truth:

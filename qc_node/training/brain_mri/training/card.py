@@ -56,6 +56,7 @@ def write(
     """Write ``card.json`` for the files that are in `model_dir`."""
     files = [
         preprocess.AVERAGE_HEAD,
+        *sorted(p.name for p in model_dir.glob("brain_mask.*")),
         *(name for name in (novelty.FILE,) if (model_dir / name).exists()),
         *sorted(p.name for w in (classifier.MEASURED, classifier.PIXELS) for p in model_dir.glob(w.format("*"))),
     ]

@@ -1,0 +1,91 @@
+"""Where the head lies, and by how many independent means that is known.
+
+The average head is registered to the image as it is; that is enough for most.  Where it fits badly, or where the head so
+placed would be cut off, stripped or turned, a brain mask is asked (:mod:`qc_node.classifiers.brain_mri.brain_mask`), and
+from its place the average head is fitted to a copy evened inside the outline of the head.  Without a mask the outline
+gives the start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from qc_node.classifiers.brain_mri import brain_mask, checks, evidence, outline, preprocess
+from qc_node.classifiers.brain_mri import registration as reg
+
+Matrix = npt.NDArray[np.float64]
+
+TURNED_GAIN = 0.12
+"""So much better the average head must fit turned to be called wrongly oriented."""
+TURNED_NCC = 0.45
+TURNED_DEG = 60.0
+SAME_TURN_DEG = 35.0
+"""So far apart two means may see the same turn."""
+EVENED_WARNING = "The image is so uneven that the head was found on an evened copy."
+
+
+@dataclass(frozen=True)
+class Located:
+    """The place of the head, ``(4, 4)`` from the average head's frame to the image, and what speaks for it."""
+
+    matrix: Matrix
+    measures: checks.Measures
+    warnings: tuple[str, ...] = ()
+
+
+class Locator:
+    """Finds heads like one average head."""
+
+    def __init__(self, head: preprocess.AverageHead, second: brain_mask.SecondOpinion | None = None) -> None:
+        self.head = head
+        self.second = second
+        self.targets = outline.outline_targets(head)
+
+    def __call__(self, grid: reg.Grid, measures: checks.Measures) -> Located:
+        """The place of the head in an image whose values are finite."""
+        plain = preprocess.align(grid, self.head.targets)
+        coarse = reg.shrink(grid, 4.0)
+        m = replace(measures, ncc=plain.ncc, at=checks.at_place(coarse, plain.matrix, self.head))
+        if not evidence.unplain(m):
+            return Located(plain.matrix, m)
+        solid = outline.outline(coarse)
+        even = outline.evened_inside(coarse, solid)
+        found = self.second(coarse, solid) if self.second is not None else None
+        evened = self._evened(coarse, solid, even, found)
+        by_mask = None
+        if found is not None and found.matrix is not None:
+            by_mask = checks.at_place(coarse, found.matrix, self.head)
+        m = replace(
+            m, evened_ncc=evened.ncc, mask=found, by_mask=by_mask, cut_above=outline.cut_above(coarse, solid)
+        )
+        place = evidence.place_of(m)
+        if place is evidence.Place.EVENED:
+            at = checks.at_place(even, evened.matrix, self.head)
+            return Located(evened.matrix, replace(m, at=at), (EVENED_WARNING,))
+        if place is evidence.Place.MASK and found is not None and found.matrix is not None:
+            return Located(found.matrix, replace(m, at=by_mask))
+        if place is not evidence.Place.AS_IS:
+            m = replace(m, turned=self._turned(grid, coarse, solid, plain.ncc))
+        return Located(plain.matrix, m)
+
+    def _evened(
+        self, coarse: reg.Grid, solid: outline.Mask, even: reg.Grid, found: brain_mask.BrainFound | None
+    ) -> reg.Alignment:
+        """The average head on the evened copy: from the mask, or from the outline where there is none to start from."""
+        if found is not None and found.matrix is not None and found.fit >= evidence.NO_BRAIN_FIT:
+            return outline.refined(even, self.targets, found.matrix)
+        return outline.place(coarse, solid, even, self.targets)
+
+    def _turned(self, grid: reg.Grid, coarse: reg.Grid, solid: outline.Mask, ncc: float) -> bool:
+        """Whether the head lies turned by 90 or 180 degrees: by grey values and by the mask, the same way."""
+        turned = preprocess.align(grid, self.head.targets, upside_down=True)
+        if turned.ncc < max(ncc + TURNED_GAIN, TURNED_NCC) or self.second is None:
+            return False
+        pose = self.second.pose(coarse, solid)
+        if pose is None or pose.ncc < evidence.NO_BRAIN_FIT or pose.rotation_deg < TURNED_DEG:
+            return False
+        apart = reg.describe(np.linalg.inv(pose.matrix) @ turned.matrix, 0.0, 0.0).rotation_deg
+        return apart < SAME_TURN_DEG
