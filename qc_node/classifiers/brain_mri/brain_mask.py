@@ -1,12 +1,12 @@
 """A second opinion on where the brain is: a small network that marks brain on any contrast.
 
-The network is brainchop's *mindgrab* (MIT; 146,237 numbers; trained on synthetic images only, arXiv 2506.11860): 25 dilated
-convolutions at 1 mm.  Here it runs at 4 mm, a hundredth of the work: a tap that lies 16, 8 or 4 mm from the centre lies on
-a voxel; one at 2 or 1 mm is interpolated between the centre and the next voxel.  Nothing of it is shared with the
-registration of grey values, so that both failing, or both agreeing, is evidence.
+The network is brainchop's *mindgrab* (MIT; 146,237 numbers; trained on synthetic images only, arXiv 2506.11860):
+25 dilated convolutions at 1 mm.  Here it runs at 4 mm, a hundredth of the work: a tap that lies 16, 8 or 4 mm from
+the centre lies on a voxel; one at 2 or 1 mm is interpolated between the centre and the next voxel.  It shares
+nothing with the registration of grey values, so that both failing, or both agreeing, is evidence.
 
-It marks something in every image, so "there is a mask" means nothing.  What means something is a mask that has the size
-and the shape of a brain: it is registered to the average brain, which gives its place, its tilt and how well it fits.
+It marks something in every image, so "there is a mask" means nothing.  What means something is a mask that has the
+size and the shape of a brain: it is registered to the average brain, which gives its place, its tilt and its fit.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ class BrainFound:
         ``(4, 4)`` from the average head's frame to the image, by the mask alone.
     scales
         Size against the average brain per direction, ascending.
+    edge_cm2
+        Area of the mask on that side of the image that cuts most of it.
     """
 
     volume_ml: float
@@ -103,6 +105,7 @@ class BrainFound:
     fit: float = 0.0
     matrix: Matrix | None = None
     scales: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    edge_cm2: float = 0.0
 
 
 class SecondOpinion:
@@ -120,7 +123,7 @@ class SecondOpinion:
         if volume < MIN_ML:
             return BrainFound(volume, compact)
         found = self.register(soft, PITCHES)
-        return BrainFound(volume, compact, found.ncc, found.matrix, found.scales)
+        return BrainFound(volume, compact, found.ncc, found.matrix, found.scales, edge_cm2(soft, coarse))
 
     def pose(self, coarse: reg.Grid, solid: Mask) -> reg.Alignment | None:
         """How a brain lies that may be turned any way; None where too little is marked."""
@@ -146,13 +149,13 @@ class SecondOpinion:
             matrix = np.eye(4)
             matrix[:3, :3] = start
             matrix[:3, 3] = goal - start @ MIDDLE
-            matrix = reg.refine(eights, small.affine, self.targets[0], matrix, 8, rigid=True)
+            matrix = reg.refine(eights, small.affine, self.targets[0], matrix, 6, rigid=True)
             ncc, _ = reg.evaluate(eights, small.affine, self.targets[0], matrix)
             if best is None or ncc > best[0]:
                 best = ncc, matrix
         assert best is not None
         matrix = reg.refine(eights, small.affine, self.targets[0], best[1], 6, rigid=False)
-        matrix = reg.refine(fours, soft.affine, self.targets[1], matrix, 4, rigid=False)
+        matrix = reg.refine(fours, soft.affine, self.targets[1], matrix, 2, rigid=False)
         return reg.describe(matrix, *reg.evaluate(fours, soft.affine, self.targets[1], matrix))
 
 
@@ -174,6 +177,19 @@ def largest(soft: reg.Grid) -> tuple[Mask, float, float]:
     rim = int((mask & ~ndimage.binary_erosion(mask, border_value=1)).sum())
     cell = SPACING_MM**3 / 1000.0
     return mask, n * cell, float((36 * np.pi) ** (1 / 3) * n ** (2 / 3) / max(rim, 1))
+
+
+def edge_cm2(soft: reg.Grid, image: reg.Grid) -> float:
+    """Area in cm2 of a mark on that side of the image that cuts most of it."""
+    k, j, i = np.nonzero(soft.values > 0.5)
+    points = np.stack([i, j, k, np.ones_like(i)], 1) @ soft.affine.T
+    index = (points @ np.linalg.inv(image.affine).T)[:, :3]
+    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
+    size = np.array(image.values.shape[::-1])
+    # One layer of the mark lies within three quarters of its voxel from where the image ends.
+    near = 0.75 * SPACING_MM / np.maximum(spacing, 1e-3)
+    low, high = index < -0.5 + near, index > size - 0.5 - near
+    return float(max(low.sum(0).max(initial=0), high.sum(0).max(initial=0))) * SPACING_MM**2 / 100.0
 
 
 def box_of(coarse: reg.Grid, solid: Mask, upright: bool = True) -> Matrix:

@@ -1,7 +1,7 @@
 """What may be said for certain of an image, from what was measured on it and from what the networks think.
 
-Pure rules on numbers.  A certain reject needs evidence of its own: a head that is complete and sharp, on whatever scanner,
-must not come to one because something else is odd (coil, contrast agent, fat, age, tilt).  So
+Pure rules on numbers.  A certain reject needs evidence of its own: a head that is complete and sharp, on whatever
+scanner, must not come to one because something else is odd (coil, contrast agent, fat, age, tilt).  So
 
 - where the head lies must be known by two independent means before anything is said of what is missing or turned:
   grey values (as they are, or evened) and the brain mask;
@@ -27,7 +27,7 @@ EVENED_NCC = 0.40
 NO_NCC, NO_EVENED_NCC = 0.45, 0.25
 """Below: grey values find no head."""
 BRAIN_FIT, NO_BRAIN_FIT = 0.86, 0.80
-"""From the one the mask has the shape of a brain, below the other it has not (heads: 0.90-0.93; others: up to 0.79)."""
+"""From the one the mask is shaped like a brain, below the other it is not (heads 0.90-0.93, others up to 0.79)."""
 BRAIN_ML = (600.0, 2600.0)
 COMPACT = 1.02
 """A brain is that compact; what the network marks in a trunk or in noise has up to 0.97."""
@@ -36,9 +36,12 @@ MAX_APART_MM = 12.0
 MAX_LOST_BRAIN = 0.05
 """Share of the average brain that may lie outside the image or in blanked voxels."""
 MIN_SHELL = 0.3
-"""Share of skull-and-scalp points with signal; whole heads measured 0.9 and more, stripped brains 0.10 and less."""
+"""Share of skull-and-scalp points with signal; whole heads have 0.9 and more, stripped brains 0.10 and less."""
 SCALES = (0.62, 1.35)
 """Size of the head against the average head that occurs, per direction (measured: 0.77-1.01)."""
+EDGE_CM2 = 20.0
+"""A mask of a brain that ends at the edge of the image on such an area is cut (brain stems: up to 10)."""
+LITTLE_LOST = 0.01
 TURN_SLACK_DEG = 8.0
 """So much nearer to straight the second means may see a head that is turned too far by the first."""
 
@@ -67,15 +70,15 @@ NOTHING = Ruling()
 NOT_LOCATED = "It is not certain that this is a head. Please look at the image."
 NOT_SURELY_T1W = "The tissues do not have the clear order of a T1-weighted image. Please look at the image."
 TWO_MEANINGS = (
-    "Two measurements disagree on whether the whole head is there and lies straight. Please look at the image."
+    "Two measurements disagree on whether the head is whole and straight. Please look at the image."
 )
 CONTRADICTED: Mapping[Reason, str] = {
-    Reason.COVERAGE: "The network misses part of the brain; measured, the brain is complete. Please look at the image.",
-    Reason.SKULL_STRIPPED: "The network misses skull and scalp; measured, they are there. Please look at the image.",
-    Reason.ORIENTATION: "The network takes the head for turned; measured, it lies straight. Please look at the image.",
-    Reason.NOT_BRAIN: "The network sees no head; measured, there is one. Please look at the image.",
-    Reason.SEGMENTED: "The network takes this for a segmentation; its grey values are those of an image. Please look.",
-    Reason.NOT_T1W: "The network sees another contrast; the tissues have the order of T1. Please look at the image.",
+    Reason.COVERAGE: "The network misses part of the brain, but it was measured to be complete. Please look.",
+    Reason.SKULL_STRIPPED: "The network misses skull and scalp, but they were measured. Please look.",
+    Reason.ORIENTATION: "The network takes the head for turned, but it was measured as straight. Please look.",
+    Reason.NOT_BRAIN: "The network sees no head, but one was measured. Please look.",
+    Reason.SEGMENTED: "The network takes this for a segmentation, but its values are those of an image.",
+    Reason.NOT_T1W: "The network sees another contrast, but the tissues have the order of T1. Please look.",
 }
 """Why an image is undetermined, per reason that only a network gave, against the measurements."""
 
@@ -128,7 +131,7 @@ def measured(m: Measures) -> Ruling:
         return NOTHING
     if m.turned and place in (Place.UNCLEAR, Place.NOWHERE, Place.MASK):
         return Ruling(Reason.ORIENTATION)
-    if place in (Place.UNCLEAR, Place.NOWHERE) and m.cut_above:
+    if place in (Place.UNCLEAR, Place.NOWHERE) and (m.cut_above or cut_at_edge(m)):
         return Ruling(Reason.COVERAGE)
     if place is Place.NOWHERE:
         return Ruling(Reason.NOT_BRAIN)
@@ -139,14 +142,22 @@ def measured(m: Measures) -> Ruling:
     first = fault(m.at)
     if first is not None:
         return Ruling(first) if _confirmed(first, m) else Ruling(doubt=TWO_MEANINGS)
+    if m.cut_above or cut_at_edge(m):
+        lost = max(m.at.lost_brain, 0.0 if m.by_mask is None else m.by_mask.lost_brain)
+        return Ruling(Reason.COVERAGE) if lost > LITTLE_LOST else Ruling(doubt=TWO_MEANINGS)
     if m.order is not None and m.order.contrast is Contrast.OTHER:
         return Ruling(Reason.NOT_T1W)
     return NOTHING
 
 
+def cut_at_edge(m: Measures) -> bool:
+    """Whether a brain is marked that ends at the edge of the image."""
+    return m.mask is not None and m.mask.fit >= NO_BRAIN_FIT and m.mask.edge_cm2 >= EDGE_CM2
+
+
 def _confirmed(reason: Reason, m: Measures) -> bool:
     """Whether the second means says the same."""
-    if reason is Reason.COVERAGE and m.cut_above:
+    if reason is Reason.COVERAGE and (m.cut_above or cut_at_edge(m)):
         return True
     if m.by_mask is None or not is_brain(m):
         # Part of a brain has no shape of a brain; then the grey values must fit well.
@@ -177,7 +188,7 @@ def rejected(reason: Reason, m: Measures) -> Ruling:
 
 def _complete(m: Measures, at: AtPlace) -> bool:
     second = m.by_mask is None or m.by_mask.lost_brain < 0.02
-    return at.lost_brain < 0.02 and second and not m.cut_above
+    return at.lost_brain < 0.02 and second and not m.cut_above and not cut_at_edge(m)
 
 
 def _has_shell(m: Measures, at: AtPlace) -> bool:

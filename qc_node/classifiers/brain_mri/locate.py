@@ -1,9 +1,9 @@
 """Where the head lies, and by how many independent means that is known.
 
-The average head is registered to the image as it is; that is enough for most.  Where it fits badly, or where the head so
-placed would be cut off, stripped or turned, a brain mask is asked (:mod:`qc_node.classifiers.brain_mri.brain_mask`), and
-from its place the average head is fitted to a copy evened inside the outline of the head.  Without a mask the outline
-gives the start.
+The average head is registered to the image as it is; that is enough for most.  Where it fits badly, or where the
+head so placed would be cut off, stripped or turned, a brain mask is asked
+(:mod:`qc_node.classifiers.brain_mri.brain_mask`), and from its place the average head is fitted to a copy evened
+inside the outline of the head.  Without a mask the outline gives the start.
 """
 
 from __future__ import annotations
@@ -48,19 +48,22 @@ class Locator:
         """The place of the head in an image whose values are finite."""
         plain = preprocess.align(grid, self.head.targets)
         coarse = reg.shrink(grid, 4.0)
-        m = replace(measures, ncc=plain.ncc, at=checks.at_place(coarse, plain.matrix, self.head))
+        solid = outline.outline(coarse)
+        m = replace(
+            measures,
+            ncc=plain.ncc,
+            at=checks.at_place(coarse, plain.matrix, self.head),
+            cut_above=outline.cut_above(coarse, solid),
+        )
         if not evidence.unplain(m):
             return Located(plain.matrix, m)
-        solid = outline.outline(coarse)
         even = outline.evened_inside(coarse, solid)
         found = self.second(coarse, solid) if self.second is not None else None
         evened = self._evened(coarse, solid, even, found)
         by_mask = None
         if found is not None and found.matrix is not None:
             by_mask = checks.at_place(coarse, found.matrix, self.head)
-        m = replace(
-            m, evened_ncc=evened.ncc, mask=found, by_mask=by_mask, cut_above=outline.cut_above(coarse, solid)
-        )
+        m = replace(m, evened_ncc=evened.ncc, mask=found, by_mask=by_mask)
         place = evidence.place_of(m)
         if place is evidence.Place.EVENED:
             at = checks.at_place(even, evened.matrix, self.head)
@@ -74,7 +77,7 @@ class Locator:
     def _evened(
         self, coarse: reg.Grid, solid: outline.Mask, even: reg.Grid, found: brain_mask.BrainFound | None
     ) -> reg.Alignment:
-        """The average head on the evened copy: from the mask, or from the outline where there is none to start from."""
+        """The average head on the evened copy, from the mask, or from the outline where there is no mask."""
         if found is not None and found.matrix is not None and found.fit >= evidence.NO_BRAIN_FIT:
             return outline.refined(even, self.targets, found.matrix)
         return outline.place(coarse, solid, even, self.targets)

@@ -106,8 +106,8 @@ def _valued(target: reg.Target, grid: reg.Grid) -> reg.Target:
 def refined(even: reg.Grid, targets: OutlineTargets, matrix: Matrix) -> reg.Alignment:
     """The average head on an evened copy at 4 mm, from a place that is right within a centimetre.
 
-    Its ``ncc`` reaches 0.45 and more for whole T1-weighted heads under any coil that was tried; things that are no head
-    stay below 0.25 (docs/training-brain-mri.md).
+    Its ``ncc`` reaches 0.45 and more for whole T1-weighted heads under any coil that was tried; things that are
+    no head stay below 0.25 (docs/training-brain-mri.md).
     """
     fours = reg.gradient_channels(reg.Grid(squash(even.values), even.affine))
     matrix = reg.refine(fours, even.affine, targets.evened[1], matrix, 8, rigid=False)

@@ -1,8 +1,8 @@
 """Slices that the sender made from thicker ones: copies of their neighbours, or halfway between two others.
 
-A series of 2 mm slices may come from slices of 5 mm; its header does not say so, and its voxels do.  Nearest-neighbour
-resampling repeats planes exactly, linear resampling puts planes on the straight line between two others.  Neither
-happens in slices that were measured, on any scanner: noise differs from plane to plane.
+A series of 2 mm slices may come from slices of 5 mm; its header does not say so, and its voxels do.  The nearest
+neighbour repeats planes exactly; linear interpolation puts planes on the straight line between two others.
+Neither happens in slices that were measured, on any scanner: noise differs from plane to plane.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ import pytest
 from scipy import ndimage
 
 from qc_node import domain
-from qc_node.classifiers.brain_mri import checks, outline, preprocess, tissue_order
+from qc_node.classifiers.brain_mri import checks, evidence, outline, preprocess
 from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier
-from qc_node.classifiers.brain_mri.registration import Grid
+from qc_node.classifiers.brain_mri.registration import Alignment, Grid, shrink
+from qc_node.classifiers.brain_mri.tissue_order import Contrast
 from qc_node.domain import Question, Reason
 
 Array = npt.NDArray[np.float32]
@@ -31,6 +32,14 @@ def ball(shell: bool) -> domain.Volume:
     return domain.Volume(voxels.astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0]), modality="MR")
 
 
+def by_outline(classifier: BrainMriClassifier, volume: domain.Volume) -> tuple[Alignment, bool]:
+    """Placed without the brain mask, and whether the top is cut off."""
+    coarse = shrink(Grid(volume.voxels.astype(np.float32), volume.affine), 4.0)
+    solid = outline.outline(coarse)
+    even = outline.evened_inside(coarse, solid)
+    return outline.place(coarse, solid, even, classifier.locate.targets), outline.cut_above(coarse, solid)
+
+
 def reject(classifier: BrainMriClassifier, volume: domain.Volume) -> domain.Finding:
     (verdict,) = classifier.judge([classifier.prepare(volume)])
     finding = verdict.finding(Question.STRAIGHT_REJECT)
@@ -43,19 +52,20 @@ def test_a_head_is_found_under_any_coil(
     gain: float, classifier: BrainMriClassifier, average: domain.Volume
 ) -> None:
     shaded = under_a_coil(average, gain)
-    placed = outline.place(Grid(shaded.voxels, shaded.affine), classifier.outline_targets)
+    placed, cut = by_outline(classifier, shaded)
+    located = classifier.locate(Grid(shaded.voxels, shaded.affine), checks.Measures(shaded.voxels.shape))
     points = classifier.head.brain_points.numpy()
-    off = points @ (placed.alignment.matrix[:3, :3] - np.eye(3)).T + placed.alignment.matrix[:3, 3]
-    assert float(np.linalg.norm(off, axis=1).mean()) < 3.0
-    assert placed.alignment.ncc > checks.EVENED_NCC and not placed.cut_above
+    for matrix in (placed.matrix, located.matrix):
+        off = points @ (matrix[:3, :3] - np.eye(3)).T + matrix[:3, 3]
+        assert float(np.linalg.norm(off, axis=1).mean()) < 3.0
+    assert placed.ncc > evidence.EVENED_NCC and not cut
     assert reject(classifier, shaded).value is not True
 
 
 @pytest.mark.parametrize("shell", [False, True])
 def test_a_phantom_is_no_head(shell: bool, classifier: BrainMriClassifier) -> None:
     phantom = ball(shell)
-    placed = outline.place(Grid(phantom.voxels, phantom.affine), classifier.outline_targets)
-    assert placed.alignment.ncc < checks.NOTHING_NCC
+    assert by_outline(classifier, phantom)[0].ncc < evidence.NO_EVENED_NCC
     assert reject(classifier, phantom).value is not False
 
 
@@ -65,20 +75,25 @@ def test_the_lower_part_of_a_head_has_lost_its_top_and_is_nothing_else(
     axis = int(np.argmax(np.abs(average.affine[2, :3])))
     assert (axis, average.affine[2, 2] > 0) == (2, True)
     lower = domain.Volume(average.voxels[: int(0.5 * len(average.voxels))], average.affine, modality="MR")
-    placed = outline.place(Grid(lower.voxels, lower.affine), classifier.outline_targets)
-    assert placed.cut_above
+    assert by_outline(classifier, lower)[1]
     found = reject(classifier, lower)
     assert found.value is True and found.reason in (Reason.COVERAGE, Reason.FIELD_OF_VIEW)
 
 
-def test_white_before_grey_tells_t1_from_what_inverts_it(
+def test_the_order_of_the_tissues_tells_t1_from_what_inverts_it(
     classifier: BrainMriClassifier, average: domain.Volume
 ) -> None:
     grid = Grid(average.voxels.astype(np.float32), average.affine)
     slices = preprocess.network_slices(grid, np.eye(4), classifier.head)
-    assert classifier.tissue_order(slices) > tissue_order.T1_ORDER
-    assert classifier.tissue_order(1.6 - slices) < 0.5
-    assert classifier.tissue_order(np.ones_like(slices)) < tissue_order.T1_ORDER, "no contrast is no T1"
+    order = classifier.tissue_order(slices)
+    assert order.contrast is Contrast.T1 and order.fluid < 0.2
+    assert classifier.tissue_order(0.5 * slices).white == pytest.approx(order.white, abs=0.05)
+    t2 = classifier.tissue_order(np.where(slices > 0.1, 1.6 - slices, 0))
+    assert t2.contrast is Contrast.OTHER and t2.fluid > 0.8
+    flair = np.where(slices > 0.6, 1.6 - slices, 0.2 * slices)
+    assert classifier.tissue_order(flair).contrast is Contrast.OTHER
+    assert classifier.tissue_order(flair).fluid < 0.3
+    assert classifier.tissue_order(np.ones_like(slices)).contrast is Contrast.UNCLEAR, "no contrast is no T1"
 
 
 def test_what_fits_only_evened_and_has_no_t1_contrast_is_not_called_t1(

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from qc_node import domain
-from qc_node.classifiers.brain_mri import outline, preprocess
+from qc_node.classifiers.brain_mri import checks, preprocess
 from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier
 from qc_node.classifiers.brain_mri.registration import Grid
 from qc_node.classifiers.brain_mri.values import magnitude
@@ -65,7 +65,8 @@ def test_a_steep_receive_field_does_not_lose_the_head(
 
     plain = Grid(steep, average.affine)
     assert off_mm(preprocess.align(plain, classifier.head.targets).matrix) > 8.0
-    assert off_mm(outline.place(plain, classifier.outline_targets).alignment.matrix) < 2.0
+    located = classifier.locate(plain, checks.Measures(steep.shape))
+    assert off_mm(located.matrix) < 2.0
     prepared = classifier.prepare(domain.Volume(steep, average.affine, modality="MR"))
     assert prepared.certain is None
     assert any("uneven" in w for w in prepared.warnings)
