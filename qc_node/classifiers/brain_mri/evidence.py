@@ -69,9 +69,7 @@ NOTHING = Ruling()
 
 NOT_LOCATED = "It is not certain that this is a head. Please look at the image."
 NOT_SURELY_T1W = "The tissues do not have the clear order of a T1-weighted image. Please look at the image."
-TWO_MEANINGS = (
-    "Two measurements disagree on whether the head is whole and straight. Please look at the image."
-)
+TWO_MEANINGS = "Two measurements disagree on whether the head is whole and straight. Please look at the image."
 CONTRADICTED: Mapping[Reason, str] = {
     Reason.COVERAGE: "The network misses part of the brain, but it was measured to be complete. Please look.",
     Reason.SKULL_STRIPPED: "The network misses skull and scalp, but they were measured. Please look.",

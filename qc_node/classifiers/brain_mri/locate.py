@@ -18,6 +18,8 @@ from qc_node.classifiers.brain_mri import registration as reg
 
 Matrix = npt.NDArray[np.float64]
 
+WORTH_REFINING_NCC = 0.6
+"""Below, at 8 mm, the image as it is will not fit well at 4 mm either, and other means are asked."""
 TURNED_GAIN = 0.12
 """So much better the average head must fit turned to be called wrongly oriented."""
 TURNED_NCC = 0.45
@@ -46,7 +48,7 @@ class Locator:
 
     def __call__(self, grid: reg.Grid, measures: checks.Measures) -> Located:
         """The place of the head in an image whose values are finite."""
-        plain = preprocess.align(grid, self.head.targets)
+        plain = preprocess.align(grid, self.head.targets, fine_from=WORTH_REFINING_NCC)
         coarse = reg.shrink(grid, 4.0)
         solid = outline.outline(coarse)
         m = replace(

@@ -110,7 +110,7 @@ def refined(even: reg.Grid, targets: OutlineTargets, matrix: Matrix) -> reg.Alig
     no head stay below 0.25 (docs/training-brain-mri.md).
     """
     fours = reg.gradient_channels(reg.Grid(squash(even.values), even.affine))
-    matrix = reg.refine(fours, even.affine, targets.evened[1], matrix, 8, rigid=False)
+    matrix = reg.refine(fours, even.affine, targets.evened[1], matrix, 6, rigid=False)
     return reg.describe(matrix, *reg.evaluate(fours, even.affine, targets.evened[1], matrix))
 
 

@@ -225,12 +225,14 @@ def starts_of(small: reg.Grid, upside_down: bool = False) -> list[Matrix]:
     return out
 
 
-def align(grid: reg.Grid, targets: tuple[reg.Target, reg.Target], upside_down: bool = False) -> reg.Alignment:
+def align(
+    grid: reg.Grid, targets: tuple[reg.Target, reg.Target], upside_down: bool = False, fine_from: float = -1.0
+) -> reg.Alignment:
     """Register an image to the average head.
 
     Seven starts run a few rigid steps at 8 mm; the two best go on affine at 8 mm, the best at 4 mm.  With
     `upside_down` the starts are turned by 90 and 180 degrees instead: for naming what is wrong with an
-    image that did not fit.
+    image that did not fit.  Where the fit at 8 mm is below `fine_from` the step at 4 mm is left out.
     """
     coarse_target, fine_target = targets
     fine = reg.shrink(grid, 4.0)
@@ -249,9 +251,10 @@ def align(grid: reg.Grid, targets: tuple[reg.Target, reg.Target], upside_down: b
         matrix = reg.refine(channels, coarse.affine, coarse_target, matrix, 10, rigid=False)
         ncc, inside = reg.evaluate(channels, coarse.affine, coarse_target, matrix)
         finals.append((ncc * min(1.0, inside / 0.8), matrix))
-    matrix = max(finals, key=lambda t: t[0])[1]
+    score, matrix = max(finals, key=lambda t: t[0])
     fine_channels = reg.gradient_channels(fine)
-    matrix = reg.refine(fine_channels, fine.affine, fine_target, matrix, 8, rigid=False)
+    if score >= fine_from:
+        matrix = reg.refine(fine_channels, fine.affine, fine_target, matrix, 8, rigid=False)
     ncc, inside = reg.evaluate(fine_channels, fine.affine, fine_target, matrix)
     return reg.describe(matrix, ncc, inside)
 

@@ -14,8 +14,8 @@ import pytest
 from qc_node.classifiers.brain_mri import checks, decision, preprocess
 from qc_node.classifiers.brain_mri.classifier import SLICE_SHAPE, PreparedHead, load
 from qc_node.training.brain_mri import people
-from qc_node.training.brain_mri.simulation import damage, synthesis, tissues
-from qc_node.training.brain_mri.simulation.simulator import VOLUME_SHAPE, Picture, Simulator
+from qc_node.training.brain_mri.simulation import coil, damage, implants, synthesis, tissues
+from qc_node.training.brain_mri.simulation.simulator import VOLUME_SHAPE, PackRow, Picture, Simulator
 from qc_node.training.brain_mri.training import packed, train, volumes
 
 MODELS = Path(__file__).resolve().parents[3] / "models" / "brain-mri"
@@ -51,7 +51,10 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Simulator:
     priors = synthesis.Priors(
         names, np.arange(7), np.stack([means, means * 0.05]), np.stack([means * 0.05, means * 0.01])
     )
-    return Simulator([path], priors, head)
+    made = Simulator([path], priors, head)
+    assert made.volume_every == 4
+    made.volume_every = 1
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,34 @@ def test_pictures_are_what_the_classifier_takes(base: Callable[[int], list[Pictu
     picture = base(1)[0].slices
     assert picture.shape == SLICE_SHAPE and picture.dtype == np.float16
     assert np.isfinite(picture.astype(np.float32)).all()
+
+
+def test_rows_of_older_packs_can_be_read(base: Callable[[int], list[Picture]]) -> None:
+    """They do not say what was drawn."""
+    row = asdict(base(1)[0].row)
+    del row["look"]
+    assert PackRow(**row).look == ""
+
+
+def test_a_coil_is_normalised_as_the_classifier_does_it(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """White matter is 1 under any coil, and what lies at the surface becomes brighter."""
+    rim = np.asarray(simulator.points.norm(dim=-1).numpy() > 75)
+    found = {}
+    monkeypatch.setattr(simulator, "reject_share", 0.0)
+    monkeypatch.setattr(implants, "draw_defacing", lambda *a, **k: None)
+    for gain in (0.0, 4.0):
+        monkeypatch.setattr(coil, "draw", lambda rng, gain=gain: coil.Coil(gain, 15.0))
+        still = [p for p in simulator.base(2) if p.row.motion == 0.0]
+        pictures = np.stack([p.slices.astype(np.float32) for p in still])
+        levels = np.quantile(pictures[:, simulator.brain_mask], 0.75, axis=1)
+        assert levels == pytest.approx(1.0, abs=0.05)
+        assert all("coil" in p.row.look for p in still)
+        found[gain] = np.median(pictures[:, rim & (pictures[0] > 0.3)]), [p.row.contrast for p in still]
+    assert found[4.0][0] > 1.25 * found[0.0][0]
+    # Contrast is measured before the coil: it is no cue for the grade.
+    assert found[4.0][1] == pytest.approx(found[0.0][1])
 
 
 def test_the_local_error_sums_up_to_the_motion(simulator: Simulator) -> None:
@@ -139,6 +170,19 @@ def test_nobody_is_in_training_and_validation(tmp_path: Path, simulator: Simulat
 def test_held_out_people_are_nowhere_in_training() -> None:
     assert not set(people.HELD_OUT_HEADS) & set(people.HYBRID_BRAINS)
     assert not set(people.HELD_OUT_MAPS) & {f"synthseg-{n:02d}" for n in range(1, 17)}
+
+
+@pytest.mark.data
+def test_the_nine_elderly_people_are_trained_on_and_change_nothing_else(shared_data: Path) -> None:
+    data = shared_data
+    heads = [i.person for i in people.training_heads(data)]
+    further = [p for p in heads if people.scanner_of(p) == people.FURTHER]
+    assert len(further) == 9 and not set(heads) & set(people.HELD_OUT_HEADS)
+    assert sorted(i.person for i in people.training_flairs(data)) == sorted(further)
+    # The evaluation's real images and the held-out people are the same as before.
+    assert not any(i.person in further for i in people.list_items(data))
+    assert sorted(i.person for i in people.held_out_heads(data)) == sorted(people.HELD_OUT_HEADS)
+    assert all(people.fold_of(p, heads) in range(people.FOLDS) for p in heads)
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
-"""From values at the slice points to what is kept of an image: levels, local error, bytes."""
+"""What is kept of a simulated image, and how it comes from values at the slice points."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,52 @@ BLOCK = 8
 
 VOLUME_SHAPE = (85, 104, 90)
 """The paper's grid at 2 mm, ``(x, y, z)``: what its networks see where 1 mm costs too much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What is known about one simulated image; None where not defined (straight rejects)."""
+
+    person: str
+    kind: str
+    seed: int
+    reject: str
+    """"ok" or the reason of a straight reject, as in :class:`qc_node.domain.Reason`."""
+    gadolinium: int | None
+    motion: float | None
+    contrast: float | None
+    noise: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PackRow(Simulated):
+    """One image of a pack."""
+
+    native: bool
+    """Sampled on the person's own grid (not re-acquired)."""
+    look: str = ""
+    """What was drawn, words joined by ``|``: sequence, coil, fat, age, agent, implant; "" in older packs."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One simulated image as it is kept.
+
+    Attributes
+    ----------
+    slices
+        ``(S, H, W)`` float16, normalised as the classifier does it.
+    error
+        ``(S, H / 8, W / 8)`` float16: RMS difference to the still twin in squares of 8 mm, in the units of
+        `slices`; nan where there is no twin (straight rejects).
+    volume
+        ``(85, 104, 90)`` uint8, white matter at 128, or None: kept for some images only.
+    """
+
+    row: PackRow
+    slices: Slices
+    error: Slices
+    volume: npt.NDArray[np.uint8] | None = None
 
 
 def brain_mask(head: preprocess.AverageHead, points: torch.Tensor) -> npt.NDArray[np.bool_]:

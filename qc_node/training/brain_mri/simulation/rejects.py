@@ -54,7 +54,7 @@ def _plain(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator)
     """A T1w image of the person on their own grid, with and without agent, under any coil."""
     look = Look(bool(rng.random() < 0.5), float(rng.uniform(0.3, 1.1)), 1.0, agent.draw_dose(rng))
     if look.gadolinium:
-        subject.notes.append("gadolinium")
+        subject.notes.append("gadolinium faint" if look.dose < 1.3 else "gadolinium")
     image = compose(subject.anatomy, look, priors, rng, subject.notes)
     return _coiled(subject, image, rng)
 

@@ -29,15 +29,13 @@ from qc_node.training.brain_mri.simulation import (
     synthesis,
 )
 from qc_node.training.brain_mri.simulation.compose import Look, compose, draw_share, pull, relook
-from qc_node.training.brain_mri.simulation.pictures import VOLUME_SHAPE as VOLUME_SHAPE
-from qc_node.training.brain_mri.simulation.tissues import Anatomy, flair_path, lighter
+from qc_node.training.brain_mri.simulation.pictures import VOLUME_SHAPE, PackRow, Picture, Simulated
+from qc_node.training.brain_mri.simulation.tissues import Anatomy, lighter, load_flair
+
+__all__ = ["VOLUME_SHAPE", "PackRow", "Picture", "Simulated", "Simulator"]
 
 FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
-Slices = npt.NDArray[np.float16]
-
-VOLUME_EVERY = 4
-"""Of every fourth base whole volumes are kept, for the paper's networks; they cost a fifth of the time."""
 
 STILLS = 3
 """Images of one look without motion."""
@@ -45,52 +43,6 @@ AIMS = ((0, 1), (1, 2), (1, 2), (2, 2), (0, 2))
 """Motions of one base: slight 0, moderate 1, severe 2 were aimed at; the measure decides.
 
 Few per base: half as many bases cost a tenth of the accuracy, half as many images of each cost little."""
-
-
-@dataclass(frozen=True, slots=True)
-class Simulated:
-    """What is known about one simulated image; None where not defined (straight rejects)."""
-
-    person: str
-    kind: str
-    seed: int
-    reject: str
-    """"ok" or the reason of a straight reject, as in :class:`qc_node.domain.Reason`."""
-    gadolinium: int | None
-    motion: float | None
-    contrast: float | None
-    noise: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class PackRow(Simulated):
-    """One image of a pack."""
-
-    native: bool
-    """Sampled on the person's own grid (not re-acquired)."""
-    look: str = ""
-    """What was drawn, words joined by ``|``: sequence, coil, fat, age, agent, implant; "" in older packs."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One simulated image as it is kept.
-
-    Attributes
-    ----------
-    slices
-        ``(S, H, W)`` float16, normalised as the classifier does it.
-    error
-        ``(S, H / 8, W / 8)`` float16: RMS difference to the still twin in squares of 8 mm, in the units of
-        `slices`; nan where there is no twin (straight rejects).
-    volume
-        ``(85, 104, 90)`` uint8, white matter at 128, or None: kept for some images only.
-    """
-
-    row: PackRow
-    slices: Slices
-    error: Slices
-    volume: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,11 +88,13 @@ class Simulator:
         self, paths: list[Path], priors: synthesis.Priors, head: preprocess.AverageHead, voxels: int = 6_200_000
     ) -> None:
         self.people = [lighter(Anatomy.load(p), voxels) for p in paths]
-        self.flairs = {a.person: _flair(flair_path(p)) for a, p in zip(self.people, paths, strict=True)}
+        self.flairs = {a.person: load_flair(p) for a, p in zip(self.people, paths, strict=True)}
         self.depths: dict[str, coil.Depth] = {}
         self.flair_places: dict[str, Matrix] = {}
         self._shares: tuple[Anatomy, torch.Tensor] | None = None
         self.reject_share = 0.57
+        # Of every fourth base whole volumes are kept, for the paper's networks; they cost a fifth of the time.
+        self.volume_every = 4
         # Half of the images from real heads, a tenth from real brains in painted heads, the rest painted.
         share = {"head": 0.5, "hybrid": 0.12, "map": 0.38}
         kinds = [a.kind for a in self.people]
@@ -181,6 +135,13 @@ class Simulator:
     def _rejects(self, anatomy: Anatomy, rng: np.random.Generator, seed: int, notes: list[str]) -> list[Picture]:
         subject = rejects.Subject(anatomy, self.flairs.get(anatomy.person), self.depth(anatomy), notes)
         reason, grid = rejects.draw(anatomy, self.priors, rng, subject)
+        whole_head = reason in ("not_t1w", "skull_stripped", "thick_slices", "segmented")
+        if whole_head and grid.values.shape == anatomy.labels.shape and rng.random() < 0.35:
+            # Small fields of view are no sign of a proper image.
+            scan = scanner.Acquisition(grid.values, grid.affine, anatomy.matrix, np.eye(4))
+            scan = scanner.cropped(scan, self.head.brain_rim_points, rng)
+            grid = reg.Grid(scan.image, scan.affine)
+            notes.append("cropped")
         matrix = self._place(anatomy, reason, grid, notes, rng)
         row = PackRow(anatomy.person, anatomy.kind, seed, reason, None, None, None, None, False)
         head = reason not in ("not_brain", "segmented", "orientation")
@@ -201,7 +162,7 @@ class Simulator:
                 spoilt = scanner.store(spoilt, inside, rng)
                 level, floor = pictures.levels_of(spoilt, inside, self.brain_mask)
             volume = None
-            if n == 0 and seed % VOLUME_EVERY == 0:
+            if n == 0 and seed % self.volume_every == 0:
                 whole, there = self._sample_volume(grid, pose)
                 scale, _ = pictures.levels_of(slices, inside, self.brain_mask)
                 whole, _ = self.volume_scanner.spoil(whole, there, scale, sigma, grid.affine, matrix, rng)
@@ -253,7 +214,7 @@ class Simulator:
             scan = replace(scan, image=scanner.confound(scan.image, int(rng.integers(0, 3)), rng))
             notes.append("confounded")
         sender = scanner.draw_sender(scan.image.size, rng)
-        whole = seed % VOLUME_EVERY == 0
+        whole = seed % self.volume_every == 0
         return Scan(anatomy, scan, look, sender, seed, native, whole, (*notes, sender.how))
 
     def _quality(self, anatomy: Anatomy, rng: np.random.Generator, seed: int, notes: list[str]) -> list[Picture]:
@@ -438,10 +399,3 @@ class Simulator:
         index = np.linalg.inv(anatomy.affine) @ scan.to_source @ scan.affine
         shape = scan.image.shape
         return artefacts.resample(white, index, shape), artefacts.resample(grey, index, shape)
-
-
-def _flair(path: Path) -> reg.Grid | None:
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as f:
-        return reg.Grid(f["values"].astype(np.float32), f["affine"])

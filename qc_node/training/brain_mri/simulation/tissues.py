@@ -300,3 +300,12 @@ def build_cache(shared: Path, model_dir: Path, cache: Path, log: Any = print) ->
 def flair_path(anatomy: Path) -> Path:
     """Where the real FLAIR of a cached person lies, if there is one: values ``(K, J, I)`` and ``affine``."""
     return anatomy.with_suffix(".flair.npz")
+
+
+def load_flair(anatomy: Path) -> reg.Grid | None:
+    """The real FLAIR beside a cached person, or None."""
+    path = flair_path(anatomy)
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as f:
+        return reg.Grid(f["values"].astype(np.float32), f["affine"])
