@@ -18,30 +18,49 @@ import torch
 from qc_node.classifiers.brain_mri import networks
 from qc_node.classifiers.brain_mri.decision import HEADS
 from qc_node.training import loop
-from qc_node.training.brain_mri.training import packed
+from qc_node.training.brain_mri.training import left_out, packed
 
 
 @dataclass(frozen=True)
 class MeasuredSettings(loop.Schedule):
-    """Hyperparameters, the same for all folds."""
+    """Hyperparameters, the same for all folds.
+
+    Attributes
+    ----------
+    jitter
+        Gaussian noise on the numbers, in SDs.
+    balance
+        Images of a protocol with n images are drawn ``n ** -balance`` times as often: 0 takes each once per epoch,
+        1 makes protocols equally common.
+    """
 
     epochs: int = 60
     lr: float = 1e-3
     patience: int = 20
     seed: int = 20261120
     batch: int = 32
+    jitter: float = 0.1
+    balance: float = 0.0
 
 
 def batches(
-    pack: packed.Pack, rows: npt.NDArray[np.int64], batch: int, scale: npt.NDArray[np.float32]
+    pack: packed.Pack,
+    rows: npt.NDArray[np.int64],
+    settings: MeasuredSettings,
+    scale: npt.NDArray[np.float32],
 ) -> Callable[[int, np.random.Generator], Iterator[dict[str, Any]]]:
-    """Shuffled batches of features with a little Gaussian jitter (in SDs)."""
+    """Shuffled batches of features with a little Gaussian jitter."""
+    batch = settings.batch
+    groups = np.array([left_out.group_of(p) for p in pack.people[rows]])
+    _, of, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    share = counts[of] ** -float(settings.balance)
+    share = share / share.sum()
 
     def draw(epoch: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-        order = rng.permutation(rows)
+        order = rng.choice(rows, len(rows), p=share) if settings.balance else rng.permutation(rows)
         for first in range(0, len(order), batch):
             chosen = order[first : first + batch]
-            jitter = 0.1 * scale * rng.standard_normal((len(chosen), len(scale)), dtype=np.float32)
+            jitter = settings.jitter * scale * rng.standard_normal((len(chosen), len(scale)), dtype=np.float32)
             yield {
                 "features": torch.from_numpy(pack.features[chosen] + jitter),
                 "targets": {k: torch.from_numpy(v[chosen]) for k, v in pack.targets.items()},
@@ -86,7 +105,7 @@ def train_rows(
     network.scale.copy_(torch.from_numpy(scale))
     state = loop.fit(
         network,
-        batches(pack, rows, settings.batch, scale),
+        batches(pack, rows, settings, scale),
         lambda model, batch: packed.loss_of(model(batch["features"]), batch["targets"], weights),
         validate,
         folder,
