@@ -88,6 +88,13 @@ def test_every_protocol_weighs_the_same() -> None:
     assert fitted > scores.fit_temperature(z, truth, 0.5, 5.0) + 0.2
 
 
+def test_a_protocol_of_a_few_images_counts_less() -> None:
+    groups = np.repeat(["many", "enough", "few"], [1000, decide.ENOUGH, decide.ENOUGH // 4])
+    a = decide.Answered(np.zeros((len(groups), 2)), None, np.zeros(len(groups), np.int64), groups)
+    total = {g: a.weights[groups == g].sum() for g in ("many", "enough", "few")}
+    assert total["many"] == pytest.approx(total["enough"]) == pytest.approx(4 * total["few"])
+
+
 def test_the_limit_is_where_an_answer_costs_more_than_none() -> None:
     """With true probabilities it is one less the price (Chow 1970)."""
     rng = np.random.default_rng(1)

@@ -31,6 +31,8 @@ PRICE = {"reject": 0.2, "gadolinium": 0.25, **dict.fromkeys(packed.GRADED, 0.35)
 answer is given where it is wrong with at most this probability."""
 MOST_WITHHELD = 0.15
 """Of no protocol and question may more be withheld for being unsure."""
+ENOUGH = 100
+"""Images with which a protocol counts fully; that of one person has a few dozen, which are mostly chance."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ class Answered:
 
     @property
     def weights(self) -> FloatArray:
-        """``(n,)``: every protocol weighs the same; mean 1."""
-        names, of, counts = np.unique(self.groups, return_inverse=True, return_counts=True)
-        return np.asarray(len(of) / (len(names) * counts[of]), dtype=np.float64)
+        """``(n,)``: every protocol of :data:`ENOUGH` images or more weighs the same; mean 1."""
+        _, of, counts = np.unique(self.groups, return_inverse=True, return_counts=True)
+        share = np.minimum(1.0, counts / ENOUGH) / counts
+        return np.asarray(share[of] * len(of) / share[of].sum(), dtype=np.float64)
 
 
 def fit(answered: Mapping[str, Answered]) -> dict[str, Any]:
@@ -123,14 +126,15 @@ def fit_unsure(name: str, p: FloatArray, truth: npt.NDArray[np.int64], groups: n
     sure, said = confidence_of(name, p)
     right = said == ((truth > 0).astype(np.int64) if name == "reject" else truth)
     lowest = 0.5 if p.shape[1] == 2 or name == "reject" else 1.0 / p.shape[1]
-    names = sorted(set(groups.tolist()))
+    names, counts = np.unique(groups, return_counts=True)
+    share = np.minimum(1.0, counts / ENOUGH)
     best = (np.inf, lowest)
     for limit in np.round(np.arange(lowest, 0.991, 0.01), 2):
         withheld = [float((sure[groups == g] < limit).mean()) for g in names]
         wrong = [float(((sure >= limit) & ~right)[groups == g].mean()) for g in names]
-        if max(withheld) > MOST_WITHHELD:
+        if float(np.max(share * withheld)) > MOST_WITHHELD:
             break
-        cost = float(np.mean(wrong)) + PRICE[name] * float(np.mean(withheld))
+        cost = float(np.average(wrong, weights=share) + PRICE[name] * np.average(withheld, weights=share))
         if cost < best[0] - 1e-9:
             best = (cost, float(limit))
     return round(best[1] - 0.5, 2) if name == "reject" else round(best[1], 2)
