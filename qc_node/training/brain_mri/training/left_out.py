@@ -56,21 +56,21 @@ def train(
     device: str = "cpu",
     log: Callable[[str], None] = print,
 ) -> None:
-    """Train the sets of all protocols under ``out/left-out``; a killed run goes on where it stopped."""
+    """Train the sets of all protocols under ``out/left-out``, all side by side; finished sets are kept."""
     from qc_node.training.brain_mri.training import measured
 
+    jobs, held = [], []
     for group in groups_of(pack):
-        rest = np.setdiff1d(np.arange(len(pack.people)), rows_of(pack, group))
+        own = rows_of(pack, group)
+        rest = np.setdiff1d(np.arange(len(pack.people)), own)
         for member in members:
             rows, watched = split(pack, rest, member)
-            folder = folder_of(out, group, member)
-            network, state = measured.train_rows(pack, rows, watched, member, folder, settings, device)
-            held = rows_of(pack, group)
-            named: dict[str, Any] = {
-                f"logits_{k}": v for k, v in measured.predict(network, pack.features[held]).items()
-            }
-            np.savez(folder / "held.npz", rows=held, **named)
-            log(f"without {group}, member {member}: best loss {state.best_loss:.4f} at epoch {state.best_epoch}")
+            jobs.append(measured.Job(rows, watched, member, folder_of(out, group, member)))
+            held.append(own)
+    found = measured.train_many(pack, jobs, settings, device, log)
+    for job, own, (network, state) in zip(jobs, held, found, strict=True):
+        measured.keep_answers(pack, network, own, job.folder)
+        log(f"{job.folder.parent.name} {job.folder.name}: loss {state.best_loss:.4f} at epoch {state.best_epoch}")
 
 
 def split(

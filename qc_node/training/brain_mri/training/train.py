@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -21,6 +21,9 @@ from qc_node import domain
 from qc_node.classifiers.brain_mri.novelty import Novelty
 from qc_node.training.brain_mri import people
 from qc_node.training.brain_mri.training import decide, left_out, packed, unlike
+
+if TYPE_CHECKING:
+    from qc_node.training.loop import FitState
 
 
 def train_classifier(
@@ -37,28 +40,24 @@ def train_classifier(
     from qc_node.training.brain_mri.training import measured
     from qc_node.training.brain_mri.training import pixel_network as pixels
 
-    runs = []
-    for fold in folds:
-        folder = out / f"fold-{fold}"
-        for part in parts:
+    states: dict[tuple[int, str], FitState] = {}
+    if "measured" in parts:
+        chosen = _settings(measured.MeasuredSettings(), options)
+        folders = {fold: out / f"fold-{fold}" / "measured" for fold in folds}
+        found = measured.train_folds(loaded, folders, chosen, device, log)
+        states = {(fold, "measured"): state for fold, state in found.items()}
+    for fold in folds if "pixels" in parts else ():
 
-            def say(line: str, place: str = f"fold {fold} {part}") -> None:
-                log(f"{place}: {line}")
+        def say(line: str, place: str = f"fold {fold} pixels") -> None:
+            log(f"{place}: {line}")
 
-            if part == "measured":
-                chosen = _settings(measured.MeasuredSettings(), options)
-                state = measured.train_fold(loaded, fold, folder / part, chosen, device, say)
-            else:
-                picked = _settings(pixels.PixelSettings(), options)
-                state = pixels.train_fold(loaded, fold, folder / part, picked, models, device, say)
-            runs.append(
-                {
-                    "fold": fold,
-                    "network": part,
-                    "best_epoch": state.best_epoch,
-                    "best_loss": round(state.best_loss, 4),
-                }
-            )
+        picked = _settings(pixels.PixelSettings(), options)
+        folder = out / f"fold-{fold}" / "pixels"
+        states[fold, "pixels"] = pixels.train_fold(loaded, fold, folder, picked, models, device, say)
+    runs = [
+        {"fold": fold, "network": part, "best_epoch": s.best_epoch, "best_loss": round(s.best_loss, 4)}
+        for (fold, part), s in sorted(states.items())
+    ]
     return runs
 
 
