@@ -21,7 +21,7 @@ import click
 import numpy as np
 
 from qc_node import domain
-from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier, load
+from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier, PreparedHead, load
 
 TRUTH = ("reject", "gadolinium", "motion", "contrast", "noise")
 """Of the row: why it is a straight reject (or "ok"), 0/1, and measured damage; None where not defined."""
@@ -41,9 +41,15 @@ def said(verdict: domain.Verdict) -> dict[str, dict[str, Any]]:
 
 
 def judge(
-    classifier: BrainMriClassifier, volumes: Path, out: Path, log: Callable[[str], None] = print
+    classifier: BrainMriClassifier,
+    volumes: Path,
+    out: Path,
+    log: Callable[[str], None] = print,
+    cache: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Answers on every ``*.npz`` of a folder, in the order of their names; `out` grows line by line.
+
+    Images made ready for the networks are kept in the folder `cache`, if there is one.
 
     Raises
     ------
@@ -62,15 +68,15 @@ def judge(
         if path.stem in known:
             continue
         with np.load(path, allow_pickle=False) as f:
-            values, affine, row = f["values"].astype(np.float32), f["affine"], json.loads(str(f["row"]))
-        prepared = classifier.prepare(domain.Volume(values, affine, modality="MR"))
+            row = json.loads(str(f["row"]))
+        head = _prepared(classifier, path, cache)
         line = {
             "volume": path.stem,
             "person": row["person"],
             "model": model,
             "truth": {k: row[k] for k in TRUTH},
-            "certain": prepared.certain.value if prepared.certain else None,
-            "said": said(classifier.judge([prepared])[0]),
+            "certain": head.certain.value if head.certain else None,
+            "said": said(classifier.judge([head])[0]),
         }
         with out.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
@@ -78,6 +84,18 @@ def judge(
         if number % 20 == 0:
             log(f"{number + 1} of {len(paths)} volumes judged by {identity.name} {identity.version}")
     return [known[p.stem] for p in paths]
+
+
+def _prepared(classifier: BrainMriClassifier, path: Path, cache: Path | None) -> PreparedHead:
+    def volume() -> domain.Volume:
+        with np.load(path, allow_pickle=False) as f:
+            return domain.Volume(f["values"].astype(np.float32), f["affine"], modality="MR")
+
+    if cache is None:
+        return classifier.prepare(volume())
+    from qc_node.training.brain_mri.evaluation import prepared
+
+    return prepared.prepare(classifier, path.stem, volume, cache)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -91,12 +109,13 @@ def read(path: Path) -> list[dict[str, Any]]:
 )
 @click.option("--volumes", type=click.Path(path_type=Path), required=True, help="Folder of saved volumes (.npz).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Answers, a line each; goes on there.")
-def main(models: Path, volumes: Path, out: Path) -> None:
+@click.option("--prepared", type=click.Path(path_type=Path), help="Keeps volumes made ready for the networks.")
+def main(models: Path, volumes: Path, out: Path, prepared: Path | None) -> None:
     """Judge saved volumes with one model folder, for a comparison of two versions."""
     import torch
 
     torch.set_num_threads(1)
-    judge(load(models), volumes, out, click.echo)
+    judge(load(models), volumes, out, click.echo, prepared)
 
 
 if __name__ == "__main__":
