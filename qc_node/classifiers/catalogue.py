@@ -6,6 +6,7 @@ Cheap to import: a specification loads its networks only when they are asked for
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from qc_node import domain
@@ -13,7 +14,7 @@ from qc_node.classifiers.brain_mri.spec import SPEC as BRAIN_MRI
 from qc_node.classifiers.ct.spec import SPEC as CT
 from qc_node.classifiers.interface import ClassifierSpec
 from qc_node.domain import Accepts, Question, Stage, Verdict, needs_attention
-from qc_node.domain.wording import SEVERITY, Card, plain_card, plain_headline
+from qc_node.domain.wording import SEVERITY, Card, Tone, plain_card, plain_headline
 
 _SPECS: dict[Stage, ClassifierSpec] = {}
 
@@ -84,7 +85,7 @@ def card(verdict: Verdict, warnings: Sequence[str] = ()) -> Card:
     """What the pages say; `warnings` are mismatches with header and order."""
     spec = spec_of(verdict.stage)
     said = plain_card(verdict, warnings) if spec is None else spec.card(verdict, warnings)
-    return Card(said.headline, said.tone, said.detail, needs_attention(verdict))
+    return replace(said, attention=needs_attention(verdict))
 
 
 def shared_card(verdicts: Sequence[Verdict], warnings: Sequence[str] = ()) -> Card:
@@ -93,12 +94,27 @@ def shared_card(verdicts: Sequence[Verdict], warnings: Sequence[str] = ()) -> Ca
     Every headline is said; the worst tone and any call for attention win.
     """
     said = [card(verdict, warnings if n == 0 else ()) for n, verdict in enumerate(verdicts)]
+    worst = max(said, key=lambda one: SEVERITY.index(one.tone))
     return Card(
         " · ".join(one.headline for one in said),
-        max((one.tone for one in said), key=SEVERITY.index),
+        worst.tone,
         " ".join(one.detail for one in said if one.detail),
         any(one.attention for one in said),
+        " · ".join(dict.fromkeys(one.sure for one in said if one.sure)),
+        worst.action,
     )
+
+
+def in_words(verdicts: Sequence[Verdict], warnings: Sequence[str] = ()) -> str:
+    """What terminals and JSON say of a judged series: headlines, how sure, warnings, why not, and what to do."""
+    said = shared_card(verdicts, warnings)
+    heads = "; ".join(map(headline, verdicts)).rstrip(".")
+    why = said.detail
+    for warning in warnings:
+        why = why.replace(warning, "").strip()
+    reasons = why if said.tone is Tone.OPEN and why.rstrip(".") not in heads else ""
+    sure = f"{said.sure}." if said.sure else ""
+    return " ".join(part for part in (f"{heads}.", sure, *warnings, reasons, said.action) if part)
 
 
 for _spec in (BRAIN_MRI, CT):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from qc_node.classifiers.catalogue import headline
+from qc_node.classifiers.catalogue import in_words
 from qc_node.config import Settings, load
 from qc_node.demo.datasets import Sample, datasets
 from qc_node.demo.pacs import DemoPacs
@@ -118,10 +118,8 @@ def _walk(pacs: DemoPacs, node: Node, folder: Path, seed: int) -> None:
         stored = None if judged is None else node.ledger.verdicts.get(judged["series_id"])
         assert stored is not None
         seconds = time.monotonic() - sent
-        click.secho(f"  {headline(stored['verdict'])}", bold=True)
+        click.secho(f"  {in_words([stored['verdict']], stored['warnings'])}", bold=True)
         click.echo(f"  report in the PACS {seconds:.1f} s after the last image")
-        for warning in stored["warnings"]:
-            click.echo(f"  warning: {warning}")
         click.echo("\n" + "\n".join("    " + line for line in as_text(report).splitlines()) + "\n")
         shutil.rmtree(folder / f"series-{number}")
     _where_to_look(node)

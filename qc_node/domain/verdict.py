@@ -63,6 +63,19 @@ class Finding:
         return None if self.value is None else self.question.key(self.value)
 
     @property
+    def probability(self) -> float | None:
+        """Probability of the given answer; None when abstained, and where no network was asked."""
+        return None if self.key is None else self.probabilities.get(self.key)
+
+    @property
+    def measured(self) -> bool:
+        """Whether a rule on what was measured answered, so that no probability is involved.
+
+        What follows from other answers is as sure as they are, and not said to be measured.
+        """
+        return self.value is not None and not self.probabilities and not self.question.follows
+
+    @property
     def words(self) -> str:
         """The answer in the words of a page."""
         return self.question.say(self.value)

@@ -1,4 +1,8 @@
-"""Verdicts in plain words, for terminals and pages; the report has its own codes."""
+"""Verdicts in plain words, for terminals, pages and the comments of reports: what, how sure, and what to do.
+
+Sure is only what was measured.  A network is at most "very likely", and what nobody would stand for is
+undetermined: grey, never an alarm.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from qc_node.domain.questions import Question
-from qc_node.domain.verdict import Verdict, needs_attention, vote_level
+from qc_node.domain.verdict import Finding, Verdict, needs_attention, vote_level
 from qc_node.domain.vocabulary import Reason
 
 REASONS: dict[Reason, str] = {
@@ -32,6 +36,80 @@ REASONS: dict[Reason, str] = {
 """Every reason in words for people."""
 
 
+# -- how sure ----------------------------------------------------------------------------------------
+VERY_LIKELY = 0.95
+LIKELY = 0.80
+"""Probabilities of the given answer from which a page says "very likely" and "likely"."""
+
+MEASURED = "Sure: measured in the image"
+UNSURE = "Not sure enough for a verdict"
+
+
+def likelihood(probability: float) -> str:
+    """A probability of a network in words.
+
+    Examples
+    --------
+    >>> likelihood(0.999), likelihood(0.87), likelihood(0.61)
+    ('Very likely (over 99 %)', 'Likely (87 %)', 'More likely than not (61 %)')
+    """
+    steps = ((VERY_LIKELY, "Very likely"), (LIKELY, "Likely"), (0.5, "More likely than not"))
+    word = next((word for least, word in steps if probability >= least), "Not sure")
+    percent = "over 99" if probability > 0.99 else f"{100 * probability:.0f}"
+    return f"{word} ({percent} %)"
+
+
+def sureness(finding: Finding | None) -> str:
+    """How sure an answer is; nothing where it follows from others, or has no probability of its own."""
+    if finding is None or finding.value is None:
+        return UNSURE
+    if finding.measured:
+        return MEASURED
+    return "" if finding.probability is None else likelihood(finding.probability)
+
+
+def firm(finding: Finding, least: float = LIKELY) -> bool:
+    """Whether an answer may contradict what people wrote: measured, or at least this probable."""
+    return finding.measured or (finding.probability is not None and finding.probability >= least)
+
+
+# -- what to do --------------------------------------------------------------------------------------
+NOTHING = "Nothing to do."
+REPEAT = "Repeat the series before the patient leaves."
+LOOK_FIRST = "Look at the images before you repeat the series."
+LOOK = "No verdict: look at the images."
+
+ADVICE: dict[Reason, str] = {
+    Reason.MOTION: REPEAT,
+    Reason.NOISE: REPEAT,
+    Reason.POOR_CONTRAST: REPEAT,
+    Reason.ARTIFACT: REPEAT,
+    Reason.COVERAGE: "Repeat the series before the patient leaves, with the whole head in the image.",
+    Reason.FIELD_OF_VIEW: "Repeat the series before the patient leaves, with a larger field of view.",
+    Reason.SEGMENTED: "Send the original images: these were processed.",
+    Reason.SKULL_STRIPPED: "Send the original images: these were processed.",
+    Reason.NOT_T1W: "Check that a T1-weighted series was made before the patient leaves.",
+    Reason.NOT_BRAIN: "Check that the right series was made and sent.",
+    Reason.PHANTOM: "Check that the right series was sent.",
+    Reason.BLANK: "Open the series. If it is empty there too, repeat it before the patient leaves.",
+    Reason.TOO_FEW_SLICES: "Check that all images were sent and that a 3D series was made.",
+    Reason.THICK_SLICES: "Check that a 3D series with thin slices was made before the patient leaves.",
+    Reason.ORIENTATION: "Check the patient position that was entered at the scanner.",
+    Reason.GEOMETRY: "Check that all images were sent.",
+}
+"""What to do when a series was rejected for a reason that was measured."""
+
+
+def advice_on(finding: Finding) -> str:
+    """What somebody should do about an answer: repeat only on what was measured, look first otherwise."""
+    if finding.value is None:
+        return LOOK
+    if finding.key not in finding.question.attention:
+        return ""
+    return ADVICE.get(finding.reason, REPEAT) if finding.measured and finding.reason else LOOK_FIRST
+
+
+# -- cards -------------------------------------------------------------------------------------------
 class Tone(StrEnum):
     """How a card looks: each tone has a shape of its own, colour only repeats it."""
 
@@ -39,7 +117,7 @@ class Tone(StrEnum):
     USABLE = "usable"
     POOR = "poor"
     OPEN = "open"
-    """No answer yet, or none that the machine would stand for."""
+    """No answer yet, or none that the machine would stand for: grey, and no alarm."""
 
 
 SHAPES = {Tone.GOOD: "●", Tone.USABLE: "▲", Tone.POOR: "■", Tone.OPEN: "○"}
@@ -54,13 +132,16 @@ SEVERITY = (Tone.GOOD, Tone.OPEN, Tone.USABLE, Tone.POOR)
 class Card:
     """What a page says of one series: a headline, a tone, and a sentence or two of detail.
 
-    ``attention`` is whether the card stays until somebody has acknowledged it.
+    ``attention`` is whether the card stays until somebody has acknowledged it; ``sure`` says how sure the machine
+    is, and ``action`` what to do, each empty where there is nothing to say.
     """
 
     headline: str
     tone: Tone
     detail: str = ""
     attention: bool = False
+    sure: str = ""
+    action: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -70,6 +151,8 @@ class Card:
             "shape": SHAPES[self.tone],
             "detail": self.detail,
             "attention": self.attention,
+            "sure": self.sure,
+            "action": self.action,
         }
 
 
@@ -101,4 +184,19 @@ def plain_card(verdict: Verdict, warnings: Sequence[str] = ()) -> Card:
     else:
         tone = Tone.USABLE if warnings else Tone.GOOD
     said = plain_headline(verdict)
-    return Card(said[:1].upper() + said[1:], tone, " ".join(warnings))
+    weakest = min(verdict.findings, key=_trust, default=None)
+    advised = (advice_on(f) for f in sorted(verdict.findings, key=lambda f: f.key not in f.question.attention))
+    return Card(
+        said[:1].upper() + said[1:],
+        tone,
+        " ".join(warnings),
+        sure=UNSURE if tone is Tone.OPEN else sureness(weakest),
+        action=next((a for a in advised if a), NOTHING if tone is Tone.GOOD else ""),
+    )
+
+
+def _trust(finding: Finding) -> float:
+    """For sorting by how sure an answer is."""
+    if finding.value is None:
+        return 0.0
+    return 2.0 if finding.probability is None else finding.probability

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qc_node.classifiers.catalogue import headline
+from qc_node.classifiers.catalogue import in_words
 from qc_node.domain import QcNodeError, SeriesKey
 from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
 from qc_node.engine.orders import Rule
@@ -89,5 +89,5 @@ def row_of(outcome: SeriesOutcome) -> tuple[str, str, str, str]:
     if outcome.verdict is None:
         said = f"skipped: {outcome.skipped}"
     else:
-        said = "; ".join([*map(headline, outcome.verdicts), *outcome.warnings])
+        said = in_words(outcome.verdicts, outcome.warnings)
     return outcome.source, outcome.modality or "?", str(outcome.instances), said

@@ -197,5 +197,6 @@ def outcome_json(outcome: SeriesOutcome) -> dict[str, Any]:
             "claims": outcome.claims.as_dict(),
         },
         "warnings": list(outcome.warnings),
+        "summary": catalogue.in_words(outcome.verdicts, outcome.warnings) if verdict else outcome.skipped,
         "timings_s": {k: round(v, 3) for k, v in outcome.timings_s.items()},
     }

@@ -162,7 +162,8 @@ def _claimed_parts(claims: HeaderClaims, seen: Seen) -> Iterable[str]:
     told: set[frozenset[str]] = set()
     for tag, text in _own_texts(claims):
         said = body_parts_said(text) - {"other"}
-        if said - seen.regions and said not in told:
+        # Words of a whole protocol stand on each of its series: what one does not show, another may.
+        if said and not said & seen.regions and said not in told:
             told.add(said)
             yield f'{tag} says "{_short(text)}"; found: {_named(seen.regions) or "another body part"}.'
 
@@ -185,9 +186,8 @@ def _ordered(claims: HeaderClaims, seen: Seen, ct: bool) -> Iterable[str]:
     contrast = _ordered_contrast(texts, ct)
     wrong_part = False
     if regions and seen.regions is not None:
-        one_answer = regions in REGIONS_OF.values()
         # of an order for several regions, one series may show one and the next another
-        wrong_part = bool(regions - seen.regions) if one_answer else not regions & seen.regions
+        wrong_part = not regions & seen.regions
     wrong_contrast = contrast is not None and seen.enhanced is not None and contrast is not seen.enhanced
     if wrong_contrast and contrast and not wrong_part:
         # an examination with contrast has plain series too: all those of MR, and a CT that calls itself plain
@@ -288,12 +288,51 @@ def uncovered_regions(ordered: Sequence[str], verdicts: Sequence[Verdict]) -> tu
 
     Says nothing while any CT of the study abstained from its body part: the region may be there.
     """
-    seen = [_seen(v) for v in verdicts if _covers(v)]
-    if not seen or any(s.regions is None for s in seen):
-        return ()
+    shown = _shown(verdicts)
     wanted = next((r for t in ordered if (r := body_parts_said(t) - {"other"})), frozenset())
-    shown = frozenset().union(*(s.regions or frozenset() for s in seen))
-    missing = wanted - shown
-    if not missing:
+    if shown is None or not wanted - shown:
         return ()
-    return (f"Ordered: {_named(wanted)}; no series of the study shows the {' and the '.join(sorted(missing))}.",)
+    return (f"Ordered: {_named(wanted)}; no series of the study shows the {_listed(wanted - shown)}.",)
+
+
+def uncovered_claims(
+    series: Sequence[tuple[HeaderClaims, Sequence[Verdict]]], ordered: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """What CT series claim to show and no series of the closed study shows: "CT CAP" above an abdomen alone.
+
+    A series that shows nothing of what it claims was told when it was judged (:func:`check`), and regions that an
+    order names by :func:`uncovered_regions`.
+
+    Parameters
+    ----------
+    series
+        Claims and verdicts of each series of the study.
+    ordered
+        What was ordered.
+    """
+    shown = _shown([v for _, verdicts in series for v in verdicts])
+    if shown is None:
+        return ()
+    told = {next((r for t in ordered if (r := body_parts_said(t) - {"other"})), frozenset()) - shown}
+    found = []
+    for claims, verdicts in series:
+        own = frozenset().union(*(_seen(v).regions or frozenset() for v in verdicts if _covers(v)))
+        for tag, text in _own_texts(claims):
+            said = body_parts_said(text) - {"other"}
+            missing = said - shown
+            if said & own and missing and not any(missing <= known for known in told):
+                told.add(missing)
+                found.append(f'{tag} says "{_short(text)}"; no series of the study shows the {_listed(missing)}.')
+    return tuple(found)
+
+
+def _shown(verdicts: Sequence[Verdict]) -> frozenset[str] | None:
+    """The regions that the CT series of a study show together; None where there is none or one abstained."""
+    seen = [_seen(v).regions for v in verdicts if _covers(v)]
+    known = [regions for regions in seen if regions is not None]
+    return None if not seen or len(known) < len(seen) else frozenset().union(*known)
+
+
+def _listed(regions: Iterable[str]) -> str:
+    known = set(regions)
+    return " and the ".join(r for r in _ORDER if r in known)

@@ -106,6 +106,11 @@ class SeriesTable:
         rows = self._db.rows(sql, (study_uid,), of=ClaimsRow)
         return [json.loads(plain(row["claims"])) for row in rows]
 
+    def claims_of(self, series_id: int) -> dict[str, Any]:
+        """The claims of one series; empty where it was not looked at or is gone."""
+        row = self._db.row("SELECT claims FROM series WHERE series_id = ?", (series_id,), of=ClaimsRow)
+        return {} if row is None else dict(json.loads(plain(row["claims"])))
+
     def event(self, series_id: int, run: int, at: float, event: str, detail: str | None = None) -> None:
         """Leave a line in the history of a series; of one that was forgotten there is none."""
         with self._db.transaction() as conn:

@@ -18,6 +18,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
 from qc_node.domain import AnswerKind, Grade, InstanceRef, QcNodeError, Question, Reason, SeriesKey, Verdict
+from qc_node.domain.wording import advice_on, sureness
 from qc_node.report import codes, modules
 from qc_node.report.character_set import settle_character_set
 from qc_node.report.codes import Code
@@ -98,17 +99,18 @@ def build_flag(
 
 
 def flag_sentence(verdict: Verdict) -> str:
-    """Why the series is flagged, in one sentence."""
+    """Why the series is flagged, how sure that is, and what to do."""
     reject = verdict.finding(Question.STRAIGHT_REJECT)
     if reject is not None and reject.value:
         why = f": {_words(reject.reason)}" if reject.reason else ""
-        return f"Not a proper whole-head 3D T1-weighted image{why}."
+        said = "Not" if reject.measured else "Probably not"
+        return f"{said} a proper whole-head 3D T1-weighted image{why}. {sureness(reject)}. {advice_on(reject)}"
     tier = verdict.finding(Question.TIER)
     if tier is not None and tier.value:
         graded = [f for f in verdict.findings if f.question.kind is AnswerKind.GRADE]
         severe = [f"{f.question.value} {f.value}" for f in graded if f.value == Grade.SEVERE]
         grades = f" (grade of {', '.join(severe)})" if severe else ""
-        return f"Image quality tier {tier.value}{grades}."
+        return f"Image quality tier {tier.value}{grades}. {advice_on(tier)}".rstrip()
     found = [f"{f.question.title}: {f.words}" for f in verdict.findings if f.key in f.question.attention]
     return f"{'; '.join(found)}." if found else "Image quality issue."
 

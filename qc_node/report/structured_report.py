@@ -12,7 +12,8 @@ The tree is the one of the outward contract; one measurement group (TID 1501) fo
           Algorithm Name, Version, Parameters          TID 4019
           the answer and what it rests on              CODE
           Probability [question = answer]              NUM, one for each possible answer
-          Comment                                      the disclaimer; why there is no answer
+          Comment                                      the disclaimer; why there is no answer, or how sure
+                                                       it is; what to do
       Qualitative Evaluations                          only with warnings, each a Comment
 
 Built on pydicom alone: no Image Library, hence some milliseconds for any number of slices.
@@ -44,6 +45,7 @@ from qc_node.domain import (
     Tier,
     Verdict,
 )
+from qc_node.domain.wording import advice_on, sureness
 from qc_node.report import codes, modules
 from qc_node.report.character_set import SourceText, note, settle_character_set
 from qc_node.report.codes import Code
@@ -346,7 +348,14 @@ def _group(
     content.append(text_item(codes.COMMENT, DISCLAIMER))
     if finding.abstained is not None:
         content.append(text_item(codes.COMMENT, finding.abstained))
+    content += [text_item(codes.COMMENT, words) for words in _in_words(finding)]
     return container(codes.MEASUREMENT_GROUP, content, CONTAINS, template="1501")
+
+
+def _in_words(finding: Finding) -> list[str]:
+    """For whoever reads the tree: how sure an answer is, and what to do."""
+    sure = "" if finding.value is None else sureness(finding)
+    return [words for words in (f"{sure}." if sure else "", advice_on(finding)) if words]
 
 
 def _site(verdict: Verdict, finding: Finding) -> Code:

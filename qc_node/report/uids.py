@@ -80,8 +80,8 @@ def report_uid(
     """SOP Instance UID of the report on one series.
 
     New instances or contents, corrected identifiers (`edition`), another model, another report format, SR class
-    or set of rules give another UID, and nothing else does: neither the time, nor the words of a warning, nor a
-    release of the program.
+    or set of rules give another UID, and nothing else does: neither the time, nor the words of a warning or a
+    comment, nor a release of the program.
 
     Parameters
     ----------

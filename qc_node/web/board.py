@@ -111,7 +111,7 @@ class Board:
             "now": self._deps.clock(),
             "newest": self._series(newest),
             "alarms": [
-                {"id": a["id"], "at": a["raised_at"], **self._series(row)}
+                {"id": a["id"], "at": a["raised_at"], **self._series(row, raised=True)}
                 for a in alarms
                 if (row := self._deps.ledger.series.by_id(a["series_id"])) is not None
             ],
@@ -140,11 +140,15 @@ class Board:
         new = self._deps.ledger.alarms.raise_alarm(row["series_id"], run, row["calling_ae"], now)
         return said if new else None
 
-    def _series(self, row: SeriesRow) -> dict[str, Any]:
-        """What a card shows of one series.  A series being judged anew keeps its last verdict in view."""
+    def _series(self, row: SeriesRow, raised: bool = False) -> dict[str, Any]:
+        """What a card shows of one series.
+
+        Under an alarm (`raised`) the words stay those of the verdict that raised it while the series is judged
+        anew: "being judged" is no reason to call anybody.
+        """
         given = self._deps.ledger.verdicts.of_last_run(row["series_id"])
         verdict = given[0] if given else None
-        if verdict is not None and verdict["run"] == row["run"]:
+        if verdict is not None and (raised or verdict["run"] == row["run"]):
             said = phrases.verdict_card(given)
             at = verdict["judged_at"]
         else:

@@ -142,6 +142,7 @@ def test_classify_says_the_same_of_the_same_folders(unpacked: dict[str, Path], n
             "results",
             "header",
             "warnings",
+            "summary",
             "timings_s",
         }
         stored = ledger.verdicts.get(number_of(ledger, line["series_instance_uid"]))

@@ -74,6 +74,10 @@ def test_plain_chest_under_an_order_for_an_enhanced_abdomen() -> None:
         ("CT abdomen-pelvis with contrast", ct(BodyPart.ABDOMEN_PELVIS, True)),
         ("CT chest", ct(BodyPart.CHEST, True)),
         ("CT chest", ct(BodyPart.CHEST, False, Region.CHEST, Region.ABDOMEN)),
+        (
+            "CT abdomen-pelvis with contrast",
+            ct(BodyPart.ABDOMEN, True),
+        ),  # the arterial phase; the study tells the rest
         ("CT neck and chest with contrast", ct(BodyPart.NECK, True)),
         ("CT neck and chest with contrast", ct(BodyPart.CHEST, True)),
         ("CT head without and with contrast", ct(BodyPart.BRAIN, False)),
@@ -85,6 +89,12 @@ def test_plain_chest_under_an_order_for_an_enhanced_abdomen() -> None:
 )
 def test_what_was_ordered_and_seen_is_silent(ordered: str, verdict: Verdict) -> None:
     assert check(ct_claims(ordered=(ordered,)), verdict, THIN) == ()
+
+
+@pytest.mark.parametrize("said", ["CT CAP", "Thorax Abdomen", "HEADNECK"])
+def test_a_series_may_show_less_than_its_words(said: str) -> None:
+    seen = ct(BodyPart.BRAIN if said == "HEADNECK" else BodyPart.ABDOMEN, None)
+    assert check(ct_claims(body_part_examined=said, series_description=said), seen, THIN) == ()
 
 
 def test_order_for_two_regions_and_neither_seen() -> None:
@@ -190,6 +200,29 @@ def test_a_straight_reject_contradicts_only_what_it_says() -> None:
     assert check(claims, mr(True, reason=Reason.NOT_BRAIN), THIN) == (
         'Body Part Examined (0018,0015) says "BRAIN"; found: another body part.',
     )
+
+
+def test_another_body_part_is_never_a_guess() -> None:
+    """A head that a network doubted, or that fitted badly, was called "another body part" in the order check."""
+    claims = mr_claims(body_part_examined="BRAIN", ordered=("MRI brain with gadolinium",))
+    guess = Finding(Question.STRAIGHT_REJECT, True, {"yes": 0.98, "no": 0.02}, Reason.NOT_BRAIN)
+    doubt = Finding(Question.STRAIGHT_REJECT, None, {"yes": 0.5, "no": 0.5}, abstained="The head fits badly.")
+    agent = Finding(Question.GADOLINIUM, False, {"yes": 0.1, "no": 0.9})
+    rule = make_rule("brain", body_part="brain", contrast=True)
+    for findings in ((guess,), (doubt,), (doubt, agent)):
+        assert check(claims, Verdict(Stage.BRAIN_MRI, MODEL, findings), THIN, [rule]) == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "probability", "mismatches"),
+    [("other", 0.94, 0), ("other", 0.97, 1), ("chest", 0.6, 0), ("chest", 0.85, 1)],
+)
+def test_a_ct_answer_that_is_not_likely_contradicts_nobody(part: str, probability: float, mismatches: int) -> None:
+    body = Finding(Question.BODY_PART, part, {part: probability, "brain": 1 - probability})
+    contrast = Finding(Question.CONTRAST_ENHANCED, False, {"yes": 0.25, "no": 0.75})
+    verdict = Verdict(Stage.CT, MODEL, (body, contrast))
+    claims = ct_claims(body_part_examined="BRAIN", contrast_agent="Imeron 350")
+    assert len(check(claims, verdict, THIN)) == mismatches
 
 
 # -- rules and slice thickness -----------------------------------------------------------------------

@@ -83,11 +83,15 @@ def test_flag_uid_does_not_change_with_the_time() -> None:
 @pytest.mark.parametrize(
     ("verdict", "sentence"),
     [
-        (mri_verdict(2, 0, 2), "Image quality tier 3 (grade of motion 2, noise 2)."),
+        (
+            mri_verdict(2, 0, 2),
+            "Image quality tier 3 (grade of motion 2, noise 2). Look at the images before you repeat the series.",
+        ),
         (mri_verdict(0, 0, 0), "Image quality tier 1."),
         (
             rejected(Reason.SKULL_STRIPPED),
-            "Not a proper whole-head 3D T1-weighted image: skull and scalp were removed.",
+            "Probably not a proper whole-head 3D T1-weighted image: skull and scalp were removed. "
+            "Very likely (97 %). Look at the images before you repeat the series.",
         ),
     ],
 )

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 
 from qc_node.domain import (
     BodyPart,
+    Finding,
     HeaderClaims,
     ModelIdentity,
     Question,
@@ -20,6 +21,7 @@ from qc_node.domain import (
     Stage,
     Verdict,
 )
+from qc_node.domain.wording import ADVICE, LOOK, LOOK_FIRST, MEASURED
 from qc_node.report import codes
 from qc_node.report.items import children, codes_named, name_of, named, text_named, texts_named
 from qc_node.report.reading import read_report
@@ -113,9 +115,19 @@ def test_what_was_not_answered_is_undetermined_with_a_sentence() -> None:
     for name, concept in (("motion", Question.MOTION), ("gadolinium", Question.GADOLINIUM)):
         group = by_question[f"brain_mri/{name}"]
         assert spelt(group, codes.QUESTIONS[concept]) == ["373068000"]
-        assert len(texts_named(group, codes.COMMENT)) == 2
+        disclaimer, why, advice = texts_named(group, codes.COMMENT)
+        assert disclaimer == DISCLAIMER and why and advice == LOOK
     tier = by_question["brain_mri/tier"]
     assert spelt(tier, codes.SERIES_QUALITY) == spelt(tier, codes.TIER) == ["373068000"]
+
+
+def test_a_reader_of_the_tree_learns_how_sure_an_answer_is_and_what_to_do() -> None:
+    likely = groups(written(report(rejected(Reason.COVERAGE))))["brain_mri/straight_reject"]
+    assert texts_named(likely, codes.COMMENT) == [DISCLAIMER, "Very likely (97 %).", LOOK_FIRST]
+    finding = Finding(Question.STRAIGHT_REJECT, True, {}, Reason.COVERAGE)
+    measured = replace(rejected(Reason.COVERAGE), findings=(finding,))
+    group = groups(written(report(measured)))["brain_mri/straight_reject"]
+    assert texts_named(group, codes.COMMENT) == [DISCLAIMER, f"{MEASURED}.", ADVICE[Reason.COVERAGE]]
 
 
 def test_severe_grade_decides_the_tier_though_another_is_open() -> None:

@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from qc_node.domain import (
+    GRADED,
     Finding,
     ModelIdentity,
     Question,
@@ -109,9 +110,16 @@ def brain(motion: int = 0, contrast: int = 0, noise: int = 0, gadolinium: bool =
     return Verdict(Stage.BRAIN_MRI, MODEL, (reject, gado, *grades, tier_finding(grades)))
 
 
-def rejected(reason: Reason = Reason.SKULL_STRIPPED) -> Verdict:
-    finding = Finding(Question.STRAIGHT_REJECT, True, {"yes": 0.97, "no": 0.03}, reason)
-    return Verdict(Stage.BRAIN_MRI, MODEL, (finding,))
+def rejected(reason: Reason = Reason.SKULL_STRIPPED, measured: bool = False) -> Verdict:
+    """A straight reject, by a network or by what was measured."""
+    probabilities = {} if measured else {"yes": 0.97, "no": 0.03}
+    return Verdict(Stage.BRAIN_MRI, MODEL, (Finding(Question.STRAIGHT_REJECT, True, probabilities, reason),))
+
+
+def undecided(why: str = "The image fits the average head too poorly to be judged.") -> Verdict:
+    """A brain verdict that answers nothing."""
+    asked = (Question.STRAIGHT_REJECT, Question.GADOLINIUM, *GRADED, Question.TIER)
+    return Verdict(Stage.BRAIN_MRI, MODEL, tuple(Finding(q, None, abstained=why) for q in asked))
 
 
 def ct(part: str = "chest", enhanced: bool = False) -> Verdict:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from qc_node.domain import Reason
 from qc_node.ledger import Ledger
 from qc_node.spool import Spool
 from qc_node.web.app import create_app
 from qc_node.web.server import serve
 from qc_node.web.votes import cases, exchange
 from tests.web.browser import Chromium
-from tests.web.conftest import Clinic, brain, ct, rejected
+from tests.web.conftest import Clinic, brain, ct, rejected, undecided
 from tests.web.phantom_series import store_series
 from tests.web.seventy_days import make_log
 
@@ -81,6 +82,12 @@ def fill(clinic: Clinic) -> None:
         "1.2.7", "1.2.7.1", accession="MR-204420", description="MRI head, native", scanner="MR_3T", images=176
     )
     clinic.judge("1.2.7.1", brain(), seed=5)
+    clinic.receive("1.2.9", "1.2.9.1", accession="MR-204421", description="MRI head", scanner="MR_ER", images=160)
+    clinic.judge("1.2.9.1", rejected(Reason.COVERAGE, measured=True), seed=6, description="t1_mprage_sag")
+    clinic.receive(
+        "1.2.10", "1.2.10.1", accession="MR-204422", description="MRI head", scanner="MR_OR", images=150
+    )
+    clinic.judge("1.2.10.1", undecided(), seed=7, description="T1W_3D_TFE")
     clinic.receive(
         "1.2.8",
         "1.2.8.1",

@@ -20,16 +20,18 @@ from qc_node.web.app import create_app
 from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.server import serve
-from tests.web.conftest import Browse, Clinic, brain, ct, rejected
+from tests.web.conftest import Browse, Clinic, brain, ct, rejected, undecided
 
 
 @pytest.mark.parametrize(
     ("verdict", "headline", "detail", "tone", "attention"),
     [
+        (undecided("Too unlike."), "No verdict", "Too unlike.", Tone.OPEN, False),
         (brain(), "Good quality", "", Tone.GOOD, False),
         (brain(motion=1, gadolinium=True), "Usable quality", "Some motion, gadolinium given.", Tone.USABLE, False),
         (brain(noise=2, contrast=1), "Poor quality", "Medium contrast, severe noise.", Tone.POOR, True),
-        (rejected(Reason.NOT_T1W), "Not a usable brain T1w", "Not T1-weighted.", Tone.POOR, True),
+        (rejected(Reason.NOT_T1W), "Probably not a usable brain T1w", "Not T1-weighted.", Tone.POOR, True),
+        (rejected(Reason.BLANK, measured=True), "Not a usable brain T1w", "Blank or unreadable.", Tone.POOR, True),
         (ct("abdomen_pelvis", True), "Abdomen and pelvis, contrast-enhanced", "", Tone.GOOD, False),
     ],
 )
@@ -64,7 +66,7 @@ def test_an_alarm_stays_until_acknowledged(clinic: Clinic, browse: Browse) -> No
     (card,) = browser.get("/api/board").json()["cards"]
     assert card["newest"]["words"]["headline"] == "Good quality"
     (alarm,) = card["alarms"]
-    assert alarm["words"]["headline"] == "Not a usable brain T1w"
+    assert alarm["words"]["headline"] == "Probably not a usable brain T1w"
     assert browser.post(f"/api/alarms/{alarm['id']}/acknowledge").status_code == 200
     assert browser.post(f"/api/alarms/{alarm['id']}/acknowledge").status_code == 404
     assert browser.get("/api/board").json()["cards"][0]["alarms"] == []
@@ -80,6 +82,30 @@ def test_judged_again_as_good_ends_the_alarm(clinic: Clinic, browse: Browse) -> 
     clinic.judge("1.1.1", brain())
     board.publish(clinic.number("1.1.1"))
     assert browser.get("/api/board").json()["cards"][0]["alarms"] == []
+
+
+def test_an_alarm_keeps_its_words_while_its_series_is_judged_again(clinic: Clinic, browse: Browse) -> None:
+    browser = browse()
+    clinic.receive("1.1", "1.1.1")
+    clinic.judge("1.1.1", rejected())
+    browser.app.state.board.publish(clinic.number("1.1.1"))
+    assert clinic.ledger.series.judge_again(clinic.number("1.1.1"), clinic.clock())
+    (card,) = browser.get("/api/board").json()["cards"]
+    assert card["newest"]["words"]["tone"] == "open"
+    assert card["alarms"][0]["words"]["headline"] == "Probably not a usable brain T1w"
+
+
+def test_an_undetermined_series_is_grey_and_calls_nobody(clinic: Clinic, browse: Browse) -> None:
+    browser = browse()
+    clinic.receive("1.1", "1.1.1")
+    clinic.judge("1.1.1", undecided())
+    browser.app.state.board.publish(clinic.number("1.1.1"))
+    (card,) = browser.get("/api/board").json()["cards"]
+    words = card["newest"]["words"]
+    assert (words["tone"], words["shape"], words["attention"], card["alarms"]) == ("open", "○", False, [])
+    assert words["sure"] == "Not sure enough for a verdict" and words["action"] == "Look at the images."
+    (row,) = browser.get("/api/review").json()["rows"]
+    assert not row["reviewed"], "nobody has reviewed what has no answer"
 
 
 def test_verdicts_given_while_nobody_served_raise_alarms_at_start(clinic: Clinic, browse: Browse) -> None:

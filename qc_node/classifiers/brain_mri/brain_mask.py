@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +32,8 @@ BOX = (48, 48, 52)
 """Voxels looked at: left-right, up-down, front-back; 192 x 192 x 208 mm."""
 ABOVE_MM = 8.0
 """Air left above the object."""
+AVERAGE_MIDDLE_MM, AVERAGE_TOP_MM = (0.0, 15.0), 88.0
+"""Middle (x, y) and top of the average head in its frame."""
 DILATIONS_MM = (16.0, 8.0, 4.0, 2.0, 1.0) * 5
 """How far the taps of each layer lie from the centre."""
 
@@ -119,16 +120,25 @@ class SecondOpinion:
 
     def __call__(self, coarse: reg.Grid, solid: Mask) -> BrainFound:
         """What is marked as brain in an image at 4 mm whose head is where `solid` is."""
-        soft, volume, compact = self._marked(coarse, box_of(coarse, solid))
+        return self._found(coarse, box_of(coarse, solid), PITCHES)
+
+    def turned(self, coarse: reg.Grid, matrix: Matrix) -> BrainFound:
+        """What is marked when the image is turned so that a head that lies as `matrix` says stands upright.
+
+        The network knows upright heads only: of a turned one it marks something that fits worse.
+        """
+        u, _, vt = np.linalg.svd(matrix[:3, :3])
+        pose = np.eye(4)
+        pose[:3, :3] = u @ vt
+        pose[:3, 3] = matrix[:3, :3] @ MIDDLE + matrix[:3, 3] - pose[:3, :3] @ MIDDLE
+        return self._found(coarse, pose @ _box(AVERAGE_MIDDLE_MM, AVERAGE_TOP_MM), [pose[:3, :3]])
+
+    def _found(self, coarse: reg.Grid, affine: Matrix, starts: Sequence[Matrix]) -> BrainFound:
+        soft, volume, compact = self._marked(coarse, affine)
         if volume < MIN_ML:
             return BrainFound(volume, compact)
-        found = self.register(soft, PITCHES)
+        found = self.register(soft, starts)
         return BrainFound(volume, compact, found.ncc, found.matrix, found.scales, edge_cm2(soft, coarse))
-
-    def pose(self, coarse: reg.Grid, solid: Mask) -> reg.Alignment | None:
-        """How a brain lies that may be turned any way; None where too little is marked."""
-        soft, volume, _ = self._marked(coarse, box_of(coarse, solid, upright=False))
-        return self.register(soft, turns()) if volume >= MIN_ML else None
 
     def _marked(self, coarse: reg.Grid, affine: Matrix) -> tuple[reg.Grid, float, float]:
         """The mark in a box (probability, largest piece only), its volume in ml, and how compact it is."""
@@ -192,25 +202,26 @@ def edge_cm2(soft: reg.Grid, image: reg.Grid) -> float:
     return float(max(low.sum(0).max(initial=0), high.sum(0).max(initial=0))) * SPACING_MM**2 / 100.0
 
 
-def box_of(coarse: reg.Grid, solid: Mask, upright: bool = True) -> Matrix:
+def box_of(coarse: reg.Grid, solid: Mask) -> Matrix:
     """Affine of the box that is looked at: from its ``(i, j, k)`` = left, down, front to LPS mm.
 
     Parameters
     ----------
     solid
         Where the head is on `coarse`, see :func:`qc_node.classifiers.brain_mri.outline.outline`.
-    upright
-        Look below the top of the head; otherwise around its middle.
     """
     k, j, i = np.nonzero(solid) if solid.any() else np.nonzero(np.ones_like(solid))
     points = np.stack([i, j, k], 1) @ coarse.affine[:3, :3].T + coarse.affine[:3, 3]
     top = float(np.quantile(points[:, 2], 0.999))
-    extent = (np.array(BOX) - 1) * SPACING_MM
-    upper = points[points[:, 2] > top - 120.0] if upright else points
+    upper = points[points[:, 2] > top - 120.0]
     low, high = np.quantile(upper, (0.01, 0.99), axis=0)
     middle = (low + high) / 2
-    if not upright:
-        top = float(middle[2] + extent[1] / 2 - ABOVE_MM)
+    return _box((float(middle[0]), float(middle[1])), top)
+
+
+def _box(middle: tuple[float, float], top: float) -> Matrix:
+    """A box around a place ``(x, y)``, from a little above `top` downwards, LPS mm."""
+    extent = (np.array(BOX) - 1) * SPACING_MM
     out = np.eye(4)
     # Columns: left is +x, down is -z, front is -y in LPS.
     out[:3, :3] = SPACING_MM * np.array([[1.0, 0, 0], [0, 0, -1.0], [0, -1.0, 0]])
@@ -233,15 +244,3 @@ def look(network: BrainMaskNet, coarse: reg.Grid, affine: Matrix) -> reg.Grid:
     # The network's answers are steep; a tenth of them makes the rim of the mask smooth enough to register.
     soft = torch.sigmoid(odds / 10.0) * inside.reshape(BOX)
     return reg.Grid(np.ascontiguousarray(soft.numpy().transpose(2, 1, 0)), affine)
-
-
-def turns() -> list[Matrix]:
-    """The 24 rotations by right angles; the first is none."""
-    out = []
-    for order in permutations(range(3)):
-        for signs in product((1.0, -1.0), repeat=3):
-            r = np.zeros((3, 3))
-            r[range(3), order] = signs
-            if np.linalg.det(r) > 0:
-                out.append(r)
-    return sorted(out, key=lambda r: -float(np.trace(r)))

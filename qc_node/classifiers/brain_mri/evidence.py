@@ -129,7 +129,7 @@ def measured(m: Measures) -> Ruling:
         return NOTHING
     if m.turned and place in (Place.UNCLEAR, Place.NOWHERE, Place.MASK):
         return Ruling(Reason.ORIENTATION)
-    if place in (Place.UNCLEAR, Place.NOWHERE) and (m.cut_above or cut_at_edge(m)):
+    if place in (Place.UNCLEAR, Place.NOWHERE) and (m.cut_above or cut_at_edge(m) or _part(m)):
         return Ruling(Reason.COVERAGE)
     if place is Place.NOWHERE:
         return Ruling(Reason.NOT_BRAIN)
@@ -151,6 +151,12 @@ def measured(m: Measures) -> Ruling:
 def cut_at_edge(m: Measures) -> bool:
     """Whether a brain is marked that ends at the edge of the image."""
     return m.mask is not None and m.mask.fit >= NO_BRAIN_FIT and m.mask.edge_cm2 >= EDGE_CM2
+
+
+def _part(m: Measures) -> bool:
+    """Whether part of a brain is marked: nearly of its shape, and the rest, so placed, is outside or blanked."""
+    near = m.mask is not None and m.mask.fit >= NO_BRAIN_FIT
+    return near and m.by_mask is not None and m.by_mask.lost_brain > MAX_LOST_BRAIN
 
 
 def _confirmed(reason: Reason, m: Measures) -> bool:

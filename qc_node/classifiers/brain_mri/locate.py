@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from qc_node.classifiers.brain_mri import brain_mask, checks, evidence, outline, preprocess
 from qc_node.classifiers.brain_mri import registration as reg
+from qc_node.domain import Reason
 
 Matrix = npt.NDArray[np.float64]
 
@@ -23,9 +24,8 @@ WORTH_REFINING_NCC = 0.6
 TURNED_GAIN = 0.12
 """So much better the average head must fit turned to be called wrongly oriented."""
 TURNED_NCC = 0.45
-TURNED_DEG = 60.0
-SAME_TURN_DEG = 35.0
-"""So far apart two means may see the same turn."""
+TURNED_FIT = 0.03
+"""So much better the mask must fit with the image turned."""
 EVENED_WARNING = "The image is so uneven that the head was found on an evened copy."
 
 
@@ -61,6 +61,8 @@ class Locator:
             return Located(plain.matrix, m)
         even = outline.evened_inside(coarse, solid)
         found = self.second(coarse, solid) if self.second is not None else None
+        if plain.ncc >= evidence.AS_IS_NCC and m.at is not None and evidence.fault(m.at) is Reason.ORIENTATION:
+            found = self._upright(coarse, plain.matrix, found) or found
         evened = self._evened(coarse, solid, even, found)
         by_mask = None
         if found is not None and found.matrix is not None:
@@ -73,7 +75,7 @@ class Locator:
         if place is evidence.Place.MASK and found is not None and found.matrix is not None:
             return Located(found.matrix, replace(m, at=by_mask))
         if place is not evidence.Place.AS_IS:
-            m = replace(m, turned=self._turned(grid, coarse, solid, plain.ncc))
+            m = replace(m, turned=self._turned(grid, coarse, plain.ncc, found))
         return Located(plain.matrix, m)
 
     def _evened(
@@ -84,13 +86,19 @@ class Locator:
             return outline.refined(even, self.targets, found.matrix)
         return outline.place(coarse, solid, even, self.targets)
 
-    def _turned(self, grid: reg.Grid, coarse: reg.Grid, solid: outline.Mask, ncc: float) -> bool:
-        """Whether the head lies turned by 90 or 180 degrees: by grey values and by the mask, the same way."""
+    def _upright(
+        self, coarse: reg.Grid, matrix: Matrix, found: brain_mask.BrainFound | None
+    ) -> brain_mask.BrainFound | None:
+        """What the mask shows with the image turned as `matrix` says, if it fits better so; else None."""
+        if self.second is None:
+            return None
+        turned = self.second.turned(coarse, matrix)
+        better = turned.fit > (found.fit if found is not None else 0.0) + TURNED_FIT
+        return turned if better and turned.fit >= evidence.BRAIN_FIT else None
+
+    def _turned(self, grid: reg.Grid, coarse: reg.Grid, ncc: float, found: brain_mask.BrainFound | None) -> bool:
+        """Whether the head lies turned by 90 or 180 degrees: by grey values and by the mask."""
         turned = preprocess.align(grid, self.head.targets, upside_down=True)
-        if turned.ncc < max(ncc + TURNED_GAIN, TURNED_NCC) or self.second is None:
+        if turned.ncc < max(ncc + TURNED_GAIN, TURNED_NCC):
             return False
-        pose = self.second.pose(coarse, solid)
-        if pose is None or pose.ncc < evidence.NO_BRAIN_FIT or pose.rotation_deg < TURNED_DEG:
-            return False
-        apart = reg.describe(np.linalg.inv(pose.matrix) @ turned.matrix, 0.0, 0.0).rotation_deg
-        return apart < SAME_TURN_DEG
+        return self._upright(coarse, turned.matrix, found) is not None

@@ -11,7 +11,7 @@ that gives probabilities, and an honest "other" where no line fits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,10 @@ REGIONS: Mapping[Region, tuple[float, float]] = {
 }
 """Region to its range on the body axis.  Chest ends 15 mm below the dome, where lung still surrounds it."""
 
-_STRETCHES = np.linspace(0.8, 1.25, 10)
+_STRETCHES = np.concatenate([np.linspace(0.8, 1.25, 10), [1.35, 1.45, 1.6, 1.75, 1.95]])
+"""Axis millimetres per millimetre of the patient: adults, then children down to half of an adult's length."""
+_ADULT_SPREAD, _CHILD_SPREAD, _CHILDREN = 0.10, 0.35, 0.05
+"""Spread of the logarithm of the stretch of adults, of everybody, and how common the latter are."""
 _STEP_MM = 8.0
 _MARGIN_MM = 120.0
 _CORRELATION_SLICES = 6.0
@@ -160,7 +163,7 @@ def align(probabilities: Array, used: npt.NDArray[np.bool_]) -> BodyAlignment:
             value = np.where(
                 (at < -20) | (at > SECTIONS * SECTION_MM + 40), np.log(floor / (SECTIONS * SECTION_MM)), value
             )
-            prior = -0.5 * (np.log(stretch) / 0.10) ** 2 + (0.0 if direction > 0 else np.log(0.01))
+            prior = _stretch_prior(float(stretch)) + (0.0 if direction > 0 else np.log(0.01))
             lines.append((starts, starts + direction * span, value.sum(1) * effective + prior, value.mean(1)))
     top, bottom, score, mean = (np.concatenate([line[n] for line in lines]) for n in range(4))
     weight = np.exp(score - score.max())
@@ -182,6 +185,13 @@ def align(probabilities: Array, used: npt.NDArray[np.bool_]) -> BodyAlignment:
     )
 
 
+def _stretch_prior(stretch: float) -> float:
+    """Logarithm of how common a stretch is, up to a constant."""
+    adult = np.exp(-0.5 * (np.log(stretch) / _ADULT_SPREAD) ** 2)
+    anybody = np.exp(-0.5 * (np.log(stretch) / _CHILD_SPREAD) ** 2)
+    return float(np.log((1.0 - _CHILDREN) * adult + _CHILDREN * anybody))
+
+
 def coverage_mm(low: Array, high: Array) -> dict[Region, Array]:
     """Covered millimetres of each region for scans from `low` to `high` on the body axis."""
     return {
@@ -190,57 +200,103 @@ def coverage_mm(low: Array, high: Array) -> dict[Region, Array]:
     }
 
 
+LEAST_SHARE = 0.35
+"""A region counts as covered from this share of it on."""
+MOST_CHEST = 0.6
+"""Share of the chest that may come with an abdomen: lung bases, in expiration up to the middle of the heart."""
+MOST_ABDOMEN = 0.85
+"""Share of the abdomen that may come with a whole chest: down to the lower pole of the kidneys."""
+
+
 def body_part(low: Array, high: Array) -> npt.NDArray[np.int64]:
     """The body part that each scan from `low` to `high` shows, as an index into ``list(BodyPart)``.
 
-    The rules, in words (fractions are of the whole region):
+    The rules, in words (fractions are of the whole region).  What a scan shows most of is its part; ``other`` is
+    left for what is none of the five, and for scans of several regions of which each is there as a whole:
 
-    - **abdomen_pelvis**: at least 40 % of the abdomen and 35 % of the pelvis, and of the chest no more than
-      the lung bases (45 %).
-    - **abdomen**: mostly abdomen, no more than 35 % of the pelvis and 45 % of the chest.
-    - **chest**: mostly chest; upper abdomen down to the kidneys (50 %) and lower neck (60 %) belong to it.
+    - **brain**: mostly head, at most 45 % of the neck.
     - **neck**: at least half of the neck, or mostly neck; face, skull base or even the whole head and the
       upper chest (70 %) belong to it.
-    - **brain**: at least 30 % of the head and no more than 45 % of the neck.
-    - **other**: pelvis alone, chest and abdomen together, whole body, and what is not on the axis.
+    - **chest**: mostly chest; the abdomen to the lower pole of the kidneys (85 %) and the lower neck (70 %)
+      belong to it.
+    - **abdomen**: mostly abdomen, to the iliac crest or a little further (35 % of the pelvis); of the chest the
+      lung bases (60 %).
+    - **abdomen_pelvis**: at least 40 % of the abdomen and more than 35 % of the pelvis; of the chest as above.
+    - **other**: pelvis alone, whole neck with whole chest, whole chest with whole abdomen, whole body, and what
+      is not on the axis.
     """
     cover = coverage_mm(low, high)
     fraction = {region: mm / (REGIONS[region][1] - REGIONS[region][0]) for region, mm in cover.items()}
     head, neck, chest, abdomen, pelvis = (cover[r] for r in REGIONS)
-    f_head, f_neck, f_chest, f_abdomen, f_pelvis = (fraction[r] for r in REGIONS)
+    _, f_neck, f_chest, f_abdomen, f_pelvis = (fraction[r] for r in REGIONS)
     order = list(BodyPart)
-    result = np.full(np.shape(low), order.index(BodyPart.OTHER))
+    result = np.full(np.shape(head), order.index(BodyPart.OTHER))
+    both = (f_chest > MOST_CHEST) & (f_abdomen > MOST_ABDOMEN)
     rules = {
-        BodyPart.BRAIN: (f_head >= 0.3) & (f_neck <= 0.45) & (chest <= 0) & (head > neck),
+        BodyPart.BRAIN: (f_neck <= 0.45) & (chest <= 0) & (head > neck),
         BodyPart.NECK: ((f_neck > 0.45) | (neck > np.maximum(head, chest)))
         & (f_chest <= 0.7)
         & (neck > chest * 0.85)
         & (abdomen <= 0),
-        BodyPart.CHEST: (f_neck <= 0.6) & (chest > abdomen) & (chest > neck) & (f_abdomen <= 0.5) & (pelvis <= 0),
-        BodyPart.ABDOMEN: (abdomen >= chest) & (abdomen > pelvis) & (f_pelvis <= 0.35) & (f_chest <= 0.45),
-        BodyPart.ABDOMEN_PELVIS: (f_abdomen >= 0.4) & (f_pelvis > 0.35) & (f_chest <= 0.45),
+        BodyPart.CHEST: (f_neck <= 0.7) & (chest > abdomen) & (chest > neck) & ~both,
+        BodyPart.ABDOMEN: (abdomen >= chest) & (abdomen > pelvis) & (f_pelvis <= 0.35) & (f_neck <= 0) & ~both,
+        BodyPart.ABDOMEN_PELVIS: (f_abdomen >= 0.4) & (f_pelvis > 0.35) & (f_chest <= MOST_CHEST),
     }
     for part, holds in rules.items():
         result[holds] = order.index(part)
     return result
 
 
-def part_probabilities(alignment: BodyAlignment, margin_mm: float = 12.0) -> dict[BodyPart, float]:
+SHORT_MM = 60.0
+"""A scan shorter than this at the dome of the diaphragm tells no chest from an abdomen."""
+ERRORS_MM = np.array([-32.0, -16.0, 0.0, 16.0, 32.0])
+"""How far either end may lie from where the line has it: bodies differ in more than offset and stretch."""
+_ERROR_WEIGHTS = np.array([1.0, 2.0, 3.0, 2.0, 1.0]) / 9.0
+
+
+def part_probabilities(alignment: BodyAlignment) -> dict[BodyPart, float]:
     """Probability of every body part under the posterior of `alignment`.
 
-    Each end of the scan is moved by up to `margin_mm` both ways, so that a scan on the border between two
-    rules is told with a probability near one half.
+    Each end of the scan is moved by :data:`ERRORS_MM` both ways, so that a scan on the border between two
+    rules is told with a probability near one half; so is one that shows two parts alike (:func:`_ties`).
     """
-    low, high = np.minimum(alignment.top, alignment.bottom), np.maximum(alignment.top, alignment.bottom)
-    shifts = np.array([-1.0, 0.0, 1.0]) * margin_mm
-    grid = np.array([(a, b) for a in shifts for b in shifts])
-    parts = body_part(low[:, None] + grid[None, :, 0], high[:, None] + grid[None, :, 1])
+    kept = alignment.weight > 1e-6 * alignment.weight.max()  # the other lines say nothing and take time
+    low, high = (
+        np.minimum(alignment.top, alignment.bottom)[kept],
+        np.maximum(alignment.top, alignment.bottom)[kept],
+    )
+    shape = (len(low), len(ERRORS_MM), len(ERRORS_MM))
+    lows = np.broadcast_to((low[:, None] + ERRORS_MM)[:, :, None], shape)
+    highs = np.maximum((high[:, None] + ERRORS_MM)[:, None, :], lows + COARSE_MM)
+    weight = alignment.weight[kept, None, None] * _ERROR_WEIGHTS[:, None] * _ERROR_WEIGHTS
+    parts = body_part(lows, highs)
     order = list(BodyPart)
-    mass = np.array([(alignment.weight[:, None] * (parts == n)).sum() / len(grid) for n in range(len(order))])
-    mass *= alignment.anatomy
+    mass = np.array([weight[parts == n].sum() for n in range(len(order))])
+    for one, other, alike in _ties(lows, highs, (high - low)[:, None, None]):
+        pair = [order.index(one), order.index(other)]
+        held = np.array([weight[alike & (parts == n)].sum() for n in pair])
+        mass[pair] += held.mean() - held
+    mass *= alignment.anatomy / mass.sum()
     mass[order.index(BodyPart.OTHER)] += 1.0 - alignment.anatomy
-    mass /= mass.sum()
     return {part: float(mass[n]) for n, part in enumerate(order)}
+
+
+def _ties(low: Array, high: Array, length: Array) -> Iterator[tuple[BodyPart, BodyPart, npt.NDArray[np.bool_]]]:
+    """Two parts that some scans show alike, and which of the scans these are."""
+    dome, chest = LANDMARKS["dome"], REGIONS[Region.CHEST]
+    # Lung bases and the dome of the liver in a few slices belong to a chest as much as to an abdomen.
+    slab = (length < SHORT_MM) & (low < dome + 50) & (high > dome - 50)
+    yield BodyPart.CHEST, BodyPart.ABDOMEN, slab
+    # A whole head with much of the neck and no chest: an examination of either.
+    whole_head = low <= LANDMARKS["vertex"]
+    neck = REGIONS[Region.NECK]
+    yield (
+        BodyPart.BRAIN,
+        BodyPart.NECK,
+        whole_head & (high > neck[0] + 0.45 * (neck[1] - neck[0])) & (high < chest[0]),
+    )
+    # Head, neck and so much of the chest that it counts as covered: a neck with more than enough, or three parts.
+    yield BodyPart.NECK, BodyPart.OTHER, whole_head & (high - chest[0] > LEAST_SHARE * (chest[1] - chest[0]))
 
 
 def regions_seen(alignment: BodyAlignment) -> tuple[Region, ...]:
@@ -256,19 +312,26 @@ def regions_seen(alignment: BodyAlignment) -> tuple[Region, ...]:
     return tuple(
         r
         for r, mm in cover.items()
-        if mm >= min(0.35 * (REGIONS[r][1] - REGIONS[r][0]), 0.5 * max(high - low, 4.0))
+        if mm >= min(LEAST_SHARE * (REGIONS[r][1] - REGIONS[r][0]), 0.5 * max(high - low, 4.0))
     )
 
 
 def outermost(alignment: BodyAlignment) -> tuple[str | None, str | None]:
-    """Names of the most cranial and the most caudal landmark inside the scan."""
+    """Names of the most cranial and the most caudal landmark inside the scan.
+
+    A single landmark names the end that it lies nearer to, and the other end has no name: half of a head does not
+    reach from vertex to vertex.
+    """
     if alignment.anatomy < 0.5:
         return None, None
     low, high = sorted(alignment.best)
     inside = [name for name, at in LANDMARKS.items() if low - 6 <= at <= high + 6]
     if not inside:
         return None, None
-    return LANDMARK_NAMES[inside[0]], LANDMARK_NAMES[inside[-1]]
+    top, bottom = LANDMARK_NAMES[inside[0]], LANDMARK_NAMES[inside[-1]]
+    if len(inside) > 1:
+        return top, bottom
+    return (top, None) if LANDMARKS[inside[0]] - low <= high - LANDMARKS[inside[0]] else (None, bottom)
 
 
 def axis_position(slices_from_top_mm: npt.NDArray[Any], landmarks_mm: Mapping[str, float]) -> Array:

@@ -18,36 +18,44 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qc_node.classifiers.ct import anatomy, chest, levels, neck
-from qc_node.classifiers.ct.head import hollow, intracranial, vessel_excess
+from qc_node.classifiers.ct import abdomen, anatomy, chest, levels, neck, pelvis, vessels
+from qc_node.classifiers.ct.contrast import HEAD_SECTIONS, contrast_evidence, contrast_finding, slices_logit
+from qc_node.classifiers.ct.head import head_vessels, hollow, intracranial
 from qc_node.classifiers.ct.networks import SliceNet, contrast_channels, position_channels
+from qc_node.classifiers.ct.part import part_finding
 from qc_node.classifiers.ct.pictures import thumbnails
-from qc_node.classifiers.ct.plausibility import air_share, believable
+from qc_node.classifiers.ct.plausibility import air_share
 from qc_node.classifiers.ct.projections import COARSE_MM, GRID, Projections, project
-from qc_node.classifiers.ct.voting import pooled_logit
+from qc_node.classifiers.ct.reading import Reading, Rules, places
 from qc_node.domain import (
-    BodyPart,
     Coverage,
     Finding,
     ModelIdentity,
     QcNodeError,
     Question,
     Reason,
-    Region,
     Stage,
     Verdict,
     Volume,
 )
 from qc_node.networks import weights
 
+__all__ = [
+    "CtClassifier",
+    "PreparedBody",
+    "Reading",
+    "Rules",
+    "contrast_evidence",
+    "contrast_finding",
+    "load",
+    "part_finding",
+    "places",
+    "prepare_projections",
+    "slices_logit",
+]
+
 MAX_INPUT_BYTES = 10_000_000
 _BATCH = 64
-_LEAST_SLICES = 3
-"""Coarse slices without which no coverage can be stated: 12 mm; a localizer or a single slice has fewer."""
-_HEAD = 4
-"""Sections of the body axis above the skull base and the slices at it."""
-_MOST_LOGIT = 5.0
-"""No single kind of evidence may count for more than 150 to 1."""
 _MAX_SLICES = MAX_INPUT_BYTES // (GRID * GRID * 2)
 
 
@@ -76,77 +84,6 @@ class PreparedBody:
     problem: str | None = None
     blank: bool = False
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Thresholds of the card; each default is what an unfitted model would use.
-
-    Attributes
-    ----------
-    position_temperature
-        Slice logits are divided by it before the softmax.
-    contrast_scale, contrast_bias
-        Logit of "enhanced" below the skull base = scale * pooled logit of the slices + bias, fitted on persons
-        that the network never saw.
-    head_excess, head_slope
-        Logit of "enhanced" inside the skull = (vessel excess - head_excess) / head_slope, both in HU.
-    neck_network, neck_excess, neck_slope
-        Where vessels of the neck were measured, the logit below the skull base = neck_network * pooled logit
-        of the slices + (vessel excess - neck_excess) / neck_slope, the latter in HU; fitted as above.
-    chest_excess, chest_slope, most_network_chest
-        Where blood between the lungs was measured, its logit = (blood excess - chest_excess) / chest_slope, in HU,
-        is added and the slices count for at most most_network_chest.  Set beforehand, not fitted: half-way between
-        what plain (at most 0) and late portal venous blood (70) is above muscle, so that either end is worth 150
-        to 1; a network that has seen eight enhanced trunks is not worth more than 20 to 1.
-    contrast_correlation
-        Slices that count as one observation.
-    least_part
-        Below this probability of the best body part the answer is withheld.
-    least_contrast, least_contrast_neck
-        Below this probability of the better contrast answer it is withheld.  Necks need more: their vessels
-        are a voxel or two wide.
-    least_fit
-        Mean log-likelihood per slice, against a uniform guess, that a body must reach.
-    """
-
-    position_temperature: float = 1.0
-    contrast_scale: float = 1.0
-    contrast_bias: float = 0.0
-    head_excess: float = 19.0
-    head_slope: float = 2.5
-    neck_network: float = 0.5
-    neck_excess: float = 33.0
-    neck_slope: float = 6.0
-    chest_excess: float = 35.0
-    chest_slope: float = 7.0
-    most_network_chest: float = 3.0
-    contrast_correlation: float = 8.0
-    least_part: float = 0.5
-    least_contrast: float = 0.7
-    least_contrast_neck: float = 0.85
-    least_fit: float = 0.25
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the networks saw in one prepared volume, before any rule."""
-
-    sections: npt.NDArray[np.float64]
-    """``(Z, CLASSES)`` probabilities."""
-    contrast: npt.NDArray[np.float64]
-    """``(Z,)`` logits."""
-    used: npt.NDArray[np.bool_]
-    excess: float | None = None
-    """Vessel excess inside the skull in HU, None where there is not enough of a skull."""
-    neck: float | None = None
-    """Vessel excess in the neck in HU, None where there is not enough of a neck."""
-    chest: float | None = None
-    """Blood excess between the lungs in HU, None where there is not enough of a chest."""
-    air: float = 1.0
-    """Share of slices that enclose air."""
-    skull_ml: float = 0.0
-    """Volume inside closed bone."""
 
 
 @dataclass
@@ -189,20 +126,26 @@ class CtClassifier:
             for part in parts:
                 hu = torch.from_numpy(stack[part]).to(self.device) - offset
                 contrast[index[part]] = self.contrast(contrast_channels(hu))[:, 0].double().cpu().numpy()
-        head = sections[:, :_HEAD].sum(1) > 0.5
+        head = sections[:, :HEAD_SECTIONS].sum(1) > 0.5
         if hollow(coarse, head):  # a plastic skull looks like a head in every respect but one
             sections[head] = 0.0
             sections[head, anatomy.NOTHING] = 1.0
             head[:] = False
         skull_ml = float(intracranial(coarse[head]).sum()) * COARSE_MM**3 / 1000.0 if head.sum() >= 3 else 0.0
         at = places(sections)
+        spine = vessels.find_spine(coarse) if np.nan_to_num(at).max(initial=0.0) > vessels.RANGE_MM[0] else None
+        above, below = vessels.aorta_excess(coarse, spine, at) if spine else (None, None)
         return Reading(
             sections,
             contrast,
             used,
-            excess=vessel_excess(coarse, head),
+            head=head_vessels(coarse, head),
             neck=neck.vessel_excess(coarse, neck.slices(at)),
             chest=chest.blood_excess(coarse, neck.slices(at, chest.RANGE_MM)),
+            aorta=above,
+            aorta_low=below,
+            organs=abdomen.organ_excess(coarse, spine, at) if spine else None,
+            femoral=pelvis.femoral_excess(coarse, vessels.longest_run(at, pelvis.RANGE_MM)),
             air=air_share(coarse),
             skull_ml=skull_ml,
         )
@@ -239,83 +182,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def part_finding(reading: Reading, alignment: anatomy.BodyAlignment, rules: Rules) -> Finding:
-    """The body part that the posterior of `alignment` speaks for, or why there is none."""
-    shares = anatomy.part_probabilities(alignment)
-    shares = believable(shares, reading.air, reading.skull_ml, alignment.slices)
-    if alignment.anatomy >= 0.5 and alignment.fit < rules.least_fit:
-        # Slices that look like a body but do not follow each other like one: no part is believable.
-        doubt = min(1.0, max(0.0, (rules.least_fit - alignment.fit) / rules.least_fit))
-        shares = {p: v * (1 - doubt) for p, v in shares.items()}
-        shares[BodyPart.OTHER] += doubt
-    probabilities = {part.value: value for part, value in shares.items()}
-    if 0 < alignment.slices < _LEAST_SLICES:
-        sentence = f"The series shows only {alignment.slices * COARSE_MM:.0f} mm of the body."
-        return Finding(Question.BODY_PART, None, probabilities, abstained=sentence)
-    best, second = sorted(probabilities, key=lambda p: -probabilities[p])[:2]
-    if probabilities[best] < rules.least_part:
-        names = " or ".join(p.replace("_", " and ") for p in (best, second))
-        sentence = f"The coverage lies on a border ({names}) and neither is likely enough."
-        return Finding(Question.BODY_PART, None, probabilities, abstained=sentence)
-    return Finding(Question.BODY_PART, best, probabilities)
-
-
-def places(sections: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """``(Z,)`` mean position on the body axis in mm of ``(Z, CLASSES)`` probabilities; NaN off the body."""
-    body = sections[:, : anatomy.SECTIONS]
-    mass = body.sum(1)
-    mean: npt.NDArray[np.float64] = np.where(mass > 0.5, body @ anatomy.CENTRES / np.maximum(mass, 1e-9), np.nan)
-    return mean
-
-
-def slices_logit(reading: Reading, rules: Rules) -> float | None:
-    """Pooled logit of the slices below the skull base before calibration; None where there are too few."""
-    body = reading.sections[:, _HEAD - 1 : anatomy.SECTIONS].sum(1) * reading.used
-    if float(body.sum()) >= 5 or (reading.excess is None and float(body.sum()) >= 2):
-        return pooled_logit(reading.contrast, body, rules.contrast_correlation)
-    return None
-
-
-def contrast_evidence(reading: Reading, rules: Rules) -> dict[str, float]:
-    """Logits of "enhanced": ``"body"`` or ``"neck"``, ``"chest"``, and ``"head"`` from inside the skull.
-
-    ``"neck"`` joins the slices below the skull base with the measured vessels, where there are any; ``"body"`` is
-    the slices alone, which count less where ``"chest"``, the measured blood between the lungs, has a say.  A kind
-    of evidence that the scan does not offer is absent.
-    """
-    evidence = {}
-    logit = slices_logit(reading, rules)
-    if reading.neck is not None:
-        vessels = (reading.neck - rules.neck_excess) / rules.neck_slope
-        evidence["neck"] = rules.neck_network * (logit or 0.0) + vessels
-    elif logit is not None:
-        most = _MOST_LOGIT if reading.chest is None else rules.most_network_chest
-        evidence["body"] = float(np.clip(rules.contrast_scale * logit + rules.contrast_bias, -most, most))
-    if reading.chest is not None:
-        evidence["chest"] = (reading.chest - rules.chest_excess) / rules.chest_slope
-    if reading.excess is not None:
-        evidence["head"] = (reading.excess - rules.head_excess) / rules.head_slope
-    return {name: float(np.clip(value, -_MOST_LOGIT, _MOST_LOGIT)) for name, value in evidence.items()}
-
-
-def contrast_finding(reading: Reading, alignment: anatomy.BodyAlignment, rules: Rules) -> Finding:
-    """Whether the slices that show a body are enhanced, or why that cannot be said."""
-    question = Question.CONTRAST_ENHANCED
-    evidence = contrast_evidence(reading, rules)
-    if alignment.anatomy < 0.5 or not evidence:
-        return Finding(question, None, abstained="No region with large vessels was recognised.")
-    yes = float(1.0 / (1.0 + np.exp(-sum(evidence.values()))))
-    probabilities = {"yes": yes, "no": 1 - yes}
-    low, high = sorted(alignment.best)
-    cover = {region: float(mm) for region, mm in anatomy.coverage_mm(np.array(low), np.array(high)).items()}
-    least = rules.least_contrast_neck if max(cover, key=cover.__getitem__) is Region.NECK else rules.least_contrast
-    if max(yes, 1 - yes) < least:
-        return Finding(
-            question, None, probabilities, abstained="The evidence for enhancement is not clear enough."
-        )
-    return Finding(question, yes > 0.5, probabilities)
 
 
 def prepare_projections(projections: Projections) -> PreparedBody:

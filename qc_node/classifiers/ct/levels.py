@@ -50,11 +50,12 @@ def scale_offset(trunk: npt.NDArray[np.int16]) -> float:
     return offset if abs(offset) > TOLERANCE else 0.0
 
 
-def muscle_level(coarse: npt.NDArray[np.int16]) -> float | None:
+def muscle_level(coarse: npt.NDArray[np.int16], where: npt.NDArray[np.bool_] | None = None) -> float | None:
     """HU of the commonest homogeneous tissue of ``(Z, 96, 96)`` that is as far above fat as muscle is.
 
     Not merely the commonest: in a chest that may be effusion (100-125 HU above fat) or enhanced liver (more than
-    190).  Fat of the same slices moves with the scale.
+    190).  Fat of the same slices moves with the scale.  With `where`, only that tissue is asked; fat is looked for
+    everywhere.
 
     Returns
     -------
@@ -62,9 +63,10 @@ def muscle_level(coarse: npt.NDArray[np.int16]) -> float | None:
         In HU; None where there is less than 5 mL of such tissue.
     """
     _, spread = statistics(coarse, (1, 3, 3))
-    calm = coarse[spread < _CALM]
-    fat = _commonest(calm, -160, -40)
-    return _commonest(calm, *((FAT if fat is None else fat) + step for step in _MUSCLE_ABOVE_FAT))
+    homogeneous = spread < _CALM
+    fat = _commonest(coarse[homogeneous], -160, -40)
+    asked = homogeneous if where is None else homogeneous & where
+    return _commonest(coarse[asked], *((FAT if fat is None else fat) + step for step in _MUSCLE_ABOVE_FAT))
 
 
 def _commonest(values: npt.NDArray[np.int16], low: float, high: float) -> float | None:

@@ -2,11 +2,10 @@
 
 A network that has seen two dozen people takes a knee for a neck now and then.  A neck without an airway
 does not exist, nor a chest without lung, nor a brain without a skull around it; both are measured.
+What is missing is a reason to doubt and no proof of a limb: a bowel may be empty and a skull masked away.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -38,15 +37,11 @@ def air_share(coarse: npt.NDArray[np.int16]) -> float:
     return float(np.mean([air.sum() >= 3 for air in inside]))
 
 
-def believable(
-    shares: Mapping[BodyPart, float], air: float, skull_ml: float, slices: int
-) -> dict[BodyPart, float]:
-    """`shares` with the probability of what cannot be moved to ``other``.
+def impossible(air: float, skull_ml: float, slices: int) -> frozenset[BodyPart]:
+    """Body parts that a scan with so little air and so small a skull does not show as far as is known.
 
     Parameters
     ----------
-    shares
-        Probability of each body part.
     air
         From :func:`air_share`.
     skull_ml
@@ -54,13 +49,11 @@ def believable(
     slices
         Coarse slices that were read.
     """
-    impossible = set()
+    parts: set[BodyPart] = set()
     if air < LEAST_AIR:
-        impossible |= {BodyPart.NECK, BodyPart.CHEST}
+        parts |= {BodyPart.NECK, BodyPart.CHEST}
         if skull_ml < LEAST_SKULL_ML:
-            impossible.add(BodyPart.BRAIN)
+            parts.add(BodyPart.BRAIN)
         if slices >= LEAST_TRUNK:
-            impossible |= {BodyPart.ABDOMEN, BodyPart.ABDOMEN_PELVIS}
-    result = {part: 0.0 if part in impossible else value for part, value in shares.items()}
-    result[BodyPart.OTHER] += sum(shares[part] for part in impossible)
-    return result
+            parts |= {BodyPart.ABDOMEN, BodyPart.ABDOMEN_PELVIS}
+    return frozenset(parts)

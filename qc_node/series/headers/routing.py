@@ -20,7 +20,15 @@ from pydicom.uid import UID
 from qc_node.dicom.uids import IMAGE_MODALITIES
 from qc_node.domain import Accepts, Content, HeaderClaims, Stage
 from qc_node.series.headers.claims import items_of, number_of, text_of
-from qc_node.series.headers.sequences import BRAIN_T1, IMAGE_TYPES, LOCALIZER, OTHER, OTHER_CONTRASTS, OTHER_CT, T1
+from qc_node.series.headers.sequences import (
+    BRAIN_T1,
+    IMAGE_TYPES,
+    OTHER_CONTRASTS,
+    OTHER_CT,
+    another_sequence,
+    calls_itself_t1,
+    is_localizer,
+)
 from qc_node.series.headers.words import ABDOMEN, CHEST, HEAD, NECK, PELVIS, SPINE_OR_LIMB, plain
 from qc_node.series.volume.stack import OpenedSeries
 
@@ -151,8 +159,9 @@ def _mr(opened: OpenedSeries) -> Iterator[Route]:
     header, claims = opened.header, opened.claims
     text, tag = _named(claims)
     folded = plain(text) if text else ""
-    claims_t1 = bool(T1.search(folded))
-    if folded and LOCALIZER.search(folded):
+    other = another_sequence(folded)
+    claims_t1 = other is None and calls_itself_t1(folded)
+    if is_localizer(folded):
         yield _skip(tag, text, "a localizer")
     yield from _by_image_type(opened, claims_t1)
     b_value = number_of(header, "DiffusionBValue")
@@ -163,10 +172,8 @@ def _mr(opened: OpenedSeries) -> Iterator[Route]:
     )
     if contrast in OTHER_CONTRASTS:
         yield _skip("Acquisition Contrast (0008,9209)", contrast or "", "not T1-weighted")
-    if folded and not claims_t1:
-        for what, pattern in OTHER:
-            if pattern.search(folded):
-                yield _skip(tag, text, what)
+    if other is not None:
+        yield _skip(tag, text, other)
     yield from _by_body_part(claims)
     yield from _by_sequence(header, claims, claims_t1)
     yield from _flat(opened, header)
@@ -176,7 +183,7 @@ def _named(claims: HeaderClaims) -> tuple[str, str]:
     """The description that tells the sequence: the series' own, else the protocol's."""
     text = claims.series_description or ""
     told = plain(text)
-    speaks = T1.search(told) or LOCALIZER.search(told) or any(p.search(told) for _, p in OTHER)
+    speaks = calls_itself_t1(told) or is_localizer(told) or another_sequence(told) is not None
     # GE's protocol name is that of the whole examination and lists what the other series are
     own_step = not (claims.manufacturer or "").upper().startswith("GE")
     if not speaks and own_step and claims.protocol_name:

@@ -14,18 +14,28 @@ def _pattern(*lines: str) -> re.Pattern[str]:
 
 
 LOCALIZER = _pattern(
-    r"loc|loca|locali[sz]\w*|3? ?-?plane ?loc\w*|scouts?|aahead|aahscout|topo|topograms?|surview\w*|survey\w*",
-    r"scano(?:gram|view)?s?|pilot\w*|smart ?brain|tri ?-?plan\w*|reperage|repere|localizador\w*|localizzator\w*",
-    r"ubersicht\w*|lokali[sz]\w*|planscout|位置決め|定位像?|스카우트",
+    r"(?<!ext )loca?(?! ?-?ref\w*)|(?<!ext )locali[sz]\w*(?! ?-?ref\w*)|locators?|3? ?-?plane ?loc\w*",
+    r"scouts?|3 ?-?pl(?:ane)? ?(?:t2|ssfse|fgre|fiesta|scout|survey)\w*|aa(?:head|h?scout)|auto ?align\w*|topo",
+    r"topograms?|surview\w*|survey\w*|scano(?:gram|view)?s?|pilot\w*|smart ?brain|tri ?-?plan\w*|reperage|repere",
+    r"centrage|localizador\w*|localizzator\w*|centratura|posizionamento|ubersicht\w*|lokali[sz]\w*|planscout",
+    r"位置決め|位置合わせ|ポジショニング|定位像?|스카우트",
 )
-"""A localizer of any modality."""
+"""A localizer of any modality.
 
-T1 = _pattern(
+"Ext loc ref" is a volume that external localizers (frames, markers) refer to, not a localizer.
+"""
+
+T1_SAID = _pattern(
     r"t1(?!\d)(?! ?rho)(?! ?map)\w*|t 1 w|me?mp ?-?rage\w*|mp ?-?rage\w*|mp ?2 ?-?rage\w*|memprage\w*|bravo",
-    r"(?:ir ?-?)?f?spgr\w*|ir ?-?fspgr|3d ?-?tfe|turbo ?-?flash|tfl\w*(?! ?b1)|tfe|vibe|lava|thrive|ethrive|mdeft",
-    r"3d ?-?flash|3d ?-?ffe",
+    r"mdeft|ir ?-?f?spgr\w*",
 )
-"""A T1-weighted sequence."""
+"""A series that calls itself T1-weighted, or names a sequence that is nothing else."""
+
+T1_FAMILY = _pattern(
+    r"(?<!b[ -])(?:3d ?-?)?tfe|f?spgr\w*|turbo ?-?flash|tfl\w*(?! ?b1)|vibe|lava|e?thrive|3d ?-?(?:flash|ffe)",
+)
+"""A family of sequences that T1-weighted series are made with, and angiographies and field maps as well:
+another word beside it ("TOF FSPGR", "T2W TFE") tells more."""
 
 BRAIN_T1 = _pattern(r"me?mp ?-?rage\w*|mp ?-?rage\w*|mp ?2 ?-?rage\w*|memprage\w*|bravo|mdeft|ir ?-?f?spgr")
 """T1-weighted sequences that are used for the brain and hardly for anything else."""
@@ -34,63 +44,122 @@ OTHER = (
     (
         "a diffusion series",
         _pattern(
-            r"dwi\w*|e?adc\w*|diff|diffusion\w*|dti\w*|trace\w*|dki|noddi|fa map|col ?fa|tensor|ivim|resolve",
-            r"b ?-?value|b ?[1-3]?[05]00|hardi|dsi",
+            r"[eis]{0,2}dwi\w*|[der]?s?adc\w*|diff|diff?us(?:ion|ao|io|ie|ne|ja)\w*|diffusion\w*|dyfuz\w*",
+            r"диффуз\w*|拡散\w*",
+            r"弥散\w*|확산\w*|dti\w*|trace\w*|dki|noddi|fa ?-?map|col ?fa|tensor|ivim|resolve|hardi|dsi|mpg",
+            r"d ?-?mri",
+            r"b ?-?value|b ?[1-3]?[05]00|average dc|fractional aniso\w*|isotropic image|anisotropy",
+            r"(?:fiber|fibre) ?track\w*",
+            r"tractogra\w*|faser\w*",
         ),
     ),
     (
         "a susceptibility or T2*-weighted series",
         _pattern(
-            r"swi\w*|swan\w*|susc\w*|venobold|t ?2 ?(?:star|s)|t2\*|hemo|heme?|qsm|gre ?t2\w*|medic|merge",
-            r"t2 ?-?(?:ffe|fl2d|gre|me2d)\w*|pha images|mag images|mip ?images ?sw",
+            r"s?swi\w*|swan\w*|susc\w*|venobold|ven ?bold|t ?2 ?-?(?:star|s)|hemo|heme?|qsm|gre ?t2\w*|medic",
+            r"merge",
+            r"t2w? ?-?(?:3d ?)?-?(?:ffe|fl2d|gre|me2d)\w*|pha images|mag images|mip ?images ?sw|filt ?pha|fsbb",
+            r"磁化率\w*",
         ),
     ),
     (
         "an angiography",
         _pattern(
-            r"mra|tof\w*|angio\w*|cemra|ce ?-?mra|mrv|venogra\w*|pca|pc ?3d|3d ?-?pc|inhance|trick?s|twist",
-            r"phase ?-?contrast|m?n?mip(?: range)?|carotid\w*|willis|time ?-?of ?-?flight",
+            r"mra|tof\w*|angio(?!m[ae]|ed|path|pat)\w*|cemra|ce ?-?mra|mrv|v(?:ei|e)nogra\w*|phlebo\w*|pca",
+            r"pc ?3d|3d ?-?pc",
+            r"inhance|tricks?|twist|phase ?-?contrast|m?n?mip(?: range)?|carotid\w*|willis|cow|tsa",
+            r"time ?-?of ?-?flight",
+            r"血管\w*|혈관\w*",
         ),
     ),
     ("a FLAIR series", _pattern(r"flair\w*|dark ?-?fluid|fluid ?att\w*|tirm")),
     (
         "a T2-weighted series",
         _pattern(
-            r"t2(?!\d)\w*|t 2 w|fiesta\w*|ciss\w*|drive|b ?-?ffe|true ?-?fisp|trufi\w*|bssfp|haste\w*|ssfse\w*",
-            r"cosmic|balanced|constructive interference",
+            r"t2(?!\d)\w*|t 2 w|fiesta\w*|ciss\w*|drive|s?b ?-?(?:ffe|tfe)\w*|true ?-?fisp|trufi\w*",
+            r"(?:b|true ?)ssfp",
+            r"haste\w*|ssfse\w*|fase\d*|cosmic|balanced|constructive interference|[bp]?basg|sarge",
         ),
     ),
     (
         "a proton-density-weighted series",
-        _pattern(r"pd ?-?w?\w{0,3}|proton ?-?density\w*|dens\w* proton\w*|rho|dp"),
+        _pattern(
+            r"pd(?!\d)(?:w\w{0,6}|fs\w*|fat\w*|spai?r|spir|[tf]?se|t2\w*|i)?|dp(?!\d)",
+            r"(?<!t1 )(?<!t1)(?<!t2 )rho",
+            r"proton ?-?density\w*|dens\w* (?:d[ei] )?proton\w*|proton(?:en)?(?:dicht|gewicht)\w*",
+            r"プロトン\w*|质子\w*",
+        ),
     ),
     ("a STIR series", _pattern(r"stir\w*")),
     (
         "a functional or perfusion series",
         _pattern(
-            r"f ?-?mri\w*|bold\w*|rest(?:ing)?\d?|resting ?-?state|rs ?-?f\w*|task\w*|ep2d\w*|epi(?!l|t|d|p)\w*",
-            r"p?c?asl\w*|perf\w*|dsc\w*|dce\w*|r?cbf|r?cbv|mtt|ttp|tmax|moco ?series|mean_&_t\w*",
-            r"glm\w*|sbref|func",
+            r"f ?-?mri\w*|bold\w*|rest(?:ing)?\d?|resting ?-?state|rs ?-?f\w*|task\w*|ep2d\w*",
+            r"epi(?!l|t|d|p|s)\w*|灌流\w*|灌注\w*|관류\w*",
+            r"se ?-?epi\w*|[pe]?c?asl\w*|perf(?:us\w*|o)?|perfuz\w*|перфуз\w*|dsc\w*|dce\w*",
+            r"(?:r|rel)?cb[fv]|mtt|ttp|tmax|mo ?co ?series|mean_&_t\w*|glm\w*|sbref|func",
         ),
     ),
     (
         "a calibration or field map",
         _pattern(
-            r"field ?-?map\w*|fmap|b[01] ?-?map\w*|calib\w*|asset ?-?cal\w*|asset|ref ?-?scan|coil ?-?sens\w*",
-            r"shim\w*|gre ?field\w*|pre ?-?scan|adjust\w*|fieldmapping|noise ?scan|cal ?head",
+            r"field ?-?map\w*|distortion ?-?(?:map|corr)\w*|fmap",
+            r"(?:delta ?)?b[01](?![\d.])(?: ?-?map\w*)?|calib\w*|asset ?-?cal\w*",
+            r"asset ?ref\w*",
+            r"ref ?-?scan|sense ?-?ref\w*|ref ?-?(?:32|16|8|head)\w*|coil ?-?sens\w*|shim\w*|gre ?field\w*",
+            r"pre ?-?scan",
+            r"adjust\w*|fieldmapping|phase ?-?map\w*|noise ?scan|cal ?(?:head|brain|hns|32|8hr)\w*",
+            r"actual flip\w*|(?<=^ )asset(?= $)",
         ),
     ),
-    ("spectroscopy", _pattern(r"spectro\w*|mrs|svs\w*|csi\w*|press|mega ?press|single ?voxel")),
+    (
+        "spectroscopy",
+        _pattern(
+            r"e?spe[ck]tro\w*|spettro\w*|mrs|mrsi|svs\w*|csi\w*|press|probe ?-?(?:p|sv|si)|mega ?press",
+            r"single ?voxel",
+        ),
+    ),
     (
         "a flow, elasticity or quantitative map",
         _pattern(
-            r"elasto\w*|mre|cine\w*|flow|csf ?flow|r2 ?\*?|t2 ?map\w*|mwf|magneti[sz]ation transfer",
-            r"mtr|kspace|qti|mrf ?maps?",
+            r"elasto\w*|mre|cine\w*|(?:csf ?|liquor)?flow(?! ?-?(?:comp|void|sens|artefa|artifa)\w*)",
+            r"r2 ?(?:star|map\w*)",
+            r"t[12] ?-?map\w*|t[12] ?-?rho\w*|mwf|magneti[sz]ation transfer|mtr|kspace|qti|mrf ?maps?",
         ),
     ),
     ("a report or screenshot", _pattern(r"phoenix\w*|report|screen ?-?s\w*")),
 )
 """Other sequences: what to call them, and the words that say so."""
+
+
+def is_localizer(folded: str) -> bool:
+    """Whether a text, folded, names a localizer.
+
+    A brain is imaged with MPRAGE, hardly ever located with it: "MPRAGE_localization" is for surgeons.
+    """
+    return bool(LOCALIZER.search(folded)) and not BRAIN_T1.search(folded)
+
+
+def calls_itself_t1(folded: str) -> bool:
+    """Whether a text, folded, names a T1-weighted sequence or a family that such are made with."""
+    return bool(T1_SAID.search(folded) or T1_FAMILY.search(folded))
+
+
+def another_sequence(folded: str) -> str | None:
+    """What a text, folded, says that a series is if it is not T1-weighted; None where it says nothing else.
+
+    A series that calls itself T1 is never taken for another one because of a second word; the name of a family of
+    sequences does not protect it.
+
+    Examples
+    --------
+    >>> another_sequence(" 3d tof fspgr "), another_sequence(" t1 tof "), another_sequence(" 3d fspgr ")
+    ('an angiography', None, None)
+    """
+    if T1_SAID.search(folded):
+        return None
+    return next((what for what, pattern in OTHER if pattern.search(folded)), None)
+
 
 _IMAGE_TYPES = {
     "a diffusion map": "ADC FA EADC",

@@ -5,7 +5,8 @@ warehouse 987 of 1,629 MR images without gadolinium spoke of an injection (Botta
 functions find is a claim to compare with, never evidence.
 
 Everything is matched as words: text is folded to lower case without accents, and cut where letters meet
-digits or small letters meet capitals ("T1postGd").
+digits or small letters meet capitals ("T1postGd"), behind "3D" ("3DpCASL"), and where people glue the words of
+sequences to each other ("FFEGADO", "SAGT2").  Only known words are cut from each other: "higado" is a liver.
 """
 
 from __future__ import annotations
@@ -18,8 +19,13 @@ from qc_node.domain import BodyPart
 
 _CAMEL = re.compile(
     r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z]{2})|"
-    r"(?<=[0-9])(?=[A-Za-z])(?![wWdD](?:\b|_))|(?<=[A-Z]{2})(?=(?:post|pre|gado|native?)\b)"
+    r"(?<=[0-9])(?=[A-Za-z])(?<!(?<![A-Za-z0-9])[23](?=[dD]))(?![wWdD](?:\b|_))|"
+    r"(?<=(?<![A-Za-z0-9])[23][dD])(?=[A-Za-z])|(?<=[A-Z]{2})(?=(?:post|pre|gado|native?)\b)"
 )
+_WEIGHTING_3D = re.compile(r"(?i)(?<=t[12])(?=3d)")
+_VOICED = "\u3099\u309a"
+"""Marks of Japanese that make another letter, not an accent."""
+_STAR = re.compile(r"(?<=[tTrR]2)\s?\*")
 _SPLIT = re.compile(r"[\s_^.,;:()\[\]{}<>|=*#\"'!?~]+")
 
 
@@ -27,11 +33,39 @@ _SPLIT = re.compile(r"[\s_^.,;:()\[\]{}<>|=*#\"'!?~]+")
 def plain(text: str) -> str:
     """`text` folded for matching: lower case, no accents, single blanks, one blank at each end."""
     text = unicodedata.normalize("NFKC", text)
+    text = _WEIGHTING_3D.sub(" ", _STAR.sub(" star ", text))
     text = _CAMEL.sub(" ", text.replace("ł", "l").replace("Ł", "L").replace("ß", "ss"))
     text = unicodedata.normalize("NFKD", text.casefold())
-    text = "".join(c for c in text if not unicodedata.combining(c))
-    text = unicodedata.normalize("NFC", text)
-    return f" {_SPLIT.sub(' ', text).strip()} "
+    text = "".join(c for c in text if not unicodedata.combining(c) or c in _VOICED)
+    text = _SPLIT.sub(" ", unicodedata.normalize("NFC", text)).strip()
+    return f" {_TOKEN.sub(_apart, text)} "
+
+
+# -- words that are written as one: closed lists, so that no word of a language is cut ---------------
+_PLANES = "(?:axi?(?:al)?|sag(?:ittal)?|cor(?:onal)?|tra(?:ns)?)"
+_SEQUENCES = (
+    "(?:[dw]?(?:t[12]w?|ffe|tfe|fl3d|flash|tfl|f?spgr|bravo|(?:mp)?2?rage|mpr|vibe|lava|thrive|tse|fse|se|gre|space"
+    f"|cube|vista|dixon|flair|spir|fatsat|fs|ir|iso|brain|crane|head)|{_PLANES})"
+)
+_WHETHER = "(?:post|pre|apres|avant|avec|sans|nach|vor|mit|ohne|con|sin|senza|dopo|non|no|wo|w)"
+_AGENTS = r"(?:gado(?:lin[a-z]*|vist|ter[a-z]*|but[a-z]*)?|gad|gd|km|mdc|inj(?:ect[a-z]*)?)"
+_WEIGHTED = r"(?:t[12](?!\d)|flair|dwi|dti|adc|pd|stir|swi|tof|asl|mprage|bravo|f?spgr)[a-z0-9]*"
+_TOKEN = re.compile(r"(?<![^\W_])[a-z][a-z0-9]{3,}(?![^\W_])")
+_GLUED = (
+    re.compile(f"({_SEQUENCES}+)({_WHETHER}?)({_AGENTS})"),
+    re.compile(f"({_WHETHER}?)({_AGENTS})({_SEQUENCES}+)"),
+    re.compile(f"({_WHETHER})({_AGENTS})"),
+    re.compile(f"({_PLANES})({_WEIGHTED})"),
+)
+
+
+def _apart(token: re.Match[str]) -> str:
+    """The parts of one word that is several: ``ffegado`` is ``ffe gado``."""
+    for pattern in _GLUED:
+        found = pattern.fullmatch(token[0])
+        if found is not None:
+            return " ".join(part for part in found.groups() if part)
+    return token[0]
 
 
 def _joined(table: str) -> str:
@@ -61,13 +95,13 @@ _IODINE = _words(r"""
 
 _WITHOUT = _joined(r"""
     without|w ?/ ?o|wo|w-o|no|non|not|ohne|kein(?:e|en)?|sans|sin|senza|sem|zonder|bez|utan|uten|uden|ilman|без
-    pre|vor|avant|antes(?: de)?|prima(?: del)?|przed|fore|for|before
+    pre|vor|avant|antes(?: de)?|prima(?: del)?|przed|fore|for|before|ss|s ?/
     """)
 _AGENT = _joined(r"""
     contrast\w*|contraste?s?|kontrast\w*|contrasto|iv ?-? ?con(?:t|trast)?|i ?v ?con(?:trast)?|iv ?-? ?c|iv|con
     cm|km|mdc|mdk|pdc|pc|gad\w*|gd|inj(?:ect\w*|ec)?|civ|i ?\.? ?v\.? ?contrast|enhance(?:d|ment)|контраст\w*|c
     k ?m|medio de contraste|mezzo di contrasto|produit de contraste|contrastmiddel\w*|contrastmedium|ivcon
-    varjoaine\w*
+    varjoaine\w*|cte|gadol\w*
     """)
 
 _NEGATIVE = re.compile(
@@ -76,9 +110,12 @@ _NEGATIVE = re.compile(
     rf"(?:{_AGENT})(?!\w)|"
     + _joined(r"""
     (?<!\w)(?:pre ?-?(?:contrast\w*|gad\w*|gd|con|c|inj\w*|km)|non ?-?(?:contrast\w*|con|enh\w*|ce|inj\w*)
-    ncct|nect|unenhanced|native?|nativ(?:a|e|o|na|ni)?|plain|blanco|blank|basale?|directo?|sinc|c ?-(?!\w)
+    ncct|nect|unenhanced|native?|nativ(?:a|e|o|na|ni)?|plain
+    basale?(?! ?(?:gangl|cist|kern|nucl))|blanco|blank|directo?|sinc|c ?-(?!\w)
     iv ?-(?!\w)|kontrastsiz|kontrastfri|kontrastlos|ungespritzt|w ?/? ?o|w-o|wo|spc)(?!\w)
-    平扫|単純|非造影|비조영|без (?:в ?/ ?в )?контраст\w*|нативн\w*
+    平扫|単純|非造影|造影 ?(?:剤 ?)?(?:前|な ?し|無 ?し|無)|增强前|未增强|비조영|조영 ?(?:증강 ?)?전
+    (?<!\w)o ?(?:km|kontrast\w*|mdc)(?!\w)
+    без (?:в ?/ ?в )?контраст\w*|нативн\w*
     """)
 )
 _STUDY_BOTH = re.compile(
@@ -106,7 +143,7 @@ _POSITIVE = re.compile(
     contrast ?-?(?:enhanced|agent|media|medium)|enhanced|ce|cect|c ?\+|\+ ?c|km|mdc|iv ?\+|\+ ?iv
     post ?-?(?:con|contrast\w*|gad\w*|gd|inj\w*|km|c|mdc|ce)|injecte\w*|injected|injection|inj|postcontrast\w*
     dce|kontrastli|contrastad\w*|ivcon|cta|ceus|ce ?-?mra|контраст\w*|с в ?/ ?в)(?!\w)
-    增强|造影|조영
+    增强|造影|조영|\+ ?c(?!\w)|(?<!\w)(?:zoue?i|p[oó]s ?-?(?:contraste?|gad\w*|gd)|m ?km)(?!\w)
     """)
 )
 _POST = re.compile(
@@ -216,7 +253,7 @@ NECK = _words(r"""
     """)
 CHEST = _words(r"""
     chest|thora\w*|torax\w*|torac\w*|lung\w*|pulmo\w*|polmon\w*|poumons?|brust\w*|lunge\w*|mediastin\w*|hrct
-    klatk\w*|pluc\w*|borst\w*|longen|heart|cardiac|coronar\w*|herz|pe protocol|ctpa|cor(?:onary)? ?cta|грудн\w*
+    klatk\w*|pluc\w*|borst\w*|longen|heart|cardiac|coronar\w*|herz|pe protocol|ctpa|coronary ?cta|ccta|грудн\w*
     легк\w*|胸部\w*|胸|肺\w*|흉부|akciger|toraks\w*
     """)
 ABDOMEN = _words(r"""
@@ -263,6 +300,21 @@ _COMPOUND = {
 }
 """Defined terms of Body Part Examined (PS3.16 annex L) that are several words without blanks."""
 
+_WITHOUT_BLANKS = (
+    ("頭頸|頭頚|头颈", "head neck"),
+    ("頸胸|頚胸|颈胸", "neck chest"),
+    ("胸腹", "chest abdomen"),
+    ("腹部?骨盤|腹部?盆|腹骨盤|腹盆", "abdomen pelvis"),
+)
+"""Several regions in one word of Japanese or Chinese."""
+
+_PART_OF_ANOTHER = re.compile(
+    r"(?<!\w)(?:(?:femor\w*|radial|humer\w*|pancrea\w*|metatars\w*|bladder) ?(?:head|neck)"
+    r"|(?:head|neck) of (?:the )?(?:femur|pancreas|humerus|radius)|collo (?:del )?femor\w*|col (?:du )?femur"
+    r"|(?:head|feet) first)(?!\w)"
+)
+"""Heads and necks of bones and organs, and the position of the patient."""
+
 
 def body_parts_said(text: str | None) -> frozenset[str]:
     """Which regions `text` names: ``head neck chest abdomen pelvis other``; empty when it names none."""
@@ -272,6 +324,10 @@ def body_parts_said(text: str | None) -> frozenset[str]:
     found: set[str] = set()
     for word in (folded.strip(), *folded.split()):
         found |= set(_COMPOUND.get(word, "").split())
+    for glued, regions in _WITHOUT_BLANKS:
+        if re.search(glued, folded):
+            found |= set(regions.split())
+    folded = _PART_OF_ANOTHER.sub(" ; ", folded)
     if _PHANTOM.search(folded):
         return frozenset({"other"})
     if SPINE_OR_LIMB.search(folded):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +13,10 @@ from qc_node.dicom.uids import LOSSY
 from qc_node.domain import Volume
 from qc_node.series.errors import SeriesRefused
 from qc_node.series.raw_header import PIXELS, syntax_name
-from qc_node.series.volume.geometry import Stack
+from qc_node.series.volume.grid import Stack
 from qc_node.series.volume.instances import Frame, Instance, short_of, text_of
 from qc_node.series.volume.pixels import FrameReader, dtype_of, stored_range
+from qc_node.series.volume.places import Places
 
 KEPT_TYPES = ("<u1", "<i2", "<u2")
 """Stored types that a Volume keeps; every other becomes float32."""
@@ -44,16 +45,15 @@ def decode(stack: Stack, modality: str, warnings: Sequence[str]) -> Volume:
     types = {dtype_of(f.instance) for f in present}
     signs = {f.instance.pixels.signed for f in present if f.instance.pixels}
     as_stored = common and len(types) == 1 and next(iter(types)).str.replace("|", "<") in KEPT_TYPES
-    shape = (len(stack.frames), present[0].rows, present[0].columns)
+    shape = (stack.slots, present[0].rows, present[0].columns)
     voxels: npt.NDArray[Any] = np.empty(shape, next(iter(types)) if as_stored else np.float32)
     padding = _Padding(present[0].instance)
-    for out, frame in zip(voxels, stack.frames, strict=True):
-        if frame is None:
-            continue
+
+    def read(frame: Frame, out: npt.NDArray[Any]) -> None:
         if as_stored:
             reader.into(frame, out)
             padding.spread(out, frame.instance)
-            continue
+            return
         picture = reader.read(frame)
         pad = padding.where(picture, frame.instance)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -64,6 +64,13 @@ def decode(stack: Stack, modality: str, warnings: Sequence[str]) -> Volume:
                 out += frame.intercept or 0.0
         if pad is not None and padding.value is not None:
             out[pad] = padding.value
+
+    if stack.places is not None:
+        _interpolate(voxels, present, stack.places, read, padding.value)
+    else:
+        for out, frame in zip(voxels, stack.frames, strict=True):
+            if frame is not None:
+                read(frame, out)
     if reader.masked:
         said.append(
             f"{reader.masked} slices hold bits outside Bits Stored (0028,0101) and High Bit (0028,0102); they "
@@ -76,7 +83,8 @@ def decode(stack: Stack, modality: str, warnings: Sequence[str]) -> Volume:
         )
     if len(signs) > 1:
         said.append("Pixel Representation (0028,0103) differs from slice to slice.")
-    _fill_missing(voxels, stack)
+    if stack.places is None:
+        _fill_missing(voxels, stack)
     syntaxes = sorted({f.instance.raw.transfer_syntax for f in present})
     stated_lossy = any(text_of(f.instance.raw, 0x00282110) == "01" for f in present)
     if stated_lossy or any(s in LOSSY for s in syntaxes):
@@ -189,6 +197,42 @@ def _fill_missing(voxels: npt.NDArray[Any], stack: Stack) -> None:
             t = (k - below) / (above - below)
             mixed = (1 - t) * voxels[below].astype(np.float32) + t * voxels[above].astype(np.float32)
             voxels[k] = mixed if voxels.dtype.kind == "f" else np.rint(mixed)
+
+
+def _interpolate(
+    voxels: npt.NDArray[Any],
+    frames: Sequence[Frame],
+    places: Places,
+    read: Callable[[Frame, npt.NDArray[Any]], None],
+    padding: float | None,
+) -> None:
+    """Fill `voxels` from slices between its own, each read once; two of them are in memory beside the volume."""
+    below, above = np.empty_like(voxels[0]), np.empty_like(voxels[0])
+    k = 0
+    for n, (frame, at) in enumerate(zip(frames, places.at, strict=True)):
+        read(frame, above)
+        last = n == len(frames) - 1
+        while k < len(voxels) and (k <= at or last):
+            t = 1.0 if n == 0 or k >= at else (k - places.at[n - 1]) / (at - places.at[n - 1])
+            if t >= 1.0 - 1e-6 or t <= 1e-6:
+                voxels[k] = above if t > 0.5 else below
+            elif n - 1 in places.empty:
+                voxels[k] = min(below.min(), above.min())  # air, or the padding outside the field of view
+            else:
+                _mix(voxels[k], below, above, t, padding)
+            k += 1
+        below, above = above, below
+
+
+def _mix(
+    out: npt.NDArray[Any], below: npt.NDArray[Any], above: npt.NDArray[Any], t: float, padding: float | None
+) -> None:
+    """`out` at `t` of the way from `below` to `above`; beside padding the nearer one."""
+    mixed = (1.0 - t) * below.astype(np.float32) + t * above.astype(np.float32)
+    out[...] = mixed if out.dtype.kind == "f" else np.rint(mixed)
+    if padding is not None:
+        beside = (below == padding) | (above == padding)
+        out[beside] = (above if t > 0.5 else below)[beside]
 
 
 def _invert(

@@ -20,7 +20,8 @@ from qc_node.series.errors import NotDicom, SeriesRefused, is_of_machine
 from qc_node.series.headers.claims import read_claims
 from qc_node.series.raw_header import read_dataset, scan_file
 from qc_node.series.volume.decode import decode
-from qc_node.series.volume.geometry import Stack, find_stack
+from qc_node.series.volume.geometry import find_stack
+from qc_node.series.volume.grid import Stack
 from qc_node.series.volume.instances import Frame, Instance, instance_of
 from qc_node.series.volume.multiframe import frames_of
 from qc_node.series.volume.pixels import check_pixels
@@ -77,13 +78,7 @@ class OpenedSeries:
     @cached_property
     def modality(self) -> str:
         """Modality (0008,0060), or where it is absent what the SOP class says, or what was stated."""
-        first = self._first
-        if first.modality:
-            return first.modality
-        for uid, modality in ((MRImageStorage, "MR"), (CTImageStorage, "CT")):
-            if first.ref.sop_class_uid == uid or first.ref.sop_class_uid.startswith(uid + "."):
-                return modality
-        return self._stated_modality
+        return _modality(self._first, self._stated_modality)
 
     @property
     def image_types(self) -> frozenset[tuple[str, ...]]:
@@ -113,7 +108,7 @@ class OpenedSeries:
         try:
             return decode(self.stack, self.modality, self.warnings)
         except MemoryError as error:
-            k, first = len(self.stack.frames), self.stack.present[0]
+            k, first = self.stack.slots, self.stack.present[0]
             raise SeriesRefused(
                 f"A volume of {k} slices of {first.rows}x{first.columns} does not fit into memory."
             ) from error
@@ -175,7 +170,7 @@ def assemble(instances: Iterable[Instance], broken: Sequence[str] = (), modality
         warnings.append(broken[0] if n == 1 else f"{n} files cannot be read; the first: {broken[0]}")
     stack, refusal = None, None
     try:
-        stack = _stack(images, warnings)
+        stack = _stack(images, warnings, coverage=_modality(images[0], modality) == "CT")
     except (SeriesRefused, NotDicom) as error:
         refusal = SeriesRefused(str(error))
         refusal.__cause__ = error
@@ -194,7 +189,16 @@ def _rank(image: Instance) -> tuple[bool, int, str, Path]:
     return number is None, number or 0, image.ref.sop_instance_uid, image.path
 
 
-def _stack(images: Sequence[Instance], warnings: list[str]) -> Stack:
+def _modality(first: Instance, stated: str) -> str:
+    if first.modality:
+        return first.modality
+    for uid, modality in ((MRImageStorage, "MR"), (CTImageStorage, "CT")):
+        if first.ref.sop_class_uid == uid or first.ref.sop_class_uid.startswith(uid + "."):
+            return modality
+    return stated
+
+
+def _stack(images: Sequence[Instance], warnings: list[str], coverage: bool) -> Stack:
     with_pixels: list[Instance] = []
     complaint: SeriesRefused | None = None
     for image in images:
@@ -213,7 +217,7 @@ def _stack(images: Sequence[Instance], warnings: list[str]) -> Stack:
     frames: list[Frame] = []
     for image in with_pixels:
         frames.extend(frames_of(image))
-    return find_stack(frames)
+    return find_stack(frames, coverage)
 
 
 def _conflict(images: Sequence[Instance]) -> str | None:

@@ -309,6 +309,7 @@ def series(request: Request, uid: str, reader: Anyone) -> dict[str, Any]:
         "results": {},
         "header": {},
         "warnings": [],
+        "summary": row["sentence"],
         "notes": phrases.notes(deps.ledger.series.events(row["series_id"])),
         "timings_s": {},
     }
@@ -320,6 +321,7 @@ def series(request: Request, uid: str, reader: Anyone) -> dict[str, Any]:
             "results": catalogue.results_json([one["verdict"] for one in given]),
             "header": _header(verdict["claims"]),
             "warnings": verdict["warnings"],
+            "summary": catalogue.in_words([one["verdict"] for one in given], verdict["warnings"]),
             "timings_s": verdict["timings"],
         }
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -102,10 +102,16 @@ def rows(deps: WebDeps, limit: int = LIMIT) -> list[dict[str, Any]]:
                 "notes": phrases.notes(deps.ledger.series.events(series["series_id"])),
                 "mip": [p for p in pictures if "mip" in p["view"]],
                 "mid": [p for p in pictures if "mip" not in p["view"]],
-                "reviewed": all(a["label"] is not None for a in answers if a["found"] is not None),
+                "reviewed": _reviewed(answers),
             }
         )
     return out
+
+
+def _reviewed(answers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether somebody answered what was answered; of an undetermined series, whether somebody answered at all."""
+    labelled = [a["label"] is not None for a in answers]
+    return any(labelled) and all(done for done, a in zip(labelled, answers, strict=True) if a["found"] is not None)
 
 
 @router.get("/review", response_class=HTMLResponse, include_in_schema=False)

@@ -47,3 +47,12 @@ export function keyIsTaken(event) {
   const field = event.target.closest?.("input, select, textarea");
   return event.ctrlKey || event.metaKey || event.altKey || event.isComposing || Boolean(field);
 }
+
+// What is under a headline: details, how sure the machine is, and what to do.
+export function advice(words, detail = words.detail) {
+  const lines = [];
+  if (detail) lines.push(make("p", "", detail));
+  if (words.sure) lines.push(make("p", "sure soft small", words.sure));
+  if (words.action) lines.push(make("p", "action", words.action));
+  return lines;
+}

@@ -1,5 +1,5 @@
 // The technologist board: one card per scanner; what calls for attention stays until somebody acknowledges it.
-import { age, byId, call, make } from "./common.js";
+import { advice, age, byId, call, make } from "./common.js";
 
 const cards = new Map();
 let offset = 0; // the node's clock minus this one's, in seconds
@@ -29,7 +29,7 @@ function entryNode(series) {
   shape.setAttribute("aria-hidden", "true");
   head.append(shape, make("span", "", series.words.headline));
   text.append(head);
-  if (series.words.detail) text.append(make("p", "", series.words.detail));
+  text.append(...advice(series.words));
   for (const sentence of [...series.missing, ...series.notes]) text.append(make("p", "warning", sentence));
   text.append(make("p", "soft small", `${series.description} · ${series.images} image${series.images === 1 ? "" : "s"}`));
   box.append(text);
@@ -70,6 +70,8 @@ function cardNode(card) {
   return node;
 }
 
+const spoken = (scanner, words) => [`${scanner}: ${words.headline}.`, words.detail, words.sure && `${words.sure}.`, words.action].filter(Boolean).join(" ");
+
 function draw() {
   const order = [...cards.values()].sort((a, b) => (b.alarms.length > 0) - (a.alarms.length > 0) || a.scanner.localeCompare(b.scanner));
   const focused = document.activeElement?.closest?.(".card")?.dataset.scanner;
@@ -99,7 +101,7 @@ source.addEventListener("card", (event) => {
   const before = cards.get(card.scanner)?.alarms.length ?? 0;
   cards.set(card.scanner, card);
   offset = card.now - Date.now() / 1000;
-  if (card.alarms.length > before) byId("loud").textContent = `${card.scanner}: ${card.alarms.at(-1).words.headline}. ${card.alarms.at(-1).words.detail}`;
+  if (card.alarms.length > before) byId("loud").textContent = spoken(card.scanner, card.alarms.at(-1).words);
   draw();
 });
 source.addEventListener("notice", (event) => notice(JSON.parse(event.data).text));

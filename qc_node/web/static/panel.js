@@ -1,6 +1,6 @@
 // The panel.  The rule of the page: a vote carries the case and the presentation that were on the screen when
 // the key went down.  While another study is loading there is no case, so a key cannot land anywhere.
-import { age, byId, call, clock, keyIsTaken, make } from "./common.js";
+import { advice, age, byId, call, clock, keyIsTaken, make } from "./common.js";
 import { Outbox } from "./outbox.js";
 
 const root = byId("panel");
@@ -144,7 +144,7 @@ function setOpinions(opinions) {
   byId("opinions").replaceChildren(...(opinions ?? []).map((o) => {
     const li = make("li", `said ${o.tone}-tone`);
     const text = make("div");
-    text.append(make("p", "", o.headline), make("p", "soft small", [o.series, o.detail].filter(Boolean).join(": ")));
+    text.append(make("p", "", o.headline), make("p", "soft small", [o.series, o.detail].filter(Boolean).join(": ")), ...advice(o, ""));
     const shape = make("span", "shape", o.shape);
     shape.setAttribute("aria-hidden", "true");
     li.append(shape, text);

@@ -1,5 +1,5 @@
 // The analyst page: pictures, claimed against found, confirm or correct by keyboard.
-import { age, byId, call, keyIsTaken, make } from "./common.js";
+import { advice, age, byId, call, keyIsTaken, make } from "./common.js";
 
 const box = byId("rows");
 let rows = [];
@@ -13,7 +13,7 @@ function matches(row) {
   if (only === "warnings" && ![...row.warnings, ...row.missing, ...row.notes].length) return false;
   if (only === "open" && row.reviewed) return false;
   const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = [row.scanner, row.modality, row.claimed, row.ordered, row.words.headline, row.words.detail, ...row.warnings, ...row.missing, ...row.notes].join(" ").toLowerCase();
+  const text = [row.scanner, row.modality, row.claimed, row.ordered, row.words.headline, row.words.detail, row.words.sure, row.words.action, ...row.warnings, ...row.missing, ...row.notes].join(" ").toLowerCase();
   return words.every((w) => text.includes(w));
 }
 
@@ -56,7 +56,8 @@ function rowNode(row) {
   shape.setAttribute("aria-hidden", "true");
   head.append(shape, make("span", "", row.words.headline));
   text.append(head);
-  if (row.words.detail && !row.warnings.length) text.append(make("p", "", row.words.detail));
+  // the warnings have lines of their own
+  text.append(...advice(row.words, row.warnings.reduce((rest, w) => rest.replace(w, ""), row.words.detail).trim()));
   for (const w of [...row.warnings, ...row.missing, ...row.notes]) text.append(make("p", "warning", w));
   const claims = make("dl", "claims");
   if (row.claimed) claims.append(make("dt", "", "Claimed"), make("dd", "", row.claimed));
@@ -68,7 +69,7 @@ function rowNode(row) {
     const tools = make("div", "tools");
     const yes = make("button", "quiet", row.reviewed ? "Reviewed" : "Confirm");
     yes.type = "button";
-    yes.disabled = row.reviewed;
+    yes.disabled = row.reviewed || row.answers.every((a) => a.found === null);
     yes.onclick = () => confirmRow(row);
     const edit = make("button", "quiet", "Correct");
     edit.type = "button";
@@ -108,7 +109,7 @@ async function save(row, labels) {
   try {
     const answer = await call("POST", `/api/verdicts/${row.id}/labels`, { labels });
     for (const a of row.answers) if (labels[a.question] !== undefined) { a.label = labels[a.question]; a.labelled_by = answer.labelled_by; }
-    row.reviewed = row.answers.every((a) => a.found === null || a.label !== null);
+    row.reviewed = row.answers.some((a) => a.label !== null) && row.answers.every((a) => a.found === null || a.label !== null);
     byId("review-says").textContent = "Saved.";
     return true;
   } catch (error) {

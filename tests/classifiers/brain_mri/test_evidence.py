@@ -63,6 +63,8 @@ def test_a_head_cut_off_is_coverage_whatever_else_is_odd() -> None:
     assert measured(replace(nothing, cut_above=True)) == Ruling(Reason.COVERAGE)
     part = replace(BRAIN, fit=0.83, edge_cm2=80.0)
     assert measured(replace(nothing, mask=part)) == Ruling(Reason.COVERAGE)
+    blanked = replace(nothing, mask=replace(BRAIN, fit=0.83), by_mask=replace(STRAIGHT, lost_brain=0.09))
+    assert measured(blanked) == Ruling(Reason.COVERAGE)
     assert measured(replace(COIL, at=replace(STRAIGHT, lost_brain=0.02), cut_above=True)) == Ruling(
         Reason.COVERAGE
     )

@@ -26,14 +26,20 @@ def part_of(low: float, high: float) -> BodyPart:
         (130, 280, BodyPart.NECK),
         (0, 345, BodyPart.NECK),  # CT angiography of head and neck
         (235, 520, BodyPart.CHEST),  # apex to the adrenals
+        (255, 609, BodyPart.CHEST),  # apex to the kidneys
+        (240, 640, BodyPart.CHEST),  # apex to their lower pole
         (300, 440, BodyPart.CHEST),
         (440, 690, BodyPart.ABDOMEN),
+        (380, 683, BodyPart.ABDOMEN),  # heart to the iliac crest
+        (360, 720, BodyPart.ABDOMEN),
+        (80, 115, BodyPart.BRAIN),  # orbits or petrous bones
         (500, 580, BodyPart.ABDOMEN),
         (445, 860, BodyPart.ABDOMEN_PELVIS),
         (430, 800, BodyPart.ABDOMEN_PELVIS),
         (690, 860, BodyPart.OTHER),  # pelvis alone
         (240, 860, BodyPart.OTHER),  # chest, abdomen and pelvis
-        (240, 640, BodyPart.OTHER),  # chest and abdomen
+        (240, 690, BodyPart.OTHER),  # chest and abdomen
+        (140, 520, BodyPart.OTHER),  # neck and chest
         (-10, 900, BodyPart.OTHER),  # whole body
         (900, 1000, BodyPart.OTHER),
     ],
@@ -62,6 +68,16 @@ def test_line_through_noisy_slices_finds_the_ends(ends: tuple[float, float]) -> 
     assert max(
         anatomy.part_probabilities(alignment), key=anatomy.part_probabilities(alignment).__getitem__
     ) is part_of(*ends)
+
+
+@pytest.mark.parametrize("ends", [(240, 560), (430, 690), (440, 850)])
+def test_a_child_of_half_the_length_is_measured_by_its_own_scale(ends: tuple[float, float]) -> None:
+    p = slices(*ends, noise=15)[::2]
+    alignment = anatomy.align(p, np.ones(len(p), bool))
+    top, bottom = alignment.best
+    assert abs(top - ends[0]) < 40 and abs(bottom - ends[1]) < 40
+    shares = anatomy.part_probabilities(alignment)
+    assert shares[part_of(*ends)] > 0.6
 
 
 def test_outlier_slices_do_not_move_the_line() -> None:
@@ -115,6 +131,51 @@ def test_coverage_and_landmarks_of_a_chest() -> None:
     short = slices(520, 560)
     assert anatomy.regions_seen(anatomy.align(short, np.ones(len(short), bool))) == (Region.ABDOMEN,)
     assert anatomy.outermost(alignment) == ("lung apex", "dome of the diaphragm")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ends"),
+    [
+        (-5, 75, ("vertex", None)),  # the upper half of a head
+        (70, 150, (None, "skull base")),
+        (445, 600, ("dome of the diaphragm", None)),
+        (300, 470, (None, "dome of the diaphragm")),
+        (300, 420, (None, None)),
+        (-5, 150, ("vertex", "skull base")),
+    ],
+)
+def test_one_landmark_is_one_end(low: float, high: float, ends: tuple[str | None, str | None]) -> None:
+    p = slices(low, high)
+    assert anatomy.outermost(anatomy.align(p, np.ones(len(p), bool))) == ends
+
+
+def shares_of(low: float, high: float) -> dict[BodyPart, float]:
+    p = slices(low, high)
+    return anatomy.part_probabilities(anatomy.align(p, np.ones(len(p), bool)))
+
+
+@pytest.mark.parametrize("part", [BodyPart.CHEST, BodyPart.ABDOMEN])
+@pytest.mark.parametrize("upper", [-40, 0, 40])
+@pytest.mark.parametrize("lower", [-40, 0, 40])
+def test_forty_millimetres_make_no_other_of_chest_or_abdomen(part: BodyPart, upper: int, lower: int) -> None:
+    top, bottom = {BodyPart.CHEST: (235, 570), BodyPart.ABDOMEN: (425, 690)}[part]
+    shares = shares_of(top + upper, bottom + lower)
+    assert shares[part] > 0.6 and shares[BodyPart.OTHER] < 0.35
+
+
+def test_whole_chest_with_whole_abdomen_is_not_called_either() -> None:
+    assert shares_of(240, 700)[BodyPart.OTHER] > 0.6
+    between = shares_of(240, 655)  # between the kidneys and the iliac crest
+    assert max(between.values()) < 0.6 and between[BodyPart.CHEST] + between[BodyPart.OTHER] > 0.95
+
+
+def test_parts_that_a_scan_shows_alike_are_equally_likely() -> None:
+    slab = shares_of(437, 477)  # lung bases and the dome of the liver
+    assert slab[BodyPart.CHEST] == pytest.approx(0.5, abs=0.05) == slab[BodyPart.ABDOMEN]
+    head_and_neck = shares_of(-40, 225)
+    assert head_and_neck[BodyPart.BRAIN] == pytest.approx(0.5, abs=0.1) == head_and_neck[BodyPart.NECK]
+    head_to_chest = shares_of(-40, 400)
+    assert head_to_chest[BodyPart.NECK] == pytest.approx(0.5, abs=0.1) == head_to_chest[BodyPart.OTHER]
 
 
 def test_positions_from_landmarks() -> None:

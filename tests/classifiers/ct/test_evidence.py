@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from qc_node.classifiers.ct import anatomy
+from qc_node.classifiers.ct.abdomen import Organs
 from qc_node.classifiers.ct.anatomy import CLASSES
 from qc_node.classifiers.ct.classifier import (
     CtClassifier,
@@ -46,9 +49,55 @@ def test_much_bright_blood_outweighs_the_network_but_not_its_doubt(logit: float)
 
 @pytest.mark.parametrize(("logit", "blood"), [(-6.0, 55.0), (6.0, 14.0), (-6.0, 52.0), (6.0, 18.0)])
 def test_strong_disagreement_is_withheld(logit: float, blood: float) -> None:
-    assert finding(logit, None).value is (logit > 0)
     found = finding(logit, blood)
-    assert found.value is None and found.abstained
+    assert found.value is None and found.abstained and "contradict" in found.abstained
+
+
+@pytest.mark.parametrize("logit", [-9.0, 9.0])
+def test_the_network_alone_does_not_decide(logit: float) -> None:
+    found = finding(logit, None)
+    assert found.value is None and found.abstained and "measured" in found.abstained
+    assert max(found.probabilities.values()) < 0.96
+
+
+def told(logit: float, **measures: object) -> Finding:
+    r = replace(reading(logit, None), **measures)  # type: ignore[arg-type]
+    return contrast_finding(r, anatomy.align(r.sections, r.used), Rules())
+
+
+@pytest.mark.parametrize(
+    ("measures", "enhanced"),
+    [
+        ({"aorta": -8.0, "organs": Organs(-10.0, 14.0)}, False),
+        ({"aorta": 6.0, "organs": Organs(2.0, 18.0)}, False),  # much haemoglobin, little muscle
+        ({"aorta": 95.0, "organs": Organs(105.0, 120.0)}, True),  # portal venous
+        ({"aorta": 250.0, "organs": Organs(8.0, 70.0)}, True),  # early arterial: one kidney in view
+        ({"aorta": 32.0, "organs": Organs(54.0, 58.0)}, True),  # minutes later
+        ({"aorta": 80.0, "aorta_low": -30.0, "organs": Organs(120.0, 135.0)}, True),  # above a pale pelvis
+        ({"aorta": -8.0, "aorta_low": 300.0, "organs": Organs(-5.0, 15.0)}, False),  # bowel at the promontory
+        ({"organs": Organs(60.0, 80.0)}, True),
+        ({"femoral": 45.0}, True),
+    ],
+)
+@pytest.mark.parametrize("logit", [-0.5, 0.5])
+def test_what_was_measured_decides(measures: dict[str, object], enhanced: bool, logit: float) -> None:
+    assert told(logit, **measures).value is enhanced
+
+
+@pytest.mark.parametrize(
+    "measures",
+    [
+        {"aorta": -8.0, "organs": Organs(60.0, 90.0)},  # oral contrast in both colons, or a late excretory phase
+        {"aorta": -8.0, "chest": 90.0},
+        {"organs": Organs(5.0, 150.0)},  # one side only
+    ],
+)
+def test_contradicting_measures_are_withheld(measures: dict[str, object]) -> None:
+    assert told(0.0, **measures).value is None
+
+
+def test_a_pale_groin_says_little() -> None:
+    assert told(0.0, femoral=-5.0).probabilities["no"] < 0.75
 
 
 @pytest.mark.parametrize(("logit", "blood", "enhanced"), [(-6.0, -10.0, False), (6.0, 90.0, True)])
@@ -62,7 +111,11 @@ def test_each_evidence_has_its_limit() -> None:
     rules = Rules()
     both = contrast_evidence(reading(-9.0, 3000.0), rules)
     assert both == {"body": -rules.most_network_chest, "chest": 5.0}
-    assert contrast_evidence(reading(-9.0, None), rules) == {"body": -5.0}
+    assert contrast_evidence(reading(-9.0, None), rules) == {"body": -rules.most_network}
+    far = replace(reading(9.0, None), aorta=900.0, organs=Organs(900.0, 900.0), femoral=900.0, aorta_low=900.0)
+    assert contrast_evidence(far, rules) == {"aorta": 5.0, "organs": 5.0, "femoral": 3.0, "body": 3.0}
+    low = contrast_evidence(replace(far, aorta=None), rules)
+    assert low["aorta"] == 3.0
 
 
 class Places(nn.Module):

@@ -14,6 +14,7 @@ import pytest
 from qc_node.classifiers.ct.classifier import CtClassifier, load
 from qc_node.domain import BodyPart, Question, Region, Volume
 from qc_node.series.files.nifti import read_nifti
+from qc_node.series.files.sources import find_series
 
 pytestmark = pytest.mark.data
 SHIPPED = Path(__file__).resolve().parents[3] / "models" / "ct"
@@ -69,3 +70,36 @@ def test_head_of_a_pet_ct_is_a_plain_brain(classifier: CtClassifier, shared_data
     (verdict,) = classifier.judge([classifier.prepare(head)])
     part, contrast = verdict.findings
     assert part.value == BodyPart.BRAIN.value and contrast.value is False
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "regions"),
+    [
+        ("lidc0001_3000566", BodyPart.CHEST, {Region.CHEST, Region.ABDOMEN}),  # apex to the kidneys
+        ("crlm1006_100", BodyPart.ABDOMEN, {Region.CHEST, Region.ABDOMEN}),  # base of the heart to L4
+    ],
+)
+def test_trunks_that_the_networks_never_saw(
+    classifier: CtClassifier, shared_data: Path, name: str, part: BodyPart, regions: set[Region]
+) -> None:
+    volume = read_nifti(shared_data / "ct" / "further" / f"{name}.nii.gz", "CT")
+    (verdict,) = classifier.judge([classifier.prepare(volume)])
+    found = verdict.finding(Question.BODY_PART)
+    assert found is not None and found.value == part.value
+    assert verdict.coverage is not None and set(verdict.coverage.regions) <= regions
+
+
+def test_a_head_with_two_spacings_and_tilt_is_whole(classifier: CtClassifier, shared_data: Path) -> None:
+    unpacked = find_series([shared_data / "ct" / "further" / "ct_dcmqa_ge_2.tar.xz"], None)
+    volume = next(iter(unpacked)).volume()
+    assert "Slices lie 4 and 7 mm apart; they were interpolated to 4 mm." in volume.warnings
+    (verdict,) = classifier.judge([classifier.prepare(volume)])
+    found = verdict.finding(Question.BODY_PART)
+    assert found is not None and found.value == BodyPart.BRAIN.value
+    assert verdict.coverage is not None
+    assert (verdict.coverage.top, verdict.coverage.bottom) == ("vertex", "skull base")
+    upper = Volume(
+        np.ascontiguousarray(volume.voxels[15:]), volume.affine, modality="CT", intercept=volume.intercept
+    )
+    (half,) = classifier.judge([classifier.prepare(upper)])
+    assert half.coverage is not None and half.coverage.top == "vertex" and half.coverage.bottom is None

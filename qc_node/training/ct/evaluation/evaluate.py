@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 
 from qc_node.classifiers.ct import anatomy
-from qc_node.classifiers.ct.classifier import CtClassifier, Rules, contrast_finding, part_finding
+from qc_node.classifiers.ct.classifier import CtClassifier, Rules, contrast_finding
 from qc_node.classifiers.ct.networks import SliceNet
+from qc_node.classifiers.ct.part import part_finding
 from qc_node.classifiers.ct.pictures import thumbnails
 from qc_node.classifiers.ct.projections import COARSE_MM, project
 from qc_node.domain import BodyPart, ModelIdentity, QcNodeError, Question, Volume

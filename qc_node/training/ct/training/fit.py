@@ -15,7 +15,8 @@ import numpy.typing as npt
 from scipy import optimize
 
 from qc_node.classifiers.ct import anatomy
-from qc_node.classifiers.ct.classifier import Reading, Rules, part_finding, slices_logit
+from qc_node.classifiers.ct.classifier import Reading, Rules, slices_logit
+from qc_node.classifiers.ct.part import part_finding
 from qc_node.domain import BodyPart
 from qc_node.training.ct.data.trials import Case
 
