@@ -125,6 +125,7 @@ def main(
     ship: Path | None = None,
     models: Path = Path("models/brain-mri"),
     version: str = "0.1.0",
+    left_out_members: int = 2,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Train the folds, fit the decision, and with `ship` write weights and card into a model folder.
@@ -168,7 +169,9 @@ def main(
     if network == "pixels":
         return {"training": summary}
     if network == "measured" and len(left_out.groups_of(loaded)) > 1:
-        left_out.train(loaded, out, _settings(measured.MeasuredSettings(), options), folds, device, log)
+        left_out.train(
+            loaded, out, _settings(measured.MeasuredSettings(), options), range(left_out_members), device, log
+        )
     decision = fit_decision(loaded, out, list(folds), mixed=network == "both")
     (out / "decision.json").write_text(json.dumps(decision, indent=1) + "\n", encoding="utf-8")
     if ship is not None:
@@ -233,6 +236,13 @@ def ship_model(
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
 @click.option("--ship", type=click.Path(path_type=Path), default=None, help="Model folder to write into.")
 @click.option("--version", default="0.1.0", show_default=True, help="Version in the model card.")
+@click.option(
+    "--left-out-members",
+    type=click.IntRange(1, 5),
+    default=2,
+    show_default=True,
+    help="Networks without each protocol, from whose answers the decision is chosen (measured).",
+)
 @click.option(
     "--build-pack", type=int, default=0, help="First simulate this many bases into --pack (about 8 images each)."
 )
