@@ -46,6 +46,7 @@ from qc_node.classifiers.brain_mri.values import clean_values
 from qc_node.domain import (
     GRADED,
     Finding,
+    Grade,
     ModelIdentity,
     QcNodeError,
     Question,
@@ -312,7 +313,10 @@ class BrainMriClassifier:
 
     def _grade(self, question: Question, p: npt.NDArray[np.float64]) -> Finding:
         probabilities = {str(g): float(p[g]) for g in range(3)}
-        if float(p.max()) < self.decision.unsure.get(question.value, 0.0):
+        limit = self.decision.unsure.get(question.value, 0.0)
+        if int(p.argmax()) == Grade.SEVERE:
+            limit = max(limit, self.decision.unsure_severe.get(question.value, 0.0))
+        if float(p.max()) < limit:
             return Finding(
                 question,
                 None,

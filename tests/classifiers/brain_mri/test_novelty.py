@@ -13,7 +13,7 @@ from qc_node.classifiers.brain_mri import checks, novelty
 from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier, PreparedHead, load
 from qc_node.classifiers.brain_mri.decision import decision_of
 from qc_node.classifiers.brain_mri.features import N_FEATURES
-from qc_node.domain import QcNodeError, Reason
+from qc_node.domain import QcNodeError, Question, Reason
 from qc_node.networks import weights
 from qc_node.training.brain_mri.training import unlike
 from tests.training.brain_mri import made
@@ -73,6 +73,22 @@ def test_an_unlike_image_is_undetermined_and_never_a_reject(classifier: BrainMri
     assert {f.abstained for f in said[1].findings[:5]} == {novelty.UNLIKE}
     # What is certain without the networks stays so.
     assert said[2].findings[0].value is True and said[2].findings[0].reason is Reason.COVERAGE
+
+
+def test_severe_needs_more_than_another_grade(classifier: BrainMriClassifier) -> None:
+    decision = dataclasses.replace(
+        classifier.decision, unsure={"motion": 0.45}, unsure_severe={"motion": 0.7, "noise": 0.8}
+    )
+    careful = BrainMriClassifier(classifier.identity, classifier.head, [], decision)
+    for p, expected in (
+        ((0.0, 0.4, 0.6), None),
+        ((0.0, 0.25, 0.75), 2),
+        ((0.4, 0.6, 0.0), 1),
+        ((0.42, 0.30, 0.28), None),
+    ):
+        assert careful._grade(Question.MOTION, np.array(p)).value == expected
+    assert careful._grade(Question.CONTRAST, np.array((0.0, 0.4, 0.6))).value == 2
+    assert decision_of({"unsure_severe": {"noise": 0.8}}).unsure_severe == {"noise": 0.8}
 
 
 def test_a_card_without_a_limit_has_none() -> None:

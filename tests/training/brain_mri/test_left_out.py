@@ -123,3 +123,15 @@ def test_thick_slices_do_not_count_against_the_network() -> None:
     p = np.tile([0.98, *[0.02 / 7] * 7], (400, 1))
     truth = np.repeat([0, THICK], 200)
     assert decide.fit_unsure("reject", p, truth, np.repeat("a", 400)) == 0.0
+
+
+def test_severe_is_said_from_where_it_pays() -> None:
+    """Planted: probabilities of severe that are true, so the limit is one less the price; surer ones stay."""
+    rng = np.random.default_rng(4)
+    severe = rng.uniform(0.4, 1.0, 40000)
+    rest = (1 - severe) / 2
+    p = np.stack([rest, rest, severe], 1)
+    truth = np.where(rng.random(40000) < severe, 2, 0)
+    limit = decide.fit_severe(p, truth, np.ones(40000))
+    assert limit == pytest.approx(1 - decide.PRICE_SEVERE, abs=0.04)
+    assert decide.fit_severe(p, np.full(40000, 2), np.ones(40000)) <= 0.41

@@ -29,6 +29,8 @@ PRIORS = (1.0, 0.7, 0.5, 0.35, 0.25)
 PRICE = {"reject": 0.2, "gadolinium": 0.25, **dict.fromkeys(packed.GRADED, 0.35)}
 """What an undetermined answer costs, a wrong one costing 1 (Chow 1970): with probabilities that are true, an
 answer is given where it is wrong with at most this probability."""
+PRICE_SEVERE = 0.35
+"""The same for calling an image severe, which makes it tier 3 alone."""
 MOST_WITHHELD = 0.15
 """Of no protocol and question may more be withheld for being unsure."""
 ENOUGH = 100
@@ -57,7 +59,8 @@ class Answered:
 
 def fit(answered: Mapping[str, Answered]) -> dict[str, Any]:
     """How the networks are mixed, temperatures, priors and abstention limits: the card's ``decision``."""
-    decision: dict[str, Any] = {"temperatures": {}, "pixel_share": {}, "prior": {}, "reject_at": 0.5, "unsure": {}}
+    decision: dict[str, Any] = {"temperatures": {}, "pixel_share": {}, "prior": {}, "reject_at": 0.5}
+    decision |= {"unsure": {}, "unsure_severe": {}}
     for name, a in answered.items():
         tried: list[tuple[float, float, float]] = []
         mixtures = {
@@ -76,6 +79,7 @@ def fit(answered: Mapping[str, Answered]) -> dict[str, Any]:
             decision["prior"][name] = fit_prior(p, a.truth)
             p = p * np.array(decision["prior"][name])
             p /= p.sum(1, keepdims=True)
+            decision["unsure_severe"][name] = fit_severe(p, a.truth, a.weights)
         decision["unsure"][name] = fit_unsure(name, p, a.truth, a.groups)
     return decision
 
@@ -138,6 +142,23 @@ def fit_unsure(name: str, p: FloatArray, truth: npt.NDArray[np.int64], groups: n
         if cost < best[0] - 1e-9:
             best = (cost, float(limit))
     return round(best[1] - 0.5, 2) if name == "reject" else round(best[1], 2)
+
+
+def fit_severe(p: FloatArray, truth: npt.NDArray[np.int64], weights: FloatArray) -> float:
+    """The least probability of "severe" from which so few of these answers are wrong that they pay.
+
+    Among the images that are called severe, wrong at 1 and undetermined at :data:`PRICE_SEVERE`; no share is too
+    much to withhold here, since hardly a clean image is among them.
+    """
+    use = p.argmax(1) == 2
+    sure, right, share = p[use, 2], truth[use] == 2, weights[use]
+    best = (np.inf, 0.34)
+    for limit in np.round(np.arange(0.34, 0.901, 0.01), 2):
+        given = sure >= limit
+        cost = float((share * (given & ~right)).sum() + PRICE_SEVERE * (share * ~given).sum())
+        if cost < best[0] - 1e-9:
+            best = (cost, float(limit))
+    return round(best[1], 2)
 
 
 def answered_of(
