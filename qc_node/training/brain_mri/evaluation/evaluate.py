@@ -22,7 +22,7 @@ from qc_node.classifiers.brain_mri.classifier import load as load_classifier
 from qc_node.classifiers.brain_mri.decision import Decision, posterior, reject_probability
 from qc_node.training import scores
 from qc_node.training.brain_mri import people
-from qc_node.training.brain_mri.evaluation import compare, heldout, lopo, tables
+from qc_node.training.brain_mri.evaluation import compare, heldout, lopo, real_images, tables
 from qc_node.training.brain_mri.training import packed
 
 SEED = 20261120
@@ -69,19 +69,21 @@ def probabilities_of(
     return {k: posterior(np.mean([z[k] for z in logits], 0), decision, k) for k in logits[0]}
 
 
-def real_items(classifier: BrainMriClassifier, shared: Path) -> list[dict[str, Any]]:
-    """Every real image through the whole classifier: what it said, and whether that is right where it is known."""
+def real_items(classifier: BrainMriClassifier, shared: Path, cache: Path | None = None) -> list[dict[str, Any]]:
+    """Every real image through the whole classifier: what it said, and whether that is right where it is known.
+
+    Images made ready for the networks are kept in the folder `cache`, if there is one.
+    """
     rows = []
-    items = [i for i in people.list_items(shared) if i.kind not in ("labelmaps", "template")]
-    for item in items:
-        prepared = classifier.prepare(people.read_image(item.path))
+    for image in real_images.read(classifier, shared, cache):
+        item, prepared = image.item, image.head
         verdict = classifier.judge([prepared])[0]
         reject = verdict.finding(domain.Question.STRAIGHT_REJECT)
         gadolinium = verdict.finding(domain.Question.GADOLINIUM)
         tier = verdict.finding(domain.Question.TIER)
         assert reject is not None
         network = classifier.probabilities([prepared]) if classifier.members else {}
-        proper = item.kind in ("t1w", "t1w_gadolinium")
+        proper = item.kind in real_images.PROPER
         rows.append(
             {
                 "item": item.path.name,
@@ -130,6 +132,7 @@ def evaluate(
     log: Callable[[str], None] = print,
     runs: Path | None = None,
     plots: bool = True,
+    prepared: Path | None = None,
 ) -> dict[str, Any]:
     """Write ``evaluation.json``, ``evaluation.txt`` and plots into `out`; returns the JSON."""
     out.mkdir(parents=True, exist_ok=True)
@@ -179,7 +182,7 @@ def evaluate(
             if plots:
                 plot(part, out / f"reliability-{rung[:2].lower()}.png", rung)
     if shared is not None:
-        rows_real = real_items(classifier, shared)
+        rows_real = real_items(classifier, shared, prepared)
         result["real"] = rows_real
         text += ["## real images", ""]
         for r in rows_real:
@@ -292,7 +295,7 @@ def main(
         for persons, seed in ((people.HELD_OUT_HEADS, 500_000), (people.HELD_OUT_MAPS, 700_000)):
             paths = [cache / f"{p}.npz" for p in persons]
             heldout.build(held, paths, priors, load_classifier(models), build, seed, log)
-    result = evaluate(models, held, shared, out, log, runs)
+    result = evaluate(models, held, shared, out, log, runs, prepared=prepared)
     if left_out is not None and runs is not None:
         found = lopo.run(
             load_classifier(models), packed.load_pack(left_out, models, slices=False), runs, shared, prepared, log
