@@ -245,13 +245,13 @@ class BrainMriClassifier:
             row = open_cases.index(i) if i in open_cases else None
             own = {k: v[row] for k, v in answers.items()} if row is not None else {}
             findings = self._findings(p, own)
-            if own and self.unlike(p):
+            if findings[0].value is False and self.unlike(p):
                 findings = _undetermined(novelty.UNLIKE)
             verdicts.append(Verdict(Stage.BRAIN_MRI, self.identity, findings, warnings=p.warnings))
         return verdicts
 
     def unlike(self, p: PreparedHead) -> bool:
-        """Whether an image is so unlike the training images that no answer of the networks counts."""
+        """Whether an image is so unlike the training images that it is not called a proper one."""
         if self.known is None:
             return False
         return bool(self.known.distance(p.features[None])[0] > self.decision.unlike_at)

@@ -69,8 +69,8 @@ class Decision:
     unsure_severe
         Per grade: below this probability of "severe", the answer with the most consequence, there is none.
     unlike_at
-        Above this distance from the training images (:mod:`qc_node.classifiers.brain_mri.novelty`) nothing is
-        answered.
+        Above this distance from the training images (:mod:`qc_node.classifiers.brain_mri.novelty`) no image is
+        taken for a proper one.
     """
 
     temperatures: Mapping[str, float] = field(default_factory=dict)

@@ -5,9 +5,10 @@ nothing, whichever way it goes.  So the measured numbers are compared with those
 Mahalanobis distance under a shrunk covariance (Ledoit & Wolf 2004; for networks Lee et al. 2018), here per number,
 so that an image from the middle of the training images lies at 1 or below.
 
-An image that is too far away is *undetermined*; being unlike is never a reason to reject, because a new scanner is
-unlike too.  The limit is set on proper images of protocols left out
-(:mod:`qc_node.training.brain_mri.training.unlike`).
+An image that is too far away is *undetermined* where the networks would take it for a proper one; being unlike is
+never a reason to reject, because a new scanner is unlike too.  Rejects by the networks stay: of simulated straight
+rejects of protocols left out an eighth lie beyond the limit, and hardly a wrong reject does.  The limit is set on
+proper images of protocols left out (:mod:`qc_node.training.brain_mri.training.unlike`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 
 from qc_node.classifiers.brain_mri import checks, novelty
 from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier, PreparedHead, load
-from qc_node.classifiers.brain_mri.decision import decision_of
+from qc_node.classifiers.brain_mri.decision import HEADS, decision_of
 from qc_node.classifiers.brain_mri.features import N_FEATURES
 from qc_node.domain import QcNodeError, Question, Reason
 from qc_node.networks import weights
@@ -54,25 +54,30 @@ def test_a_new_scanner_alone_is_not_unlike() -> None:
     assert not np.char.startswith(pack.people[rows], "ds000011").any()
 
 
-def test_an_unlike_image_is_undetermined_and_never_a_reject(classifier: BrainMriClassifier) -> None:
+def test_an_unlike_image_is_undetermined_and_never_a_reject_for_that(
+    classifier: BrainMriClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = novelty.Novelty(np.zeros(N_FEATURES), np.ones(N_FEATURES), np.eye(N_FEATURES))
-    strict = BrainMriClassifier(
-        classifier.identity,
-        classifier.head,
-        classifier.members,
-        dataclasses.replace(classifier.decision, unlike_at=0.5),
-        known=known,
-    )
-    empty = np.zeros(0, np.float16)
+    decision = dataclasses.replace(classifier.decision, unlike_at=0.5)
+    strict = BrainMriClassifier(classifier.identity, classifier.head, classifier.members, decision, known=known)
     measures = checks.Measures((1, 1, 1), ncc=0.9)
     numbers = np.zeros(N_FEATURES, np.float32)
-    near, far = (PreparedHead(empty, {}, measures, numbers + x) for x in (0.1, 2.0))
+    near, far = (PreparedHead(np.zeros(0, np.float16), {}, measures, numbers + x) for x in (0.1, 2.0))
     certain = dataclasses.replace(far, certain=Reason.COVERAGE)
-    said = strict.judge([near, far, certain])
-    assert said[0].findings[0].abstained != novelty.UNLIKE
-    assert {f.abstained for f in said[1].findings[:5]} == {novelty.UNLIKE}
-    # What is certain without the networks stays so.
-    assert said[2].findings[0].value is True and said[2].findings[0].reason is Reason.COVERAGE
+
+    def says(reason: int) -> None:
+        answers = {k: np.tile(np.eye(n)[0], (2, 1)) for k, n in HEADS.items() if k != "damage"}
+        answers["reject"] = np.tile(np.eye(HEADS["reject"])[reason], (2, 1))
+        monkeypatch.setattr(strict, "probabilities", lambda prepared: answers)
+
+    says(0)
+    proper, unlike_proper, still_certain = strict.judge([near, far, certain])
+    assert proper.findings[0].value is False
+    assert {f.abstained for f in unlike_proper.findings[:5]} == {novelty.UNLIKE}
+    # What is certain without the networks stays so, and so does their reject.
+    assert still_certain.findings[0].reason is Reason.COVERAGE
+    says(1)
+    assert [v.findings[0].value for v in strict.judge([near, far])] == [True, True]
 
 
 def test_severe_needs_more_than_another_grade(classifier: BrainMriClassifier) -> None:
