@@ -63,7 +63,7 @@ REGIONS: Mapping[Region, tuple[float, float]] = {
 
 _STRETCHES = np.concatenate([np.linspace(0.8, 1.25, 10), [1.35, 1.45, 1.6, 1.75, 1.95]])
 """Axis millimetres per millimetre of the patient: adults, then children down to half of an adult's length."""
-_ADULT_SPREAD, _CHILD_SPREAD, _CHILDREN = 0.10, 0.35, 0.05
+_ADULT_SPREAD, _CHILD_SPREAD, _CHILDREN = 0.10, 0.35, 0.03
 """Spread of the logarithm of the stretch of adults, of everybody, and how common the latter are."""
 _STEP_MM = 8.0
 _MARGIN_MM = 120.0

@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 _LEAST_SLICES = 3
 """Coarse slices without which no coverage can be stated: 12 mm; a localizer or a single slice has fewer."""
-LEAST_SHARE = 0.6
-"""Below this probability of the best body part nothing is said, whatever the card allows: 60 to 40 is a border."""
+LEAST_SHARE = 0.65
+"""Below this probability of the best body part nothing is said, whatever the card allows: less than two to one is a
+border."""
+SURELY_SEVERAL = 0.8
+"""Least probability of ``other`` for a body: several whole parts are one border more than one part has, and a chest
+or an abdomen called "other" is believed by nobody."""
 SURELY_OTHER = 0.5
 """From this probability of limb or object on, what speaks against a body speaks for ``other``; below it the answer
 is withheld in proportion, because then the network saw a body and something else is unusual."""
+_NAMES = {BodyPart.OTHER.value: "several parts"}
 SURE_FIT = 3.0
 """So many times the least fit leaves no doubt; at the least fit all is doubted.  Real bodies reach seven times."""
 
@@ -31,9 +36,10 @@ def part_finding(reading: Reading, alignment: anatomy.BodyAlignment, rules: Rule
         sentence = f"The series shows only {alignment.slices * COARSE_MM:.0f} mm of the body."
         return Finding(Question.BODY_PART, None, probabilities, abstained=sentence)
     best, second = sorted(probabilities, key=lambda p: -probabilities[p])[:2]
-    if probabilities[best] >= max(rules.least_part, LEAST_SHARE):
+    several = best == BodyPart.OTHER.value and alignment.anatomy >= 0.5
+    if probabilities[best] >= max(rules.least_part, SURELY_SEVERAL if several else LEAST_SHARE):
         return Finding(Question.BODY_PART, best, probabilities)
-    names = " or ".join(p.replace("_", " and ") for p in (best, second))
+    names = " or ".join(_NAMES.get(p, p.replace("_", " and ")) for p in (best, second))
     sentence = doubt or f"The coverage lies on a border ({names}) and neither is likely enough."
     return Finding(Question.BODY_PART, None, probabilities, abstained=sentence)
 

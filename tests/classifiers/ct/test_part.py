@@ -47,6 +47,14 @@ def test_two_parts_alike_are_named_and_none_is_said() -> None:
     )
 
 
+def test_a_chest_that_goes_on_is_called_other_only_when_several_parts_are_nearly_certain() -> None:
+    said = [finding_of(reading_of(slices(240, low, noise=15))) for low in range(560, 760, 10)]
+    others = [f.probabilities["other"] for f in said if f.value == BodyPart.OTHER.value]
+    assert others and min(others) >= 0.8
+    withheld = [f for f in said if f.value is None]
+    assert withheld and all("several parts" in (f.abstained or "") for f in withheld)
+
+
 @pytest.mark.parametrize("ends", [(60, 330), (240, 520), (440, 690), (440, 850), (0, 140)])
 def test_a_body_without_air_is_doubted_and_not_called_a_limb(ends: tuple[float, float]) -> None:
     finding = finding_of(reading_of(slices(*ends), air=0.0))
