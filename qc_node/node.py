@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qc_node import __version__, parts
+from qc_node.classifiers import catalogue
 from qc_node.completion.asking import PacsQuestions
 from qc_node.completion.closing import Completion
 from qc_node.config import Settings, change
@@ -28,9 +29,10 @@ from qc_node.operations import health, logs, service_manager
 from qc_node.operations.drain import Drain
 from qc_node.operations.ledger_watch import LedgerWatch
 from qc_node.operations.metrics import Metrics
-from qc_node.operations.old_reports import remove_old_reports
+from qc_node.operations.old_reports import remove_old_reports, remove_old_summaries
 from qc_node.operations.tidying import Tidying
 from qc_node.outbox.sending import Outbox
+from qc_node.outbox.summary_writer import SummaryWriter
 from qc_node.outbox.writer import Writer
 from qc_node.periodic import Periodic
 from qc_node.receiver.recovery import recover
@@ -82,6 +84,15 @@ class Node:
             self._on_written,
             steady=time.monotonic,
         )
+        self._summary_writer = SummaryWriter(
+            parts.writing_settings(settings),
+            self.ledger,
+            self.spool,
+            time.time,
+            catalogue.shared_card,
+            lambda study_uid: check_study(self.ledger, self._rules, study_uid),
+            lambda: self._outbox.wake(),
+        )
         policy = parts.completion_policy(settings)
         self._questions = PacsQuestions(
             self.ledger,
@@ -100,6 +111,8 @@ class Node:
             retry=parts.retry_policy(settings),
         )
         self._writing = Periodic("writing", self._writer.step, after=self.ledger.close)
+        # a loop of its own: no picture, and no trouble with one, holds up a report
+        self._summarising = Periodic("summaries", self._summary_writer.step, after=self.ledger.close)
         self._asking = Periodic("pacs-questions", self._ask_pacs, after=self.ledger.close)
         self._closing = Periodic("completion", self._close_due, 0.5, after=self.ledger.close)
         self._tidying = Tidying(self.ledger, self.spool, self._rest, self.metrics.orphan_removed)
@@ -143,7 +156,8 @@ class Node:
             raise
 
     def _loops(self) -> tuple[Periodic, ...]:
-        return self._closing, self._asking, self._writing, self._retention, self._watching, self._draining
+        working = (self._closing, self._asking, self._writing, self._summarising)
+        return *working, self._retention, self._watching, self._draining
 
     def _all_loops(self) -> tuple[Periodic, ...]:
         follow_up = () if self.app is None else (self.app.state.follow_up.loop,)
@@ -206,6 +220,7 @@ class Node:
         self._rules = parts.rules_of(settings)
         self._completion.apply(parts.completion_policy(settings))
         self._writer.apply(parts.writing_settings(settings))
+        self._summary_writer.apply(parts.writing_settings(settings))
         self.pool.apply(parts.worker_settings(settings))
         logs.configure(settings.node.log_format, settings.node.log_level)
         self.receiver.take_log_level()
@@ -236,6 +251,7 @@ class Node:
         keep = self.settings.retention
         self._tidying.step(keep.keep_images_h, keep.keep_training_days)
         remove_old_reports(self.ledger, self.spool, time.time(), keep.keep_reports_days)
+        remove_old_summaries(self.ledger, self.spool, time.time(), keep.keep_summaries_days)
 
     def _rest(self, seconds: float) -> bool:
         self._retention.beat()
@@ -262,6 +278,7 @@ class Node:
             self.pool.wake()
             return
         check_study(self.ledger, self._rules, uid)
+        self._summarising.wake()
         if self.app is not None:
             self.app.state.board.study_closed(uid)
 
@@ -283,6 +300,7 @@ class Node:
 
     def _on_written(self, series_id: int) -> None:
         self._outbox.wake()
+        self._summarising.wake()
 
     def _on_delivery(self, delivery: ReportDelivery, destination: str, outcome: str) -> None:
         self.metrics.delivery(destination, outcome)

@@ -62,6 +62,7 @@ def writing_settings(settings: Settings) -> WritingSettings:
         destinations=destination_names(settings),
         flag_object=settings.pacs.flag_object,
         confirm_s=settings.completion.confirm_s,
+        summary=settings.pacs.summary,
     )
 
 

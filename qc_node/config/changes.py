@@ -9,9 +9,9 @@ from qc_node.config.settings import LISTS, PeerSettings, Settings
 
 AT_ONCE: Final[dict[str, frozenset[str]]] = {
     "node": frozenset({"log_level", "log_format"}),
-    "pacs": frozenset({"flag_object"}),
+    "pacs": frozenset({"flag_object", "summary"}),
     "completion": frozenset({"quiet_s", "hard_cap_s", "ask_pacs", "confirm_s", "study_quiet_s"}),
-    "retention": frozenset({"keep_images_h", "keep_training_days"}),
+    "retention": frozenset({"keep_images_h", "keep_training_days", "keep_summaries_days"}),
     "peer": frozenset({"quiet_s"}),
 }
 """Keys, by section, that hold at once; ``[[rule]]`` does as a whole, every other key at the next start."""

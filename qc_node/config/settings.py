@@ -170,6 +170,9 @@ class PacsSettings(_Section):
     """SOP class of the report; ``comprehensive`` is shown by more viewers."""
     flag_object: bool = False
     """Also write a key object titled Quality Issue (113010, DCM) for a straight reject or tier 3."""
+    summary: Literal["all", "attention-only", "none"] = "none"
+    """Once a study is complete, also write a QC summary that every viewer shows: a Secondary Capture picture for
+    each judged series, or only for those that need attention or do not fit their order."""
 
 
 class CompletionSettings(_Section):
@@ -306,6 +309,8 @@ class RetentionSettings(_Section):
     keep_reports_days: Positive | None = None
     """Days after which the bytes of a delivered report go, with the name and birth date in them; without it they
     stay for ever.  What waits, has failed or has no destination stays in any case."""
+    keep_summaries_days: Positive = 7.0
+    """Days after which the bytes of a delivered QC summary go: 3 MB for each picture, which the PACS has."""
 
 
 class RuleSettings(_Section):

@@ -31,6 +31,8 @@ from qc_node.web.access import readers
 
 REPORT_S = 120.0
 """How long to wait for one report before giving up."""
+STUDY_QUIET_S = 5
+"""A study of the demonstration is complete so soon, and gets its QC summary."""
 
 
 def show(once: bool, free_ports: bool = True, seed: int = 1) -> None:
@@ -88,7 +90,8 @@ def demo_settings(folder: Path, pacs_port: int, free_ports: bool) -> Settings:
         f"[{section}]\nport = {port}" if section != "node" else f"port = {port}" for section, port in ports.items()
     ]
     lines += [
-        '[pacs]\ndestination = "DEMOPACS"\nstorage_commitment = false',
+        '[pacs]\ndestination = "DEMOPACS"\nstorage_commitment = false\nsummary = "all"',
+        f"[completion]\nstudy_quiet_s = {STUDY_QUIET_S}",
         "[disk]\nlow_watermark_gb = 0.1",
         f'[[peer]]\nname = "DEMOPACS"\nae_title = "DEMOPACS"\nhost = "127.0.0.1"\nport = {pacs_port}\n'
         'role = ["send", "find"]',

@@ -15,9 +15,10 @@ from typing import Any
 from pydicom.uid import ExplicitVRBigEndian
 
 from qc_node.dicom.elements import ScanError, Wanted, Window, inflate, scan
-from qc_node.dicom.uids import DEFLATED, IMPLICIT, is_uid
+from qc_node.dicom.uids import DEFLATED, IMPLICIT, MANUFACTURER, MODEL_NAME, is_uid
 
 SOP_CLASS_UID, SOP_INSTANCE_UID, MODALITY = 0x00080016, 0x00080018, 0x00080060
+MANUFACTURER_TAG, MODEL_NAME_TAG = 0x00080070, 0x00081090
 ECHO_NUMBERS, CARDIAC_NUMBER_OF_IMAGES = 0x00180086, 0x00181090
 STUDY_INSTANCE_UID, SERIES_INSTANCE_UID = 0x0020000D, 0x0020000E
 ACQUISITION_NUMBER, NUMBER_OF_TEMPORAL_POSITIONS, IMAGES_IN_ACQUISITION = 0x00200012, 0x00200105, 0x00201002
@@ -37,7 +38,8 @@ _NUMBERS = _BINARY | {
     IN_CONCATENATION_TOTAL_NUMBER,
     NUMBER_OF_FRAMES,
 }
-WANTED = Wanted(_UIDS | _NUMBERS | {MODALITY, GE_SERIES_CREATOR}, last=NUMBER_OF_TIME_SLICES)
+_TEXTS = frozenset((MODALITY, MANUFACTURER_TAG, MODEL_NAME_TAG, GE_SERIES_CREATOR))
+WANTED = Wanted(_UIDS | _NUMBERS | _TEXTS, last=NUMBER_OF_TIME_SLICES)
 _LONGEST_FOR_PYDICOM, _MOST_FOR_PYDICOM = 1 << 19, 5_000
 """Bytes and top-level elements that pydicom may look at: at 45 microseconds each it must not be led astray."""
 
@@ -48,7 +50,11 @@ class HeaderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one header says; ``numbers`` maps a tag to its integer where there is one."""
+    """What one header says.
+
+    ``numbers`` maps a tag to its integer where there is one; ``of_qc_node`` is whether a qc-node, this one or
+    another, made the object.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -57,6 +63,7 @@ class Facts:
     modality: str
     numbers: Mapping[int, int]
     ge_private: bool
+    of_qc_node: bool = False
 
 
 # -- values ------------------------------------------------------------------------------------------
@@ -85,6 +92,8 @@ def _facts(found: Mapping[int, bytes], big_endian: bool) -> Facts:
         modality=_text(found.get(MODALITY))[:16],
         numbers=numbers,
         ge_private=_text(found.get(GE_SERIES_CREATOR)) == "GEMS_SERS_01",
+        of_qc_node=_text(found.get(MANUFACTURER_TAG)) == MANUFACTURER
+        and _text(found.get(MODEL_NAME_TAG)) == MODEL_NAME,
     )
 
 

@@ -38,6 +38,10 @@ IMPLEMENTATION_CLASS_UID: Final = "2.25.262436012374016519218214478364186120573"
 """This program, in every association and in every file that it writes (PS3.7 D.3.3.2)."""
 IMPLEMENTATION_VERSION_NAME: Final = f"QCNODE_{__version__}"[:16]
 """Its release, at most 16 characters (PS3.7 D.3.3.2.3)."""
+MANUFACTURER: Final = "qc-node"
+MODEL_NAME: Final = "qc-node"
+"""Manufacturer (0008,0070) and Manufacturer's Model Name (0008,1090) of all that a qc-node writes: a picture that
+comes back is known by both, and by its class."""
 
 # -- what pydicom has no name for ----------------------------------------------------------------------
 STANDARD_ROOT: Final = "1.2.840.10008."

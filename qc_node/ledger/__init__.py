@@ -25,6 +25,7 @@ from qc_node.ledger.relinks import Relinks
 from qc_node.ledger.removals import Removals
 from qc_node.ledger.series import SeriesTable
 from qc_node.ledger.studies import Studies
+from qc_node.ledger.summaries import Summaries
 from qc_node.ledger.verdicts import Verdicts
 from qc_node.ledger.votes import NewAct, NewVote, Votes
 
@@ -63,6 +64,7 @@ class Ledger:
         self.audit = Audit(self.db)
         self.relinks = Relinks(self.db)
         self.removals = Removals(self.db)
+        self.summaries = Summaries(self.db)
         self.patients = Patients(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:

@@ -9,7 +9,16 @@ from itertools import accumulate, takewhile
 from typing import Any
 
 from qc_node.ledger.database import Database
-from qc_node.ledger.rows import AskedDelivery, CommitmentRow, ReportDelivery, ReportRow, StateCount, TurnedDownRow
+from qc_node.ledger.rows import (
+    AskedDelivery,
+    CommitmentRow,
+    ReportDelivery,
+    ReportRow,
+    StateCount,
+    SummaryDueRow,
+    TurnedDownRow,
+)
+from qc_node.ledger.summaries import note_due, take_due
 
 WITH_REPORT = (
     "SELECT deliveries.*, reports.path, reports.sop_class_uid, reports.series_id, series.series_uid,"
@@ -30,12 +39,21 @@ FIRST_IN_LINE = (
 IN_VAIN = "(outcome IS NULL OR outcome IN ('refused', 'failed'))"
 """Commitment requests that have brought no promise; those that are not repeated have the outcome ``given up``."""
 
+NOBODY_WAITS = (
+    "EXISTS (SELECT 1 FROM deliveries AS d WHERE d.sop_instance_uid = reports.sop_instance_uid)"
+    " AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.sop_instance_uid = reports.sop_instance_uid"
+    "  AND (d.state NOT IN ('sent', 'committed', 'dropped') OR (d.state = 'sent'"
+    f"  AND EXISTS (SELECT 1 FROM commitments WHERE delivery_id = d.id AND {IN_VAIN}))))"
+)
+"""Every delivery of a report has arrived or was dropped, and no promise to keep it is owed."""
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenObject:
     """An object of the node's own, already durable in the spool.
 
-    ``kind`` is ``sr``, ``kos`` or ``vote``; ``series_id`` is the series that it is about, None for a whole study.
+    ``kind`` is ``sr``, ``kos``, ``vote`` or ``summary``; ``series_id`` is the series that it is about, None for a
+    whole study.
     """
 
     sop_instance_uid: str
@@ -65,13 +83,17 @@ class Deliveries:
         at: float,
         *,
         reported: tuple[int, int] | None = None,
+        summarised: SummaryDueRow | None = None,
     ) -> bool:
         """Write report and outbox rows in one transaction; what is already there stays as it is.
 
-        ``reported`` is the ``(series_id, run)`` whose state becomes ``reported`` with it.  False, and nothing is
-        written, when a series was forgotten meanwhile: then the files of `objects` must go too.
+        ``reported`` is the ``(series_id, run)`` whose state becomes ``reported`` with it, ``summarised`` the study
+        whose pictures these are.  False, and nothing is written, when a series was forgotten meanwhile, or
+        something has happened to the study: then the files of `objects` must go too.
         """
         with self._db.transaction() as conn:
+            if summarised is not None and not take_due(conn, summarised):
+                return False
             if not all(o.series_id is None or self._is_there(o.series_id) for o in objects):
                 return False
             for o in objects:
@@ -98,10 +120,13 @@ class Deliveries:
                         (o.sop_instance_uid, destination, at, at),
                     )
             if reported is not None:
-                conn.execute(
-                    "UPDATE series SET state = 'reported' WHERE series_id = ? AND run = ? AND state = 'judged'",
+                done = conn.execute(
+                    "UPDATE series SET state = 'reported' WHERE series_id = ? AND run = ? AND state = 'judged'"
+                    " RETURNING study_uid",
                     reported,
-                )
+                ).fetchone()
+                if done is not None:
+                    note_due(conn, done[0], at)
             return True
 
     def _is_there(self, series_id: int) -> bool:
@@ -129,11 +154,16 @@ class Deliveries:
         Not one whose storage commitment is still owed: the destination may say that it has lost the object.
         """
         return self._db.rows(
-            "SELECT * FROM reports WHERE created_at < ? AND path != ''"
-            " AND EXISTS (SELECT 1 FROM deliveries AS d WHERE d.sop_instance_uid = reports.sop_instance_uid)"
-            " AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.sop_instance_uid = reports.sop_instance_uid"
-            "  AND (d.state NOT IN ('sent', 'committed', 'dropped') OR (d.state = 'sent'"
-            f"  AND EXISTS (SELECT 1 FROM commitments WHERE delivery_id = d.id AND {IN_VAIN}))))"
+            f"SELECT * FROM reports WHERE created_at < ? AND path != '' AND {NOBODY_WAITS}"
+            " ORDER BY created_at LIMIT ?",
+            (older_than, limit),
+            of=ReportRow,
+        )
+
+    def summaries_to_remove(self, older_than: float, limit: int = 100) -> list[ReportRow]:
+        """The same of pictures alone: each takes some megabytes."""
+        return self._db.rows(
+            f"SELECT * FROM reports WHERE kind = 'summary' AND path != '' AND created_at < ? AND {NOBODY_WAITS}"
             " ORDER BY created_at LIMIT ?",
             (older_than, limit),
             of=ReportRow,

@@ -226,6 +226,11 @@ class Erasing:
                 "UPDATE deliveries SET state = 'dropped' WHERE state = 'pending'"
                 " AND id IN (SELECT id FROM gone_deliveries)"
             )
+            conn.execute("DELETE FROM summaries_due WHERE study_uid IN (SELECT study_uid FROM gone_studies)")
+            # of a study that stays: what is being drawn of it now is not posted, but drawn anew
+            conn.execute(
+                "UPDATE summaries_due SET at = at + 1 WHERE study_uid IN (SELECT study_uid FROM gone_series)"
+            )
 
     def erase(self, scope: Scope) -> Held:
         """Delete and unlink every row, in the caller's transaction, which also removes the files that are left.

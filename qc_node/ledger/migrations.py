@@ -340,6 +340,10 @@ def _relinks(conn: sqlite3.Connection, path: Path) -> None:
     schema.relinks(sqlite_utils.Database(conn))
 
 
+def _summaries(conn: sqlite3.Connection, path: Path) -> None:
+    schema.summaries(sqlite_utils.Database(conn))
+
+
 MIGRATIONS: list[Step] = [
     _script(SPINE),
     _script(VOTES),
@@ -348,6 +352,7 @@ MIGRATIONS: list[Step] = [
     _script(schema.GROWTH),
     _numbers,
     _relinks,
+    _summaries,
 ]
 """Step *n* brings the schema from version *n* - 1 to *n* (``PRAGMA user_version``)."""
 

@@ -260,7 +260,7 @@ class AliasRow(TypedDict):
 class ReportRow(TypedDict):
     """An object that the node wrote; ``series_id`` is None for one about a whole study.
 
-    ``path`` is empty once the bytes are gone (``[retention] keep_reports_days``).
+    ``path`` is empty once the bytes are gone (``[retention] keep_reports_days``, ``keep_summaries_days``).
     """
 
     sop_instance_uid: str
@@ -272,6 +272,13 @@ class ReportRow(TypedDict):
     path: str
     predecessor: str | None
     created_at: float
+
+
+class SummaryDueRow(TypedDict):
+    """A study whose pictures are to be drawn; ``at`` is when that was noted, and which note it is."""
+
+    study_uid: str
+    at: float
 
 
 class _DeliveryColumns(TypedDict):

@@ -199,6 +199,7 @@ RELINKS: Columns = {
     "at": float,
     "by": str,
 }
+SUMMARIES_DUE: Columns = {"study_uid": str, "at": float}
 AUDIT: Columns = {"id": int, "at": float, "event": str, "actor": str, "detail": str}
 
 _SERIES = ("series_id", "series", "series_id")
@@ -306,6 +307,13 @@ def relinks(db: sqlite_utils.Database) -> None:
     _table(db, "relinks", RELINKS)
     db.table("relinks").create_index(["study_uid"])
     db.conn.execute("CREATE INDEX events_came_back ON events (series_id) WHERE event = 'came back'")
+
+
+def summaries(db: sqlite_utils.Database) -> None:
+    """Studies whose pictures are to be drawn, and what finds those whose bytes may go."""
+    _table(db, "summaries_due", SUMMARIES_DUE)
+    db.conn.execute("CREATE INDEX summaries_kept ON reports (created_at) WHERE kind = 'summary' AND path != ''")
+    db.conn.execute("CREATE INDEX summaries_of_study ON reports (study_uid) WHERE kind = 'summary'")
 
 
 def _table(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import StudyRow
+from qc_node.ledger.summaries import note_due
 
 
 class Studies:
@@ -72,11 +73,14 @@ class Studies:
             )
 
     def close(self, study_uid: str, last_received: float, rule: str, at: float) -> bool:
-        """Close an open study by `rule`; False when an instance came in meanwhile."""
+        """Close an open study by `rule`, so that its summary is due; False when an instance came in meanwhile."""
         with self._db.transaction() as conn:
             cursor = conn.execute(
                 "UPDATE studies SET state = 'closed', closed_by = ?, closed_at = ?, due_at = NULL"
                 " WHERE study_uid = ? AND state = 'open' AND last_received = ?",
                 (rule, at, study_uid, last_received),
             )
-            return cursor.rowcount == 1
+            if cursor.rowcount != 1:
+                return False
+            note_due(conn, study_uid, at)
+            return True

@@ -51,8 +51,8 @@ LOOK_S = 60.0
 """How often the outbox looks which commitments are owed, in seconds."""
 
 BYTES_REMOVED = (
-    "The bytes of this report were removed after [retention] keep_reports_days; qc-node judge-again makes a"
-    " new one where the images are here."
+    "The bytes of this object were removed after [retention] keep_reports_days (or keep_summaries_days); qc-node"
+    " judge-again makes a new one where the images are here."
 )
 
 OnDelivery = Callable[[ReportDelivery, str, str], None]

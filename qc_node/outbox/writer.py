@@ -6,33 +6,26 @@ the bytes in the spool are what is sent, now and at every retry.
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 
 from pydicom.dataset import Dataset
 
 from qc_node.dicom.patient import same_patient
 from qc_node.domain import (
     HeaderClaims,
-    InstanceRef,
     QcNodeError,
-    Relink,
-    SeriesKey,
     SteadyTimes,
     Verdict,
     needs_attention,
 )
 from qc_node.ledger import Ledger
-from qc_node.ledger.deliveries import WrittenObject
 from qc_node.ledger.rows import ReportRow, SeriesRow, VerdictRow, WaitingReport
 from qc_node.outbox.came_back import judge_again_where_another
-from qc_node.outbox.headers import header_or_none, read_header
-from qc_node.report.identifiers import as_image_header, correct, evidence_of
-from qc_node.report.uids import Edition
+from qc_node.outbox.headers import read_header
+from qc_node.outbox.subjects import Subject, Subjects, store_object
 from qc_node.series.headers.expected import count_is_certain
 from qc_node.spool import Spool, digest
 
@@ -53,7 +46,8 @@ class WritingSettings:
 
     ``destinations`` are peer names; ``flag_object`` also writes a key object (113010, DCM, "Quality Issue")
     for a straight reject or tier 3.  Nothing can supersede a key object, so it is written only when the verdict is
-    final: the number of images was certain, or ``confirm_s`` have passed since it was given.
+    final: the number of images was certain, or ``confirm_s`` have passed since it was given.  ``summary`` is which
+    series get a picture for people as well: ``all``, ``attention-only`` or ``none``.
     """
 
     software_version: str
@@ -63,16 +57,7 @@ class WritingSettings:
     destinations: tuple[str, ...]
     flag_object: bool
     confirm_s: float
-
-
-@dataclass(frozen=True)
-class _About:
-    """What a report is about."""
-
-    key: SeriesKey
-    source: Dataset
-    evidence: list[InstanceRef]
-    edition: Edition
+    summary: str
 
 
 class Writer:
@@ -101,6 +86,7 @@ class Writer:
         self._ledger = ledger
         self._spool = spool
         self._wall = wall
+        self._subjects = Subjects(ledger, spool)
         self._on_written = on_written
         self._steady = steady or wall
         self._judged = SteadyTimes()
@@ -149,69 +135,25 @@ class Writer:
         series = self._ledger.series.by_id(row["series_id"])
         if series is None or series["run"] != row["run"]:
             return
-        about = self._about(row, series)
+        about = self._subjects.of(row, series)
         before = self._replaced(row, about.source)
         verdicts = [given["verdict"] for given in self._ledger.verdicts.of(row["series_id"], row["run"])]
         objects = []
         if not self._has_report(row):
             report = self._report(row, verdicts, about, before)
-            objects.append(self._store(report, series, "sr", before))
+            objects.append(store_object(self._spool, report, series, "sr", before))
         alarming = next((verdict for verdict in verdicts if needs_attention(verdict)), None)
         flag_wanted = self._settings.flag_object and alarming is not None
         final = self._is_final(row, series, now)
         if flag_wanted and alarming is not None and final:
             flag = self._flag(row, alarming, about)
-            objects.append(self._store(flag, series, "kos", None))
+            objects.append(store_object(self._spool, flag, series, "kos", None))
         done = (row["series_id"], row["run"]) if final or not flag_wanted else None
         if self._ledger.deliveries.post(objects, self._settings.destinations, self._wall(), reported=done):
             self._note_character_set(row, about.source, now)
             self._on_written(row["series_id"])
         else:  # forgotten meanwhile
             self._spool.remove_all(o.path for o in objects)
-
-    def _about(self, row: VerdictRow, series: SeriesRow) -> _About:
-        """What a report on a series is about: whom its images name, and what operators corrected of that."""
-        relinks = self._ledger.relinks.of(series["study_uid"], series["series_uid"])
-        source = correct(self._source(row, relinks), relinks)
-        return _About(
-            key=SeriesKey(series["study_uid"], series["series_uid"]),
-            source=source,
-            evidence=self._evidence(series),
-            edition=self._edition(row, series, relinks, source),
-        )
-
-    def _source(self, row: VerdictRow, relinks: Sequence[Relink]) -> Dataset:
-        """The header that identity is copied from: an image's or, where these are gone, that of a report."""
-        gone = not row["source_path"] or not self._spool.has(row["source_path"])
-        if relinks and gone:
-            written = self._ledger.deliveries.reports_of(row["series_id"])
-            reports = [r for r in written if r["kind"] == "sr" and r["path"]]
-            uncorrected = [r for r in reports if r["created_at"] <= relinks[0].at] or reports[:1]
-            if uncorrected:
-                return as_image_header(read_header(self._spool, uncorrected[-1]["path"]))
-        return read_header(self._spool, row["source_path"])
-
-    def _evidence(self, series: SeriesRow) -> list[InstanceRef]:
-        """The images that were judged; where they are gone, as the last report names them."""
-        last = self._ledger.deliveries.last_report(series["series_id"])
-        if series["images_removed_at"] is not None and last is not None and last["path"]:
-            return evidence_of(read_header(self._spool, last["path"]))
-        instances = self._ledger.instances.of_series(series["series_id"])
-        return [InstanceRef(i["sop_class_uid"], i["sop_instance_uid"], i["digest"] or "") for i in instances]
-
-    def _edition(self, row: VerdictRow, series: SeriesRow, relinks: Sequence[Relink], source: Dataset) -> Edition:
-        """What makes this report another one than its images alone do.
-
-        A patient who was named before and is again gets another report: the first one may be gone from the PACS.
-        """
-        written = self._ledger.deliveries.reports_of(row["series_id"])
-        reports = [r for r in written if r["kind"] == "sr" and r["path"] and r["run"] < row["run"]]
-        headers = [h for r in reports if (h := header_or_none(self._spool, r["path"])) is not None]
-        changes = sum(not same_patient(one, other) for one, other in pairwise((*headers, source)))
-        first = self._ledger.series.first_study(series["series_uid"])
-        place = [f"patient {changes}"] if changes else []
-        place += [series["study_uid"]] if first != series["study_uid"] else []
-        return Edition(tuple(f"relink {relink.number}" for relink in relinks), tuple(place))
 
     def _note_character_set(self, row: VerdictRow, source: Dataset, now: float) -> None:
         """Tell of text that is not converted: the report says so too, but who sees to scanners reads logs."""
@@ -260,7 +202,7 @@ class Writer:
         self,
         row: VerdictRow,
         verdicts: Sequence[Verdict],
-        about: _About,
+        about: Subject,
         before: ReportRow | None,
     ) -> Dataset:
         from qc_node.report.structured_report import build_report
@@ -287,7 +229,7 @@ class Writer:
             edition=about.edition,
         )
 
-    def _flag(self, row: VerdictRow, verdict: Verdict, about: _About) -> Dataset:
+    def _flag(self, row: VerdictRow, verdict: Verdict, about: Subject) -> Dataset:
         from qc_node.report.key_objects import build_flag
 
         return build_flag(
@@ -299,24 +241,4 @@ class Writer:
             node=self._settings.ae_title,
             created=datetime.fromtimestamp(row["judged_at"], UTC).astimezone(),
             edition=about.edition,
-        )
-
-    def _store(self, ds: Dataset, series: SeriesRow, kind: str, before: ReportRow | None) -> WrittenObject:
-        uid = str(ds.SOPInstanceUID)
-        name = self._spool.report_name(uid)
-        if not self._spool.path(name).exists():
-            buffer = io.BytesIO()
-            ds.save_as(buffer, enforce_file_format=True)
-            self._spool.store(name, buffer.getbuffer())
-        else:
-            self._spool.touch(name)  # a kill had cut it off from its row, which comes now
-        return WrittenObject(
-            sop_instance_uid=uid,
-            sop_class_uid=str(ds.SOPClassUID),
-            series_id=series["series_id"],
-            study_uid=series["study_uid"],
-            run=series["run"],
-            kind=kind,
-            path=name,
-            predecessor=before["sop_instance_uid"] if before and before["sop_instance_uid"] != uid else None,
         )

@@ -8,8 +8,8 @@ from pydicom.dataset import Dataset
 
 from qc_node.dicom.patient import identity_of
 from qc_node.domain import InstanceRef, Relink
+from qc_node.report.documents import SERIES_NUMBER_BASE
 from qc_node.report.modules import put_value, raw_value
-from qc_node.report.structured_report import SERIES_NUMBER_BASE
 
 Patient = tuple[str, str]
 """Patient ID and Issuer of Patient ID."""

@@ -22,6 +22,7 @@ from qc_node.domain.wording import advice_on, sureness
 from qc_node.report import codes, modules
 from qc_node.report.character_set import settle_character_set
 from qc_node.report.codes import Code
+from qc_node.report.documents import DISCLAIMER, NodeIdentity, model_equipment
 from qc_node.report.items import (
     HAS_CONCEPT_MOD,
     children,
@@ -34,7 +35,7 @@ from qc_node.report.items import (
     text_item,
     text_named,
 )
-from qc_node.report.structured_report import DISCLAIMER, NodeIdentity, model_equipment, new_document, observer
+from qc_node.report.structured_report import new_document, observer
 from qc_node.report.uids import ORIGINAL, Edition, flag_uid, report_series_uid
 
 KEY_OBJECT_SELECTION: Final = str(KeyObjectSelectionDocumentStorage)

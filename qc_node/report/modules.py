@@ -246,11 +246,10 @@ def stamp(target: Dataset, source: Dataset, created: datetime) -> None:
 def evidence_sequence(evidence: Mapping[SeriesKey, Iterable[InstanceRef]]) -> DicomSequence:
     """The hierarchical reference to instances, by study and series (PS3.3 table C.17-3)."""
     studies: dict[str, list[Dataset]] = {}
-    for key, references in evidence.items():
+    for key, instances in evidence.items():
         series = Dataset()
         put_value(series, "SeriesInstanceUID", key.series_instance_uid)
-        ordered = sorted(set(references), key=lambda r: (r.sop_class_uid, r.sop_instance_uid))
-        series.ReferencedSOPSequence = DicomSequence([_reference(r) for r in ordered])
+        series.ReferencedSOPSequence = references(instances)
         studies.setdefault(key.study_instance_uid, []).append(series)
     items = []
     for uid, of_study in studies.items():
@@ -259,6 +258,12 @@ def evidence_sequence(evidence: Mapping[SeriesKey, Iterable[InstanceRef]]) -> Di
         study.ReferencedSeriesSequence = DicomSequence(of_study)
         items.append(study)
     return DicomSequence(items)
+
+
+def references(instances: Iterable[InstanceRef]) -> DicomSequence:
+    """References to instances (PS3.3 table 10-11), each once and in one order."""
+    ordered = sorted(set(instances), key=lambda r: (r.sop_class_uid, r.sop_instance_uid))
+    return DicomSequence([_reference(r) for r in ordered])
 
 
 def _reference(ref: InstanceRef) -> Dataset:

@@ -23,16 +23,14 @@ Built on pydicom alone: no Image Library, hence some milliseconds for any number
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Final
 
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage, ExplicitVRLittleEndian
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
 
-from qc_node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from qc_node.dicom.uids import MANUFACTURER
 from qc_node.domain import (
     GRADED,
     AnswerKind,
@@ -49,15 +47,21 @@ from qc_node.domain.wording import advice_on, sureness
 from qc_node.report import codes, modules
 from qc_node.report.character_set import SourceText, note, settle_character_set
 from qc_node.report.codes import Code
+from qc_node.report.documents import (
+    DISCLAIMER,
+    NodeIdentity,
+    model_equipment,
+    new_object,
+    series_number,
+    weights_hash,
+)
 from qc_node.report.items import (
     CONTAINS,
     HAS_CONCEPT_MOD,
     HAS_OBS_CONTEXT,
     code_item,
-    coded,
     container,
     number_item,
-    short_text,
     text_item,
     uid_item,
 )
@@ -71,24 +75,10 @@ SR_CLASSES: Final = {
 }
 """SOP Class UIDs by their name in the configuration."""
 
-DISCLAIMER: Final = "Automated, unverified; not for diagnosis."
-"""First comment of every measurement group."""
-
 SERIES_DESCRIPTION: Final = "QC report"
-MANUFACTURER: Final = "qc-node"
-SERIES_NUMBER_BASE: Final = 90000
-"""The report on series 5 is in series 90005, which sorts behind the images."""
 
 Predecessor = tuple[str, str, str]
 """SOP Class UID, SOP Instance UID and Series Instance UID of the report that this one replaces."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
-    """Which node wrote a report: its AE title or station name, and the hospital where that is known."""
-
-    station_name: str
-    institution: str | None = None
 
 
 def build_report(
@@ -216,63 +206,27 @@ def new_document(
     text
         The texts of the header of one of them (:func:`qc_node.report.modules.source_text`).
     """
-    source = text.source
-    ds = Dataset()
-    ds.SOPClassUID = sop_class_uid
-    ds.SOPInstanceUID = sop_instance_uid
-    modules.copy_patient_and_study(text, ds, series.study_instance_uid)
-    modules.stamp(ds, source, created)
-    ds.Modality = modality
-    ds.SeriesInstanceUID = series_instance_uid
-    ds.SeriesNumber = _series_number(source)
-    ds.SeriesDescription = description
-    ds.InstanceNumber = instance_number
+    ds = new_object(
+        text,
+        series.study_instance_uid,
+        sop_class_uid,
+        sop_instance_uid,
+        series_instance_uid,
+        node,
+        software_version,
+        created,
+        modality=modality,
+        description=description,
+        series_number=series_number(text.source),
+        instance_number=instance_number,
+    )
     ds.ReferencedPerformedProcedureStepSequence = DicomSequence()
-    ds.Manufacturer = MANUFACTURER
-    ds.ManufacturerModelName = "qc-node"
-    ds.SoftwareVersions = short_text(software_version)
-    ds.DeviceSerialNumber = sha256(node.station_name.encode("utf-8", "replace")).hexdigest()[:16]
-    ds.StationName = short_text(node.station_name, 16)
-    if node.institution:
-        ds.InstitutionName = short_text(node.institution)
     scheme = Dataset()
     scheme.CodingSchemeDesignator = codes.PRIVATE_SCHEME
     scheme.CodingSchemeName = codes.PRIVATE_SCHEME_NAME
     scheme.CodingSchemeResponsibleOrganization = codes.PRIVATE_SCHEME_ORGANIZATION
     ds.CodingSchemeIdentificationSequence = DicomSequence([scheme])
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.MediaStorageSOPClassUID = UID(sop_class_uid)
-    ds.file_meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    ds.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     return ds
-
-
-def _series_number(source: Dataset) -> int:
-    try:
-        number = int(modules.raw_value(source, "SeriesNumber"))
-    except (TypeError, ValueError, OverflowError):
-        return SERIES_NUMBER_BASE
-    return SERIES_NUMBER_BASE + number if 0 < number < SERIES_NUMBER_BASE else SERIES_NUMBER_BASE
-
-
-def model_equipment(node: NodeIdentity, verdict: Verdict, created: datetime) -> Dataset:
-    """Contributing Equipment (PS3.3 C.12.1.1.5): the model, as IHE AIR asks."""
-    item = Dataset()
-    item.PurposeOfReferenceCodeSequence = coded(codes.PROCESSING_EQUIPMENT)
-    item.Manufacturer = MANUFACTURER
-    item.ManufacturerModelName = short_text(verdict.model.name)
-    item.SoftwareVersions = short_text(verdict.model.version)
-    item.DeviceUID = device_uid(node.station_name, verdict.model)
-    item.StationName = short_text(node.station_name, 16)
-    item.ContributionDateTime = created.strftime("%Y%m%d%H%M%S.%f")
-    item.ContributionDescription = f"Automated image quality control; weights {_hash(verdict)}"
-    return item
-
-
-def _hash(verdict: Verdict) -> str:
-    return f"sha256:{short_text(verdict.model.sha256)}"
 
 
 # -- the tree ----------------------------------------------------------------------------------------
@@ -337,7 +291,7 @@ def _group(
         *group_head(series, f"{verdict.stage}/{finding.question}", _site(verdict, finding)),
         text_item(codes.ALGORITHM_NAME, model.name, HAS_CONCEPT_MOD),
         text_item(codes.ALGORITHM_VERSION, model.version, HAS_CONCEPT_MOD),
-        text_item(codes.ALGORITHM_PARAMETERS, _hash(verdict), HAS_CONCEPT_MOD),
+        text_item(codes.ALGORITHM_PARAMETERS, weights_hash(verdict), HAS_CONCEPT_MOD),
         text_item(codes.ALGORITHM_PARAMETERS, f"rules:{rules_digest}", HAS_CONCEPT_MOD),
         *_answers(verdict, finding),
     ]

@@ -21,6 +21,9 @@ would have written, while the report says the same.  No UID goes out with two co
 are kept in ``reports/`` and sent again as they are, and a cause that has none was never reported.  (Where ledger
 and ``reports/`` are lost together, a repeated report differs in Software Versions as after any other release.)"""
 
+SUMMARY_FORMAT = "1"
+"""The same for pictures: what they say, not how it is drawn."""
+
 
 def derived_uid(kind: str, *parts: str) -> str:
     """The UID of the thing that `kind` and `parts` describe."""
@@ -108,6 +111,34 @@ def flag_uid(
     """SOP Instance UID of the key object that flags one series; see :func:`report_uid`."""
     images = instances_digest(evidence)
     return derived_uid("flag", series_instance_uid, images, *_spelt(model), REPORT_FORMAT, *edition.parts())
+
+
+def summary_uid(
+    series_instance_uid: str,
+    evidence: Sequence[InstanceRef],
+    models: Sequence[ModelIdentity],
+    *,
+    rules_digest: str,
+    edition: Edition = ORIGINAL,
+) -> str:
+    """SOP Instance UID of the picture for one series: from the causes of its report, bar the SR class."""
+    images = instances_digest(evidence)
+    named = [part for model in models for part in _spelt(model)]
+    return derived_uid(
+        "summary", series_instance_uid, images, SUMMARY_FORMAT, rules_digest, *named, *edition.parts()
+    )
+
+
+def summary_series_uid(
+    study_instance_uid: str, station: str, software_version: str, edition: Edition = ORIGINAL
+) -> str:
+    """Series Instance UID of the pictures of one study.
+
+    Another one for another patient, and where a series came first in another study that does not count: the study
+    is among the causes anyway.
+    """
+    place = [part for part in edition.place if part != study_instance_uid]
+    return derived_uid("summary-series", study_instance_uid, station, software_version, *place)
 
 
 def report_series_uid(

@@ -13,6 +13,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from qc_node.domain import InstanceRef, QcNodeError, Reason, SeriesKey
 from qc_node.report import codes, modules
 from qc_node.report.character_set import settle_character_set
+from qc_node.report.documents import NodeIdentity
 from qc_node.report.items import (
     CONTAINS,
     HAS_OBS_CONTEXT,
@@ -25,7 +26,7 @@ from qc_node.report.items import (
     text_named,
     uid_item,
 )
-from qc_node.report.structured_report import SR_CLASSES, NodeIdentity, new_document, report_root
+from qc_node.report.structured_report import SR_CLASSES, new_document, report_root
 from qc_node.report.uids import derived_uid
 
 SERIES_DESCRIPTION: Final = "QC votes"

@@ -43,6 +43,7 @@ IDENTIFIES: dict[str, str] = {
     "gradings": "key series_uid series_id",
     "quarantine": "path",
     "relinks": "study_uid series_uid identity named",
+    "summaries_due": "study_uid",
 }
 """Columns that name a patient, or lead to one by the rows of another table."""
 DOES_NOT: dict[str, str] = {
@@ -77,6 +78,7 @@ DOES_NOT: dict[str, str] = {
     "model_aliases": "id stage alias sha256 at by",
     "given_numbers": "name last",
     "relinks": "id at by",
+    "summaries_due": "at",
     "audit": "id at event actor detail",
 }
 """What may stay.  ``vote_acts.value`` of a comment is free text and is emptied."""
@@ -95,6 +97,7 @@ def ledger(tmp_path: Path) -> Ledger:
         ledger.votes._write_act(conn, NewAct(**{**_fields(act), "reader_id": reader}))
         conn.execute("INSERT INTO removed_images (series_id, digests) SELECT max(series_id), x'01' FROM series")
         conn.execute("INSERT INTO removed_objects (study_uid, digests) SELECT max(study_uid), x'02' FROM studies")
+        conn.execute("INSERT INTO summaries_due SELECT study_uid, 5.0 FROM studies")
         conn.execute("UPDATE reports SET predecessor = '1.2.3' WHERE predecessor IS NULL")
     return ledger
 

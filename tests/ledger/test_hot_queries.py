@@ -26,13 +26,14 @@ ONLY_OPEN = {
     "commitments_in_vain",
     "deliveries_unfinished",
     "verdicts_keeping",
+    "summaries_kept",
     "alarms_open",
     "studies_due",
 }
 """Partial indexes: they hold what is not done yet, and going through one is going through that."""
 STOPS_EARLY = {"idx_verdicts_judged_at", "idx_series_last_received"}
 """Gone through from the newest on, for as many rows as are shown."""
-BOUNDED = {"quarantine", "json_each", "alarms", "models", "n", "objects"}
+BOUNDED = {"quarantine", "json_each", "alarms", "models", "n", "objects", "summaries_due"}
 """What retention, or its nature, keeps small; ``n``: a row for each scanner."""
 
 NEW = Received("1.9", "1.2", "1.2.9", "1.2", "1.2", "MR", "SCANNER1", "images/x/y.dcm", 1, 2e9)
@@ -55,6 +56,10 @@ HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
     "writing": lambda ledger, spool: (
         *(ledger.verdicts.to_report(2e9), ledger.verdicts.waiting(), ledger.verdicts.next_report_at()),
         *(ledger.deliveries.last_report(1), ledger.deliveries.reports_of(1)),
+    ),
+    "summaries": lambda ledger, spool: (
+        *(ledger.summaries.due(), ledger.summaries.of_study("1")),
+        *(ledger.deliveries.summaries_to_remove(2e9), ledger.deliveries.last_report(1, "summary")),
     ),
     "sending": lambda ledger, spool: (
         *(ledger.deliveries.next_pending("PACS", 2e9, 50, 3e9), ledger.deliveries.next_attempt_at("PACS", 3e9)),

@@ -34,6 +34,9 @@ def test_the_sample_configuration_is_the_defaults() -> None:
     (peer,) = given.pop("peer")
     expected = Settings().model_dump(mode="json")
     assert expected.pop("peer") == []
+    assert (given["pacs"].pop("summary"), expected["pacs"].pop("summary")) == ("all", "none"), (
+        "on for new sites only"
+    )
     assert given == expected
     assert (peer["ae_title"], peer["host"], peer["role"]) == ("STORESCU", "127.0.0.1", ["accept"])
 

@@ -42,7 +42,7 @@ from qc_node.classifiers.brain_mri.decision import (
     posterior,
     reject_probability,
 )
-from qc_node.classifiers.brain_mri.values import clean_values
+from qc_node.classifiers.brain_mri.values import clean_values, without_blanked
 from qc_node.domain import (
     GRADED,
     Finding,
@@ -175,7 +175,9 @@ class BrainMriClassifier:
             warnings.append(f"{100 * bad_share:.2g} % of the voxels are not numbers and were filled in.")
         if reason in (Reason.BLANK, Reason.GEOMETRY):
             return _nothing(measures, certain=reason)
-        grid = reg.Grid(values, volume.affine)
+        grid = reg.Grid(*without_blanked(values, volume.affine))
+        if reason is None and min(grid.values.shape[::-1] * np.array(volume.spacing_mm)) < checks.MIN_EXTENT_MM:
+            reason = Reason.FIELD_OF_VIEW
         located = self.locate(grid, measures)
         slices = preprocess.network_slices(grid, located.matrix, self.head)
         measures = replace(

@@ -62,6 +62,44 @@ def magnitude(values: FloatArray) -> FloatArray:
     return np.abs(values)
 
 
+CUT_SHARE = 0.5
+"""Share of the largest section that the first one beside blank planes has where something was blanked out."""
+
+
+def without_blanked(
+    values: FloatArray, affine: npt.NDArray[np.float64]
+) -> tuple[FloatArray, npt.NDArray[np.float64]]:
+    """The image without blank planes that a wide section ends at: there a part was blanked, as by cutting it off.
+
+    Anatomy ends little by little; so an image with masked air stays as it is.
+
+    Parameters
+    ----------
+    values
+        ``(K, J, I)``.
+    affine
+        ``(i, j, k, 1)`` to LPS mm.
+    """
+    keep = [slice(0, n) for n in values.shape]
+    for axis in range(3):
+        planes = np.moveaxis(values, axis, 0)[:, ::2, ::2]
+        peaks = planes.max((1, 2))
+        filled = np.flatnonzero(peaks > planes.min())
+        if not filled.size or filled.size == len(planes):
+            continue
+        floor = 0.1 * float(np.quantile(peaks[filled], 0.5))
+        sections = (planes > floor).sum((1, 2))
+        first, last = int(filled[0]), int(filled[-1])
+        wide = CUT_SHARE * float(sections.max())
+        keep[axis] = slice(
+            first if sections[first] > wide else 0, last + 1 if sections[last] > wide else len(planes)
+        )
+    shift = np.array([part.start for part in keep[::-1]], dtype=np.float64)
+    moved = affine.copy()
+    moved[:3, 3] = affine[:3, :3] @ shift + affine[:3, 3]
+    return np.ascontiguousarray(values[tuple(keep)]), moved
+
+
 def squash(values: FloatArray) -> FloatArray:
     """Scale to about [0, 1] and flatten what is much brighter than tissue (fat near a surface coil)."""
     low, high = np.percentile(values, [1, 98])

@@ -73,7 +73,7 @@ def organ_excess(coarse: npt.NDArray[np.int16], spine: Spine, position: npt.NDAr
         return None
     part = slice(int(rows[0]), int(rows[-1]) + 1)
     levels = _sides(coarse[part], spine.canal[part], spine.front[part], spine.muscle)
-    good = ~np.isnan(levels).any(1)
+    good = ~np.asarray(np.isnan(levels).any(axis=1), dtype=bool)
     lower, upper = strongest(levels.min(1), good), strongest(levels.max(1), good)
     return Organs(lower, upper) if lower is not None and upper is not None else None
 

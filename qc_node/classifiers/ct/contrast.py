@@ -27,6 +27,7 @@ from qc_node.classifiers.ct import anatomy
 from qc_node.classifiers.ct.abdomen import Organs
 from qc_node.classifiers.ct.head import HeadVessels
 from qc_node.classifiers.ct.reading import Reading, Rules
+from qc_node.classifiers.ct.unlike import HALF_DOUBTED, unlike
 from qc_node.classifiers.ct.voting import pooled_logit
 from qc_node.domain import Finding, Question, Region
 
@@ -124,6 +125,9 @@ def contrast_finding(reading: Reading, alignment: anatomy.BodyAlignment, rules: 
         return Finding(question, None, abstained="No region with large vessels was recognised.")
     yes = float(1.0 / (1.0 + np.exp(-sum(evidence.values()))))
     probabilities = {"yes": yes, "no": 1 - yes}
+    strange = unlike(alignment, HALF_DOUBTED * rules.least_fit)
+    if strange is not None:  # where vessels were looked for is not where they are
+        return Finding(question, None, probabilities, abstained=strange)
     if set(evidence) == {"body"}:
         sentence = "No large vessel or organ could be measured in what the series shows."
         return Finding(question, None, probabilities, abstained=sentence)

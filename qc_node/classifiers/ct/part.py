@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 _LEAST_SLICES = 3
 """Coarse slices without which no coverage can be stated: 12 mm; a localizer or a single slice has fewer."""
 LEAST_SHARE = 0.65
-"""Below this probability of the best body part nothing is said, whatever the card allows: less than two to one is a
-border."""
+"""Below this probability of the best body part nothing is said, whatever the card allows: less than two to one is
+a border."""
 SURELY_SEVERAL = 0.8
-"""Least probability of ``other`` for a body: several whole parts are one border more than one part has, and a chest
-or an abdomen called "other" is believed by nobody."""
+"""Least probability of ``other`` for a body: several whole parts are one border more than one part has, and a
+chest or an abdomen called "other" is believed by nobody."""
 SURELY_OTHER = 0.5
 """From this probability of limb or object on, what speaks against a body speaks for ``other``; below it the answer
 is withheld in proportion, because then the network saw a body and something else is unusual."""

@@ -19,6 +19,7 @@ from pydicom.uid import (
     MultiFrameSingleBitSecondaryCaptureImageStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     RTImageStorage,
+    SecondaryCaptureImageStorage,
     UltrasoundMultiFrameImageStorage,
 )
 
@@ -89,9 +90,12 @@ def opens_series(facts: Facts) -> bool:
     """Whether an object makes its series a candidate for judging.
 
     Structured reports, key objects, presentation states, documents, waveforms, registrations, RT plans and the
-    like never do; whatever else is an image by its class, or has rows, does.
+    like never do, nor do the pictures of a QC summary that come back, whichever node drew them; whatever else is
+    an image by its class, or has rows, does.
     """
     sop_class = facts.sop_class_uid
+    if facts.of_qc_node and sop_class == SecondaryCaptureImageStorage:
+        return False
     if sop_class == RTImageStorage:
         return True
     if _NO_IMAGES.match(sop_class) or facts.modality in _NO_IMAGE_MODALITIES:

@@ -113,7 +113,7 @@ def _rescale(frames: Sequence[Frame], modality: str, said: list[str]) -> tuple[f
     slope, intercept = next(iter(pairs))
     kind = text_of(frames[0].instance.raw, 0x00281054).upper()
     if modality == "CT" and kind not in ("", "HU", "US"):
-        said.append(f"Rescale Type (0028,1054) is {kind[:16]}, not HU.")
+        said.append(f'Rescale Type (0028,1054) is "{kind[:16]}", not HU.')
     return slope, intercept, len(pairs) == 1
 
 

@@ -27,10 +27,10 @@ def _turned(volume: domain.Volume, degrees: tuple[float, float, float]) -> domai
 def test_the_average_head_passes_the_checks(classifier: BrainMriClassifier, average: domain.Volume) -> None:
     prepared = classifier.prepare(average)
     assert prepared.certain is None and prepared.failed is None
-    ncc, pitch_deg, turn_deg = prepared.measures.ncc, prepared.measures.pitch_deg, prepared.measures.turn_deg
-    assert ncc is not None and pitch_deg is not None and turn_deg is not None
+    ncc, at = prepared.measures.ncc, prepared.measures.at
+    assert ncc is not None and at is not None
     assert ncc > 0.95
-    assert abs(pitch_deg) < 2 and turn_deg < 2
+    assert abs(at.pitch_deg) < 2 and at.turn_deg < 2
     assert prepared.network_input.shape == SLICE_SHAPE
     assert prepared.network_input.dtype == np.float16 and prepared.network_input.nbytes < 10_000_000
     assert {k: v.shape for k, v in prepared.thumbnails.items()} == dict.fromkeys(

@@ -10,7 +10,7 @@ from qc_node import domain
 from qc_node.classifiers.brain_mri import checks, preprocess
 from qc_node.classifiers.brain_mri.classifier import BrainMriClassifier
 from qc_node.classifiers.brain_mri.registration import Grid
-from qc_node.classifiers.brain_mri.values import magnitude
+from qc_node.classifiers.brain_mri.values import magnitude, without_blanked
 
 pytestmark = pytest.mark.slow
 
@@ -70,3 +70,22 @@ def test_a_steep_receive_field_does_not_lose_the_head(
     prepared = classifier.prepare(domain.Volume(steep, average.affine, modality="MR"))
     assert prepared.certain is None
     assert any("uneven" in w for w in prepared.warnings)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("upper", [False, True])
+def test_a_blanked_half_is_cut_off_and_nothing_else(average: domain.Volume, axis: int, upper: bool) -> None:
+    head = average.voxels.astype(np.float32)
+    head[head < 60] = 0  # masked air ends little by little
+    same, affine = without_blanked(head, average.affine)
+    assert same.shape[axis] == head.shape[axis] and np.allclose(affine[:3, :3], average.affine[:3, :3])
+    half = np.moveaxis(head.copy(), axis, 0)
+    n = len(half) // 2
+    half[n:] = half[n:] if upper else 0
+    half[:n] = 0 if upper else half[:n]
+    cut, moved = without_blanked(np.moveaxis(half, 0, axis), average.affine)
+    assert cut.shape[axis] in (n, len(half) - n)
+    index = np.zeros(4)
+    index[3], index[2 - axis] = 1, n if upper else 0
+    if upper:
+        assert np.allclose(moved @ (0, 0, 0, 1), average.affine @ index)

@@ -22,7 +22,7 @@ from qc_node.classifiers.ct.vessels import (
 
 SHAPE = (40, 96, 96)
 Z, Y, X = np.mgrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
-POSITION = 480.0 + 4.0 * np.arange(SHAPE[0])
+POSITION = 480.0 + 4.0 * np.arange(SHAPE[0], dtype=np.float64)
 """From below the dome to the lower poles of the kidneys."""
 
 
@@ -32,8 +32,8 @@ def ellipse(y: float, x: float, high: float, wide: float) -> np.ndarray:
 
 
 @cache
-def _abdomen(*values: float) -> np.ndarray:
-    return _drawn(*values)
+def _abdomen(blood: float, kidney: float, liver: float, shift: int, noise: float, marrow: int) -> np.ndarray:
+    return _drawn(blood, kidney, liver, shift, noise, marrow)
 
 
 def abdomen(

@@ -14,8 +14,8 @@ from qc_node.domain import BodyPart, Finding
 from tests.classifiers.ct.test_anatomy import slices
 
 
-def reading_of(sections: np.ndarray, **facts: float) -> Reading:
-    return Reading(sections, np.zeros(len(sections)), np.ones(len(sections), bool), **facts)
+def reading_of(sections: np.ndarray, air: float = 1.0) -> Reading:
+    return Reading(sections, np.zeros(len(sections)), np.ones(len(sections), bool), air=air)
 
 
 def finding_of(reading: Reading) -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qc_node.classifiers.ct import anatomy
-from qc_node.classifiers.ct.classifier import CtClassifier, Rules, contrast_finding
-from qc_node.classifiers.ct.networks import SliceNet
-from qc_node.classifiers.ct.part import part_finding
 from qc_node.classifiers.ct.pictures import thumbnails
 from qc_node.classifiers.ct.projections import COARSE_MM, project
-from qc_node.domain import BodyPart, ModelIdentity, QcNodeError, Question, Volume
+from qc_node.domain import BodyPart, Question, Volume
 from qc_node.training import scores
 from qc_node.training.ct.data.pack import PackItem, load_pack
-from qc_node.training.ct.data.trials import Case, cases_of, composed
-from qc_node.training.ct.training.fit import Answer, fit_rules, on_axis, tempered
+from qc_node.training.ct.data.trials import Case, composed
+from qc_node.training.ct.evaluation import sites
+from qc_node.training.ct.evaluation.judged import JudgedCase, cases_of_person, fold_classifier, judge
+from qc_node.training.ct.evaluation.readings import cached_read, reading_key
+from qc_node.training.ct.training.fit import Answer, fit_rules, on_axis
 from qc_node.training.ct.training.train import FOLDS, fold_of
-from qc_node.training.loop import BEST, save_json
+from qc_node.training.loop import save_json
 
 PARTS = list(BodyPart)
-
-
-def fold_classifier(run: Path, width: int) -> CtClassifier:
-    """The classifier with the networks of one fold and default rules."""
-    from safetensors.torch import load_file
-
-    nets = []
-    for name, outputs in (("position", anatomy.CLASSES), ("contrast", 1)):
-        path = run / name / BEST
-        if not path.is_file():
-            raise QcNodeError(f"{path}: this fold has not been trained yet.")
-        net = SliceNet(4, outputs, width)
-        net.load_state_dict(load_file(path))
-        nets.append(net.eval())
-    return CtClassifier(ModelIdentity("fold", "0", "0" * 64), nets[0], nets[1])
 
 
 def collect(
@@ -51,67 +34,24 @@ def collect(
     crops: int,
     log: Callable[[str], None],
     only: Iterable[int] = range(FOLDS),
+    cache: Path | None = None,
 ) -> list[Answer]:
-    """Every case of the folds `only`, read by the networks that never saw its person."""
+    """Every case of the folds `only`, read by the networks that never saw its person; `cache` keeps readings."""
     folds = fold_of(items)
     answers = []
     for fold in only:
         classifier = fold_classifier(runs / f"fold_{fold}", width)
         mine = [i for i in items if folds[i.person] == fold]
+        kept = None if cache is None else cache / reading_key(classifier)
         for item in mine:
-            many = crops if item.kind == "real" else 2
-            rng = np.random.default_rng([fold, sum(map(ord, item.name))])
             if item.kind in ("head", "body") and not item.name.endswith(("_0", "_1", "0", "1")):
                 continue  # one plain and one enhanced head per person, every fifth trunk
-            for case in cases_of(item, many, rng):
-                answers.append(Answer(case, fold, classifier.read(case.prepared())))
+            for case in cases_of_person(item, fold, crops):
+                answers.append(Answer(case, fold, cached_read(classifier, case.prepared, kept, case.name)))
         for case in composed(mine, np.random.default_rng(fold), 6):
-            answers.append(Answer(case, fold, classifier.read(case.prepared())))
+            answers.append(Answer(case, fold, cached_read(classifier, case.prepared, kept, case.name)))
         log(f"fold {fold}: {sum(a.fold == fold for a in answers)} cases")
     return answers
-
-
-@dataclass(frozen=True)
-class JudgedCase:
-    """One judged case, for tables."""
-
-    name: str
-    person: str
-    group: str
-    fold: int
-    part_truth: str | None
-    part: str | None
-    part_probability: float
-    part_probabilities: Mapping[str, float]
-    enhanced_truth: int
-    enhanced: bool | None
-    enhanced_probability: float | None
-
-
-def judge(answers: Sequence[Answer], rules_of_fold: Callable[[int], Rules]) -> list[JudgedCase]:
-    """Apply the rules to every answer."""
-    rows = []
-    for a in answers:
-        rules = rules_of_fold(a.fold)
-        reading = tempered(a.reading, rules.position_temperature)
-        alignment = anatomy.align(reading.sections, reading.used)
-        part, contrast = part_finding(reading, alignment, rules), contrast_finding(reading, alignment, rules)
-        rows.append(
-            JudgedCase(
-                a.case.name,
-                a.case.person,
-                a.case.group,
-                a.fold,
-                a.case.part.value if a.case.part else None,
-                str(part.value) if part.value is not None else None,
-                max(part.probabilities.values()),
-                dict(part.probabilities),
-                a.case.enhanced,
-                None if contrast.value is None else bool(contrast.value),
-                contrast.probabilities.get("yes"),
-            )
-        )
-    return rows
 
 
 def summary(rows: Iterable[JudgedCase], rng: np.random.Generator) -> dict[str, Any]:
@@ -288,9 +228,9 @@ def command(pack: Path, runs: Path, out: Path, crops: int, width: int, pictures:
     """Judge every person by networks that never saw them, and print the tables."""
     torch.set_num_threads(threads)
     items = load_pack(pack)
-    answers = collect(items, runs, width, crops, click.echo)
-    figures = evaluate(answers)
     out.mkdir(parents=True, exist_ok=True)
+    answers = collect(items, runs, width, crops, click.echo, cache=out / "readings")
+    figures = evaluate(answers, sites.collect_without(items, runs, width, crops, click.echo, out / "readings"))
     save_json(out / "figures.json", plain(figures))
     if pictures:
         wrong = {error["case"] for error in figures["errors"]}
@@ -300,14 +240,22 @@ def command(pack: Path, runs: Path, out: Path, crops: int, width: int, pictures:
     click.echo(table(figures))
 
 
-def evaluate(answers: Sequence[Answer]) -> dict[str, Any]:
-    """All figures; the rules applied to a fold are fitted on the other folds."""
-    fitted = {f: fit_rules([a for a in answers if a.fold != f]) for f in sorted({a.fold for a in answers})}
+def evaluate(answers: Sequence[Answer], without: Sequence[Answer] = ()) -> dict[str, Any]:
+    """All figures; rules that judge a person are fitted on other people, read by networks of other collections.
+
+    `without` are the answers of the runs without a large collection
+    (:func:`qc_node.training.ct.evaluation.sites.collect_without`); where there are none, the folds stand for them.
+    """
+    fitting = sites.unseen(answers, without)
+    fitted = {f: fit_rules([a for a in fitting if a.fold != f]) for f in sorted({a.fold for a in answers})}
     rows = judge(answers, fitted.__getitem__)
     rng = np.random.default_rng(0)
     groups = ("whole", "part", "crop", "simulated whole", "simulated crop")
     figures: dict[str, Any] = {g: summary([r for r in rows if r.group == g], rng) for g in groups}
-    figures["rules"] = vars(fit_rules(answers)) if answers else {}
+    figures["rules"] = vars(fit_rules(fitting)) if answers else {}
+    figures["rules of folds"] = {str(fold): vars(rules) for fold, rules in fitted.items()}
+    figures["collections"] = sites.by_collection(judge(fitting, fitted.__getitem__))
+    figures["risk"] = sites.risk_of(rows, rng)
     figures["baselines"] = baselines(answers)
     figures["errors"] = reference_errors(rows)
     figures["whole series"] = sorted(r.name for r in rows if r.group == "whole")
@@ -355,7 +303,7 @@ def table(figures: Mapping[str, Any]) -> str:
                 )
     for name, f in figures["baselines"].items():
         lines.append(f"| whole | baseline: {name} | | | | | | {f['whole']:.3f} (all real: {f['all']:.3f}) | | |")
-    lines.append("")
+    lines += ["", *sites.table(figures["collections"]), ""]
     for error in figures["errors"]:
         lines.append(f"- {error['case']} ({error['group']}): {error['body_part']} {error['contrast_enhanced']}")
     return "\n".join(lines)

@@ -2,8 +2,9 @@
 
 Augmentation removes what a network must not use.  All necks here come from one collection with masked
 backgrounds and 4-5 mm pixels, so every other body is sometimes masked, coarsened and shifted by as many HU as
-that collection may be.  Scanners reconstruct one lung, a shoulder or a spine at 120 to 250 mm, so every body
-is sometimes cut to such a field; and heads are sometimes delivered without their skull.
+that collection may be.  Dose, kernel, streaks and couch are varied for all, the patients in
+:mod:`~qc_node.training.ct.simulation.patients`.  Scanners reconstruct one lung, a shoulder or a spine at 120 to
+250 mm, so every body is sometimes cut to such a field; and heads are sometimes delivered without their skull.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from qc_node.classifiers.ct.body import TISSUE
 from qc_node.classifiers.ct.head import BONE
 from qc_node.classifiers.ct.projections import COARSE_MM, GRID
 from qc_node.training.ct.data.pack import PackItem
+from qc_node.training.ct.simulation.patients import vary_patients
 
 AIR = float(calibration.AIR)
 FIELD_MM = (120.0, 250.0)
@@ -156,9 +158,67 @@ def aerated(stack: Tensor, depth: Tensor) -> Tensor:
     return torch.where((stack > -1000) & (stack < -500), bent, stack)
 
 
-def augment(stack: Tensor, rng: np.random.Generator, hu_sigma: float = 12.0) -> Tensor:
-    """Vary ``(N, 3, 96, 96)`` HU as scanners, patients and post-processing do."""
+def quantum_noise(
+    stack: Tensor, sigma: Tensor, kernel: Tensor, streaks: Tensor, rng: np.random.Generator
+) -> Tensor:
+    """What a low dose adds to ``(N, 3, 96, 96)`` HU, air included.
+
+    Parameters
+    ----------
+    sigma
+        ``(N,)`` HU of noise at 4 mm in the middle of the body; the rim has less, as the path to it is shorter.
+    kernel
+        ``(N,)`` from -1 (soft: neighbours have the same noise) over 0 (none have) to 1 (sharp: the opposite).
+    streaks
+        ``(N,)`` HU of streaks along the rows with the longest path, as through shoulders and hips.
+    """
+    white = torch.from_numpy(rng.standard_normal(tuple(stack.shape), dtype=np.float32))
+    blurred = nn.functional.avg_pool2d(white, 3, 1, 1)
+    k = kernel[:, None, None, None]
+    soft, sharp = (-k).clamp(min=0), k.clamp(min=0)
+    # The mean of nine has a third of the height: both mixtures are brought back to 1.
+    noise = (1 - soft) * white + (3 * soft - sharp) * blurred
+    water = (1 + stack[:, 1] / 1000).clamp(0, 2)
+    row = water.sum(2) * COARSE_MM
+    path = row[:, :, None] + water.sum(1)[:, None] * COARSE_MM
+    height = (path / path.amax((1, 2), keepdim=True).clamp(min=1))[:, None]
+    result: Tensor = noise * sigma[:, None, None, None] * height
+    some = streaks > 0
+    if some.any():
+        coarse = torch.from_numpy(rng.standard_normal((int(some.sum()), 3, GRID, 4), dtype=np.float32))
+        along = nn.functional.interpolate(coarse, size=(GRID, GRID), mode="bilinear", align_corners=False)
+        long = (row / row.amax(1, keepdim=True).clamp(min=1)) ** 4
+        result[some] += along * (streaks[:, None] * long)[some][:, None, :, None]
+    return result
+
+
+def couched(stack: Tensor, rng: np.random.Generator) -> Tensor:
+    """``(3, 96, 96)`` HU with a piece of couch left behind the back, thin and at a distance of 0 to 12 mm."""
+    rows = torch.nonzero((stack[1] > TISSUE).any(1)).ravel()
+    if not rows.numel():
+        return stack
+    y, x = torch.meshgrid(torch.arange(float(GRID)), torch.arange(float(GRID)), indexing="ij")
+    left, width = float(rng.uniform(0, 50)), float(rng.uniform(20, 90))
+    bend = float(rng.uniform(0, 0.006))
+    line = float(rows[-1]) + float(rng.uniform(1, 4)) - bend * (x - GRID / 2) ** 2
+    piece = (y >= line) & (y < line + float(rng.uniform(1, 2.5))) & (x > left) & (x < left + width)
+    return torch.where(piece & (stack < -950), torch.tensor(float(rng.uniform(-300, 200))), stack)
+
+
+def augment(
+    stack: Tensor,
+    rng: np.random.Generator,
+    hu_sigma: float = 12.0,
+    places: Tensor | None = None,
+    enhanced: Tensor | None = None,
+) -> Tensor:
+    """Vary ``(N, 3, 96, 96)`` HU as scanners, patients and post-processing do.
+
+    `places` (mm on the body axis, NaN off it) and `enhanced` are for
+    :func:`~qc_node.training.ct.simulation.patients.vary_patients`.
+    """
     n = len(stack)
+    stack = vary_patients(stack, rng, places, enhanced)
 
     def u(low: float, high: float) -> Tensor:
         return torch.from_numpy(rng.uniform(low, high, n).astype(np.float32))
@@ -189,13 +249,24 @@ def augment(stack: Tensor, rng: np.random.Generator, hu_sigma: float = 12.0) -> 
     soft = chance(0.25)
     if soft.any():
         warped[soft] = nn.functional.avg_pool2d(warped[soft], 3, 1, 1, count_include_pad=False)
+    edged = chance(0.2) & ~soft
+    if edged.any():  # a lung or bone kernel: edges overshoot
+        gain = u(0.2, 1.2)[edged][:, None, None, None]
+        mean = nn.functional.avg_pool2d(warped[edged], 3, 1, 1, count_include_pad=False)
+        inside = mean > -900
+        warped[edged] = torch.where(inside, warped[edged] + gain * (warped[edged] - mean), warped[edged])
     warped = torch.where(chance(0.4)[:, None, None, None], aerated(warped, u(-0.3, 1.0)), warped)
     body = warped > -900
     shift = torch.from_numpy(rng.normal(0, hu_sigma, n).astype(np.float32))
     warped = torch.where(body, warped * u(0.97, 1.03)[:, None, None, None] + shift[:, None, None, None], warped)
-    sigma = u(0, 18) * torch.where(chance(0.5), 1.0, 0.0)
-    noise = torch.from_numpy(rng.standard_normal(tuple(stack.shape), dtype=np.float32))
-    warped = torch.where(body, warped + noise * sigma[:, None, None, None], warped)
+    sigma = u(0, 25) * torch.where(chance(0.5), 1.0, 0.0)
+    streaks = u(5, 40) * torch.where(chance(0.15), 1.0, 0.0)
+    kernels, noisy = u(-1, 1), (sigma > 0) | (streaks > 0)
+    if noisy.any():
+        noise = quantum_noise(warped[noisy], sigma[noisy], kernels[noisy], streaks[noisy], rng)
+        warped[noisy] = torch.where(body[noisy], warped[noisy] + noise, warped[noisy])
+    for index in torch.nonzero(chance(0.08)).ravel().tolist():
+        warped[index] = couched(warped[index], rng)
     y, x = torch.meshgrid(
         torch.arange(GRID, dtype=torch.float32), torch.arange(GRID, dtype=torch.float32), indexing="ij"
     )

@@ -25,7 +25,7 @@ from qc_node.training.loop import FitState, Schedule, cosine, fit
 
 _WEIGHT = {"real": 6.0, "head": 1.5, "body": 1.0, "virtual": 2.0}
 """How much likelier a person of each kind is drawn, within a section of the body."""
-_FACE_MM = 140.0
+FACE_MM = 140.0
 """Above this place on the body axis a slice may lose its skull."""
 
 
@@ -145,20 +145,24 @@ def train_position(
 
     def batches(epoch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         for _ in range(settings.steps):
-            stacks, wanted = [], []
+            stacks, wanted, places, enhanced = [], [], [], []
             for _ in range(settings.batch):
                 if rng.random() < 0.06:
                     stacks.append(made_nothing(train, rng))
                     wanted.append(soft_targets(np.zeros(1, np.float32), NOTHING)[0])
+                    places.append(np.nan)
+                    enhanced.append(False)
                 else:
                     stack, item, z = sampler.draw(rng)
-                    head = item.section == -1 and item.position[z] < _FACE_MM
+                    head = item.section == -1 and item.position[z] < FACE_MM
                     stacks.append(stripped(stack) if head and rng.random() < 0.1 else stack)
                     wanted.append(position_target(item, z))
-            yield (
-                position_channels(augment(torch.from_numpy(np.stack(stacks)), rng)),
-                torch.from_numpy(np.stack(wanted)),
+                    places.append(float(item.position[z]))
+                    enhanced.append(item.enhanced == 1)
+            varied = augment(
+                torch.from_numpy(np.stack(stacks)), rng, 12.0, torch.tensor(places), torch.tensor(enhanced)
             )
+            yield position_channels(varied), torch.from_numpy(np.stack(wanted))
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         return nn.functional.cross_entropy(model(batch[0]), batch[1])
@@ -190,7 +194,9 @@ def train_contrast(
         # Enhancement is the harder question of the two.
         for _ in range(settings.steps * 5 // 4):
             drawn = [sampler.draw(rng) for _ in range(settings.batch)]
-            stacks = augment(torch.from_numpy(np.stack([d[0] for d in drawn])), rng, 8.0)
+            places = torch.tensor([float(item.position[z]) for _, item, z in drawn])
+            enhanced = torch.tensor([item.enhanced == 1 for _, item, _ in drawn])
+            stacks = augment(torch.from_numpy(np.stack([d[0] for d in drawn])), rng, 8.0, places, enhanced)
             yield contrast_channels(stacks), torch.tensor([float(d[1].enhanced) for d in drawn])
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
