@@ -26,6 +26,7 @@ from qc_node.classifiers.brain_mri import (
     features,
     locate,
     networks,
+    novelty,
     preprocess,
     stripes,
     tissue_order,
@@ -45,6 +46,7 @@ from qc_node.classifiers.brain_mri.values import clean_values, without_blanked
 from qc_node.domain import (
     GRADED,
     Finding,
+    Grade,
     ModelIdentity,
     QcNodeError,
     Question,
@@ -136,7 +138,9 @@ class BrainMriClassifier:
         decision: Decision,
         device: str = "cpu",
         second: brain_mask.SecondOpinion | None = None,
+        known: novelty.Novelty | None = None,
     ) -> None:
+        self.known = known
         self.identity = identity
         self.head = head
         self.members = [
@@ -242,8 +246,17 @@ class BrainMriClassifier:
         for i, p in enumerate(prepared):
             row = open_cases.index(i) if i in open_cases else None
             own = {k: v[row] for k, v in answers.items()} if row is not None else {}
-            verdicts.append(Verdict(Stage.BRAIN_MRI, self.identity, self._findings(p, own), warnings=p.warnings))
+            findings = self._findings(p, own)
+            if findings[0].value is False and self.unlike(p):
+                findings = _undetermined(novelty.UNLIKE)
+            verdicts.append(Verdict(Stage.BRAIN_MRI, self.identity, findings, warnings=p.warnings))
         return verdicts
+
+    def unlike(self, p: PreparedHead) -> bool:
+        """Whether an image is so unlike the training images that it is not called a proper one."""
+        if self.known is None:
+            return False
+        return bool(self.known.distance(p.features[None])[0] > self.decision.unlike_at)
 
     def _findings(self, p: PreparedHead, answers: Mapping[str, npt.NDArray[np.float64]]) -> tuple[Finding, ...]:
         if p.failed is not None:
@@ -302,7 +315,10 @@ class BrainMriClassifier:
 
     def _grade(self, question: Question, p: npt.NDArray[np.float64]) -> Finding:
         probabilities = {str(g): float(p[g]) for g in range(3)}
-        if float(p.max()) < self.decision.unsure.get(question.value, 0.0):
+        limit = self.decision.unsure.get(question.value, 0.0)
+        if int(p.argmax()) == Grade.SEVERE:
+            limit = max(limit, self.decision.unsure_severe.get(question.value, 0.0))
+        if float(p.max()) < limit:
             return Finding(
                 question,
                 None,
@@ -351,7 +367,8 @@ def load(model_dir: Path, device: str = "cpu") -> BrainMriClassifier:
         members.append(Member(measured, pixels))
     decision = decision_of(card.content.get("decision", {}))
     second = _second_opinion(model_dir, head) if BRAIN_MASK in names else None
-    return BrainMriClassifier(identity, head, members, decision, device, second)
+    known = _novelty(model_dir) if novelty.FILE in names else None
+    return BrainMriClassifier(identity, head, members, decision, device, second, known)
 
 
 def _second_opinion(model_dir: Path, head: preprocess.AverageHead) -> brain_mask.SecondOpinion:
@@ -360,6 +377,13 @@ def _second_opinion(model_dir: Path, head: preprocess.AverageHead) -> brain_mask
     except (KeyError, RuntimeError):
         raise QcNodeError(f"The model file {model_dir / BRAIN_MASK} does not fit the network.") from None
     return brain_mask.SecondOpinion(network, head)
+
+
+def _novelty(model_dir: Path) -> novelty.Novelty:
+    try:
+        return novelty.of_tensors(weights.load_tensors(model_dir, novelty.FILE), features.N_FEATURES)
+    except ValueError as error:
+        raise QcNodeError(f"The model file {model_dir / novelty.FILE} does not fit: {error}.") from None
 
 
 def _fill(network: torch.nn.Module, model_dir: Path, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,11 @@ class Decision:
     prior
         Per question: how common each answer is taken to be, in any unit.  The networks learnt as if all
         answers were equally common (weighted cross-entropy).
+    unsure_severe
+        Per grade: below this probability of "severe", the answer with the most consequence, there is none.
+    unlike_at
+        Above this distance from the training images (:mod:`qc_node.classifiers.brain_mri.novelty`) no image is
+        taken for a proper one.
     """
 
     temperatures: Mapping[str, float] = field(default_factory=dict)
@@ -72,6 +78,8 @@ class Decision:
     unsure: Mapping[str, float] = field(default_factory=dict)
     pixel_share: Mapping[str, float] = field(default_factory=dict)
     prior: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    unlike_at: float = math.inf
+    unsure_severe: Mapping[str, float] = field(default_factory=dict)
 
 
 def decision_of(content: Mapping[str, Any]) -> Decision:
@@ -82,6 +90,8 @@ def decision_of(content: Mapping[str, Any]) -> Decision:
         {str(k): float(v) for k, v in content.get("unsure", {}).items()},
         {str(k): float(v) for k, v in content.get("pixel_share", {}).items()},
         {str(k): tuple(float(x) for x in v) for k, v in content.get("prior", {}).items()},
+        float(content.get("unlike_at", math.inf)),
+        {str(k): float(v) for k, v in content.get("unsure_severe", {}).items()},
     )
 
 

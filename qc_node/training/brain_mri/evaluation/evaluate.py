@@ -22,7 +22,7 @@ from qc_node.classifiers.brain_mri.classifier import load as load_classifier
 from qc_node.classifiers.brain_mri.decision import Decision, posterior, reject_probability
 from qc_node.training import scores
 from qc_node.training.brain_mri import people
-from qc_node.training.brain_mri.evaluation import compare, heldout, tables
+from qc_node.training.brain_mri.evaluation import compare, heldout, lopo, real_images, tables
 from qc_node.training.brain_mri.training import packed
 
 SEED = 20261120
@@ -69,19 +69,21 @@ def probabilities_of(
     return {k: posterior(np.mean([z[k] for z in logits], 0), decision, k) for k in logits[0]}
 
 
-def real_items(classifier: BrainMriClassifier, shared: Path) -> list[dict[str, Any]]:
-    """Every real image through the whole classifier: what it said, and whether that is right where it is known."""
+def real_items(classifier: BrainMriClassifier, shared: Path, cache: Path | None = None) -> list[dict[str, Any]]:
+    """Every real image through the whole classifier: what it said, and whether that is right where it is known.
+
+    Images made ready for the networks are kept in the folder `cache`, if there is one.
+    """
     rows = []
-    items = [i for i in people.list_items(shared) if i.kind not in ("labelmaps", "template")]
-    for item in items:
-        prepared = classifier.prepare(people.read_image(item.path))
+    for image in real_images.read(classifier, shared, cache):
+        item, prepared = image.item, image.head
         verdict = classifier.judge([prepared])[0]
         reject = verdict.finding(domain.Question.STRAIGHT_REJECT)
         gadolinium = verdict.finding(domain.Question.GADOLINIUM)
         tier = verdict.finding(domain.Question.TIER)
         assert reject is not None
         network = classifier.probabilities([prepared]) if classifier.members else {}
-        proper = item.kind in ("t1w", "t1w_gadolinium")
+        proper = item.kind in real_images.PROPER
         rows.append(
             {
                 "item": item.path.name,
@@ -130,6 +132,7 @@ def evaluate(
     log: Callable[[str], None] = print,
     runs: Path | None = None,
     plots: bool = True,
+    prepared: Path | None = None,
 ) -> dict[str, Any]:
     """Write ``evaluation.json``, ``evaluation.txt`` and plots into `out`; returns the JSON."""
     out.mkdir(parents=True, exist_ok=True)
@@ -179,7 +182,7 @@ def evaluate(
             if plots:
                 plot(part, out / f"reliability-{rung[:2].lower()}.png", rung)
     if shared is not None:
-        rows_real = real_items(classifier, shared)
+        rows_real = real_items(classifier, shared, prepared)
         result["real"] = rows_real
         text += ["## real images", ""]
         for r in rows_real:
@@ -267,14 +270,21 @@ def main(
     anatomy: Path | None = None,
     runs: Path | None = None,
     curve: Path | None = None,
+    left_out: Path | None = None,
+    prepared: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Evaluate; with `build` first simulate that many volumes per held-out person into `held`."""
+    """Evaluate; with `build` first simulate that many volumes per held-out person into `held`.
+
+    With `left_out`, the pack of the training run `runs`, also tables of protocols left out.
+    """
     import torch
 
     torch.set_num_threads(1)
     if build and (held is None or shared is None):
         raise domain.QcNodeError("Building the held-out set needs --held-out and --shared.")
+    if left_out is not None and runs is None:
+        raise domain.QcNodeError("Protocols left out need --runs: the folder with the networks without each.")
     if build and held is not None and shared is not None:
         from qc_node.training.brain_mri.simulation import synthesis
         from qc_node.training.brain_mri.simulation.tissues import build_cache
@@ -285,9 +295,15 @@ def main(
         for persons, seed in ((people.HELD_OUT_HEADS, 500_000), (people.HELD_OUT_MAPS, 700_000)):
             paths = [cache / f"{p}.npz" for p in persons]
             heldout.build(held, paths, priors, load_classifier(models), build, seed, log)
-    result = evaluate(models, held, shared, out, log, runs)
+    result = evaluate(models, held, shared, out, log, runs, prepared=prepared)
+    if left_out is not None and runs is not None:
+        found = lopo.run(
+            load_classifier(models), packed.load_pack(left_out, models, slices=False), runs, shared, prepared, log
+        )
+        result["protocols left out"] = lopo.write(found, out)
+        log(lopo.as_text(result["protocols left out"]))
     if curve is not None:
-        rows = compare.learning_curve(packed.load_pack(curve, models), out / "curve", log)
+        rows = compare.learning_curve(packed.load_pack(curve, models, slices=False), out / "curve", log)
         compare.plot_curve(rows, out / "learning-curve.png")
         (out / "learning-curve.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         result["learning curve"] = rows
@@ -308,10 +324,26 @@ def main(
 )
 @click.option("--shared", type=click.Path(path_type=Path), default=None, help="Folder of the shared images.")
 @click.option(
-    "--runs", type=click.Path(path_type=Path), default=None, help="Folder of train: compare the paper's networks."
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of train: compare the paper's networks; for --left-out.",
 )
 @click.option(
     "--learning-curve", "curve", type=click.Path(path_type=Path), default=None, help="Pack to draw the curve from."
+)
+@click.option(
+    "--left-out",
+    "left_out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Pack of the run in --runs: tables of protocols left out, of --shared too; writes left-out.json and .md.",
+)
+@click.option(
+    "--prepared",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Keeps real images made ready for the networks; empty it when checks or features change.",
 )
 @click.option("--build", type=int, default=0, help="First simulate this many volumes per held-out person.")
 def command(**options: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,12 @@ from qc_node import domain
 from qc_node.classifiers.brain_mri import grading
 from qc_node.training import scores
 from qc_node.training.brain_mri import people
+
+if TYPE_CHECKING:
+    from qc_node.classifiers.brain_mri.features import FeatureMaker
+    from qc_node.training.brain_mri.training.pack import Shard
+
+FloatArray = npt.NDArray[np.float32]
 
 IGNORE = -100
 """Target of a question that is not defined or lies in a grey zone."""
@@ -35,7 +41,7 @@ class Pack:
     Attributes
     ----------
     slices
-        ``(n, S, H, W)`` float16.
+        ``(n, S, H, W)`` float16; none where they were not asked for.
     errors
         ``(n, S, H / 8, W / 8)`` float16: RMS difference to the still twin in squares of 8 mm; nan for rejects.
     targets
@@ -57,7 +63,7 @@ class Pack:
     """``(n, n_features)``: what :mod:`qc_node.classifiers.brain_mri.features` measures on the slices."""
 
     def __len__(self) -> int:
-        return len(self.slices)
+        return int((self.kinds != "stripped").sum())
 
     @property
     def real(self) -> npt.NDArray[np.bool_]:
@@ -72,8 +78,34 @@ def damage_targets(raw: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.stack(columns, 1).astype(np.float32)
 
 
-def load_pack(folder: Path, models: Path = Path("models/brain-mri")) -> Pack:
+def measure(shard: Shard, maker: FeatureMaker) -> tuple[FloatArray, FloatArray, list[int]]:
+    """Features of a shard's images, those of stripped twins, and whose twins these are; kept beside the shard."""
+    from qc_node.classifiers.brain_mri import features
+
+    cache = shard.path.with_suffix(f".features-{features.VERSION}.npy")
+    bare = shard.path.with_suffix(f".stripped-{features.VERSION}.npy")
+    chosen = [n for n, r in enumerate(shard.rows) if r.reject == "ok"][::STRIPPED_EVERY]
+    if not (cache.exists() and bare.exists()):
+        slices = shard.array("slices")
+        near = ndimage.binary_dilation(maker.brain, np.ones((1, 5, 5), bool))
+        _keep(cache, np.stack([maker(s) for s in slices]))
+        _keep(bare, np.array([maker(slices[n] * near) for n in chosen]).reshape(-1, features.N_FEATURES))
+    return np.load(cache, allow_pickle=False), np.load(bare, allow_pickle=False), chosen
+
+
+def _keep(path: Path, numbers: npt.NDArray[Any]) -> None:
+    temporary = path.with_suffix(".tmp.npy")
+    np.save(temporary, numbers)
+    temporary.replace(path)
+
+
+def load_pack(folder: Path, models: Path = Path("models/brain-mri"), slices: bool = True) -> Pack:
     """Every finished shard of a pack, with its features (measured once, cached beside the shard).
+
+    Parameters
+    ----------
+    slices
+        False leaves slices and local errors empty: measured networks need none, and they are gigabytes.
 
     Raises
     ------
@@ -91,24 +123,18 @@ def load_pack(folder: Path, models: Path = Path("models/brain-mri")) -> Pack:
     if not rows:
         raise domain.QcNodeError(f"There are no shards in {folder}; build the pack first.")
     # Filled in place: the slices of a few thousand images are gigabytes.
-    slices = np.empty((len(rows), *SLICE_SHAPE), dtype=np.float16)
-    errors, numbers, stripped, twins, first = [], [], [], [], 0
-    near = ndimage.binary_dilation(maker.brain, np.ones((1, 5, 5), bool))
+    pictures = np.empty((len(rows) if slices else 0, *SLICE_SHAPE), dtype=np.float16)
+    errors = [np.zeros((0, 1, 1, 1), dtype=np.float16)]
+    numbers, stripped, twins, first = [], [], [], 0
     for shard in shards:
-        own = slices[first : first + len(shard.rows)]
-        own[:] = shard.array("slices")
-        first += len(own)
-        errors.append(shard.array("errors"))
-        cache = shard.path.with_suffix(f".features-{features.VERSION}.npy")
-        if not cache.exists():
-            np.save(cache, np.stack([maker(s) for s in own]))
-        numbers.append(np.load(cache, allow_pickle=False))
-        bare = shard.path.with_suffix(f".stripped-{features.VERSION}.npy")
-        chosen = [n for n, r in enumerate(shard.rows) if r.reject == "ok"][::STRIPPED_EVERY]
-        if not bare.exists():
-            np.save(bare, np.array([maker(own[n] * near) for n in chosen]).reshape(-1, features.N_FEATURES))
-        stripped.append(np.load(bare, allow_pickle=False))
-        twins += [first - len(own) + n for n in chosen]
+        if slices:
+            pictures[first : first + len(shard.rows)] = shard.array("slices")
+            errors.append(shard.array("errors"))
+        own, bare, chosen = measure(shard, maker)
+        numbers.append(own)
+        stripped.append(bare)
+        twins += [first + n for n in chosen]
+        first += len(shard.rows)
     raw = np.array(
         [[np.nan if v is None else v for v in (r.motion, r.contrast, r.noise)] for r in rows], dtype=np.float32
     )
@@ -125,8 +151,8 @@ def load_pack(folder: Path, models: Path = Path("models/brain-mri")) -> Pack:
         k: np.concatenate([v, v[twins] if k == "gadolinium" else _unknown(v[twins])]) for k, v in targets.items()
     }
     return Pack(
-        slices,
-        np.concatenate(errors),
+        pictures,
+        np.concatenate(errors[1:] if slices else errors),
         targets,
         np.concatenate([persons, persons[twins]]),
         np.array([r.kind for r in rows] + ["stripped"] * len(twins)),

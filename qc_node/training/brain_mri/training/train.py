@@ -11,22 +11,19 @@ import json
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 import numpy.typing as npt
 
 from qc_node import domain
-from qc_node.training import scores
+from qc_node.classifiers.brain_mri.novelty import Novelty
 from qc_node.training.brain_mri import people
-from qc_node.training.brain_mri.training import packed
+from qc_node.training.brain_mri.training import decide, left_out, packed, unlike
 
-QUESTIONS = ("reject", "gadolinium", *packed.GRADED)
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Weights of the pixel network that are tried."""
-PRIORS = (1.0, 0.7, 0.5, 0.35, 0.25)
-"""Shares of a moderate or severe grade, against no artefact at 1, that are tried."""
+if TYPE_CHECKING:
+    from qc_node.training.loop import FitState
 
 
 def train_classifier(
@@ -43,28 +40,24 @@ def train_classifier(
     from qc_node.training.brain_mri.training import measured
     from qc_node.training.brain_mri.training import pixel_network as pixels
 
-    runs = []
-    for fold in folds:
-        folder = out / f"fold-{fold}"
-        for part in parts:
+    states: dict[tuple[int, str], FitState] = {}
+    if "measured" in parts:
+        chosen = _settings(measured.MeasuredSettings(), options)
+        folders = {fold: out / f"fold-{fold}" / "measured" for fold in folds}
+        found = measured.train_folds(loaded, folders, chosen, device, log)
+        states = {(fold, "measured"): state for fold, state in found.items()}
+    for fold in folds if "pixels" in parts else ():
 
-            def say(line: str, place: str = f"fold {fold} {part}") -> None:
-                log(f"{place}: {line}")
+        def say(line: str, place: str = f"fold {fold} pixels") -> None:
+            log(f"{place}: {line}")
 
-            if part == "measured":
-                chosen = _settings(measured.MeasuredSettings(), options)
-                state = measured.train_fold(loaded, fold, folder / part, chosen, device, say)
-            else:
-                picked = _settings(pixels.PixelSettings(), options)
-                state = pixels.train_fold(loaded, fold, folder / part, picked, models, device, say)
-            runs.append(
-                {
-                    "fold": fold,
-                    "network": part,
-                    "best_epoch": state.best_epoch,
-                    "best_loss": round(state.best_loss, 4),
-                }
-            )
+        picked = _settings(pixels.PixelSettings(), options)
+        folder = out / f"fold-{fold}" / "pixels"
+        states[fold, "pixels"] = pixels.train_fold(loaded, fold, folder, picked, models, device, say)
+    runs = [
+        {"fold": fold, "network": part, "best_epoch": s.best_epoch, "best_loss": round(s.best_loss, 4)}
+        for (fold, part), s in sorted(states.items())
+    ]
     return runs
 
 
@@ -74,72 +67,46 @@ def _settings(defaults: Any, options: dict[str, Any]) -> Any:
     return replace(defaults, **{k: v for k, v in options.items() if k in known})
 
 
-def out_of_fold(
-    pack: packed.Pack, out: Path, folds: list[int], question: str, mixed: bool
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None, npt.NDArray[np.int64]]:
-    """Answers on people whom the network never saw: logits of both networks, and the rows, real brains only.
+def out_of_fold(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) -> dict[str, decide.Answered]:
+    """Answers on real brains that the network never saw, by person; with the pixel network's where `mixed`.
 
-    The second is None unless `mixed`, and for straight rejects, which the pixel network does not answer.
+    The pixel network does not answer straight rejects.
     """
-    measured, pixels, rows = [], [], []
+    held = {part: _held(out, folds, part) for part in (("measured", "pixels") if mixed else ("measured",))}
+    rows = held["measured"].pop("rows")
+    use = np.flatnonzero(pack.real[rows])
+    rows = rows[use]
+    logits = {k: v[use] for k, v in held["measured"].items()}
+    pixels = None
+    if mixed:
+        # It answers proper images alone, which are all that its questions are asked about.
+        seen = held["pixels"].pop("rows")
+        place = np.full(len(pack.people), -1)
+        place[seen] = np.arange(len(seen))
+        pixels = {k: v[place[rows]] for k, v in held["pixels"].items() if k != "reject"}
+    groups = np.array([left_out.group_of(p) for p in pack.people[rows]])
+    targets = {k: v[rows] for k, v in pack.targets.items()}
+    return decide.answered_of(logits, targets, groups, pixels)
+
+
+def _held(out: Path, folds: list[int], part: str) -> dict[str, npt.NDArray[Any]]:
+    """``rows`` and logits per head of every fold's held-out rows, as training left them."""
+    found: dict[str, list[npt.NDArray[Any]]] = {}
     for fold in folds:
-        with np.load(out / f"fold-{fold}" / "measured" / "held.npz") as f:
-            of_row = dict(zip(f["rows"].tolist(), f[f"logits_{question}"], strict=True))
-        use = [r for r in of_row if pack.real[r] and pack.targets[question][r] >= 0]
-        if mixed and question != "reject":
-            with np.load(out / f"fold-{fold}" / "pixels" / "held.npz") as f:
-                seen = dict(zip(f["rows"].tolist(), f[f"logits_{question}"], strict=True))
-            pixels += [seen[r] for r in use]
-        measured += [of_row[r] for r in use]
-        rows += use
-    return np.array(measured), np.array(pixels) if pixels else None, np.array(rows, dtype=np.int64)
+        with np.load(out / f"fold-{fold}" / part / "held.npz", allow_pickle=False) as f:
+            for key in f.files:
+                found.setdefault(key.removeprefix("logits_"), []).append(f[key])
+    return {k: np.concatenate(v) for k, v in found.items()}
 
 
 def fit_decision(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) -> dict[str, Any]:
-    """How the two networks are mixed, temperatures, priors and abstention limits, from out-of-fold answers."""
-    decision: dict[str, Any] = {
-        "temperatures": {},
-        "pixel_share": {},
-        "prior": {},
-        "reject_at": 0.5,
-        "unsure": {"reject": 0.1},
-    }
-    for name in QUESTIONS:
-        measured, pixels, rows = out_of_fold(pack, out, folds, name, mixed)
-        truth = pack.targets[name][rows]
-        tried: list[tuple[float, float, float]] = []
-        mixtures = {
-            s: (1 - s) * measured + s * (0.0 if pixels is None else pixels)
-            for s in (SHARES if pixels is not None else SHARES[:1])
-        }
-        for share, logits in mixtures.items():
-            temperature = scores.fit_temperature(logits, truth, 0.5, 5.0)
-            loss = scores.negative_log_likelihood(scores.softmax(logits, temperature), truth)
-            tried.append((loss, share, temperature))
-        _, share, temperature = min(tried)
-        decision["temperatures"][name] = round(temperature, 3)
-        decision["pixel_share"][name] = share
-        if name in packed.GRADED:
-            decision["prior"][name] = fit_prior(scores.softmax(mixtures[share], temperature), truth)
-    decision["unsure"].update({"gadolinium": 0.65, **dict.fromkeys(packed.GRADED, 0.45)})
-    return decision
+    """The card's decision, from answers on protocols left out; by person where the pixel network takes part.
 
-
-def fit_prior(p: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> list[float]:
-    """How common the three grades are to be taken to be, so that quadratic kappa is highest.
-
-    Weighted cross-entropy answers as if all grades were equally common; most images are good, and each false
-    "severe" costs kappa four times a near miss.  `p` ``(n, 3)`` are answers out of fold.
+    It would have to be trained once more for every protocol, which takes hours.
     """
-    best = (scores.weighted_kappa(truth, p.argmax(1), 3), [1.0, 1.0, 1.0])
-    for moderate in PRIORS:
-        for severe in PRIORS:
-            prior = [1.0, moderate, severe]
-            kappa = scores.weighted_kappa(truth, (p * np.array(prior)).argmax(1), 3)
-            # A difference in the third digit is chance: the even prior stands first, the next even ones follow.
-            if kappa > best[0] + 0.002:
-                best = (kappa, prior)
-    return best[1]
+    if mixed or len(left_out.groups_of(pack)) < 2:
+        return {**decide.fit(out_of_fold(pack, out, folds, mixed)), "chosen_on": "people left out"}
+    return decide.without(pack, out)
 
 
 def main(
@@ -158,6 +125,7 @@ def main(
     ship: Path | None = None,
     models: Path = Path("models/brain-mri"),
     version: str = "0.1.0",
+    left_out_members: int = 2,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Train the folds, fit the decision, and with `ship` write weights and card into a model folder.
@@ -166,11 +134,11 @@ def main(
     """
     import torch
 
-    from qc_node.training.brain_mri.training import volumes
+    from qc_node.training.brain_mri.training import measured, volumes
 
     if ship is not None and network not in ("measured", "both"):
         raise domain.QcNodeError("--ship needs --network measured or both; the classifier loads no other.")
-    loaded = packed.load_pack(pack, models)
+    loaded = packed.load_pack(pack, models, slices=network in ("pixels", "both"))
     log(f"{len(loaded)} images of {len(set(loaded.people.tolist()))} people")
     if device == "cpu":
         torch.set_num_threads(threads)
@@ -200,10 +168,15 @@ def main(
     (out / "training.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     if network == "pixels":
         return {"training": summary}
+    if network == "measured" and len(left_out.groups_of(loaded)) > 1:
+        left_out.train(
+            loaded, out, _settings(measured.MeasuredSettings(), options), range(left_out_members), device, log
+        )
     decision = fit_decision(loaded, out, list(folds), mixed=network == "both")
     (out / "decision.json").write_text(json.dumps(decision, indent=1) + "\n", encoding="utf-8")
     if ship is not None:
-        ship_model(out, list(folds), ship, version, decision, summary, parts)
+        known = unlike.fit(loaded.features[unlike.familiar_rows(loaded)]) if "unlike_at" in decision else None
+        ship_model(out, list(folds), ship, version, decision, summary, parts, known=known)
     return {"decision": decision, "training": summary}
 
 
@@ -216,9 +189,10 @@ def ship_model(
     training: dict[str, Any],
     parts: tuple[str, ...] = ("measured",),
     figures: dict[str, Any] | None = None,
+    known: Novelty | None = None,
 ) -> None:
-    """Copy the folds' best weights as float16 into `model_dir` and write the card."""
-    from qc_node.classifiers.brain_mri import classifier
+    """Copy the folds' best weights as float16 into `model_dir`, with what is familiar, and write the card."""
+    from qc_node.classifiers.brain_mri import classifier, novelty
     from qc_node.networks import weights
     from qc_node.training.brain_mri.training import card
 
@@ -228,6 +202,9 @@ def ship_model(
         for fold in folds if part in parts else ():
             tensors = weights.load_tensors(out / f"fold-{fold}" / part, "best.safetensors")
             weights.save_tensors(model_dir / name.format(fold), tensors)
+    (model_dir / novelty.FILE).unlink(missing_ok=True)
+    if known is not None:
+        weights.save_tensors(model_dir / novelty.FILE, known.tensors())
     card.write(model_dir, version, decision, figures or {}, training)
 
 
@@ -259,6 +236,13 @@ def ship_model(
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
 @click.option("--ship", type=click.Path(path_type=Path), default=None, help="Model folder to write into.")
 @click.option("--version", default="0.1.0", show_default=True, help="Version in the model card.")
+@click.option(
+    "--left-out-members",
+    type=click.IntRange(1, 5),
+    default=2,
+    show_default=True,
+    help="Networks without each protocol, from whose answers the decision is chosen (measured).",
+)
 @click.option(
     "--build-pack", type=int, default=0, help="First simulate this many bases into --pack (about 8 images each)."
 )
