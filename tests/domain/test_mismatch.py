@@ -47,7 +47,7 @@ def test_every_kind_of_mismatch_is_one_and_most_quote_the_header() -> None:
     assert len(found) >= 7 and len(gap) == 1
     assert all(is_mismatch(sentence) for sentence in found if sentence not in gap)
     assert not is_mismatch(gap[0]), "that one is about the images alone"
-    assert sum(SECRET in sentence for sentence in found) >= 4, "or the test above proves nothing"
+    assert sum(SECRET in sentence for sentence in found) >= 3, "or the test above proves nothing"
 
 
 @pytest.mark.parametrize(
