@@ -125,8 +125,9 @@ def contrast_finding(reading: Reading, alignment: anatomy.BodyAlignment, rules: 
         return Finding(question, None, abstained="No region with large vessels was recognised.")
     yes = float(1.0 / (1.0 + np.exp(-sum(evidence.values()))))
     probabilities = {"yes": yes, "no": 1 - yes}
-    strange = unlike(alignment, HALF_DOUBTED * rules.least_fit)
-    if strange is not None:  # where vessels were looked for is not where they are
+    # Where the line is doubted, vessels were looked for where they are not; a skull is found by its bone.
+    strange = unlike(alignment, rules.least_fit * (1.0 if set(evidence) <= {"head", "body"} else HALF_DOUBTED))
+    if strange is not None:
         return Finding(question, None, probabilities, abstained=strange)
     if set(evidence) == {"body"}:
         sentence = "No large vessel or organ could be measured in what the series shows."
