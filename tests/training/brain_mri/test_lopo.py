@@ -143,8 +143,7 @@ def test_prepared_images_are_kept_as_they_are(tmp_path: Path) -> None:
         ),
         rng.random(N_FEATURES).astype(np.float32),
         Reason.COVERAGE,
-        None,
-        ("a warning",),
+        warnings=("a warning",),
     )
     prepared.save(tmp_path / "a.npz", head)
     again = prepared.load(tmp_path / "a.npz")
