@@ -99,8 +99,8 @@ class BodyAlignment:
     limb
         Probability that it shows a limb.
     fit
-        Mean log-likelihood per slice of the best line, above that of a uniform guess: below 0 the slices
-        do not follow each other like a body.
+        Mean log-likelihood per slice of the best line, above that of a uniform guess, each slice weighing as much
+        as it looks like a body: below 0 the slices do not follow each other like one.
     upside_down
         True where the best line runs from feet to head.
     """
@@ -146,6 +146,7 @@ def align(probabilities: Array, used: npt.NDArray[np.bool_]) -> BodyAlignment:
     z = index * COARSE_MM
     length = z[-1] - z[0]
     effective = max(1.0, len(index) / _CORRELATION_SLICES) / len(index)
+    body_share = p[:, :SECTIONS].sum(1)
     lines = []
     for direction in (1.0, -1.0):
         for stretch in _STRETCHES:
@@ -164,13 +165,15 @@ def align(probabilities: Array, used: npt.NDArray[np.bool_]) -> BodyAlignment:
                 (at < -20) | (at > SECTIONS * SECTION_MM + 40), np.log(floor / (SECTIONS * SECTION_MM)), value
             )
             prior = _stretch_prior(float(stretch)) + (0.0 if direction > 0 else np.log(0.01))
-            lines.append((starts, starts + direction * span, value.sum(1) * effective + prior, value.mean(1)))
+            # How well it fits is asked of the slices that look like a body: raised arms above a head do not.
+            fit = value @ body_share / max(float(body_share.sum()), 1e-9)
+            lines.append((starts, starts + direction * span, value.sum(1) * effective + prior, fit))
     top, bottom, score, mean = (np.concatenate([line[n] for line in lines]) for n in range(4))
     weight = np.exp(score - score.max())
     weight /= weight.sum()
     best = int(np.argmax(score))
     uniform = np.log(1.0 / (SECTIONS * SECTION_MM))
-    body, limb, nothing = p[:, :SECTIONS].sum(1).mean(), p[:, LIMB].mean(), p[:, NOTHING].mean()
+    body, limb, nothing = body_share.mean(), p[:, LIMB].mean(), p[:, NOTHING].mean()
     total = body + limb + nothing
     # Slices above the first read one (air above the head) still belong to the field of view.
     return BodyAlignment(

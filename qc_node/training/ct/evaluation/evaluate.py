@@ -241,20 +241,19 @@ def command(pack: Path, runs: Path, out: Path, crops: int, width: int, pictures:
 
 
 def evaluate(answers: Sequence[Answer], without: Sequence[Answer] = ()) -> dict[str, Any]:
-    """All figures; rules that judge a person are fitted on other people, read by networks of other collections.
+    """All figures; rules that judge a person are fitted on other people, read by networks that never saw them.
 
     `without` are the answers of the runs without a large collection
-    (:func:`qc_node.training.ct.evaluation.sites.collect_without`); where there are none, the folds stand for them.
+    (:func:`qc_node.training.ct.evaluation.sites.collect_without`), for the table by collection only.
     """
-    fitting = sites.unseen(answers, without)
-    fitted = {f: fit_rules([a for a in fitting if a.fold != f]) for f in sorted({a.fold for a in answers})}
+    fitted = {f: fit_rules([a for a in answers if a.fold != f]) for f in sorted({a.fold for a in answers})}
     rows = judge(answers, fitted.__getitem__)
     rng = np.random.default_rng(0)
     groups = ("whole", "part", "crop", "simulated whole", "simulated crop")
     figures: dict[str, Any] = {g: summary([r for r in rows if r.group == g], rng) for g in groups}
-    figures["rules"] = vars(fit_rules(fitting)) if answers else {}
+    figures["rules"] = vars(fit_rules(answers)) if answers else {}
     figures["rules of folds"] = {str(fold): vars(rules) for fold, rules in fitted.items()}
-    figures["collections"] = sites.by_collection(judge(fitting, fitted.__getitem__))
+    figures["collections"] = sites.by_collection(judge(sites.unseen(answers, without), fitted.__getitem__))
     figures["risk"] = sites.risk_of(rows, rng)
     figures["baselines"] = baselines(answers)
     figures["errors"] = reference_errors(rows)

@@ -19,12 +19,14 @@ import numpy as np
 import torch
 
 import qc_node.classifiers.ct as package
+from qc_node.classifiers.ct import anatomy
 from qc_node.classifiers.ct import classifier as judged
 from qc_node.classifiers.ct.classifier import CtClassifier, PreparedBody, Reading
 from qc_node.domain import QcNodeError
 
 _RULES_ONLY = frozenset(
     {
+        "anatomy.py",
         "calibration.py",
         "classifier.py",
         "contrast.py",
@@ -47,7 +49,7 @@ def reading_key(classifier: CtClassifier) -> str:
     for path in sorted(Path(package.__file__ or "").parent.glob("*.py")):
         if path.name not in _RULES_ONLY:
             digest.update(path.read_bytes())
-    for part in (CtClassifier.read, Reading, judged.places):
+    for part in (CtClassifier.read, Reading, judged.places, anatomy.readable, anatomy.neighbours):
         digest.update(inspect.getsource(part).encode())
     for network in (classifier.position, classifier.contrast):
         for name, tensor in sorted(network.state_dict().items()):

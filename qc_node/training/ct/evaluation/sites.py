@@ -19,7 +19,7 @@ from qc_node.training.ct.data.collections import LARGE, collection_of, vendor_of
 from qc_node.training.ct.data.pack import PackItem
 from qc_node.training.ct.evaluation.judged import JudgedCase, cases_of_person, fold_classifier
 from qc_node.training.ct.evaluation.readings import cached_read, reading_key
-from qc_node.training.ct.training.fit import Answer
+from qc_node.training.ct.training.fit import Answer, shows_vessels
 from qc_node.training.ct.training.train import fold_of
 from qc_node.training.loop import BEST
 
@@ -105,10 +105,16 @@ def _counts(rows: Sequence[JudgedCase], question: str) -> list[int]:
 
 
 def risk_of(rows: Sequence[JudgedCase], rng: np.random.Generator) -> dict[str, Any]:
-    """Risk-coverage of both questions over real series and crops, people resampled."""
+    """Risk-coverage of both questions over real series and crops, people resampled; limbs offer no contrast."""
     result = {}
     for question in ("part", "contrast"):
-        told = [r for r in rows if not r.group.startswith("simulated") and outcome(r, question)]
+        told = [
+            r
+            for r in rows
+            if not r.group.startswith("simulated")
+            and outcome(r, question)
+            and (question == "part" or shows_vessels(r.name, r.part_truth))
+        ]
         if not told:
             continue
         sure = [_sure(r, question) for r in told]

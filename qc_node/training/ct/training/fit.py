@@ -1,8 +1,10 @@
 """Fitting the few numbers of the CT card: how far slice probabilities and contrast evidence are to be believed.
 
-Every number is fitted on answers of networks that never saw the person's collection (`evaluate ct` passes only
-other people when it judges somebody), every person weighing the same.  The thresholds below which an answer is
-withheld are set in the same way, after the calibration.
+Every number is fitted on answers of networks that never saw the person (`evaluate ct` passes only other people
+when it judges somebody), every person weighing the same; all collections but openKBP and the sarcomas have one
+person here, so their fold never saw the collection either.  Networks without any neck or limb are no measure of
+ones that have seen them, and fit nothing.  The thresholds below which an answer is withheld are set in the same
+way, after the calibration.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ TEMPERATURES = (0.7, 1.0, 1.4, 2.0)
 """What the temperature of the position network is chosen from."""
 MOST_WRONG = 0.01
 """Share of wrong answers among those given that the thresholds aim at, people weighing the same.  No guarantee."""
+LEAST_ANSWERED = 0.85
+"""Share of the people's answers that a threshold leaves, whatever is wrong among them."""
 _UNLIKE = 0.02
 """Share of real bodies that may be called unlike anything known."""
 _MOST_FIT = 0.5
@@ -154,14 +158,22 @@ class _Confidences:
         self.right.append(right)
 
     def threshold(self, least: float) -> float:
-        """The lowest from `least` on at which few enough of the answers that are left are wrong."""
+        """The lowest from `least` on at which few enough of the answers that are left are wrong.
+
+        None is chosen that would leave less than :data:`LEAST_ANSWERED`; where none leaves few enough wrong ones,
+        the lowest of those that leave fewest, as a threshold does nothing about answers that are wrong and sure.
+        """
         weight, sure = person_weights(self.answers), np.array(self.sure)
         wrong = weight * ~np.array(self.right, bool)
+        shares: dict[float, float] = {}
         for candidate in (least, *(t for t in _THRESHOLDS if t > least)):
             kept = sure >= candidate
-            if wrong[kept].sum() <= MOST_WRONG * weight[kept].sum():
-                return candidate
-        return _THRESHOLDS[-1]
+            left = float(weight[kept].sum())
+            if shares and left < LEAST_ANSWERED * weight.sum():
+                break
+            shares[candidate] = float(wrong[kept].sum()) / left if left else 0.0
+        few = max(MOST_WRONG, min(shares.values()) + 1e-9)
+        return min(t for t, share in shares.items() if share <= few)
 
 
 def _neck(answer: Answer) -> float:
@@ -189,7 +201,12 @@ def _logistic(answers: Sequence[Answer], x: npt.NDArray[np.float64], ridge: floa
 
 def on_axis(answer: Answer) -> bool:
     """Does the case show head or trunk?  Limbs and test objects teach nothing about contrast."""
-    return answer.case.part is not BodyPart.OTHER or answer.case.name.startswith(("acrin", "openkbp", "composed"))
+    return shows_vessels(answer.case.name, answer.case.part.value if answer.case.part else None)
+
+
+def shows_vessels(name: str, part: str | None) -> bool:
+    """Whether the case `name` of body part `part` is of head or trunk, where large vessels can be looked for."""
+    return part != BodyPart.OTHER.value or name.startswith(("acrin", "openkbp", "composed"))
 
 
 def person_weights(answers: Sequence[Answer]) -> npt.NDArray[np.float64]:
