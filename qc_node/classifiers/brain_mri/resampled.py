@@ -54,5 +54,6 @@ def _thicker(planes: FloatArray) -> float:
         return 1.0 / max(1.0 - copies, 1.0 / len(middle))
     off = np.abs(middle[1:-1] - (middle[:-2] + middle[2:]) / 2).mean((1, 2))
     apart = np.abs(middle[2:] - middle[:-2]).mean((1, 2)) / 2
-    straight = float((off < STRAIGHT * np.maximum(apart, 1e-6)).mean())
+    # Of whatever scale: a lower bound in grey values would call an image in tiny units interpolated.
+    straight = float((off < STRAIGHT * np.maximum(apart, 1e-3 * usual)).mean())
     return 2.0 / (1.0 - min(straight, 0.9)) if straight > LEAST_STRAIGHT else 1.0

@@ -37,6 +37,7 @@ def test_measured_slices_are_left_alone(noisy: np.ndarray, average: domain.Volum
         average.voxels,
         np.round(noisy / 8),
         np.pad(noisy, 30),
+        noisy * 1e-9,
         ndimage.gaussian_filter(noisy, 0.8),
     ):
         assert measured_spacing(values.astype(np.float32), (2.0, 2.0, 2.0)) == (2.0, 2.0, 2.0)
