@@ -101,14 +101,17 @@ def measured_logits(reading: Reading, rules: Rules) -> dict[str, float]:
 def contrast_evidence(reading: Reading, rules: Rules) -> dict[str, float]:
     """Logits of "enhanced": ``"body"`` or ``"neck"``, what was measured, and ``"head"`` from inside the skull.
 
-    ``"neck"`` joins the slices below the skull base with the measured vessels, where there are any; ``"body"`` is
-    the slices alone.  A kind of evidence that the scan does not offer is absent.
+    ``"neck"`` joins the slices below the skull base with the measured vessels, where there are any, and is 0 where
+    the slices outweigh vessels that say the opposite; ``"body"`` is the slices alone.  A kind of evidence that the
+    scan does not offer is absent.
     """
     evidence = measured_logits(reading, rules)
     logit = slices_logit(reading, rules)
     if reading.neck is not None:
         vessels = (reading.neck - rules.neck_excess) / rules.neck_slope
-        evidence["neck"] = rules.neck_network * (logit or 0.0) + vessels
+        both = rules.neck_network * (logit or 0.0) + vessels
+        # A network that is surer of the opposite does not overrule measured vessels; then neither says anything.
+        evidence["neck"] = both if both * vessels > 0 else 0.0
     elif logit is not None and (evidence or reading.head is None):  # of heads the network knows nothing
         most = rules.most_network_chest if evidence else rules.most_network
         evidence["body"] = float(np.clip(rules.contrast_scale * logit + rules.contrast_bias, -most, most))

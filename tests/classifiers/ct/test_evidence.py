@@ -144,3 +144,12 @@ def test_the_contrast_network_is_shown_the_scale_that_fat_tells(shift: int) -> N
         logits.append(classifier.read(prepared).contrast)
     unmended = (0.35 * shift) / 200  # a good third of each slice is tissue that is not clamped
     assert np.abs(logits[1] - logits[0]).max() < 0.2 * abs(unmended)
+
+
+@pytest.mark.parametrize(("vessels", "logit", "said"), [(7.0, 5.0, None), (90.0, -9.0, None), (90.0, 2.0, True)])
+def test_the_network_does_not_overrule_measured_vessels_of_the_neck(
+    vessels: float, logit: float, said: bool | None
+) -> None:
+    r = replace(reading(logit, None), neck=vessels)
+    found = contrast_finding(r, anatomy.align(r.sections, r.used), Rules(neck_slope=12.0, neck_network=1.0))
+    assert found.value is said

@@ -86,21 +86,25 @@ def ship(
         },
         "data": people(items),
         "simulated": "Heads in HU from label maps (plain and enhanced), procedural trunks (lung base to thigh), "
-        "virtual plain versions of enhanced abdomens, test objects. Real enhanced heads, real pelves of more than "
+        "virtual plain versions of enhanced abdomens, test objects; dose, kernel, phase, density of bone, fat, arms, "
+        "couch and swallowed contrast are varied on real slices. Real enhanced heads, real pelves of more than "
         "one person and real plain abdomens of more than one person were not at hand.",
         "figures": figures,
         "intended_use": "Tells an image analyst which body part a CT series shows, whether it is "
         "contrast-enhanced and what it covers, to be compared with order and header. "
         "Automated, unverified; not for diagnosis.",
         "limits": [
-            "Trained on 57 people, 29 of them head-and-neck radiotherapy scans with masked background.",
+            "Trained on 57 people, 29 of them head-and-neck radiotherapy scans with masked background. Without "
+            "these the networks do not know a neck, and without the 16 sarcomas no limb: see figures, collections.",
             "Pelvis: one real person and procedural trunks. Enhanced heads: simulated only.",
             "Chest with abdomen, pelvis alone, spine and limbs are 'other'; see coverage for the regions.",
             "The measure of neck vessels was designed on the 28 necks that it is judged on; its weights were not.",
             "The measure of blood in the chest parts all chests at hand, but was designed on them; real enhanced "
             "chests were few. It is silent where there is no lung on both sides.",
-            "Abdomen and pelvis: enhancement is judged by the network alone.",
+            "Vessels and organs of head, abdomen and pelvis are measured too; where none can be (half a chest, "
+            "shoulders, part of a pelvis) enhancement is not told: the network does not decide alone.",
             "A phase of enhancement is not told; very late or very weak enhancement may be missed or withheld.",
+            "A body part cut out of a field of view of 8 cm may be called other.",
             "Children, prone position and large masses were hardly seen.",
         ],
         "sources": ["Yoo et al. 2022, ImageQC-net", "Yan et al. 2018, body part regression"],

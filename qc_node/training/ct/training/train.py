@@ -141,6 +141,9 @@ def left_out(items: Sequence[PackItem]) -> dict[str, set[str]]:
     "--ship", type=click.Path(path_type=Path), help="Write the networks of fold -1 as a model folder here."
 )
 @click.option("--figures", type=click.Path(path_type=Path), help="figures.json of evaluate ct, for the card.")
+@click.option(
+    "--variations", type=click.Path(path_type=Path), help="folds.json of the varied volumes, for the card."
+)
 @click.option("--release", default="1.0.0", show_default=True, help="Version on the card.")
 @click.option("--threads", default=2, show_default=True, help="Torch threads.")
 def command(
@@ -159,6 +162,7 @@ def command(
     device: str,
     ship: Path | None,
     figures: Path | None,
+    variations: Path | None,
     release: str,
     threads: int,
 ) -> None:
@@ -178,11 +182,17 @@ def command(
         for fold in folds or (*range(FOLDS), ALL):
             train_slices(items, fold, out, settings, click.echo, device, only)
     if ship is not None:
-        _ship(out / "all", ship, items, figures, release, width)
+        _ship(out / "all", ship, items, figures, variations, release, width)
 
 
 def _ship(
-    run: Path, folder: Path, items: Sequence[PackItem], figures: Path | None, release: str, width: int
+    run: Path,
+    folder: Path,
+    items: Sequence[PackItem],
+    figures: Path | None,
+    variations: Path | None,
+    release: str,
+    width: int,
 ) -> None:
     from qc_node.classifiers.ct.classifier import Rules
     from qc_node.training.ct.training.ship import ship
@@ -198,6 +208,14 @@ def _ship(
             measured["errors"] = [e for e in measured["errors"] if e["group"] != "crop"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise QcNodeError(f"{figures}: these are not the figures of evaluate ct ({error}).") from error
+    if variations is not None:
+        try:
+            varied = json.loads(variations.read_text(encoding="utf-8"))
+            measured["varied volumes, networks that never saw the person"] = {
+                key: varied[key] for key in ("contrast", "contrast of limbs", "part", "wrong")
+            }
+        except (OSError, ValueError, KeyError) as error:
+            raise QcNodeError(f"{variations}: these are no figures of varied volumes ({error}).") from error
     card = ship(run, folder, items, rules, measured, release, width)
     click.echo(f"wrote {folder} ({card.name} {card.version})")
 
