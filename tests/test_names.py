@@ -30,7 +30,7 @@ ALLOWED = {
 """Files with such a word in its common meaning, and why."""
 SAME_ROLE = {
     *("association", "commitment", "errors", "uids", "instances"),  # DICOM, seen by caller and called
-    *("classifier", "spec", "networks", "train", "evaluate", "pack", "gallery"),  # one per classifier
+    *("classifier", "spec", "networks", "train", "evaluate", "pack", "gallery", "unlike"),  # one per classifier
     *("backup", "classify", "models", "node", "readers", "review", "votes"),  # a part and its commands
     *("cases", "gradings", "labels", "prompts"),  # a table and what fills it
     *("interface", "server", "settings"),

@@ -26,7 +26,7 @@ from qc_node.classifiers.ct.part import part_finding
 from qc_node.classifiers.ct.pictures import thumbnails
 from qc_node.classifiers.ct.plausibility import air_share
 from qc_node.classifiers.ct.projections import COARSE_MM, GRID, Projections, project
-from qc_node.classifiers.ct.reading import Reading, Rules, places
+from qc_node.classifiers.ct.readout import Reading, Rules, places
 from qc_node.domain import (
     Coverage,
     Finding,

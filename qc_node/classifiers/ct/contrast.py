@@ -26,7 +26,7 @@ import numpy as np
 from qc_node.classifiers.ct import anatomy
 from qc_node.classifiers.ct.abdomen import Organs
 from qc_node.classifiers.ct.head import HeadVessels
-from qc_node.classifiers.ct.reading import Reading, Rules
+from qc_node.classifiers.ct.readout import Reading, Rules
 from qc_node.classifiers.ct.unlike import HALF_DOUBTED, unlike
 from qc_node.classifiers.ct.voting import pooled_logit
 from qc_node.domain import Finding, Question, Region

@@ -13,7 +13,7 @@ from qc_node.classifiers.brain_mri.decision import (
     reject_probability,
 )
 from qc_node.training import scores
-from qc_node.training.brain_mri.training import decide
+from qc_node.training.brain_mri.training import decision_fit
 
 LOGITS = np.array([[2.0, 0.0, -1.0], [0.1, 0.0, 0.2]])
 
@@ -52,7 +52,7 @@ def test_the_prior_that_is_fitted_undoes_an_even_one() -> None:
     truth = rng.choice(3, 6000, p=[0.9, 0.06, 0.04])
     evidence = 1.2 * np.eye(3)[truth] + rng.normal(0, 1.0, (6000, 3))
     p = scores.softmax(evidence * 1.2)
-    prior = decide.fit_prior(p, truth)
+    prior = decision_fit.fit_prior(p, truth)
     assert prior[0] == 1.0 and max(prior[1:]) < 1.0
     even = scores.weighted_kappa(truth, p.argmax(1), 3)
     assert scores.weighted_kappa(truth, (p * np.array(prior)).argmax(1), 3) > even + 0.05
@@ -60,4 +60,4 @@ def test_the_prior_that_is_fitted_undoes_an_even_one() -> None:
 
 def test_an_even_prior_stays_where_nothing_is_gained() -> None:
     truth = np.array([0, 1, 2] * 50)
-    assert decide.fit_prior(np.eye(3)[truth] * 0.98 + 0.01, truth) == [1.0, 1.0, 1.0]
+    assert decision_fit.fit_prior(np.eye(3)[truth] * 0.98 + 0.01, truth) == [1.0, 1.0, 1.0]

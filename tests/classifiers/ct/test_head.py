@@ -7,7 +7,7 @@ import pytest
 
 from qc_node.classifiers.ct.contrast import head_logit
 from qc_node.classifiers.ct.head import HeadVessels, head_vessels, hollow, intracranial
-from qc_node.classifiers.ct.reading import Rules
+from qc_node.classifiers.ct.readout import Rules
 
 SHAPE = (30, 96, 96)
 

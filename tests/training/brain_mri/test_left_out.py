@@ -10,7 +10,7 @@ import pytest
 
 from qc_node.classifiers.brain_mri.decision import THICK
 from qc_node.training import scores
-from qc_node.training.brain_mri.training import decide, left_out, packed
+from qc_node.training.brain_mri.training import decision_fit, left_out, packed
 from qc_node.training.brain_mri.training.measured import MeasuredSettings
 from tests.training.brain_mri import made
 
@@ -63,8 +63,8 @@ def test_every_row_is_answered_by_networks_that_never_saw_its_protocol(pack: pac
 def test_a_decision_comes_of_it(pack: packed.Pack, out: Path) -> None:
     cross = left_out.cross_fitted(pack, out)
     targets = {k: v[cross.rows] for k, v in pack.targets.items()}
-    found = decide.fit(decide.answered_of(cross.logits, targets, cross.groups))
-    assert set(found["temperatures"]) == set(found["unsure"]) == set(decide.QUESTIONS)
+    found = decision_fit.fit(decision_fit.answered_of(cross.logits, targets, cross.groups))
+    assert set(found["temperatures"]) == set(found["unsure"]) == set(decision_fit.QUESTIONS)
     assert 0.0 <= found["unsure"]["reject"] < 0.5 <= found["unsure"]["gadolinium"] < 1.0
 
 
@@ -82,15 +82,15 @@ def test_every_protocol_weighs_the_same() -> None:
     rng = np.random.default_rng(0)
     z, truth = (np.concatenate(x) for x in zip(_planted(rng, 9000, 1.0), _planted(rng, 1000, 4.0), strict=True))
     groups = np.repeat(["many", "few"], [9000, 1000])
-    a = decide.Answered(z, None, truth, groups)
+    a = decision_fit.Answered(z, None, truth, groups)
     assert a.weights.mean() == pytest.approx(1) and a.weights[:9000].sum() == pytest.approx(5000)
-    fitted = decide.fit({"gadolinium": a})["temperatures"]["gadolinium"]
+    fitted = decision_fit.fit({"gadolinium": a})["temperatures"]["gadolinium"]
     assert fitted > scores.fit_temperature(z, truth, 0.5, 5.0) + 0.2
 
 
 def test_a_protocol_of_a_few_images_counts_less() -> None:
-    groups = np.repeat(["many", "enough", "few"], [1000, decide.ENOUGH, decide.ENOUGH // 4])
-    a = decide.Answered(np.zeros((len(groups), 2)), None, np.zeros(len(groups), np.int64), groups)
+    groups = np.repeat(["many", "enough", "few"], [1000, decision_fit.ENOUGH, decision_fit.ENOUGH // 4])
+    a = decision_fit.Answered(np.zeros((len(groups), 2)), None, np.zeros(len(groups), np.int64), groups)
     total = {g: a.weights[groups == g].sum() for g in ("many", "enough", "few")}
     assert total["many"] == pytest.approx(total["enough"]) == pytest.approx(4 * total["few"])
 
@@ -100,11 +100,11 @@ def test_the_limit_is_where_an_answer_costs_more_than_none() -> None:
     rng = np.random.default_rng(1)
     z, truth = _planted(rng, 40000, 1.0, 8.0)
     groups = np.array(["a", "b"])[rng.integers(0, 2, 40000)]
-    limit = decide.fit_unsure("gadolinium", scores.softmax(z), truth, groups)
-    assert limit == pytest.approx(1 - decide.PRICE["gadolinium"], abs=0.04)
+    limit = decision_fit.fit_unsure("gadolinium", scores.softmax(z), truth, groups)
+    assert limit == pytest.approx(1 - decision_fit.PRICE["gadolinium"], abs=0.04)
     # On surer answers nothing has to be withheld.
     sure = scores.softmax(np.stack([np.zeros(4000), np.where(rng.random(4000) < 0.5, -9.0, 9.0)], 1))
-    assert decide.fit_unsure("gadolinium", sure, sure.argmax(1), groups[:4000]) == 0.5
+    assert decision_fit.fit_unsure("gadolinium", sure, sure.argmax(1), groups[:4000]) == 0.5
 
 
 def test_not_more_than_a_share_is_withheld_of_any_protocol() -> None:
@@ -113,16 +113,16 @@ def test_not_more_than_a_share_is_withheld_of_any_protocol() -> None:
     truth = rng.integers(0, 2, 4000)
     groups = np.repeat(["a", "b"], 2000)
     p = scores.softmax(z)
-    limit = decide.fit_unsure("gadolinium", p, truth, groups)
+    limit = decision_fit.fit_unsure("gadolinium", p, truth, groups)
     for g in ("a", "b"):
-        assert (p.max(1)[groups == g] < limit).mean() <= decide.MOST_WITHHELD
+        assert (p.max(1)[groups == g] < limit).mean() <= decision_fit.MOST_WITHHELD
 
 
 def test_thick_slices_do_not_count_against_the_network() -> None:
     """They are known from the geometry; the network lets them pass."""
     p = np.tile([0.98, *[0.02 / 7] * 7], (400, 1))
     truth = np.repeat([0, THICK], 200)
-    assert decide.fit_unsure("reject", p, truth, np.repeat("a", 400)) == 0.0
+    assert decision_fit.fit_unsure("reject", p, truth, np.repeat("a", 400)) == 0.0
 
 
 def test_severe_is_said_from_where_it_pays() -> None:
@@ -132,6 +132,6 @@ def test_severe_is_said_from_where_it_pays() -> None:
     rest = (1 - severe) / 2
     p = np.stack([rest, rest, severe], 1)
     truth = np.where(rng.random(40000) < severe, 2, 0)
-    limit = decide.fit_severe(p, truth, np.ones(40000))
-    assert limit == pytest.approx(1 - decide.PRICE_SEVERE, abs=0.04)
-    assert decide.fit_severe(p, np.full(40000, 2), np.ones(40000)) <= 0.41
+    limit = decision_fit.fit_severe(p, truth, np.ones(40000))
+    assert limit == pytest.approx(1 - decision_fit.PRICE_SEVERE, abs=0.04)
+    assert decision_fit.fit_severe(p, np.full(40000, 2), np.ones(40000)) <= 0.41

@@ -29,7 +29,7 @@ def _weight(network: networks.MeasuredNet) -> torch.Tensor:
 
 def test_a_stack_answers_as_its_members_do() -> None:
     members = _members()
-    stack = measured.Stack(members).eval()
+    stack = measured.SideBySide(members).eval()
     x = torch.randn(3, 20, N)
     with torch.no_grad():
         answers = stack(x)
@@ -44,7 +44,7 @@ def test_the_loss_is_that_of_one_network() -> None:
     """With class weights, label smoothing, undefined answers and undefined damage."""
     pack = made.pack(20)
     rows = np.arange(150).reshape(3, 50)
-    stack = measured.Stack(_members()).eval()
+    stack = measured.SideBySide(_members()).eval()
     with torch.no_grad():
         z = stack(torch.from_numpy(pack.features[rows]))
     targets = {k: torch.from_numpy(pack.targets[k][rows]) for k in HEADS}
@@ -66,7 +66,7 @@ def test_the_loss_is_that_of_one_network() -> None:
 
 
 def test_every_network_has_its_own_gradient_norm() -> None:
-    stack = measured.Stack(_members(2))
+    stack = measured.SideBySide(_members(2))
     for p in stack.parameters():
         p.grad = torch.zeros_like(p)
         p.grad[0], p.grad[1] = 10.0, 1e-6

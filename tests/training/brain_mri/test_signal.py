@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qc_node.training.brain_mri.simulation import sequences, signal
+from qc_node.training.brain_mri.simulation import other_contrasts, signal
 
 ONE = np.ones(1)
 T1 = 1000.0 * ONE
@@ -90,6 +90,6 @@ def test_drawn_t1w_sequences_are_t1w() -> None:
 
 
 def test_every_kind_has_a_maker_and_flair_is_a_third() -> None:
-    assert sum(share for _, share in sequences.KINDS) == pytest.approx(1.0)
-    assert dict(sequences.KINDS)["flair"] == pytest.approx(1 / 3, abs=0.02)
-    assert {k for k, _ in sequences.KINDS} == set(sequences._MAKERS) | {"inv1", "inv2", "uni"}
+    assert sum(share for _, share in other_contrasts.KINDS) == pytest.approx(1.0)
+    assert dict(other_contrasts.KINDS)["flair"] == pytest.approx(1 / 3, abs=0.02)
+    assert {k for k, _ in other_contrasts.KINDS} == set(other_contrasts._MAKERS) | {"inv1", "inv2", "uni"}

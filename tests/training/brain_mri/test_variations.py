@@ -13,8 +13,8 @@ from qc_node.training.brain_mri.simulation import (
     artefacts,
     coil,
     implants,
+    other_contrasts,
     scanner,
-    sequences,
     tissues,
 )
 
@@ -154,7 +154,7 @@ def test_resampled_thick_slices_hide_their_thickness(person: tissues.Anatomy) ->
     grid = reg.Grid(image, np.eye(4))
     seen = set()
     for seed in range(12):
-        made = sequences.rethickened(grid, np.random.default_rng(seed))
+        made = other_contrasts.rethickened(grid, np.random.default_rng(seed))
         assert made.values.std() < 0.7 * image.std()
         same = (np.diff(made.values, axis=0) == 0).mean()
         seen.add("nearest" if same > 0.5 else "smooth")

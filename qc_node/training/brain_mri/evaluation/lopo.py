@@ -30,7 +30,7 @@ from qc_node.networks import weights
 from qc_node.training import risk
 from qc_node.training.brain_mri.evaluation import judge, outcomes, real_images
 from qc_node.training.brain_mri.evaluation.outcomes import QUESTIONS, Column, Truth
-from qc_node.training.brain_mri.training import decide, left_out, packed, unlike
+from qc_node.training.brain_mri.training import decision_fit, left_out, packed, unlike
 
 SEED = 20261126
 SURE_NCC = 0.9
@@ -44,7 +44,7 @@ def without(base: BrainMriClassifier, pack: packed.Pack, out: Path, group: str) 
         network = networks.MeasuredNet(features.N_FEATURES, HEADS)
         network.load_state_dict(weights.load_tensors(path, "best.safetensors"))
         members.append(Member(network))
-    decision = decision_of(decide.without(pack, out, group))
+    decision = decision_of(decision_fit.without(pack, out, group))
     known = unlike.fit(pack.features[unlike.familiar_rows(pack, (group,))])
     return BrainMriClassifier(base.identity, base.head, members, decision, base.device, known=known)
 

@@ -14,7 +14,7 @@ import torch
 from scipy import ndimage
 
 from qc_node.classifiers.brain_mri import registration as reg
-from qc_node.training.brain_mri.simulation import agent, artefacts, coil, sequences, synthesis
+from qc_node.training.brain_mri.simulation import agent, artefacts, coil, other_contrasts, synthesis
 from qc_node.training.brain_mri.simulation.compose import Look, compose
 from qc_node.training.brain_mri.simulation.tissues import Anatomy
 
@@ -22,7 +22,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass
-class Subject:
+class RejectSource:
     """Whose image is rejected, and what is drawn on the way.
 
     Attributes
@@ -47,10 +47,10 @@ class Subject:
         return self.depth
 
 
-Maker = Callable[[Subject, synthesis.Priors, np.random.Generator], reg.Grid]
+Maker = Callable[[RejectSource, synthesis.Priors, np.random.Generator], reg.Grid]
 
 
-def _plain(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> FloatArray:
+def _plain(subject: RejectSource, priors: synthesis.Priors, rng: np.random.Generator) -> FloatArray:
     """A T1w image of the person on their own grid, with and without agent, under any coil."""
     look = Look(bool(rng.random() < 0.5), float(rng.uniform(0.3, 1.1)), 1.0, agent.draw_dose(rng))
     if look.gadolinium:
@@ -59,7 +59,7 @@ def _plain(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator)
     return _coiled(subject, image, rng)
 
 
-def _coiled(subject: Subject, image: FloatArray, rng: np.random.Generator) -> FloatArray:
+def _coiled(subject: RejectSource, image: FloatArray, rng: np.random.Generator) -> FloatArray:
     receiver = coil.draw(rng)
     if receiver is None:
         return image
@@ -67,7 +67,7 @@ def _coiled(subject: Subject, image: FloatArray, rng: np.random.Generator) -> Fl
     return coil.over(image, subject.anatomy.affine, receiver, subject.depth_below())
 
 
-def _own_coil(grid: reg.Grid, subject: Subject, rng: np.random.Generator) -> reg.Grid:
+def _own_coil(grid: reg.Grid, subject: RejectSource, rng: np.random.Generator) -> reg.Grid:
     """A coil around whatever is on the image (a bottle, a leg, a head on a grid of its own)."""
     receiver = coil.draw(rng)
     top = float(np.quantile(grid.values[::3, ::3, ::3], 0.98))
@@ -86,7 +86,7 @@ def _finish(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     return image
 
 
-def truncated(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def truncated(subject: RejectSource, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """A field of view or a blanked region that loses at least a tenth of the brain at one side."""
     anatomy = subject.anatomy
     image = _finish(_plain(subject, priors, rng), rng)
@@ -109,7 +109,7 @@ def truncated(subject: Subject, priors: synthesis.Priors, rng: np.random.Generat
     return reg.Grid(image, anatomy.affine)
 
 
-def stripped(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def stripped(subject: RejectSource, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """Only the brain."""
     anatomy = subject.anatomy
     image = _plain(subject, priors, rng)
@@ -123,7 +123,7 @@ def stripped(subject: Subject, priors: synthesis.Priors, rng: np.random.Generato
     return reg.Grid(np.asarray(image * tissue, dtype=np.float32), anatomy.affine)
 
 
-def segmented(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def segmented(subject: RejectSource, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """Tissue maps and label maps."""
     anatomy = subject.anatomy
     white, grey = anatomy.white.astype(np.float32), anatomy.grey.astype(np.float32)
@@ -146,7 +146,7 @@ def segmented(subject: Subject, priors: synthesis.Priors, rng: np.random.Generat
     return reg.Grid(np.asarray(image, dtype=np.float32), anatomy.affine)
 
 
-def other_sequence(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def other_sequence(subject: RejectSource, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """Another sequence of the whole head: the person's own FLAIR where there is one, or one by signal equation."""
     anatomy = subject.anatomy
     if subject.flair is not None and rng.random() < 0.6:
@@ -155,9 +155,9 @@ def other_sequence(subject: Subject, priors: synthesis.Priors, rng: np.random.Ge
         grid = reg.Grid(subject.flair.values / max(top, 1e-3), subject.flair.affine)
         grid = _own_coil(grid, subject, rng)
         if rng.random() < 0.4:
-            grid = sequences.rethickened(grid, rng)
+            grid = other_contrasts.rethickened(grid, rng)
         return reg.Grid(_finish(grid.values, rng), grid.affine)
-    kind, grid = sequences.draw(anatomy, rng)
+    kind, grid = other_contrasts.draw(anatomy, rng)
     subject.notes.append(kind)
     on_own_grid = kind != "dwi"
     grid = (
@@ -170,11 +170,11 @@ def other_sequence(subject: Subject, priors: synthesis.Priors, rng: np.random.Ge
     grid = reg.Grid(values, grid.affine)
     if on_own_grid and kind != "tof" and rng.random() < 0.55:
         subject.notes.append("thick")
-        grid = sequences.rethickened(grid, rng)
+        grid = other_contrasts.rethickened(grid, rng)
     return grid
 
 
-def not_brain(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def not_brain(subject: RejectSource, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """Phantoms, other body parts, a neck or a face alone, noise, nearly blank images."""
     anatomy = subject.anatomy
     n = int(rng.integers(70, 150))
@@ -228,7 +228,7 @@ def not_brain(subject: Subject, priors: synthesis.Priors, rng: np.random.Generat
     return reg.Grid(_finish(np.asarray(image, dtype=np.float32), rng), affine)
 
 
-def turned(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def turned(subject: RejectSource, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """The header says one orientation, the voxels have another."""
     anatomy = subject.anatomy
     image = _finish(_plain(subject, priors, rng), rng)
@@ -251,7 +251,7 @@ def turned(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator)
     return reg.Grid(image, turn @ anatomy.affine)
 
 
-def thick(subject: Subject, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
+def thick(subject: RejectSource, priors: synthesis.Priors, rng: np.random.Generator) -> reg.Grid:
     """A reformat of thick slices, handed over on a fine grid (so that the header hides it)."""
     anatomy = subject.anatomy
     image = _plain(subject, priors, rng)
@@ -281,10 +281,10 @@ MAKERS: tuple[tuple[str, float, Maker], ...] = (
 
 
 def draw(
-    anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator, subject: Subject | None = None
+    anatomy: Anatomy, priors: synthesis.Priors, rng: np.random.Generator, subject: RejectSource | None = None
 ) -> tuple[str, reg.Grid]:
     """One straight reject: its reason and the image; `subject` knows more of the person than `anatomy`."""
     torch.set_num_threads(1)
     weights = np.array([m[1] for m in MAKERS])
     reason, _, maker = MAKERS[int(rng.choice(len(MAKERS), p=weights / weights.sum()))]
-    return reason, maker(Subject(anatomy) if subject is None else subject, priors, rng)
+    return reason, maker(RejectSource(anatomy) if subject is None else subject, priors, rng)

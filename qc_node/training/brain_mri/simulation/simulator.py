@@ -23,13 +23,13 @@ from qc_node.training.brain_mri.simulation import (
     coil,
     damage,
     implants,
-    pictures,
     rejects,
     scanner,
+    simulated,
     synthesis,
 )
 from qc_node.training.brain_mri.simulation.compose import Look, compose, draw_share, pull, relook
-from qc_node.training.brain_mri.simulation.pictures import VOLUME_SHAPE, PackRow, Picture, Simulated
+from qc_node.training.brain_mri.simulation.simulated import VOLUME_SHAPE, PackRow, Picture, Simulated
 from qc_node.training.brain_mri.simulation.tissues import Anatomy, lighter, load_flair
 
 __all__ = ["VOLUME_SHAPE", "PackRow", "Picture", "Simulated", "Simulator"]
@@ -104,9 +104,9 @@ class Simulator:
         self.head = head
         self.points = preprocess.slice_points()
         self.scanner = scanner.Scanner(self.points)
-        self.volume_points = pictures.volume_points()
+        self.volume_points = simulated.volume_points()
         self.volume_scanner = scanner.Scanner(self.volume_points)
-        self.brain_mask = pictures.brain_mask(head, self.points)
+        self.brain_mask = simulated.brain_mask(head, self.points)
 
     def base(self, seed: int, person: int | None = None) -> list[Picture]:
         """Images of one base."""
@@ -133,7 +133,7 @@ class Simulator:
         return self.depths[anatomy.person]
 
     def _rejects(self, anatomy: Anatomy, rng: np.random.Generator, seed: int, notes: list[str]) -> list[Picture]:
-        subject = rejects.Subject(anatomy, self.flairs.get(anatomy.person), self.depth(anatomy), notes)
+        subject = rejects.RejectSource(anatomy, self.flairs.get(anatomy.person), self.depth(anatomy), notes)
         reason, grid = rejects.draw(anatomy, self.priors, rng, subject)
         whole_head = reason in ("not_t1w", "skull_stripped", "thick_slices", "segmented")
         if whole_head and grid.values.shape == anatomy.labels.shape and rng.random() < 0.35:
@@ -149,7 +149,7 @@ class Simulator:
         for n in range(3):
             pose = matrix @ scanner.registration_error(rng)
             slices, inside = preprocess.sample_slices(grid, pose)
-            level, floor = pictures.levels_of(slices, inside, self.brain_mask)
+            level, floor = simulated.levels_of(slices, inside, self.brain_mask)
             sigma = rng.uniform(0.0, 0.06)
             implant = implants.draw(rng) if head else None
             if implant is not None:
@@ -160,17 +160,17 @@ class Simulator:
                 spoilt = defacing.on(spoilt, self.points)
             if rng.random() < 0.3:
                 spoilt = scanner.store(spoilt, inside, rng)
-                level, floor = pictures.levels_of(spoilt, inside, self.brain_mask)
+                level, floor = simulated.levels_of(spoilt, inside, self.brain_mask)
             volume = None
             if n == 0 and seed % self.volume_every == 0:
                 whole, there = self._sample_volume(grid, pose)
-                scale, _ = pictures.levels_of(slices, inside, self.brain_mask)
+                scale, _ = simulated.levels_of(slices, inside, self.brain_mask)
                 whole, _ = self.volume_scanner.spoil(whole, there, scale, sigma, grid.affine, matrix, rng)
-                volume = pictures.volume_bytes(whole, scale, floor)
+                volume = simulated.volume_bytes(whole, scale, floor)
             picture = preprocess.normalise(spoilt, inside, level, floor)
             words = [*notes, implant and implant.name, defacing and "defaced"]
             named = replace(row, look="|".join(w for w in words if w))
-            out.append(Picture(named, picture, pictures.no_error(picture, np.nan), volume))
+            out.append(Picture(named, picture, simulated.no_error(picture, np.nan), volume))
         return out
 
     def _place(
@@ -321,23 +321,23 @@ class Simulator:
         affine, matrix = scan.affine, scan.matrix
         spoilt, before = self.scanner.spoil(slices, inside, level, sigma, affine, matrix, rng, receive)
         noise = damage.noise_level(spoilt, before, brain, level)
-        gained, _ = pictures.levels_of(spoilt, inside, self.brain_mask)
+        gained, _ = simulated.levels_of(spoilt, inside, self.brain_mask)
         defacing = implants.draw_defacing(rng, self.head.brain_rim_points)
         if defacing is not None:
             spoilt = defacing.on(spoilt, self.points)
         spoilt = scanner.store(spoilt, inside, rng)
-        top, floor = pictures.levels_of(spoilt, inside, self.brain_mask)
+        top, floor = simulated.levels_of(spoilt, inside, self.brain_mask)
         picture = preprocess.normalise(spoilt, inside, top, floor)
         if twin is None:
-            error = pictures.no_error(picture, 0.0)
+            error = simulated.no_error(picture, 0.0)
         else:
             gain = np.float32(1) if receive is None else receive
-            error = pictures.local_error(slices * gain, twin * gain, brain, gained)
+            error = simulated.local_error(slices * gain, twin * gain, brain, gained)
         volume = None
         if view.whole is not None:
             field, _ = self._receive(base, view, self.volume_points, middle)
             body, _ = self.volume_scanner.spoil(*view.whole, level, sigma, affine, matrix, rng, field)
-            volume = pictures.volume_bytes(body, gained, min(0.0, float(body.min())))
+            volume = simulated.volume_bytes(body, gained, min(0.0, float(body.min())))
         words = (
             *base.notes,
             view.receiver and view.receiver.name,

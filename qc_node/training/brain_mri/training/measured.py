@@ -67,7 +67,7 @@ class Job:
     folder: Path
 
 
-class Stack(nn.Module):
+class SideBySide(nn.Module):
     """Several :class:`MeasuredNet` side by side; the first axis of everything is the network."""
 
     def __init__(self, members: Sequence[networks.MeasuredNet]) -> None:
@@ -180,7 +180,7 @@ def _train(
     ]  # fmt: skip
     class_weights = {k: torch.from_numpy(np.stack([w[k] for w in by_job])).to(device) for k in names}
     plain = [_started(pack, job, settings) for job in jobs]
-    stack = Stack(plain).to(device)
+    stack = SideBySide(plain).to(device)
     stack.mean, stack.scale = stack.mean.to(device), stack.scale.to(device)
     features = torch.from_numpy(pack.features).to(device)
     targets = {k: torch.from_numpy(pack.targets[k]).to(device) for k in HEADS}

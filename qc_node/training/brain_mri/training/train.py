@@ -20,7 +20,7 @@ import numpy.typing as npt
 from qc_node import domain
 from qc_node.classifiers.brain_mri.novelty import Novelty
 from qc_node.training.brain_mri import people
-from qc_node.training.brain_mri.training import decide, left_out, packed, unlike
+from qc_node.training.brain_mri.training import decision_fit, left_out, packed, unlike
 
 if TYPE_CHECKING:
     from qc_node.training.loop import FitState
@@ -67,7 +67,7 @@ def _settings(defaults: Any, options: dict[str, Any]) -> Any:
     return replace(defaults, **{k: v for k, v in options.items() if k in known})
 
 
-def out_of_fold(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) -> dict[str, decide.Answered]:
+def out_of_fold(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) -> dict[str, decision_fit.Answered]:
     """Answers on real brains that the network never saw, by person; with the pixel network's where `mixed`.
 
     The pixel network does not answer straight rejects.
@@ -86,7 +86,7 @@ def out_of_fold(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) -> 
         pixels = {k: v[place[rows]] for k, v in held["pixels"].items() if k != "reject"}
     groups = np.array([left_out.group_of(p) for p in pack.people[rows]])
     targets = {k: v[rows] for k, v in pack.targets.items()}
-    return decide.answered_of(logits, targets, groups, pixels)
+    return decision_fit.answered_of(logits, targets, groups, pixels)
 
 
 def _held(out: Path, folds: list[int], part: str) -> dict[str, npt.NDArray[Any]]:
@@ -105,8 +105,8 @@ def fit_decision(pack: packed.Pack, out: Path, folds: list[int], mixed: bool) ->
     It would have to be trained once more for every protocol, which takes hours.
     """
     if mixed or len(left_out.groups_of(pack)) < 2:
-        return {**decide.fit(out_of_fold(pack, out, folds, mixed)), "chosen_on": "people left out"}
-    return decide.without(pack, out)
+        return {**decision_fit.fit(out_of_fold(pack, out, folds, mixed)), "chosen_on": "people left out"}
+    return decision_fit.without(pack, out)
 
 
 def main(

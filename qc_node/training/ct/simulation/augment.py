@@ -3,7 +3,7 @@
 Augmentation removes what a network must not use.  All necks here come from one collection with masked
 backgrounds and 4-5 mm pixels, so every other body is sometimes masked, coarsened and shifted by as many HU as
 that collection may be.  Dose, kernel, streaks and couch are varied for all, the patients in
-:mod:`~qc_node.training.ct.simulation.patients`.  Scanners reconstruct one lung, a shoulder or a spine at 120 to
+:mod:`~qc_node.training.ct.simulation.physiques`.  Scanners reconstruct one lung, a shoulder or a spine at 120 to
 250 mm, so every body is sometimes cut to such a field; and heads are sometimes delivered without their skull.
 """
 
@@ -22,7 +22,7 @@ from qc_node.classifiers.ct.body import TISSUE
 from qc_node.classifiers.ct.head import BONE
 from qc_node.classifiers.ct.projections import COARSE_MM, GRID
 from qc_node.training.ct.data.pack import PackItem
-from qc_node.training.ct.simulation.patients import vary_patients
+from qc_node.training.ct.simulation.physiques import vary_patients
 
 AIR = float(calibration.AIR)
 FIELD_MM = (120.0, 250.0)
@@ -215,7 +215,7 @@ def augment(
     """Vary ``(N, 3, 96, 96)`` HU as scanners, patients and post-processing do.
 
     `places` (mm on the body axis, NaN off it) and `enhanced` are for
-    :func:`~qc_node.training.ct.simulation.patients.vary_patients`.
+    :func:`~qc_node.training.ct.simulation.physiques.vary_patients`.
     """
     n = len(stack)
     stack = vary_patients(stack, rng, places, enhanced)

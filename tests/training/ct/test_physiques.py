@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qc_node.training.ct.simulation.augment import AIR, augment, couched, quantum_noise
-from qc_node.training.ct.simulation.patients import (
+from qc_node.training.ct.simulation.physiques import (
     boned,
     fattened,
     phased,
