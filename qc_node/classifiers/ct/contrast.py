@@ -38,8 +38,11 @@ _MOST_LOGIT = 5.0
 _MOST_WEAK = 3.0
 _MOST_PALE_GROIN = 1.0
 
-_SPREAD = 5.0
-"""HU above noise in two fifths of the places inside the skull: more than bone and gyri leave in a plain head."""
+_SPREAD = 28.0
+"""HU above noise in two fifths of the places inside the skull: more than bone, gyri and blood in all cisterns and
+ventricles leave in a plain head (up to 24)."""
+_SOME_SPREAD = 5.0
+"""Above this a head is no longer plain for certain."""
 _BRIGHT_EXCESS, _BRIGHT_PLACES = 40.0, 22.0
 """Blood in all cisterns (60-80 HU, half of a voxel) is spread like vessels but not brighter than this."""
 _DULL = 5.0
@@ -68,6 +71,7 @@ def head_logit(head: HeadVessels, rules: Rules) -> float:
     bright = max((head.beyond_noise - _BRIGHT_EXCESS) / 5.0, (head.places - _BRIGHT_PLACES) / 4.0)
     if spread > 0 and bright > 0:
         return min(spread, bright)
+    spread = (head.spread - _SOME_SPREAD) / rules.head_slope
     dull = np.clip((rules.head_excess - head.excess) / _DULL + 0.2, 0.0, 1.0)
     quiet = np.clip((_LOUD - head.noise) / (_LOUD - _QUIET), 0.0, 1.0)
     return -float(max(1.0, -spread, (rules.head_excess - head.excess) / 4.0) * dull * quiet)

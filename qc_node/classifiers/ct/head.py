@@ -46,6 +46,10 @@ _LARGEST_ISLAND = 16
 _VOXELS = 3
 """Brightest voxels (0.2 mL) of a place that are averaged."""
 _LEAST_PLACE = 40
+_PIECE, _LIME = 45, 110
+"""HU above brain of a bright piece, and of the core that only lime, metal or an artery has."""
+_SHORT = 7
+"""Voxels (28 mm) that a calcification is long at most; arteries and sinuses as bright as that go on."""
 
 
 def intracranial(coarse: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
@@ -144,7 +148,7 @@ def head_vessels(coarse: npt.NDArray[np.int16], head: npt.NDArray[np.bool_]) -> 
     brain = np.median(values[inside])
     above = np.minimum(hat, values - brain)  # gyri in wide sulci exceed their surroundings, but not brain
     arteries = _islands(part)
-    away = (inside | arteries) & ~_near_bone(part, arteries)
+    away = (inside | arteries) & ~_near_bone(part, arteries) & ~_lime(part - brain, inside | arteries)
     spread = _in_places(above, away)
     lumps = _lumps(values, inside)
     apart = hat[inside & ~lumps]
@@ -182,6 +186,19 @@ def _near_bone(part: npt.NDArray[np.int16], islands: npt.NDArray[np.bool_]) -> n
     skull = (sizes > _LEAST_SKULL)[labels]
     near: npt.NDArray[np.bool_] = ndimage.binary_dilation(skull, ndimage.generate_binary_structure(3, 1))
     return near
+
+
+def _lime(above: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Short pieces with a very dense core, and what of them their neighbours hold."""
+    labels, count = ndimage.label((above > _PIECE) & inside, np.ones((3, 3, 3)))
+    peaks = np.asarray(ndimage.maximum(above, labels, np.arange(count + 1)))
+    dense = peaks > _LIME
+    dense[0] = False
+    for n, box in enumerate(ndimage.find_objects(labels), 1):
+        if dense[n]:
+            dense[n] = max(side.stop - side.start for side in box) <= _SHORT
+    grown: npt.NDArray[np.bool_] = ndimage.binary_dilation(dense[labels], iterations=2)
+    return grown
 
 
 def _in_places(above: npt.NDArray[np.int16], inside: npt.NDArray[np.bool_]) -> tuple[float, float] | None:
