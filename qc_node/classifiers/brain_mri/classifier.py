@@ -270,7 +270,7 @@ class BrainMriClassifier:
         first = self._reject(answers[REJECT_HEAD])
         ruling = evidence.NOTHING
         if first.value is False:
-            ruling = evidence.accepted(p.measures)
+            ruling = evidence.accepted(p.measures, first.probabilities["yes"])
         elif first.value is True and first.reason is not None:
             ruling = evidence.rejected(first.reason, p.measures)
         if ruling.doubt is not None:

@@ -42,6 +42,9 @@ SCALES = (0.62, 1.35)
 EDGE_CM2 = 20.0
 """A mask of a brain that ends at the edge of the image on such an area is cut (brain stems: up to 10)."""
 LITTLE_LOST = 0.01
+CLEARLY_T1W = 0.15
+"""Probability of a reject below which a network may take an image without any order of tissues for T1-weighted.
+Low-contrast T1w: 0.00 to 0.28; real FLAIR: 0.66 to 1.00 (of people in training but for two)."""
 TURN_SLACK_DEG = 8.0
 """So much nearer to straight the second means may see a head that is turned too far by the first."""
 
@@ -130,7 +133,8 @@ def measured(m: Measures) -> Ruling:
     if m.turned and place in (Place.UNCLEAR, Place.NOWHERE, Place.MASK):
         return Ruling(Reason.ORIENTATION)
     if place in (Place.UNCLEAR, Place.NOWHERE) and (m.cut_above or cut_at_edge(m) or _part(m)):
-        return Ruling(Reason.COVERAGE)
+        # In noise the outline has no top; a mask that is nearly a brain and ends inside the image has one.
+        return Ruling(doubt=NOT_LOCATED) if _inside(m) else Ruling(Reason.COVERAGE)
     if place is Place.NOWHERE:
         return Ruling(Reason.NOT_BRAIN)
     if place is Place.UNCLEAR:
@@ -142,7 +146,10 @@ def measured(m: Measures) -> Ruling:
         return Ruling(first) if _confirmed(first, m) else Ruling(doubt=TWO_MEANINGS)
     if m.cut_above or cut_at_edge(m):
         lost = max(m.at.lost_brain, 0.0 if m.by_mask is None else m.by_mask.lost_brain)
-        return Ruling(Reason.COVERAGE) if lost > LITTLE_LOST else Ruling(doubt=TWO_MEANINGS)
+        if lost > LITTLE_LOST:
+            return Ruling(Reason.COVERAGE)
+        if cut_at_edge(m):  # a wide upper section alone is noise, a cap or a hand on the head
+            return Ruling(doubt=TWO_MEANINGS)
     if m.order is not None and m.order.contrast is Contrast.OTHER:
         return Ruling(Reason.NOT_T1W)
     return NOTHING
@@ -157,6 +164,14 @@ def _part(m: Measures) -> bool:
     """Whether part of a brain is marked: nearly of its shape, and the rest, so placed, is outside or blanked."""
     near = m.mask is not None and m.mask.fit >= NO_BRAIN_FIT
     return near and m.by_mask is not None and m.by_mask.lost_brain > MAX_LOST_BRAIN
+
+
+def _inside(m: Measures) -> bool:
+    """Whether the mask finds a brain that is whole and nowhere at the edge of the image."""
+    mask, at = m.mask, m.by_mask
+    if mask is None or at is None:
+        return False
+    return mask.fit >= NO_BRAIN_FIT and mask.edge_cm2 < EDGE_CM2 / 2 and at.lost_brain <= LITTLE_LOST
 
 
 def _confirmed(reason: Reason, m: Measures) -> bool:
@@ -175,9 +190,20 @@ def _confirmed(reason: Reason, m: Measures) -> bool:
     return not low <= at.pitch_deg <= high or at.turn_deg > MAX_TURN_DEG - TURN_SLACK_DEG
 
 
-def accepted(m: Measures) -> Ruling:
-    """What the measurements say to a network that takes the image for a proper T1w."""
-    if m.order is not None and m.order.contrast is not Contrast.T1:
+def accepted(m: Measures, p_reject: float) -> Ruling:
+    """What the measurements say to a network that takes the image for a proper T1w.
+
+    An image whose grey and white matter are alike has no order: its contrast is poor, which is a grade.  So the
+    order speaks only where the network, which has seen other contrasts too, is not clearly for a T1w.
+
+    Parameters
+    ----------
+    p_reject
+        Probability of a straight reject by the network, in [0, 1].
+    """
+    if m.order is None or m.order.contrast is Contrast.T1:
+        return NOTHING
+    if m.order.contrast is Contrast.OTHER or p_reject >= CLEARLY_T1W:
         return Ruling(doubt=NOT_SURELY_T1W)
     return NOTHING
 
