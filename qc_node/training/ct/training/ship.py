@@ -86,17 +86,16 @@ def ship(
         },
         "data": people(items),
         "simulated": "Heads in HU from label maps (plain and enhanced), procedural trunks (lung base to thigh), "
-        "virtual plain versions of enhanced abdomens, test objects; dose, kernel, phase, density of bone, fat, "
-        "arms, couch and swallowed contrast are varied on real slices. Real enhanced heads, real pelves of more "
-        "than one person and real plain abdomens of more than one person were not at hand.",
+        "virtual plain versions of enhanced abdomens, test objects; dose, kernel, phase, bone density, fat, arms, "
+        "couch and swallowed contrast are varied on real slices. Real enhanced heads, real pelves of more than "
+        "one person and real plain abdomens of more than one person were not at hand.",
         "figures": figures,
         "intended_use": "Tells an image analyst which body part a CT series shows, whether it is "
         "contrast-enhanced and what it covers, to be compared with order and header. "
         "Automated, unverified; not for diagnosis.",
         "limits": [
             "Trained on 57 people, 29 of them head-and-neck radiotherapy scans with masked background. Without "
-            "these the networks do not know a neck, and without the 16 sarcomas no limb: see figures, "
-            "collections.",
+            "these the networks do not know a neck, and without the 16 sarcomas no limb (figures, collections).",
             "Pelvis: one real person and procedural trunks. Enhanced heads: simulated only.",
             "Chest with abdomen, pelvis alone, spine and limbs are 'other'; see coverage for the regions.",
             "The measure of neck vessels was designed on the 28 necks that it is judged on; its weights were not.",
