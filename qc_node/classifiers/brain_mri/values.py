@@ -13,13 +13,16 @@ FloatArray = npt.NDArray[np.float32]
 def clean_values(volume: domain.Volume) -> tuple[FloatArray, float]:
     """Voxels as finite float32 and the share of voxels that were not finite.
 
-    The rescale of the volume is left out on purpose where it holds for all slices: every later step is
-    free of gain and offset.
+    The gain of the rescale is left out on purpose: every later step is free of it.  The offset is not, because
+    black is taken to lie at zero where no value is negative: it is added in units of the gain.
     """
     raw = volume.voxels
-    if raw.dtype.kind in "iub":
-        return magnitude(raw.astype(np.float32)), 0.0
     values = raw.astype(np.float32)
+    offset = volume.intercept / volume.slope if volume.slope else 0.0
+    if offset and np.isfinite(offset):
+        values += np.float32(offset)
+    if raw.dtype.kind in "iub":
+        return magnitude(values), 0.0
     bad = ~np.isfinite(values)
     share = float(bad.mean()) if values.size else 1.0
     if share:
