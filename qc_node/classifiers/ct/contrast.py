@@ -38,6 +38,10 @@ _MOST_LOGIT = 5.0
 _MOST_WEAK = 3.0
 _MOST_PALE_GROIN = 1.0
 
+_CLEARLY = 0.8
+"""Pooled logit of the slices from which they contradict the vessels of a neck."""
+_AT_ODDS = 2.5
+"""Logit from which two kinds of evidence contradict each other: then no sum is taken."""
 _SPREAD = 28.0
 """HU above noise in two fifths of the places inside the skull: more than bone, gyri and blood in all cisterns and
 ventricles leave in a plain head (up to 24)."""
@@ -114,8 +118,10 @@ def contrast_evidence(reading: Reading, rules: Rules) -> dict[str, float]:
     if reading.neck is not None:
         vessels = (reading.neck - rules.neck_excess) / rules.neck_slope
         both = rules.neck_network * (logit or 0.0) + vessels
-        # A network that is surer of the opposite does not overrule measured vessels; then neither says anything.
-        evidence["neck"] = both if both * vessels > 0 else 0.0
+        # A network that is for the opposite does not overrule measured vessels, nor they it: sharp kernels make
+        # edges bright, and weak phases leave vessels pale.  Then neither says anything.
+        against = logit is not None and logit * vessels < 0 and abs(logit) > _CLEARLY
+        evidence["neck"] = 0.0 if against or both * vessels <= 0 else both
     elif logit is not None and (evidence or reading.head is None):  # of heads the network knows nothing
         most = rules.most_network_chest if evidence else rules.most_network
         evidence["body"] = float(np.clip(rules.contrast_scale * logit + rules.contrast_bias, -most, most))
@@ -144,7 +150,8 @@ def contrast_finding(reading: Reading, alignment: anatomy.BodyAlignment, rules: 
     # Necks, and heads with something bright in few places, need clearer evidence from the rest.
     unsure = max(cover, key=cover.__getitem__) is Region.NECK or abs(evidence.get("head", _MOST_LOGIT)) < 1.0
     least = rules.least_contrast_neck if unsure else rules.least_contrast
-    if max(yes, 1 - yes) < least:
+    at_odds = max(evidence.values()) > _AT_ODDS and min(evidence.values()) < -_AT_ODDS
+    if at_odds or max(yes, 1 - yes) < least:
         return Finding(question, None, probabilities, abstained=_unclear(evidence))
     return Finding(question, yes > 0.5, probabilities)
 

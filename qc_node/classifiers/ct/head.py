@@ -8,7 +8,8 @@ things are measured on the white top hat of the 4 mm volume (how much brighter a
   left out.  Without anything bright a head is plain.
 - *In how many places*: vessels run through all of the brain.  Calcified plexus, pineal gland and falx, blood in
   the ventricles and a clip are bright, but in few of 27 places.  Only what is bright in two fifths of them is
-  contrast.
+  contrast.  Pieces thicker than a vessel are left out: several haemorrhages or masses, or blood in all ventricles,
+  lie in many places.
 
 Noise adds to both; what Gaussian noise of the measured size would give is taken off.
 """
@@ -32,6 +33,9 @@ LEAST_SOFT = 0.2
 """Share of soft tissue below which a head is taken for a skull without a brain."""
 LUMP_ML = 1.5
 """From this volume on a thick bright piece is taken for a haemorrhage and left out."""
+THICK_ML, _THICK_RIM = 0.4, 2
+"""The same for the places, where a small piece is enough to be taken for a vessel, and voxels of rim around it."""
+_LUMP_RIM = 3
 QUANTILE = 99.7
 """Share of intracranial voxels (in %) below the measured top hat: the brightest 3 mL of a litre."""
 _GAUSSIAN = 2.75
@@ -149,8 +153,8 @@ def head_vessels(coarse: npt.NDArray[np.int16], head: npt.NDArray[np.bool_]) -> 
     above = np.minimum(hat, values - brain)  # gyri in wide sulci exceed their surroundings, but not brain
     arteries = _islands(part)
     away = (inside | arteries) & ~_near_bone(part, arteries) & ~_lime(part - brain, inside | arteries)
-    spread = _in_places(above, away)
-    lumps = _lumps(values, inside)
+    spread = _in_places(above, away & ~_lumps(values, inside, THICK_ML, _THICK_RIM))
+    lumps = _lumps(values, inside, LUMP_ML, _LUMP_RIM)
     apart = hat[inside & ~lumps]
     if not apart.size or spread is None:
         return None
@@ -222,7 +226,9 @@ def _in_places(above: npt.NDArray[np.int16], inside: npt.NDArray[np.bool_]) -> t
     return float(share[0]), float(share[1])
 
 
-def _lumps(values: npt.NDArray[np.int16], inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _lumps(
+    values: npt.NDArray[np.int16], inside: npt.NDArray[np.bool_], least_ml: float, rim: int
+) -> npt.NDArray[np.bool_]:
     """What is bright and thicker than a vessel is a haemorrhage or a tumour: neither it nor its rim counts."""
     bright = (values > np.median(values[inside]) + 15) & inside
     labels, count = ndimage.label(ndimage.binary_opening(bright, ndimage.generate_binary_structure(3, 1)))
@@ -230,6 +236,6 @@ def _lumps(values: npt.NDArray[np.int16], inside: npt.NDArray[np.bool_]) -> npt.
         return np.zeros(inside.shape, bool)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    lumps = (sizes * COARSE_MM**3 / 1000.0 >= LUMP_ML)[labels]
-    rim: npt.NDArray[np.bool_] = ndimage.binary_dilation(lumps, iterations=3)
-    return rim
+    lumps = (sizes * COARSE_MM**3 / 1000.0 >= least_ml)[labels]
+    out: npt.NDArray[np.bool_] = ndimage.binary_dilation(lumps, iterations=rim)
+    return out

@@ -106,6 +106,16 @@ def test_calcification_and_blood_in_a_few_places_are_no_enhancement() -> None:
     assert head_logit(measured(falx), RULES) == pytest.approx(0.0, abs=0.1)  # bright, but in few places: not told
 
 
+def test_haemorrhages_in_many_places_are_no_enhancement() -> None:
+    """Eighteen pieces of 2 mL lie in two thirds of the places; no vessel is as thick."""
+    hu = skull()
+    for z in (6, 14, 22):
+        for y, x in ((40, 41), (40, 54), (47, 38), (47, 56), (55, 41), (55, 54)):
+            hu = put(hu, 80, slice(z, z + 3), slice(y, y + 4), slice(x, x + 3))
+    assert head_logit(measured(hu), RULES) <= 0
+    assert head_logit(measured(with_vessels(hu, 130)), RULES) >= 0  # vessels beside them
+
+
 def test_a_small_calcification_leaves_a_plain_head_plain() -> None:
     assert head_logit(measured(put(skull(), 400, slice(15, 16), slice(54, 55), slice(48, 50))), RULES) < -1
 
