@@ -41,10 +41,11 @@ _MOST_PALE_GROIN = 1.0
 _CLEARLY = 0.8
 """Pooled logit of the slices from which they contradict the vessels of a neck."""
 _AT_ODDS = 2.5
-"""Logit from which two kinds of evidence contradict each other: then no sum is taken."""
-_SPREAD = 28.0
+"""Logit of one kind of evidence from which the others do not make a series plain: a pale head does not outvote an
+aorta that is bright."""
+_SPREAD = 22.0
 """HU above noise in two fifths of the places inside the skull: more than bone, gyri and blood in all cisterns and
-ventricles leave in a plain head (up to 24)."""
+ventricles leave in a plain head (up to 14; large calcifications in a sharp one mostly up to 20)."""
 _SOME_SPREAD = 5.0
 """Above this a head is no longer plain for certain."""
 _BRIGHT_EXCESS, _BRIGHT_PLACES = 40.0, 22.0
@@ -150,7 +151,8 @@ def contrast_finding(reading: Reading, alignment: anatomy.BodyAlignment, rules: 
     # Necks, and heads with something bright in few places, need clearer evidence from the rest.
     unsure = max(cover, key=cover.__getitem__) is Region.NECK or abs(evidence.get("head", _MOST_LOGIT)) < 1.0
     least = rules.least_contrast_neck if unsure else rules.least_contrast
-    at_odds = max(evidence.values()) > _AT_ODDS and min(evidence.values()) < -_AT_ODDS
+    found = [value for name, value in evidence.items() if name != "body"]
+    at_odds = yes < 0.5 and max(found) > _AT_ODDS
     if at_odds or max(yes, 1 - yes) < least:
         return Finding(question, None, probabilities, abstained=_unclear(evidence))
     return Finding(question, yes > 0.5, probabilities)
