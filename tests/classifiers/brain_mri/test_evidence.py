@@ -80,6 +80,7 @@ def test_the_order_of_the_tissues_says_what_is_not_t1() -> None:
     assert measured(replace(WHOLE, order=UNCLEAR)) == Ruling()
     assert accepted(replace(WHOLE, order=UNCLEAR), 0.3).doubt is not None
     assert accepted(replace(WHOLE, order=UNCLEAR), 0.05) == Ruling(), "poor contrast is a grade"
+    assert accepted(replace(WHOLE, order=UNCLEAR, ncc=0.5), 0.05).doubt is not None, "so may a FLAIR look"
     assert accepted(WHOLE, 0.3) == Ruling()
     assert measured(replace(WHOLE, at=BARE, order=T2, mask=BRAIN, by_mask=BARE)).reason is Reason.SKULL_STRIPPED
 
