@@ -195,8 +195,8 @@ def accepted(m: Measures, p_reject: float) -> Ruling:
     """What the measurements say to a network that takes the image for a proper T1w.
 
     An image whose grey and white matter are alike has no order: its contrast is poor, which is a grade.  So the
-    order speaks only where the network, which has seen other contrasts too, is not clearly for a T1w, or the average
-    head does not fit the grey values.
+    order speaks only where the network, which has seen other contrasts too, is not clearly for a T1w, or the
+    average head does not fit the grey values.
 
     Parameters
     ----------
