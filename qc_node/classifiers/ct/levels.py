@@ -22,6 +22,17 @@ _MUSCLE_ABOVE_FAT = (128.0, 186.0)
 _BRIGHTEST = 1500
 
 
+def longest_stretch(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """``(Z,)``: the longest unbroken run of slices that are `inside`; nothing where none is."""
+    labels, count = ndimage.label(inside)
+    if not count:
+        return np.zeros(len(inside), bool)
+    sizes = np.bincount(labels)
+    sizes[0] = 0
+    longest: npt.NDArray[np.bool_] = labels == sizes.argmax()
+    return longest
+
+
 def statistics(
     coarse: npt.NDArray[np.int16], size: tuple[int, int, int]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

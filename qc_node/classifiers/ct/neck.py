@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from qc_node.classifiers.ct.levels import longest_stretch
+
 RANGE_MM = (150.0, 260.0)
 """Where on the body axis carotids and jugulars run free: below the skull base, above clavicles and first ribs."""
 LEAST_SLICES = 6
@@ -56,13 +58,7 @@ def muscle_level(coarse: npt.NDArray[np.int16]) -> float | None:
 
 def slices(position: npt.NDArray[np.float64], range_mm: tuple[float, float] = RANGE_MM) -> npt.NDArray[np.bool_]:
     """``(Z,)``: the longest run of slices whose `position` (mm on the body axis, NaN off it) is in `range_mm`."""
-    labels, count = ndimage.label((position > range_mm[0]) & (position < range_mm[1]))
-    if not count:
-        return np.zeros(len(position), bool)
-    sizes = np.bincount(labels)
-    sizes[0] = 0
-    longest: npt.NDArray[np.bool_] = labels == sizes.argmax()
-    return longest
+    return longest_stretch((position > range_mm[0]) & (position < range_mm[1]))
 
 
 def bones(coarse: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:

@@ -28,7 +28,7 @@ from scipy import ndimage
 
 from qc_node.classifiers.ct.body import TISSUE
 from qc_node.classifiers.ct.calibration import AIR
-from qc_node.classifiers.ct.levels import muscle_level, statistics
+from qc_node.classifiers.ct.levels import longest_stretch, muscle_level, statistics
 
 RANGE_MM = (320.0, 700.0)
 """Where on the body axis: from below the arch to the bifurcation."""
@@ -111,13 +111,7 @@ def longest_run(position: Array, range_mm: tuple[float, float]) -> npt.NDArray[n
     Up to four slices that are read as lying elsewhere do not interrupt it.
     """
     inside = (position > range_mm[0]) & (position < range_mm[1])
-    labels, count = ndimage.label(ndimage.binary_closing(np.pad(inside, 4), np.ones(5))[4:-4])
-    if not count:
-        return np.zeros(len(position), bool)
-    sizes = np.bincount(labels)
-    sizes[0] = 0
-    longest: npt.NDArray[np.bool_] = labels == sizes.argmax()
-    return longest
+    return longest_stretch(ndimage.binary_closing(np.pad(inside, 4), np.ones(5))[4:-4])
 
 
 def strongest(levels: Array, good: npt.NDArray[np.bool_]) -> float | None:
