@@ -107,6 +107,7 @@ def web_options(settings: Settings) -> WebOptions:
         public_base=web.public_base,
         trusted_user_header=web.trusted_user_header,
         trusted_proxies=web.trusted_proxies,
+        theme=web.theme,
         blind=web.blind,
         frame_ancestors=web.frame_ancestors,
         webhook_url=settings.webhook.url,

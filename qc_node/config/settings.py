@@ -229,6 +229,9 @@ class WebSettings(_Section):
     """Origins that may show the panel in a frame, such as a PACS with a side pane."""
     blind: bool = True
     """The panel shows the machine's verdict only after the vote."""
+    theme: Literal["system", "dark", "light"] = "system"
+    """Colours of the pages: ``system`` follows the browser, ``dark`` suits a dark room whose PCs ask for
+    light."""
     vote_sr: bool = False
     """Also send each vote to ``[pacs] destination`` as a Structured Report with its human observer."""
     fhircast_hubs: tuple[Url, ...] = ()

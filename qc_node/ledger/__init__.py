@@ -18,12 +18,14 @@ from qc_node.ledger.instances import Instances, Received
 from qc_node.ledger.integrity import LedgerDamagedError, LedgerError, damaged, quick_check
 from qc_node.ledger.labels import Labels
 from qc_node.ledger.models import Models
+from qc_node.ledger.notifications import Notifications
 from qc_node.ledger.patients import Patients
 from qc_node.ledger.prompts import Prompts
 from qc_node.ledger.readers import Readers
 from qc_node.ledger.relinks import Relinks
 from qc_node.ledger.removals import Removals
 from qc_node.ledger.series import SeriesTable
+from qc_node.ledger.sessions import Sessions
 from qc_node.ledger.studies import Studies
 from qc_node.ledger.summaries import Summaries
 from qc_node.ledger.verdicts import Verdicts
@@ -58,6 +60,8 @@ class Ledger:
         self.cases = Cases(self.db)
         self.votes = Votes(self.db)
         self.alarms = Alarms(self.db)
+        self.sessions = Sessions(self.db)
+        self.notifications = Notifications(self.db)
         self.labels = Labels(self.db)
         self.prompts = Prompts(self.db)
         self.gradings = Gradings(self.db)

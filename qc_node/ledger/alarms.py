@@ -17,8 +17,8 @@ class Alarms:
         with self._db.transaction() as conn:
             self.supersede(series_id, run, at)
             cursor = conn.execute(
-                "INSERT OR IGNORE INTO alarms (series_id, run, calling_ae, raised_at) VALUES (?,?,?,?)",
-                (series_id, run, calling_ae, at),
+                "INSERT OR IGNORE INTO alarms (series_id, run, calling_ae, station, raised_at) VALUES (?,?,?,?,?)",
+                (series_id, run, calling_ae, calling_ae, at),
             )
             return cursor.rowcount == 1
 

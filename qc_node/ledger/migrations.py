@@ -344,6 +344,10 @@ def _summaries(conn: sqlite3.Connection, path: Path) -> None:
     schema.summaries(sqlite_utils.Database(conn))
 
 
+def _screens(conn: sqlite3.Connection, path: Path) -> None:
+    schema.screens(sqlite_utils.Database(conn))
+
+
 MIGRATIONS: list[Step] = [
     _script(SPINE),
     _script(VOTES),
@@ -353,6 +357,7 @@ MIGRATIONS: list[Step] = [
     _numbers,
     _relinks,
     _summaries,
+    _screens,
 ]
 """Step *n* brings the schema from version *n* - 1 to *n* (``PRAGMA user_version``)."""
 

@@ -466,7 +466,7 @@ class MarkRow(_MarkColumns):
 
 
 class AlarmRow(TypedDict):
-    """A call of the board for attention."""
+    """A call of the board for attention; `kind` says why, `answer` what was done about it."""
 
     id: int
     series_id: int
@@ -475,6 +475,35 @@ class AlarmRow(TypedDict):
     raised_at: float
     closed_at: float | None
     closed_by: str | None
+    kind: str
+    station: str | None
+    vote_id: int | None
+    answer: str | None
+
+
+class SessionRow(TypedDict):
+    """A reader who is, or was, signed in at one browser; `session_id` is a digest of what the cookie holds."""
+
+    session_id: str
+    reader_id: str
+    started_at: float
+    ended_at: float | None
+    ended_by: str | None
+
+
+class NotificationRow(TypedDict):
+    """What is to be told to one target; `body` is JSON without patient data."""
+
+    id: int
+    event: str
+    target: str
+    body: str
+    created_at: float
+    next_attempt_at: float
+    attempts: int
+    sent_at: float | None
+    given_up_at: float | None
+    last_error: str | None
 
 
 class LabelRow(TypedDict):

@@ -200,6 +200,26 @@ RELINKS: Columns = {
     "by": str,
 }
 SUMMARIES_DUE: Columns = {"study_uid": str, "at": float}
+ALARMS_GREW: Columns = {"kind": str, "station": str | None, "vote_id": int | None, "answer": str | None}
+SESSIONS: Columns = {
+    "session_id": str,
+    "reader_id": str,
+    "started_at": float,
+    "ended_at": float | None,
+    "ended_by": str | None,
+}
+NOTIFICATIONS: Columns = {
+    "id": int,
+    "event": str,
+    "target": str,
+    "body": str,
+    "created_at": float,
+    "next_attempt_at": float,
+    "attempts": int,
+    "sent_at": float | None,
+    "given_up_at": float | None,
+    "last_error": str | None,
+}
 AUDIT: Columns = {"id": int, "at": float, "event": str, "actor": str, "detail": str}
 
 _SERIES = ("series_id", "series", "series_id")
@@ -314,6 +334,35 @@ def summaries(db: sqlite_utils.Database) -> None:
     _table(db, "summaries_due", SUMMARIES_DUE)
     db.conn.execute("CREATE INDEX summaries_kept ON reports (created_at) WHERE kind = 'summary' AND path != ''")
     db.conn.execute("CREATE INDEX summaries_of_study ON reports (study_uid) WHERE kind = 'summary'")
+
+
+def screens(db: sqlite_utils.Database) -> None:
+    """What the pages remember since schema 9.
+
+    A run of a series may call for several reasons (`kind`: a verdict, the order, something missing, a reader's
+    vote), each answered for itself; `station` is the scanner even where a PACS forwards.  Sessions end on the
+    server.  Notifications are sent again until somebody takes them.
+    """
+    alarms = db.table("alarms")
+    for name, kind in ALARMS_GREW.items():
+        plain = get_args(kind)[0] if isinstance(kind, UnionType) else kind
+        alarms.add_column(name, plain, not_null_default=None if plain is not kind else "verdict")
+    db.conn.execute("UPDATE alarms SET station = calling_ae")
+    db.conn.execute("DROP INDEX idx_alarms_series_id_run")
+    db.conn.execute("CREATE UNIQUE INDEX alarms_reason ON alarms (series_id, run, kind, coalesce(vote_id, 0))")
+    db.conn.execute("DROP INDEX alarms_open")
+    db.conn.execute("CREATE INDEX alarms_open ON alarms (station) WHERE closed_at IS NULL")
+    db.conn.execute("CREATE INDEX alarms_raised ON alarms (raised_at)")
+    db.conn.execute("CREATE INDEX alarms_vote ON alarms (vote_id) WHERE vote_id IS NOT NULL")
+    db.conn.execute("CREATE INDEX series_of_station ON series (station, last_received)")
+    _table(db, "sessions", SESSIONS, [_READER])
+    db.conn.execute("CREATE INDEX sessions_open ON sessions (reader_id) WHERE ended_at IS NULL")
+    _table(db, "notifications", NOTIFICATIONS, defaults={"attempts": 0})
+    db.conn.execute(
+        "CREATE INDEX notifications_due ON notifications (next_attempt_at)"
+        " WHERE sent_at IS NULL AND given_up_at IS NULL"
+    )
+    db.conn.execute("CREATE INDEX notifications_made ON notifications (created_at)")
 
 
 def _table(

@@ -77,6 +77,8 @@ class WebOptions:
         Hub URLs that a launch may name; any other is refused.
     fhircast_token
         Bearer token (OAuth 2.0) that these hubs want; sent to them only.
+    theme
+        ``system`` follows what the browser asks for; ``dark`` and ``light`` settle it for everybody.
     limits
         How many connections, and how long a request may take to arrive.
     """
@@ -94,6 +96,7 @@ class WebOptions:
     fhircast_token: str | None
     prompts: PromptPolicy
     limits: HttpLimits
+    theme: str
     session_days: float = 90.0
     undo_s: float = 10.0
     max_body_bytes: int = 65_536

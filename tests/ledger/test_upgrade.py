@@ -178,6 +178,9 @@ def test_alarms_labels_prompts_gradings_marks_and_cases_stay(old: Path) -> None:
         for row, was in zip(after, before[name], strict=True):
             if name in ("alarms", "labels", "prompts"):
                 row["series_uid"] = uids.get(row.pop("series_id"))
+            if name == "alarms":
+                assert (row.pop("kind"), row.pop("station")) == ("verdict", was["calling_ae"])
+                assert (row.pop("vote_id"), row.pop("answer")) == (None, None)
             if name == "gradings":
                 assert row.pop("verdict_visible") is None
                 assert uids.get(row.pop("series_id")) == (

@@ -10,29 +10,69 @@ import pytest
 import qc_node.web
 
 CSS = (Path(qc_node.web.__file__).parent / "static" / "pages.css").read_text()
-COLOURS = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", CSS))
+BLOCKS = [
+    dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block))
+    for block in re.findall(r"color-scheme: (?:dark|light);([^}]*)\}", CSS)
+]
+THEMES = {"dark": BLOCKS[0], "light": BLOCKS[1]}
 GROUNDS = ("ground", "sheet", "raised", "open-ground", "poor-ground", "good-ground", "usable-ground")
 
 
-def channels(name: str) -> list[int]:
-    return [int(COLOURS[name][at : at + 2], 16) for at in (1, 3, 5)]
+def channels(colour: str) -> list[int]:
+    return [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
 
 
-def luminance(name: str) -> float:
+def luminance(colour: str) -> float:
     """Relative luminance in [0, 1] (WCAG 2.2, definition)."""
-    shares = [c / 255 for c in channels(name)]
+    shares = [c / 255 for c in channels(colour)]
     linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
     return float(sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True)))
 
 
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("ground", GROUNDS)
-@pytest.mark.parametrize("name", ["text", "soft", "open", "good", "usable", "poor"])
-def test_words_and_shapes_stand_out_from_their_ground(name: str, ground: str) -> None:
-    low, high = sorted((luminance(name), luminance(ground)))
-    assert (high + 0.05) / (low + 0.05) >= 4.5
+@pytest.mark.parametrize("name", ["text", "soft", "open", "good", "usable", "poor", "accent"])
+def test_words_and_shapes_stand_out_from_their_ground(theme: str, name: str, ground: str) -> None:
+    assert contrast(THEMES[theme][name], THEMES[theme][ground]) >= 4.5
 
 
-def test_what_is_undetermined_is_grey() -> None:
+@pytest.mark.parametrize("theme", THEMES)
+def test_buttons_can_be_read(theme: str) -> None:
+    colours = THEMES[theme]
+    for word, ground in (
+        ("good-text", "good-ground"),
+        ("usable-text", "usable-ground"),
+        ("poor-text", "poor-ground"),
+        ("main-text", "main-ground"),
+        ("main-text", "main-hover"),
+        ("main-text", "chosen-ground"),
+        ("alarm-text", "alarm-button"),
+        ("alarm-text", "alarm-hover"),
+        ("soft", "field"),
+        ("text", "field"),
+    ):
+        assert contrast(colours[word], colours[ground]) >= 4.5, (word, ground)
+
+
+def test_the_two_themes_name_the_same_colours_and_a_site_may_settle_on_either() -> None:
+    asked, settled = BLOCKS[1:]
+    assert THEMES["dark"].keys() == asked.keys() and asked == settled
+
+
+def test_every_colour_is_named_once() -> None:
+    for path in (Path(qc_node.web.__file__).parent / "static").glob("*.css"):
+        body = re.sub(r"color-scheme: (?:dark|light);[^}]*\}|--film: #000000", "", path.read_text())
+        assert not re.findall(r"#[0-9a-f]{3,8}(?=[;, )])", body), path.name
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_what_is_undetermined_is_grey(theme: str) -> None:
     for name in ("open", "open-ground"):
-        assert max(channels(name)) - min(channels(name)) <= 26, "grey with a touch of blue, and no more"
+        found = channels(THEMES[theme][name])
+        assert max(found) - min(found) <= 26, "grey with a touch of blue, and no more"
     assert re.search(r"\.open-tone \.shape \{ color: var\(--open\)", CSS)

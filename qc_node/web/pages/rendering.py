@@ -11,6 +11,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from qc_node.web import texts
 from qc_node.web.access.identity import deps_of, open_to_look
 from qc_node.web.access.readers import Reader
 
@@ -26,8 +27,12 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
     )
+    env.install_gettext_translations(texts.translations(), newstyle=True)  # type: ignore[attr-defined]
     env.globals["static"] = static_url
+    env.globals["catalogue"] = texts.catalogue
+    env.globals["language"] = texts.LANGUAGE
     return env
 
 
@@ -48,6 +53,7 @@ def page(request: Request, template: str, reader: Reader | None, **values: Any) 
             looking=open_to_look(request),
             path=request.url.path,
             wrong=values.pop("wrong", False),
+            theme=deps_of(request).web.theme,
             blind=deps_of(request).web.blind,
             undo_s=deps_of(request).web.undo_s,
             **values,

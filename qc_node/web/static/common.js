@@ -1,4 +1,16 @@
 // Small helpers of every page. Text reaches the page through textContent only, never as markup.
+// What the page says, in its language. The English text is the key; {name} in it is replaced by a value.
+const texts = JSON.parse(document.getElementById("texts")?.textContent ?? "{}");
+const filled = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+
+export const t = (text, values = {}) => filled(texts[text] ?? text, values);
+
+// One or many: {count} is the number as the reader's browser writes it.
+export function n(one, many, count, values = {}) {
+  const forms = texts[one] ?? [one, many];
+  return filled(count === 1 ? forms[0] : forms.at(-1), { count: count.toLocaleString(), ...values });
+}
+
 export const byId = (id) => document.getElementById(id);
 
 export function make(tag, className, text) {
@@ -10,10 +22,10 @@ export function make(tag, className, text) {
 
 export function age(seconds) {
   const s = Math.max(0, Math.round(seconds));
-  if (s < 60) return s < 5 ? "just now" : `${s} s ago`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ago`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min ago`;
-  return `${Math.floor(s / 86400)} d ago`;
+  if (s < 60) return s < 5 ? t("just now") : t("{s} s ago", { s });
+  if (s < 3600) return t("{min} min ago", { min: Math.floor(s / 60) });
+  if (s < 86400) return t("{h} h {min} min ago", { h: Math.floor(s / 3600), min: Math.floor((s % 3600) / 60) });
+  return t("{d} d ago", { d: Math.floor(s / 86400) });
 }
 
 export function clock(epoch) {
