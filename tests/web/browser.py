@@ -109,6 +109,10 @@ class Chromium:
     def script(self, code: str, *args: Any) -> Any:
         return self.do("POST", "/execute/sync", {"script": code, "args": list(args)})
 
+    def script_async(self, code: str, *args: Any) -> Any:
+        """Run a script that calls its last argument when it is done."""
+        return self.do("POST", "/execute/async", {"script": code, "args": list(args)})
+
     def text(self, selector: str) -> str:
         return str(self.script("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
 
@@ -155,6 +159,10 @@ class Chromium:
         self.devtools(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
         )
+
+    def theme(self, name: str) -> None:
+        """What the system asks for: ``dark`` or ``light``."""
+        self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
 
     def devtools(self, command: str, **params: Any) -> Any:
         return self.do("POST", "/goog/cdp/execute", {"cmd": command, "params": params})
