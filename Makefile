@@ -1,6 +1,6 @@
 # Each command does its own set-up, once: a virtual environment in .venv with everything in it.
 #   make demo | test | test-quick | test-nightly | run | lint | bench | soak | train-brain-mri | train-ct | peers | clean
-#   make hooks | lock | sbom   (for those who change or release it: CONTRIBUTING.md)
+#   make hooks | texts | pictures | lock | sbom   (for those who change or release it: CONTRIBUTING.md)
 # Variables: PYTHON (3.11 or newer), VENV, ARGS (more arguments for the command), ONCE=1 (demo), CONFIG (run),
 #            WORKERS (test processes), TORCH_INDEX (an index with the build of torch that you want),
 #            DATA (images to train on), LOCK (sbom).
@@ -21,7 +21,7 @@ TOOLS := .cache/release
 SHIPPED := .cache/shipped
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-nightly run lint bench soak train-brain-mri train-ct peers hooks lock sbom clean
+.PHONY: help demo test test-quick test-nightly run lint bench soak train-brain-mri train-ct peers hooks texts pictures lock sbom clean
 
 help:
 	@sed -n '2,6s/^# *//p' Makefile
@@ -81,6 +81,22 @@ hooks: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pre-commit
 	$(BIN)/pre-commit install
 
+# What the pages say: collected from templates, scripts and Python; every catalogue is brought up to date and compiled.
+LOCALE := qc_node/web/locale
+BABEL := $(BIN)/pybabel --quiet
+texts: $(READY)
+	@mkdir -p $(LOCALE)
+	$(BABEL) extract -F pyproject.toml -k t -k n:1,2 --no-location --sort-output --no-wrap --project=qc-node \
+	  --copyright-holder="the qc-node project" --header-comment="# What the pages of qc-node say." \
+	  -o $(LOCALE)/qc_node.pot qc_node/web
+	@for po in $(wildcard $(LOCALE)/*/LC_MESSAGES/qc_node.po); do language=$$(basename $$(dirname $$(dirname $$po))); \
+	  $(BABEL) update --no-wrap --ignore-pot-creation-date -l $$language -D qc_node -i $(LOCALE)/qc_node.pot -o $$po; done
+	@$(if $(wildcard $(LOCALE)/*/LC_MESSAGES/qc_node.po),$(BABEL) compile --statistics -D qc_node -d $(LOCALE))
+
+# The pictures of docs/web.md, of every state that they show, with phantoms; names the states that cannot be reached.
+pictures: $(READY)
+	$(BIN)/python -m tests.web.screenshots $(ARGS)
+
 # Every package of a release with the hashes of its files, without and with CUDA; ARGS=--upgrade takes newer ones.
 lock: $(TOOLS)/.ready
 	deploy/lock $(TOOLS)/bin/uv $(CPU_TORCH) $(ARGS)
@@ -118,4 +134,5 @@ $(READY): pyproject.toml constraints.txt
 	echo "Installing $(TORCH) and what else qc-node needs into $(VENV) (once; some minutes)"; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) $${index:+--extra-index-url $$index}
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps axe-playwright-python
 	@touch $@

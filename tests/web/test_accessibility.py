@@ -9,7 +9,9 @@ import pytest
 from tests.peers import require
 from tests.web.axe import axe_source, faults
 from tests.web.browser import Chromium
-from tests.web.states import STATES, Site, State, Visitor, open_sites
+from tests.web.made_clinic import open_sites
+from tests.web.states import STATES
+from tests.web.visitor import State, Visitor
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("accessibility")]
 

@@ -30,11 +30,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
     )
-    env.install_gettext_translations(texts.translations(), newstyle=True)  # type: ignore[attr-defined]
+    env.install_gettext_callables(texts._, texts.ngettext, newstyle=True)  # type: ignore[attr-defined]
+    env.policies["ext.i18n.trimmed"] = True  # line breaks of a template are none of a text
     env.filters.update(formats.FILTERS)
     env.globals["static"] = static_url
     env.globals["catalogue"] = texts.catalogue
-    env.globals["language"] = texts.LANGUAGE
+    env.globals["language"] = texts.spoken
     return env
 
 

@@ -5,10 +5,16 @@ const filled = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => (na
 
 export const t = (text, values = {}) => filled(texts[text] ?? text, values);
 
-// One or many: {count} is the number as the reader's browser writes it.
+// One or many: {count} is the number as the reader's browser writes it.  The forms of a catalogue stand in the order
+// of CLDR, as pybabel lays them out; a language may have up to six.
+const ORDER = ["zero", "one", "two", "few", "many", "other"];
+const plural = new Intl.PluralRules(document.documentElement.lang);
+const categories = ORDER.filter((category) => plural.resolvedOptions().pluralCategories.includes(category));
+
 export function n(one, many, count, values = {}) {
   const forms = texts[one] ?? [one, many];
-  return filled(count === 1 ? forms[0] : forms.at(-1), { count: count.toLocaleString(), ...values });
+  const at = Math.min(categories.indexOf(plural.select(count)), forms.length - 1);
+  return filled(forms[at], { count: count.toLocaleString(), ...values });
 }
 
 export const byId = (id) => document.getElementById(id);
@@ -86,10 +92,10 @@ export async function call(method, address, body) {
       signal: AbortSignal.timeout(8000),
     });
   } catch {
-    throw new Failed(0, "no answer");
+    throw new Failed(0, t("The node does not answer."));
   }
   const data = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Failed(answer.status, data.detail || `error ${answer.status}`);
+  if (!answer.ok) throw new Failed(answer.status, data.detail || t("Error {status}.", { status: answer.status }));
   return data;
 }
 
