@@ -103,7 +103,7 @@ def new_link(login: str, config: Path | None) -> None:
 
     settings = load_settings(config)
     with closing(ledger_made(settings)) as ledger:
-        token = roll.new_link(ledger, login)
+        token = roll.new_link(ledger, login, time.time())
     click.echo(roll.personal_link(_base(settings), token))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import ReaderRow
+from qc_node.ledger.sessions import Sessions
 
 
 class Readers:
@@ -70,8 +71,9 @@ class Readers:
         return int(self._db.value("SELECT count(*) FROM readers WHERE disabled_at IS NULL"))
 
     def disable(self, reader_id: str, at: float) -> bool:
-        """Shut a reader out at once; False when that was so before."""
+        """Shut a reader out at once, wherever signed in; False when that was so before."""
         with self._db.transaction() as conn:
+            Sessions(self._db).end_all(reader_id, at, "disabled")
             cursor = conn.execute(
                 "UPDATE readers SET disabled_at = ?, session_epoch = session_epoch + 1, token_hash = NULL"
                 " WHERE reader_id = ? AND disabled_at IS NULL",
@@ -79,9 +81,12 @@ class Readers:
             )
             return cursor.rowcount == 1
 
-    def set_secret(self, reader_id: str, *, pin_hash: str | None = None, token_hash: str | None = None) -> None:
+    def set_secret(
+        self, reader_id: str, at: float, *, pin_hash: str | None = None, token_hash: str | None = None
+    ) -> None:
         """Give a reader a new PIN or personal link; sessions signed in before end."""
         with self._db.transaction() as conn:
+            Sessions(self._db).end_all(reader_id, at, "new PIN or link")
             conn.execute(
                 "UPDATE readers SET pin_hash = coalesce(?, pin_hash), token_hash = coalesce(?, token_hash),"
                 " session_epoch = session_epoch + 1 WHERE reader_id = ? AND disabled_at IS NULL",

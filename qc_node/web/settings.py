@@ -65,6 +65,8 @@ class WebOptions:
         The panel shows the machine's opinion only after the vote.
     frame_ancestors
         Origins that may embed the panel (a PACS that shows it in a side pane).
+    session_days
+        How long a sign-in holds; signing out ends it sooner.
     undo_s
         How long a vote can be taken back with one key.
     webhook_url
@@ -97,7 +99,7 @@ class WebOptions:
     prompts: PromptPolicy
     limits: HttpLimits
     theme: str
-    session_days: float = 90.0
+    session_days: float
     undo_s: float = 10.0
     max_body_bytes: int = 65_536
     requests_per_minute: int = 1200

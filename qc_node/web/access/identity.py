@@ -6,10 +6,14 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
+from qc_node.ledger.rows import ReaderRow
 from qc_node.web.access import security
 from qc_node.web.access.readers import Reader, Role, reader_from_row
 from qc_node.web.settings import WebDeps
 
+DAY_S = 86_400.0
+CLOCK_SET_BACK_S = 60.0
+"""By so much the node's clock may go back under a session."""
 PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")
 """Headers that show that somebody else than this machine's user may be behind a loopback request."""
 
@@ -45,20 +49,33 @@ def current_reader(request: Request) -> Reader | None:
 def _identify(request: Request, deps: WebDeps) -> Reader | None:
     web, table = deps.web, deps.ledger.readers
     row = None
-    epoch: int | None = None
     authorization = request.headers.get("authorization", "")
     if web.trusted_user_header and peer(request) in web.trusted_proxies:
         login = request.headers.get(web.trusted_user_header, "")
         row = table.by_login(login) if login else None
     if row is None and authorization.lower().startswith("bearer "):
         row = table.by_token(security.hash_token(authorization[7:].strip()))
-    if row is None and (cookie := request.cookies.get(security.COOKIE)):
-        session = security.read_session(web.secret, cookie, deps.clock(), web.session_days)
-        if session is not None:
-            row, epoch = table.get(session[0]), session[1]
-    if row is None or row["disabled_at"] is not None or (epoch is not None and epoch != row["session_epoch"]):
+    if row is None and (session_id := session_of(request)):
+        row = _signed_in(deps, session_id)
+    if row is None or row["disabled_at"] is not None:
         return None
     return reader_from_row(row)
+
+
+def session_of(request: Request) -> str | None:
+    """What the ledger calls the session of this request's cookie, be it open or ended."""
+    cookie = request.cookies.get(security.COOKIE)
+    return security.read_session(deps_of(request).web.secret, cookie) if cookie else None
+
+
+def _signed_in(deps: WebDeps, session_id: str) -> ReaderRow | None:
+    session = deps.ledger.sessions.get(session_id)
+    if session is None or session["ended_at"] is not None:
+        return None
+    age_s = deps.clock() - session["started_at"]
+    if not -CLOCK_SET_BACK_S <= age_s <= deps.web.session_days * DAY_S:
+        return None
+    return deps.ledger.readers.get(session["reader_id"])
 
 
 def may_look(request: Request, reader: Annotated[Reader | None, Depends(current_reader)]) -> Reader | None:

@@ -40,7 +40,6 @@ class Reader:
     site: str
     role: Role
     pseudonym: str
-    epoch: int
     enabled: bool
     fhircast_topic: str | None = None
 
@@ -54,7 +53,6 @@ def reader_from_row(row: ReaderRow) -> Reader:
         site=row["site"],
         role=Role(row["role"]),
         pseudonym=row["pseudonym"],
-        epoch=row["session_epoch"],
         enabled=row["disabled_at"] is None,
         fhircast_topic=row["fhircast_topic"],
     )
@@ -132,7 +130,7 @@ def list_all(ledger: Ledger) -> list[Reader]:
     return [reader_from_row(row) for row in ledger.readers.all()]
 
 
-def new_link(ledger: Ledger, login: str) -> str:
+def new_link(ledger: Ledger, login: str, at: float) -> str:
     """A new personal link token for a reader; the old link and sessions end.
 
     Raises
@@ -144,7 +142,7 @@ def new_link(ledger: Ledger, login: str) -> str:
     if row is None or row["disabled_at"] is not None:
         raise QcNodeError(f"There is no enabled reader {login!r}.")
     token = secrets.token_urlsafe(32)
-    ledger.readers.set_secret(row["reader_id"], token_hash=security.hash_token(token))
+    ledger.readers.set_secret(row["reader_id"], at, token_hash=security.hash_token(token))
     return token
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Body, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from qc_node.web.access import security
-from qc_node.web.access.identity import current_reader, deps_of, peer
+from qc_node.web.access.identity import current_reader, deps_of, peer, session_of
 from qc_node.web.access.readers import Reader, reader_from_row
 from qc_node.web.pages.rendering import page
 
@@ -30,10 +31,14 @@ def set_session(request: Request, response: Response, reader: Reader) -> None:
     # In a frame of another site a browser sends only cookies that say None, and those only over https; what such
     # a cookie could be abused for is stopped by the check of the origin.
     framed = bool(deps.web.frame_ancestors) and deps.web.secure_cookies
-    value = security.session_cookie(deps.web.secret, reader.reader_id, reader.epoch, deps.clock())
+    now = deps.clock()
+    if previous := session_of(request):  # else a copy of the old cookie would outlast the new one
+        deps.ledger.sessions.end(previous, now, "signed in anew")
+    token = secrets.token_urlsafe(32)
+    deps.ledger.sessions.start(security.hash_token(token), reader.reader_id, now)
     response.set_cookie(
         security.COOKIE,
-        value,
+        security.session_cookie(deps.web.secret, token),
         max_age=int(deps.web.session_days * 86_400),
         httponly=True,
         samesite="none" if framed else "lax",
@@ -99,8 +104,11 @@ def sign_in_by_link(
 
 
 @router.post("/sign-out", include_in_schema=False)
-def sign_out() -> RedirectResponse:
-    """End the session of this browser."""
+def sign_out(request: Request) -> RedirectResponse:
+    """End the session of this browser, on the server too: a copy of its cookie is worth nothing any more."""
+    deps = deps_of(request)
+    if session := session_of(request):
+        deps.ledger.sessions.end(session, deps.clock(), "signed out")
     response = RedirectResponse("/sign-in", 303)
     response.delete_cookie(security.COOKIE, path="/")
     return response
