@@ -353,6 +353,7 @@ class Node:
             takes=lambda: _answer(self._health.takes()),
             notice=self._notice,
             on_vote=self.metrics.vote,
+            on_failed_sign_in=self.metrics.failed_sign_in,
             report_vote=report_vote,
         )
         self.app = create_app(deps)

@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 
 from qc_node.ledger import LedgerDamagedError, LedgerError
 from qc_node.web.access import sign_in
+from qc_node.web.access.failures import FailedSignIns
 from qc_node.web.access.identity import Anyone
 from qc_node.web.access.security import Gate, RateLimiter, SecurityHeaders
 from qc_node.web.board import Board
@@ -58,6 +59,7 @@ def create_app(deps: WebDeps) -> FastAPI:
     )
     app.state.deps = deps
     app.state.limiter = RateLimiter(deps.clock)
+    app.state.failed_sign_ins = FailedSignIns(deps.clock, deps.on_failed_sign_in)
     app.state.broadcaster = Broadcaster()
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None

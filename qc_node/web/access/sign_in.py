@@ -9,10 +9,13 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Body, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
+from qc_node.http_server import network_of
 from qc_node.web.access import security
-from qc_node.web.access.identity import current_reader, deps_of, peer, session_of
+from qc_node.web.access.failures import FailedSignIns, Way
+from qc_node.web.access.identity import client_address, current_reader, deps_of, session_of
 from qc_node.web.access.readers import Reader, reader_from_row
 from qc_node.web.pages.rendering import page
+from qc_node.web.texts import _
 
 router = APIRouter(tags=["signing in"])
 
@@ -71,6 +74,7 @@ def sign_in(request: Request, reader: Maybe, form: Annotated[dict[str, str], Dep
     good = security.pin_matches(form.get("pin", ""), row["pin_hash"] if row else None)
     target = safe_next(form.get("next", "/panel"))
     if row is None or not good or row["disabled_at"] is not None:
+        note_failure(request, "pin")
         answer = page(request, "sign_in.html", reader, next=target, wrong=True)
         answer.status_code = 401
         return answer
@@ -94,7 +98,8 @@ def sign_in_by_link(
     _spend_attempt(request, "")
     row = deps_of(request).ledger.readers.by_token(security.hash_token(token))
     if row is None or row["disabled_at"] is not None:
-        raise HTTPException(401, "This link is not valid any more; ask for a new one.")
+        note_failure(request, "link")
+        raise HTTPException(401, _("This link is not valid any more; ask for a new one."))
     found = reader_from_row(row)
     if reader is not None and reader.reader_id != found.reader_id and not instead:
         return JSONResponse({"signed_in": reader.name, "link_of": found.name}, 409)
@@ -125,6 +130,14 @@ def me(reader: Maybe) -> dict[str, Any]:
 def _spend_attempt(request: Request, login: str) -> None:
     limiter: security.RateLimiter = request.app.state.limiter
     per_minute = deps_of(request).web.sign_ins_per_minute
-    keys = [f"sign-in:{peer(request)}", *([f"sign-in-as:{login.casefold()}"] if login else [])]
+    address = network_of(client_address(request))
+    keys = [f"sign-in:{address}", *([f"sign-in-as:{login.casefold()}"] if login else [])]
     if not all(limiter.allow(key, per_minute) for key in keys):
-        raise HTTPException(429, "Too many attempts; wait a minute.")
+        note_failure(request, "too many")
+        raise HTTPException(429, _("Too many attempts; wait a minute."))
+
+
+def note_failure(request: Request, way: Way, why: str = "") -> None:
+    """Count and log a sign-in that failed."""
+    failures: FailedSignIns = request.app.state.failed_sign_ins
+    failures.note(way, client_address(request), why)
