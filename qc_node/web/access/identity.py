@@ -89,7 +89,7 @@ def current_reader(request: Request) -> Reader | None:
         429 when this reader, or this address without one, asks too often; 400 when a proxy names two users.
     """
     deps = deps_of(request)
-    reader = _identify(request, deps)
+    reader = reader_behind(request)
     limiter: security.RateLimiter = request.app.state.limiter
     key = f"reader:{reader.reader_id}" if reader else f"from:{network_of(client_address(request))}"
     if not limiter.allow(key, deps.web.requests_per_minute):
@@ -97,7 +97,15 @@ def current_reader(request: Request) -> Reader | None:
     return reader
 
 
-def _identify(request: Request, deps: WebDeps) -> Reader | None:
+def reader_behind(request: Request) -> Reader | None:
+    """The enabled reader who sends this request, whatever the limits; asks the ledger.
+
+    Raises
+    ------
+    HTTPException
+        400 when a proxy names two users.
+    """
+    deps = deps_of(request)
     table = deps.ledger.readers
     row = None
     authorization = request.headers.get("authorization", "")

@@ -53,7 +53,15 @@ def set_session(request: Request, response: Response, reader: Reader) -> None:
 @router.get("/sign-in", response_class=HTMLResponse, include_in_schema=False)
 def sign_in_page(request: Request, reader: Maybe, next: str = "/panel") -> HTMLResponse:
     """The form for login and PIN; the script behind it also reads a personal link's ``#token``."""
-    return page(request, "sign_in.html", reader, next=safe_next(next))
+    return sign_in_form(request, reader, safe_next(next))
+
+
+def sign_in_form(request: Request, reader: Reader | None, target: str, refused: str = "") -> HTMLResponse:
+    """The page to sign in; 401 with the reason when an attempt was refused."""
+    shown = page(request, "sign_in.html", reader, next=target, refused=refused)
+    if refused:
+        shown.status_code = 401
+    return shown
 
 
 async def form_of(request: Request) -> dict[str, str]:
@@ -62,7 +70,7 @@ async def form_of(request: Request) -> dict[str, str]:
 
 
 @router.post("/sign-in", include_in_schema=False)
-def sign_in(request: Request, reader: Maybe, form: Annotated[dict[str, str], Depends(form_of)]) -> Response:
+def sign_in(request: Request, form: Annotated[dict[str, str], Depends(form_of)]) -> Response:
     """Sign in by login and PIN.  Answers 303, 401 for anything wrong, 429 after too many attempts.
 
     Runs in a thread, because a PIN is made slow to check: on the event loop everybody else would wait meanwhile.
@@ -75,9 +83,7 @@ def sign_in(request: Request, reader: Maybe, form: Annotated[dict[str, str], Dep
     target = safe_next(form.get("next", "/panel"))
     if row is None or not good or row["disabled_at"] is not None:
         note_failure(request, "pin")
-        answer = page(request, "sign_in.html", reader, next=target, wrong=True)
-        answer.status_code = 401
-        return answer
+        return sign_in_form(request, None, target, _("Login and PIN do not match."))
     response = RedirectResponse(target, 303)
     set_session(request, response, reader_from_row(row))
     return response
