@@ -30,6 +30,7 @@ from qc_node.operations.drain import Drain
 from qc_node.operations.ledger_watch import LedgerWatch
 from qc_node.operations.metrics import Metrics
 from qc_node.operations.old_reports import remove_old_reports, remove_old_summaries
+from qc_node.operations.retention import remove_old_sessions
 from qc_node.operations.tidying import Tidying
 from qc_node.outbox.sending import Outbox
 from qc_node.outbox.summary_writer import SummaryWriter
@@ -252,6 +253,7 @@ class Node:
         self._tidying.step(keep.keep_images_h, keep.keep_training_days)
         remove_old_reports(self.ledger, self.spool, time.time(), keep.keep_reports_days)
         remove_old_summaries(self.ledger, self.spool, time.time(), keep.keep_summaries_days)
+        remove_old_sessions(self.ledger, time.time(), self.settings.web.session_days)
 
     def _rest(self, seconds: float) -> bool:
         self._retention.beat()
@@ -351,6 +353,7 @@ class Node:
             takes=lambda: _answer(self._health.takes()),
             notice=self._notice,
             on_vote=self.metrics.vote,
+            on_failed_sign_in=self.metrics.failed_sign_in,
             report_vote=report_vote,
         )
         self.app = create_app(deps)

@@ -27,7 +27,7 @@ COMMANDS = {
     "judge-again": ("outbox:judge_again", "Judge series once more, with the models and rules now in force."),
     "models": ("models:models", "List and verify the weights."),
     "outbox": ("outbox:outbox", "Look at what was not delivered, send it again, or let it be."),
-    "readers": ("readers:readers", "Add, list and disable those who may vote."),
+    "readers": ("readers:readers", "Those who may vote: add, list, disable, enable, change."),
     "restore": ("backup:restore", "Put the backup in FOLDER back, while no node runs."),
     "relink": ("relink:relink", "Have reports carry corrected identifiers of a patient or a study."),
     "review": ("review:review", "Open the analyst page on a folder of your own."),

@@ -227,6 +227,8 @@ class WebSettings(_Section):
     """Addresses from which that header is believed."""
     frame_ancestors: tuple[Url, ...] = ()
     """Origins that may show the panel in a frame, such as a PACS with a side pane."""
+    session_days: Annotated[float, Field(gt=0, le=400, allow_inf_nan=False)] = 90.0
+    """Days after which a reader has to sign in again; 0.5 is a shift."""
     blind: bool = True
     """The panel shows the machine's verdict only after the vote."""
     theme: Literal["system", "dark", "light"] = "system"

@@ -49,6 +49,8 @@ QUEUES = ("receiving", "queued", "judging", "judged", "outbox", "outbox_failed",
 """Values of the label ``queue``: unfinished series by state, objects in the outbox, and the quarantine."""
 DELIVERY_OUTCOMES = ("sent", "committed", "retry", "failed", "uncommitted")
 VOTES = ("good", "acceptable", "poor")
+SIGN_IN_WAYS = ("pin", "link", "single sign-on", "too many")
+"""Values of the label ``way``; ``too many`` was not looked at: attempts before it had used up the limit."""
 _MODALITY_TERMS = (
     "AR AU BDUS BI BMD CR CT CFM DG DX ECG EPS ES FID GM HC HD IO IOL IVOCT IVUS KER KO LEN LS M3D MG MR NM "
     "OAM OCT OP OPM OPT OPV OSS OT PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTPLAN RTRECORD RTSTRUCT "
@@ -112,6 +114,7 @@ class Metrics:
         self._verdicts = self._counter("verdicts", "Answers given", "stage", "finding", "value")
         self._orphans = self._counter("orphans_removed", "Files that belonged to nothing and were deleted", "kind")
         self._votes = self._counter("votes", "Votes by people", "vote", "site", "modality")
+        self._failed_sign_ins = self._counter("failed_sign_ins", "Attempts to sign in that failed", "way")
         self._models = self._gauge("model_info", "Model in use (always 1)", "stage", "name", "version")
         self._disk = self._gauge("disk_free_bytes", "Free space where the data folder is")
         self._checks = self._gauge("check_ok", "1 if the check passes, else 0", "check")
@@ -120,6 +123,8 @@ class Metrics:
         for stage in stages():
             for outcome in OUTCOMES:
                 self._series.labels(stage, outcome)
+        for way in SIGN_IN_WAYS:
+            self._failed_sign_ins.labels(way)
         for kind in orphans.KINDS:
             self._orphans.labels(kind)
         for queue in QUEUES:
@@ -194,6 +199,10 @@ class Metrics:
         if len(self._sites) < MOST_SITES:
             self._sites.add(site)
         self._votes.labels(_known(vote, VOTES), _known(site, self._sites), _known(modality, MODALITIES)).inc()
+
+    def failed_sign_in(self, way: str) -> None:
+        """Somebody tried to sign in by one of :data:`SIGN_IN_WAYS`, in vain."""
+        self._failed_sign_ins.labels(_known(way, SIGN_IN_WAYS)).inc()
 
     # -- what is -------------------------------------------------------------------------------------
     def queue_depth(self, queue: str, depth: int) -> None:

@@ -65,6 +65,8 @@ class WebOptions:
         The panel shows the machine's opinion only after the vote.
     frame_ancestors
         Origins that may embed the panel (a PACS that shows it in a side pane).
+    session_days
+        How long a sign-in holds; signing out ends it sooner.
     undo_s
         How long a vote can be taken back with one key.
     webhook_url
@@ -97,7 +99,7 @@ class WebOptions:
     prompts: PromptPolicy
     limits: HttpLimits
     theme: str
-    session_days: float = 90.0
+    session_days: float
     undo_s: float = 10.0
     max_body_bytes: int = 65_536
     requests_per_minute: int = 1200
@@ -134,9 +136,10 @@ def _fine() -> tuple[bool, Mapping[str, Any]]:
 class WebDeps:
     """What the pages work with.
 
-    ``on_vote(vote, site, modality)`` counts a new vote; ``report_vote(vote_row, reader_row)`` sends one to
-    the PACS as its own SR where that is wished; ``rng`` draws the prompts; ``notice`` says what the board should
-    say of the node itself (models are being loaded), or nothing.
+    ``on_vote(vote, site, modality)`` counts a new vote; ``on_failed_sign_in(way)`` a sign-in that failed;
+    ``report_vote(vote_row, reader_row)`` sends a vote to the PACS as its own SR where that is wished; ``rng``
+    draws the prompts; ``notice`` says what the board should say of the node itself (models are being loaded), or
+    nothing.
     """
 
     ledger: Ledger
@@ -148,6 +151,7 @@ class WebDeps:
     takes: Health = _fine
     notice: Callable[[], str] = str
     on_vote: Callable[[str, str, str], None] = _nothing
+    on_failed_sign_in: Callable[[str], None] = _nothing
     report_vote: Callable[[VoteRow, ReaderRow], None] = _nothing
     rng: random.Random = field(default_factory=random.SystemRandom)
 

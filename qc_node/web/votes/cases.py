@@ -14,6 +14,7 @@ from qc_node.web.access import security
 from qc_node.web.access.readers import Reader
 from qc_node.web.pages import phrases
 from qc_node.web.settings import WebDeps
+from qc_node.web.texts import _
 from qc_node.web.votes import casting
 
 THUMBNAIL = re.compile(r"thumbnails/([0-9a-f]{32}-[a-z0-9_-]{1,40}\.png)")
@@ -39,7 +40,8 @@ def parse_launch(query: Mapping[str, str]) -> Launch | None:
     Raises
     ------
     QcNodeError
-        A value is not a UID, or not an accession number, or the request type is another one.
+        A value is not a UID, or not an accession number, or the request type is another one; or it is a SMART on
+        FHIR launch, or names a patient only.
     """
     found = {name.lower(): value.strip() for name, value in query.items() if value.strip()}
     request = found.get("requesttype", "STUDY")
@@ -54,8 +56,20 @@ def parse_launch(query: Mapping[str, str]) -> Launch | None:
     if accession is not None and security.ACCESSION.fullmatch(accession) is None:
         raise QcNodeError("AccessionNumber is not an accession number.")
     if study is None and series is None and accession is None:
+        if "hub.topic" not in found:
+            _refuse_what_names_no_study(found)
         return None
     return Launch(study, series, accession)
+
+
+def _refuse_what_names_no_study(found: Mapping[str, str]) -> None:
+    """Say so where a launch means something that cannot be opened here, instead of showing an empty panel."""
+    if "iss" in found:
+        raise QcNodeError(
+            _("SMART on FHIR launches are not supported; name a StudyInstanceUID or AccessionNumber.")
+        )
+    if {"patientid", "patientuid", "patient", "mrn"} & found.keys():
+        raise QcNodeError(_("A patient cannot be opened here; name a StudyInstanceUID or AccessionNumber."))
 
 
 def resolve(deps: WebDeps, launch: Launch) -> list[str]:

@@ -228,7 +228,15 @@ def import_rows(
 def _add_reader(ledger: Ledger, row: Mapping[str, str], now: float, place: str) -> readers.Reader:
     login = row.get("reader", "")
     try:
-        reader, _ = readers.add(ledger, login, name=login, site=row.get("site") or "unknown", at=now, link=False)
+        reader, _ = readers.add(
+            ledger,
+            login,
+            name=login,
+            site=row.get("site") or "unknown",
+            at=now,
+            link=False,
+            by="qc-node votes import",
+        )
     except QcNodeError as error:
         raise QcNodeError(f"{place}: {error}") from error
     return reader
