@@ -108,7 +108,7 @@ def test_every_page_opens_and_is_made_like_the_others(app: FastAPI, visitor: Bro
         answer = visitor.get(address, headers={"accept": "text/html"})
         assert answer.status_code == 200, address
         assert "default-src" in answer.headers["content-security-policy"], address
-        assert '<main id="main">' in answer.text and '<html lang="en">' in answer.text, address
+        assert '<main id="main" tabindex="-1">' in answer.text and '<html lang="en">' in answer.text, address
         assert not re.search(r'(?:src|href|action)="https?:', answer.text), f"{address} asks another host"
         titles[address] = re.search(r"<title>(.+?)</title>", answer.text)
         assert titles[address], address

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from qc_node.web import texts
 from qc_node.web.access.identity import deps_of, open_to_look
 from qc_node.web.access.readers import Reader
+from qc_node.web.pages import formats
 
 HERE = Path(__file__).resolve().parents[1]
 STATIC = HERE / "static"
@@ -30,6 +31,7 @@ def _environment() -> Environment:
         extensions=["jinja2.ext.i18n"],
     )
     env.install_gettext_translations(texts.translations(), newstyle=True)  # type: ignore[attr-defined]
+    env.filters.update(formats.FILTERS)
     env.globals["static"] = static_url
     env.globals["catalogue"] = texts.catalogue
     env.globals["language"] = texts.LANGUAGE
@@ -37,10 +39,17 @@ def _environment() -> Environment:
 
 
 @cache
+def _static_tag() -> str:
+    """One digest over all files, so that ``import "./common.js"`` of a script is the address that is kept, too."""
+    digest = hashlib.sha256()
+    for path in sorted(STATIC.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def static_url(name: str) -> str:
     """Address of a static file; it changes with the content, so browsers may keep it for good."""
-    content = (STATIC / name).read_bytes()
-    return f"/static/{hashlib.sha256(content).hexdigest()[:12]}/{name}"
+    return f"/static/{_static_tag()}/{name}"
 
 
 def page(request: Request, template: str, reader: Reader | None, **values: Any) -> HTMLResponse:

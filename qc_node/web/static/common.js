@@ -32,6 +32,45 @@ export function clock(epoch) {
   return new Date(epoch * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
+// Numbers as the reader's browser writes them; a share in [0, 1] as per cent.
+export const figure = (value, digits = 0) => value.toLocaleString(undefined, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+export const share = (value, digits = 0) => value.toLocaleString(undefined, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+// Text from a header, an order or a person may run from right to left: a node of its own (bdi), or, inside of a
+// sentence or an attribute, between U+2068 and U+2069.  Neither changes the order of what stands around it.
+export const foreign = (text, className) => make("bdi", className, text);
+export const isolated = (text) => `\u2068${text}\u2069`;
+
+// A time as an element: the moment, or how long ago with the moment in its title.
+export function moment(epoch, className) {
+  const node = make("time", className, clock(epoch));
+  node.dateTime = new Date(epoch * 1000).toISOString();
+  return node;
+}
+
+export function ago(epoch, now = Date.now() / 1000, className = undefined) {
+  const node = moment(epoch, className);
+  node.title = node.textContent;
+  node.textContent = age(now - epoch);
+  return node;
+}
+
+// The band at the top of the page that says that nothing comes in any more; no text takes it away.
+// What the page shows meanwhile is old, and looks so (.stale on main).
+export function cut(text) {
+  const band = byId("cut");
+  if ((band.textContent || "") !== (text ?? "")) band.textContent = text ?? "";
+  band.hidden = !text;
+  byId("main").classList.toggle("stale", Boolean(text));
+}
+
+// While the first answer is on its way: a line in the place of what will come.
+export function loading(node, on = true) {
+  node.setAttribute("aria-busy", String(on));
+  node.querySelector(":scope > .loading")?.remove();
+  if (on) node.prepend(make("p", "loading", t("Loading …")));
+}
+
 export class Failed extends Error {
   constructor(status, detail) { super(detail); this.status = status; }
 }
