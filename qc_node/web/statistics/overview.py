@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from qc_node.domain import vote_level
 from qc_node.ledger import Ledger
-from qc_node.web.access import readers
 from qc_node.web.statistics import figures, plots
-from qc_node.web.statistics.figures import Shown, Statistics, VoteFact
+from qc_node.web.statistics.collecting import Collected
+from qc_node.web.statistics.figures import Statistics
 from qc_node.web.votes import gradings
 
 
@@ -35,58 +31,31 @@ class Overview:
     experts: Experts
 
 
-def machine_levels(ledger: Ledger) -> dict[str, int]:
-    """The worst level of any judged series by study."""
-    out: dict[str, int] = {}
-    for row in ledger.verdicts.of_voted_studies():
-        level = vote_level(row["verdict"])
-        if level is not None:
-            out[row["study_uid"]] = max(level, out.get(row["study_uid"], 0))
-    return out
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Hold the cyclic garbage collector still: 100,000 rows hold no cycle, and looking for one takes a fifth."""
-    held = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if held:
-            gc.enable()
-
-
 def overview(ledger: Ledger, own: str | None = None) -> Overview:
     """All figures; `own` is the reader whose personal figures are wished."""
-    with _without_collector():
-        return _overview(ledger, own)
+    return overview_of(Collected(ledger), own)
 
 
-def _overview(ledger: Ledger, own: str | None) -> Overview:
-    names = {r.reader_id: r.pseudonym for r in readers.list_all(ledger)}
-    log = [VoteFact(row[0], names[row[1]], *row[2:]) for row in ledger.votes.facts()]
-    shown = [Shown(names[row[0]], *row[1:]) for row in ledger.cases.presented()]
-    model = machine_levels(ledger)
+def overview_of(collected: Collected, own: str | None = None) -> Overview:
+    """All figures of what was collected up to now."""
+    facts, ledger = collected.facts(), collected.ledger
+    mine, with_others = None, None
+    me = facts.names.get(own or "")
+    if me is not None:
+        mine = figures.summarise(facts.table, facts.model, reader=me)
+        with_others = figures.with_others(facts.table, me)
+    graded = gradings.board(ledger.gradings.current())
+    experts = Experts(gradings.tiers(graded), gradings.kappas(graded), len(graded.queue))
+    return Overview(figures.summarise(facts.table, facts.model), mine, asked_for(ledger), with_others, experts)
+
+
+def asked_for(ledger: Ledger) -> dict[str, int]:
+    """How many prompts have each outcome; ``open`` without one."""
     prompts: dict[str, int] = {}
     for prompt in ledger.prompts.all():
         outcome = prompt["outcome"] or "open"
         prompts[outcome] = prompts.get(outcome, 0) + 1
-    mine, with_others = None, None
-    if own is not None and own in names:
-        me = names[own]
-        mine = figures.compute([f for f in log if f.reader == me], [s for s in shown if s.reader == me], model)
-        with_others = _with_others(figures.standing(log), me)
-    graded = gradings.board(ledger.gradings.current())
-    experts = Experts(gradings.tiers(graded), gradings.kappas(graded), len(graded.queue))
-    return Overview(figures.compute(log, shown, model), mine, prompts, with_others, experts)
-
-
-def _with_others(facts: list[VoteFact], me: str) -> figures.Agreement | None:
-    """Agreement of one reader with all others together, nobody named."""
-    mine = {f.subject: figures.LEVELS[f.vote] for f in facts if f.reader == me}
-    pairs = [(mine[f.subject], figures.LEVELS[f.vote]) for f in facts if f.reader != me and f.subject in mine]
-    return figures.agreement(pairs) if pairs else None
+    return prompts
 
 
 def plots_of(found: Statistics) -> dict[str, str]:
