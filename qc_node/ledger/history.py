@@ -77,17 +77,23 @@ class History:
         )
         return [(verdict_from_json(json.loads(plain(verdict))), plain(claims)) for verdict, claims in rows]
 
-    def stations(self) -> list[tuple[str, str, str, str]]:
-        """``(study_uid, series_uid, station, calling_ae)`` of every series in order of arrival.
+    def stations(self) -> list[tuple[int, str, str, str, str]]:
+        """``(series_id, study_uid, series_uid, station, calling_ae)`` of every series in order of arrival.
 
         The station is empty where nobody noted one.
         """
         return self._db.tuples(
-            "SELECT study_uid, series_uid, coalesce(station, ''), calling_ae FROM series ORDER BY series_id"
+            "SELECT series_id, study_uid, series_uid, coalesce(station, ''), calling_ae FROM series ORDER BY series_id"
         )
 
-    def calls(self, since: float) -> list[tuple[int, str, float, str | None]]:
-        """``(series_id, kind, raised_at, answer)`` of what was raised on the board since then, oldest first."""
+    def calls(self, since: float) -> list[tuple[int, float, str | None]]:
+        """``(series_id, raised_at, answer)`` of what the program raised on the board since then, oldest first."""
         return self._db.tuples(
-            "SELECT series_id, kind, raised_at, answer FROM alarms WHERE raised_at >= ? ORDER BY raised_at", (since,)
+            "SELECT series_id, raised_at, answer FROM alarms WHERE raised_at >= ? AND kind != 'vote'"
+            " ORDER BY raised_at",
+            (since,),
         )
+
+    def calls_mark(self) -> tuple[int, int]:
+        """Changes whenever a call is raised or answered."""
+        return self._db.tuples("SELECT coalesce(max(id), 0), count(answer) FROM alarms")[0]

@@ -19,9 +19,10 @@ from qc_node.web.access.security import Gate, RateLimiter, SecurityHeaders
 from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.fhircast.follower import Follower
-from qc_node.web.pages import annotate, live, panel, review, stats
+from qc_node.web.pages import annotate, live, me, operations, panel, review, stats
 from qc_node.web.pages.rendering import STATIC, page, static_url
 from qc_node.web.settings import Health, PromptPolicy, WebDeps, WebOptions
+from qc_node.web.statistics.collecting import Collected
 from qc_node.web.votes.follow_up import FollowUp
 
 log = logging.getLogger("qc_node.web")
@@ -59,10 +60,11 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.state.deps = deps
     app.state.limiter = RateLimiter(deps.clock)
     app.state.broadcaster = Broadcaster()
+    app.state.collected = Collected(deps.ledger)
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
     app.state.follow_up = FollowUp(deps, app.state.board.refresh)
-    for module in (sign_in, panel, live, review, stats, annotate):
+    for module in (sign_in, panel, live, review, stats, annotate, me, operations):
         app.include_router(module.router)
     _add_general_routes(app, deps)
     app.add_middleware(Gate, web=deps.web)

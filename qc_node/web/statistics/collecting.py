@@ -69,7 +69,7 @@ class Collected:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._erased = -1
         self._reset()
 

@@ -323,5 +323,10 @@ def as_dict(statistics: Statistics) -> dict[str, Any]:
     for name in ("between_readers", "with_model"):
         found: Agreement | None = out[name]
         if found is not None:
-            out[name] = {n: getattr(found, n) for n in found.__dataclass_fields__}
+            out[name] = agreement_as_dict(found)
     return out | {"days": statistics.days}
+
+
+def agreement_as_dict(found: Agreement) -> dict[str, Any]:
+    """JSON-ready."""
+    return {name: getattr(found, name) for name in found.__dataclass_fields__}
