@@ -20,6 +20,7 @@ from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.fhircast.follower import Follower
 from qc_node.web.pages import annotate, live, me, operations, panel, review, stats
+from qc_node.web.pages.panel import Maybe
 from qc_node.web.pages.rendering import STATIC, page, static_url
 from qc_node.web.settings import Health, PromptPolicy, WebDeps, WebOptions
 from qc_node.web.statistics.collecting import Collected
@@ -98,6 +99,10 @@ def _add_general_routes(app: FastAPI, deps: WebDeps) -> None:
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     def docs(request: Request, reader: Anyone) -> HTMLResponse:
         return page(request, "docs.html", reader, api=app.openapi())
+
+    @app.get("/help", response_class=HTMLResponse, include_in_schema=False)
+    def help_page(request: Request, reader: Maybe) -> HTMLResponse:
+        return page(request, "help.html", reader)
 
     @app.get("/static/{tag}/{name}", include_in_schema=False)
     def static(tag: str, name: Annotated[str, Path(pattern=r"^[a-z_]+\.(css|js|svg)$")]) -> Response:

@@ -126,6 +126,17 @@ def _nothing(*_: Any) -> None:
     """A hook that nobody listens to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the process knows and the ledger does not.
+
+    ``associations`` are open now (None: not known); ``models`` are loaded, as ``name version`` by stage.
+    """
+
+    associations: int | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
+
+
 def _fine() -> tuple[bool, Mapping[str, Any]]:
     return True, {"status": "ok"}
 
@@ -136,7 +147,7 @@ class WebDeps:
 
     ``on_vote(vote, site, modality)`` counts a new vote; ``report_vote(vote_row, reader_row)`` sends one to
     the PACS as its own SR where that is wished; ``rng`` draws the prompts; ``notice`` says what the board should
-    say of the node itself (models are being loaded), or nothing.
+    say of the node itself (models are being loaded), or nothing; ``running`` what operators see beside the ledger.
     """
 
     ledger: Ledger
@@ -147,6 +158,7 @@ class WebDeps:
     readyz: Health = _fine
     takes: Health = _fine
     notice: Callable[[], str] = str
+    running: Callable[[], Running] = Running
     on_vote: Callable[[str, str, str], None] = _nothing
     report_vote: Callable[[VoteRow, ReaderRow], None] = _nothing
     rng: random.Random = field(default_factory=random.SystemRandom)
