@@ -28,7 +28,7 @@ def me(request: Request, reader: Maybe) -> Response:
     return page(request, "me.html", reader, found=found, plot=tuple(drawn))
 
 
-@router.get("/api/me")
+@router.get("/api/me/figures")
 def me_json(request: Request, reader: Known) -> dict[str, Any]:
     """One's own figures, and the department's sum."""
     found = _found(request, reader)

@@ -139,15 +139,15 @@ function show(state) {
     text(d.destination), text(figure(d.waiting), "number"), since(d.oldest), since(d.failing_since), text(figure(d.held), "number"), text(figure(d.failed), "number"),
   ], t("Nothing waits."));
   rows(byId("deliveries"), state.deliveries, (d) => d.id, (d) => [
-    text(d.id), text(d.destination), ["", `${d.kind} ${d.station} ${d.accession_number}`, () => about(d)],
+    text(d.id), ...(acts ? [["acts", "acts", () => deliveryActs(d)]] : []),
     [`state ${d.state}`, d.state, () => document.createTextNode(d.state === "failed" ? t("Refused") : t("Tried in vain"))],
+    ["", `${d.kind} ${d.station} ${d.accession_number}`, () => about(d)], text(d.destination),
     ["sentence", `${d.last_error} ${d.attempts}`, () => document.createTextNode(`${d.last_error ?? ""} ${n("{count} attempt.", "{count} attempts.", d.attempts)}`)],
-    ...(acts ? [["acts", "acts", () => deliveryActs(d)]] : []),
   ], t("Nothing."));
   if (acts) byId("all-again").hidden = !state.deliveries.some((d) => d.state === "failed");
   rows(byId("failed"), state.failed, (s) => s.series_id, (s) => [
-    ["", `${s.station} ${s.accession_number}`, () => scanner(s)], since(s.closed_at), text(s.sentence ?? "", "sentence"),
-    ...(acts ? [["acts", `${s.images_removed_at}`, () => judgeAgain(s)]] : []),
+    ["", `${s.station} ${s.accession_number}`, () => scanner(s)], ...(acts ? [["acts", `${s.images_removed_at}`, () => judgeAgain(s)]] : []),
+    since(s.closed_at), text(s.sentence ?? "", "sentence"),
   ], t("Nothing."));
   rows(byId("audit"), state.audit, (a) => a.id, (a) => [since(a.at), text(EVENTS[a.event] ? EVENTS[a.event]() : a.event), ["", a.by, () => foreign(a.by)]], t("Nothing yet."));
 }

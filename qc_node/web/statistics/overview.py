@@ -197,7 +197,7 @@ def trend_plots(found: Trends, width: int = plots.WIDE) -> dict[str, str]:
             for word, (name, _style) in names.items()
         }
         styles = {word: style for word, (_name, style) in names.items()}
-        return plots.lines(several, title=title, x_label=_("week from"), width=width, styles=styles, x_ticks=axis)
+        return plots.lines(several, title=title, x_label=_("week from; the last one is not over"), width=width, styles=styles, x_ticks=axis)
 
     levels = plots.LEVEL_STYLES
     good, usable, poor = levels["good"], levels["acceptable"], levels["poor"]
@@ -230,6 +230,6 @@ def trend_plots(found: Trends, width: int = plots.WIDE) -> dict[str, str]:
         ),
         "calls": drawn(
             _("Calls on the board"),
-            {_("raised"): ("calls", plots.STYLES[0]), _("acted upon"): ("acted", plots.LEVEL_STYLES["good"])},
+            {_("raised"): ("calls", plots.STYLES[0]), _("acted upon"): ("acted", plots.STYLES[2])},
         ),
     }

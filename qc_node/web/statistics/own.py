@@ -96,7 +96,7 @@ def plot(found: OwnFigures, width: int = plots.WIDE) -> str:
     return plots.lines(
         {_("votes"): points},
         title=_("Your votes by week"),
-        x_label=_("week from"),
+        x_label=_("week from; the last one is not over"),
         width=width,
         x_ticks=plots.monday_ticks([at for at, _votes in found.weeks], width),
     )

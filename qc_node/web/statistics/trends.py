@@ -123,6 +123,11 @@ class Trends:
             found.update(cell)
         return found
 
+    @property
+    def has_technologists(self) -> bool:
+        """Whether a technologist voted."""
+        return any(name in TECHNOLOGISTS_VOTES for cell in self.cells.values() for name in cell)
+
     def rows(self) -> list[dict[str, Any]]:
         """One flat row for each week, scanner and protocol, in this order."""
         return [
