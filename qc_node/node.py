@@ -40,7 +40,7 @@ from qc_node.receiver.recovery import recover
 from qc_node.receiver.service import CommittedEvent, Event
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
-from qc_node.web.settings import WebDeps, check_bind
+from qc_node.web.settings import Running, WebDeps, check_bind
 from qc_node.web.votes.to_pacs import vote_reporter
 
 log = logging.getLogger("qc_node")
@@ -76,6 +76,7 @@ class Node:
         self._drain = Drain(self.ledger, self.receiver, time.time, self._tell_state)
         self._rules = parts.rules_of(settings)
         self._stop = threading.Event()
+        self._models: dict[str, str] = {}
         self.pool = Pool(parts.worker_settings(settings), self.ledger, self._on_worker)
         self._writer = Writer(
             parts.writing_settings(settings),
@@ -288,6 +289,7 @@ class Node:
         if event["event"] != "finished":
             for model in event.get("models", ()):
                 identity = ModelIdentity(model["name"], model["version"], model["sha256"])
+                self._models[model["stage"]] = f"{identity.name} {identity.version}"
                 self.metrics.model(Stage(model["stage"]), identity)
             self._tell_state()
             return
@@ -352,6 +354,7 @@ class Node:
             readyz=lambda: _answer(self._health.ready()),
             takes=lambda: _answer(self._health.takes()),
             notice=self._notice,
+            running=lambda: Running(self.receiver.associations(), dict(self._models)),
             on_vote=self.metrics.vote,
             on_failed_sign_in=self.metrics.failed_sign_in,
             report_vote=report_vote,

@@ -14,6 +14,7 @@ from qc_node.ledger.cases import Cases
 from qc_node.ledger.database import Database, prove_writable
 from qc_node.ledger.deliveries import Deliveries
 from qc_node.ledger.gradings import Gradings
+from qc_node.ledger.history import History
 from qc_node.ledger.instances import Instances, Received
 from qc_node.ledger.integrity import LedgerDamagedError, LedgerError, damaged, quick_check
 from qc_node.ledger.labels import Labels
@@ -70,6 +71,7 @@ class Ledger:
         self.removals = Removals(self.db)
         self.summaries = Summaries(self.db)
         self.patients = Patients(self.db)
+        self.history = History(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:
         """Write a row on a connection of its own and remove it again.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import CaseRow, PresentationRow
 
@@ -74,16 +72,4 @@ class Cases:
             " FROM presentations JOIN cases USING (handle) WHERE id = ?",
             (presentation,),
             of=PresentationRow,
-        )
-
-    def presented(self) -> list[tuple[Any, ...]]:
-        """The first time each study was put before each reader: the denominator of the acceptance rate.
-
-        ``(reader_id, subject, site, modality, at)`` in order of time; the subject as in
-        :meth:`qc_node.ledger.votes.Votes.facts`.
-        """
-        return self._db.tuples(
-            "SELECT reader_id, coalesce(cases.study_uid, '#' || cases.accession_number) AS subject, site,"
-            " coalesce(presentations.modality, 'OT'), min(at) AS first FROM presentations"
-            " JOIN cases USING (handle) GROUP BY reader_id, subject ORDER BY first"
         )

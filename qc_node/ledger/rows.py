@@ -320,6 +320,49 @@ class AskedDelivery(ReportDelivery):
     outcome: str | None
 
 
+class DestinationRow(TypedDict):
+    """What a destination has not taken.
+
+    ``failing_since`` is when the first object was written, or turned down, that has been tried in vain; ``held`` are
+    objects that were not tried because an earlier one of their series waits.
+    """
+
+    destination: str
+    waiting: int
+    failed: int
+    oldest: float | None
+    failing_since: float | None
+    held: int
+
+
+class TroubledRow(TypedDict):
+    """A delivery that was tried in vain or refused, as an operator sees it."""
+
+    id: int
+    destination: str
+    state: str
+    attempts: int
+    next_attempt_at: float
+    created_at: float
+    last_error: str | None
+    kind: str
+    series_id: int | None
+    accession_number: str | None
+    station: str | None
+
+
+class FailedSeries(TypedDict):
+    """A series that could not be judged, as an operator sees it."""
+
+    series_id: int
+    modality: str
+    station: str
+    accession_number: str | None
+    sentence: str | None
+    closed_at: float | None
+    images_removed_at: float | None
+
+
 class TurnedDownRow(TypedDict):
     """Since when, and how often, a destination that is well has not taken a delivery."""
 

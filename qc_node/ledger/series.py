@@ -11,7 +11,7 @@ from qc_node.domain import Correction
 from qc_node.ledger import corrections
 from qc_node.ledger.database import Database
 from qc_node.ledger.packing import plain
-from qc_node.ledger.rows import ClaimsRow, EventRow, SeriesRow, StateCount, StateSince, TiredRow
+from qc_node.ledger.rows import ClaimsRow, EventRow, FailedSeries, SeriesRow, StateCount, StateSince, TiredRow
 
 UNFINISHED = "('receiving', 'queued', 'judging', 'judged')"
 
@@ -79,6 +79,16 @@ class SeriesTable:
         """How many series stand in each state before the last; those that are done are not gone through."""
         sql = f"SELECT state, count(*) AS n FROM series WHERE state IN {UNFINISHED} GROUP BY state"
         return {row["state"]: row["n"] for row in self._db.rows(sql, of=StateCount)}
+
+    def failed(self, limit: int = 100) -> list[FailedSeries]:
+        """The series that could not be judged, newest first."""
+        return self._db.rows(
+            "SELECT series_id, modality, coalesce(station, calling_ae) AS station, accession_number, sentence,"
+            " series.closed_at, images_removed_at FROM series JOIN studies USING (study_uid)"
+            " WHERE series.state = 'failed' ORDER BY series.series_id DESC LIMIT ?",
+            (limit,),
+            of=FailedSeries,
+        )
 
     def waiting_since(self) -> dict[str, float]:
         """Since when the oldest series of each unfinished state waits there.

@@ -16,9 +16,6 @@ from typing import Final, Literal
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import ActRow, LoggedVote, MarkRow, StoredMark, VoteRow
 
-VoteFacts = tuple[int, str, str, str, str, str, str, str, float, int | None, str, int, int | None]
-"""See :meth:`Votes.facts`."""
-
 ActKind = Literal["reasons", "comment", "confidence", "withdrawal"]
 WITHDRAWN: Final = "withdrawn"
 """What the log calls a withdrawal where a vote has its level."""
@@ -224,18 +221,6 @@ class Votes:
         if reader_id is not None:
             sql, params = sql + " AND reader_id = ?", [*params, reader_id]
         return [_decoded(row) for row in self._db.rows(sql + " ORDER BY id", params, of=LoggedVote)]
-
-    def facts(self) -> list[VoteFacts]:
-        """The narrow columns of every line of the log, in order of receipt, for statistics.
-
-        ``(id, reader_id, subject, series_uid, site, modality, vote, reasons, voted_at, ms_to_vote, source,
-        verdict_visible, replaces)``; the subject is the study UID, or ``#`` and the accession number.
-        """
-        return self._db.tuples(
-            "SELECT id, reader_id, coalesce(study_uid, '#' || accession_number), coalesce(series_uid, ''), site,"
-            " modality, vote, reasons, voted_at, ms_to_vote, source, verdict_visible, replaces FROM vote_log"
-            " ORDER BY id"
-        )
 
     def all(self) -> list[LoggedVote]:
         """The whole log in order of receipt, reasons still as JSON text (100,000 lines must stay quick)."""

@@ -19,9 +19,11 @@ from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.errors import Unfailing, add_error_pages
 from qc_node.web.fhircast.follower import Follower
-from qc_node.web.pages import annotate, live, panel, review, stats
+from qc_node.web.pages import annotate, live, me, operations, panel, review, stats
+from qc_node.web.pages.panel import Maybe
 from qc_node.web.pages.rendering import STATIC, page, static_url
 from qc_node.web.settings import Health, PromptPolicy, WebDeps, WebOptions
+from qc_node.web.statistics.collecting import Collected
 from qc_node.web.texts import _
 from qc_node.web.votes.follow_up import FollowUp
 
@@ -59,10 +61,11 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.state.limiter = RateLimiter(deps.clock)
     app.state.failed_sign_ins = FailedSignIns(deps.clock, deps.on_failed_sign_in)
     app.state.broadcaster = Broadcaster()
+    app.state.collected = Collected(deps.ledger)
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
     app.state.follow_up = FollowUp(deps, app.state.board.refresh)
-    for module in (sign_in, panel, live, review, stats, annotate):
+    for module in (sign_in, panel, live, review, stats, annotate, me, operations):
         app.include_router(module.router)
     _add_general_routes(app, deps)
     add_error_pages(app)
@@ -98,6 +101,10 @@ def _add_general_routes(app: FastAPI, deps: WebDeps) -> None:
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     def docs(request: Request, reader: Anyone) -> HTMLResponse:
         return page(request, "docs.html", reader, api=app.openapi())
+
+    @app.get("/help", response_class=HTMLResponse, include_in_schema=False)
+    def help_page(request: Request, reader: Maybe) -> HTMLResponse:
+        return page(request, "help.html", reader)
 
     @app.get("/static/{tag}/{name}", include_in_schema=False)
     def static(tag: str, name: Annotated[str, Path(pattern=r"^[a-z_]+\.(css|js|svg)$")]) -> Response:

@@ -128,6 +128,17 @@ def _nothing(*_: Any) -> None:
     """A hook that nobody listens to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the process knows and the ledger does not.
+
+    ``associations`` are open now (None: not known); ``models`` are loaded, as ``name version`` by stage.
+    """
+
+    associations: int | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
+
+
 def _fine() -> tuple[bool, Mapping[str, Any]]:
     return True, {"status": "ok"}
 
@@ -139,7 +150,7 @@ class WebDeps:
     ``on_vote(vote, site, modality)`` counts a new vote; ``on_failed_sign_in(way)`` a sign-in that failed;
     ``report_vote(vote_row, reader_row)`` sends a vote to the PACS as its own SR where that is wished; ``rng``
     draws the prompts; ``notice`` says what the board should say of the node itself (models are being loaded), or
-    nothing.
+    nothing; ``running`` what operators see beside the ledger.
     """
 
     ledger: Ledger
@@ -150,6 +161,7 @@ class WebDeps:
     readyz: Health = _fine
     takes: Health = _fine
     notice: Callable[[], str] = str
+    running: Callable[[], Running] = Running
     on_vote: Callable[[str, str, str], None] = _nothing
     on_failed_sign_in: Callable[[str], None] = _nothing
     report_vote: Callable[[VoteRow, ReaderRow], None] = _nothing

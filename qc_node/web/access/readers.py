@@ -20,12 +20,13 @@ PIN = re.compile(r"\d{6,12}")
 
 
 class Role(StrEnum):
-    """What a reader does here; only :attr:`EXPERT` grades by the protocol."""
+    """What a reader does here; only an expert grades by the protocol, only an operator acts on the outbox."""
 
     RADIOLOGIST = "radiologist"
     TECHNOLOGIST = "technologist"
     EXPERT = "expert"
     PHYSICIST = "physicist"
+    OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
