@@ -108,6 +108,7 @@ def web_options(settings: Settings) -> WebOptions:
         trusted_user_header=web.trusted_user_header,
         trusted_proxies=web.trusted_proxies,
         theme=web.theme,
+        viewer_url=web.viewer_url,
         blind=web.blind,
         frame_ancestors=web.frame_ancestors,
         webhook_url=settings.webhook.url,

@@ -77,6 +77,9 @@ class WebOptions:
         Hub URLs that a launch may name; any other is refused.
     fhircast_token
         Bearer token (OAuth 2.0) that these hubs want; sent to them only.
+    viewer_url
+        Address of the department's image viewer with ``{study_uid}``, ``{series_uid}`` or ``{accession_number}`` in
+        it; None: no page offers to open a study there.
     theme
         ``system`` follows what the browser asks for; ``dark`` and ``light`` settle it for everybody.
     limits
@@ -97,6 +100,7 @@ class WebOptions:
     prompts: PromptPolicy
     limits: HttpLimits
     theme: str
+    viewer_url: str | None
     session_days: float = 90.0
     undo_s: float = 10.0
     max_body_bytes: int = 65_536
