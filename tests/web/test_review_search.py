@@ -61,6 +61,7 @@ def uids(browser: Browser, **wanted: Any) -> list[str]:
         ({"text": "mr-204418"}, "11"),
         ({"text": "1.2.12"}, "12"),
         ({"text": "1.2.13.1"}, "13"),
+        ({"text": "9.9.9.9"}, ""),
         ({"text": "MR-204 space"}, "11"),
         ({"text": "mprage"}, "14 13 12 10"),
         ({"text": "thorax"}, "13"),

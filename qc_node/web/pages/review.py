@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 
 from qc_node.classifiers import catalogue
 from qc_node.ledger.search import NEWEST
+from qc_node.web import slices
 from qc_node.web.access.identity import Anyone, Known, deps_of, open_to_look
 from qc_node.web.access.readers import Reader
 from qc_node.web.board import REVIEW
@@ -27,6 +28,7 @@ from qc_node.web.pages.rendering import page
 from qc_node.web.review import searching, tables
 from qc_node.web.review.entries import Entry, asked, entries, rows
 from qc_node.web.settings import WebDeps
+from qc_node.web.texts import _
 
 router = APIRouter(tags=["review"])
 
@@ -99,6 +101,44 @@ def search(request: Request, body: SearchIn, reader: Anyone) -> dict[str, Any]:
 def filters(request: Request, reader: Anyone) -> dict[str, Any]:
     """What a filter can be set to here: every scanner that ever sent."""
     return {"scanners": deps_of(request).ledger.search.scanners()}
+
+
+@router.get("/api/slices/{series_id}")
+def stored(request: Request, series_id: Number, reader: Anyone) -> dict[str, Any]:
+    """What is kept of the images of a series: planes, slices, windows; or a sentence why nothing is."""
+    deps = deps_of(request)
+    row = deps.ledger.series.by_id(series_id)
+    if row is None:
+        raise HTTPException(404, "This series is not known here.")
+    if row["images_removed_at"] is not None:
+        return {"planes": {}, "sentence": _("The images were removed here after delivery; your PACS has them.")}
+    stack = slices.read_stack(deps.spool, deps.ledger.instances.paths_of_series(series_id))
+    sentence = "" if stack.slices else _("The images of this series are not kept here, or cannot be shown.")
+    return {**slices.describe(stack), "sentence": sentence}
+
+
+@router.get("/api/slices/{series_id}/{plane}/{number}", include_in_schema=False)
+def one_slice(
+    request: Request,
+    series_id: Number,
+    plane: Annotated[str, Path(pattern="^(axial|coronal|sagittal|stored)$")],
+    number: Annotated[int, Path(ge=0, le=10_000)],
+    reader: Anyone,
+) -> Response:
+    """One slice as numbers (:mod:`qc_node.web.slices`); the headers say its size, and how many slices there are."""
+    deps = deps_of(request)
+    row = deps.ledger.series.by_id(series_id)
+    gone = HTTPException(404, "This slice is not kept any more.")
+    if row is None or row["images_removed_at"] is not None:
+        raise gone
+    stack = slices.read_stack(deps.spool, deps.ledger.instances.paths_of_series(series_id))
+    try:
+        cut, aspect, count = slices.numbers(deps.spool, stack, plane, number)
+    except (IndexError, OSError, ValueError) as error:
+        raise gone from error
+    rows_, columns = cut.shape
+    headers = {"x-rows": str(rows_), "x-columns": str(columns), "x-aspect": f"{aspect:.5f}", "x-slices": str(count)}
+    return Response(cut.tobytes(), media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/review/events", include_in_schema=False)

@@ -6,8 +6,9 @@ end the answer says so (``more_than``, ``back_to``), and ``next`` goes on from t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -18,14 +19,16 @@ from qc_node.ledger.search import NEWEST, OLDEST, Place, SeriesWanted
 from qc_node.web.review.entries import Entry, entries, rows
 from qc_node.web.settings import WebDeps
 
-BUDGET_S = 0.2
+BUDGET_S = 0.15
 """Seconds that one answer may take; a click goes on."""
-LOOKED_THROUGH = 200
+LOOKED_THROUGH = 100
 """Series whose verdicts are read at a time."""
 PASSED_OVER = 5000
 """Series of which only the row is looked at, at a time."""
 COUNTED = 100_000
 """Most series that are counted without any filter; beyond that "more than" is all that anybody needs."""
+UID_LIKE = re.compile(r"\d+(\.\d+){3,}\.?")
+"""What is a UID, or its beginning, and nothing else: where none begins so, no word is looked for either."""
 NAME = 4
 """Least characters of an identifier of which only the beginning is given."""
 
@@ -125,7 +128,7 @@ def prepare(deps: WebDeps, asked: ReviewFilter) -> Search:
     numbers = None if asked.numbers is None else set(asked.numbers)
     for word in words:
         named = _named(deps, word)
-        if named:
+        if named or UID_LIKE.fullmatch(word):
             numbers = set(named) if numbers is None else numbers & set(named)
             words.remove(word)
             break
@@ -234,6 +237,6 @@ def all_entries(deps: WebDeps, asked: ReviewFilter) -> Iterator[Entry]:
 
     A series that gets images meanwhile moves up and may come twice or not at all; one that is finished does not.
     """
-    search = prepare(deps, replace(asked))
+    search = prepare(deps, asked)
     for found, _ in stretches(deps, search, NEWEST, LOOKED_THROUGH):
         yield from found
