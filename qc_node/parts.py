@@ -109,6 +109,7 @@ def web_options(settings: Settings) -> WebOptions:
         trusted_proxies=web.trusted_proxies,
         theme=web.theme,
         session_days=web.session_days,
+        viewer_url=web.viewer_url,
         blind=web.blind,
         frame_ancestors=web.frame_ancestors,
         webhook_url=settings.webhook.url,

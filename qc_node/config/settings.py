@@ -69,6 +69,28 @@ def _url(value: str) -> str:
     return value
 
 
+VIEWERS = ("http", "https", "weasis", "radiant", "osirix", "horos", "miele-lxiv")
+"""Schemes that open an image viewer, in the browser or on the PC; nothing that runs a script or reads a file."""
+VIEWER_VALUES = ("study_uid", "series_uid", "accession_number")
+
+
+def _viewer_url(value: str) -> str:
+    scheme, _, rest = value.partition(":")
+    if scheme not in VIEWERS or not rest or re.search(r"\s", value):
+        raise ValueError(f"must begin with {', '.join(s + ':' for s in VIEWERS)} and have no space in it")
+    named = re.findall(r"\{([^{}]*)\}", value)
+    strange = next((name for name in named if name not in VIEWER_VALUES), None)
+    known = ", ".join(f"{{{name}}}" for name in VIEWER_VALUES)
+    if strange is not None or re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", value)):
+        raise ValueError(f"has {{{strange}}}; known are {known}" if strange is not None else "has a single brace")
+    if not named:
+        raise ValueError(f"must have one of {known} in it, or it would always open the same")
+    host = rest.removeprefix("//").split("/")[0].split("?")[0]
+    if scheme in ("http", "https") and (not rest.startswith("//") or not host or "{" in host):
+        raise ValueError("must name the viewer's host, which never depends on a study")
+    return value
+
+
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Name = Annotated[str, AfterValidator(_name)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
@@ -231,6 +253,9 @@ class WebSettings(_Section):
     """Days after which a reader has to sign in again; 0.5 is a shift."""
     blind: bool = True
     """The panel shows the machine's verdict only after the vote."""
+    viewer_url: Annotated[str, AfterValidator(_viewer_url)] | None = None
+    """Address that opens a study in the department's viewer, shown as "Open in my viewer" on the review page; in it
+    ``{study_uid}``, ``{series_uid}`` and ``{accession_number}`` become those of the series."""
     theme: Literal["system", "dark", "light"] = "system"
     """Colours of the pages: ``system`` follows the browser, ``dark`` suits a dark room whose PCs ask for
     light."""

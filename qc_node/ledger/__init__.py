@@ -25,6 +25,7 @@ from qc_node.ledger.prompts import Prompts
 from qc_node.ledger.readers import Readers
 from qc_node.ledger.relinks import Relinks
 from qc_node.ledger.removals import Removals
+from qc_node.ledger.search import SeriesSearch
 from qc_node.ledger.series import SeriesTable
 from qc_node.ledger.sessions import Sessions
 from qc_node.ledger.studies import Studies
@@ -53,6 +54,7 @@ class Ledger:
         self.db = Database(path)
         self.instances = Instances(self.db)
         self.series = SeriesTable(self.db)
+        self.search = SeriesSearch(self.db)
         self.studies = Studies(self.db)
         self.verdicts = Verdicts(self.db)
         self.models = Models(self.db)

@@ -64,6 +64,33 @@ class SeriesRow(TypedDict):
     images_removed_at: float | None
 
 
+class FoundSeries(SeriesRow):
+    """A series with what its study is called; ``missing`` is a JSON list of sentences about the study."""
+
+    accession_number: str | None
+    study_description: str | None
+    missing: str
+
+
+class NumberRow(TypedDict):
+    """The number of a series."""
+
+    series_id: int
+
+
+class PlaceRow(TypedDict):
+    """Where a series stands in the order of arrival."""
+
+    last_received: float
+    series_id: int
+
+
+class ScannerRow(TypedDict):
+    """A station or calling AE title."""
+
+    name: str
+
+
 class InstanceRow(TypedDict):
     """One version of one received instance.
 

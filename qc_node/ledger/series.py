@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qc_node.domain import Correction
@@ -133,6 +133,11 @@ class SeriesTable:
     def events(self, series_id: int) -> list[EventRow]:
         """The history of a series."""
         return self._db.rows("SELECT * FROM events WHERE series_id = ? ORDER BY id", (series_id,), of=EventRow)
+
+    def events_of_many(self, series: Sequence[int]) -> list[EventRow]:
+        """The history of each of these series, in order."""
+        sql = "SELECT * FROM events WHERE series_id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        return self._db.rows(sql, (json.dumps(list(series)),), of=EventRow)
 
     def corrected(self, series_id: int, kind: Correction, at: float) -> None:
         """Note that the images of the present run say something else than those of before."""

@@ -99,6 +99,15 @@ class Verdicts:
         row = self.get(series_id)
         return [] if row is None else self.of(series_id, row["run"])
 
+    def of_present_runs(self, series: Sequence[int]) -> list[VerdictRow]:
+        """Every verdict on the present run of each of these series, the routed classifier's first."""
+        sql = (
+            "SELECT verdicts.* FROM json_each(?) CROSS JOIN series ON series.series_id = json_each.value"
+            " CROSS JOIN verdicts ON verdicts.series_id = series.series_id AND verdicts.run = series.run"
+            " ORDER BY verdicts.routed DESC, verdicts.id"
+        )
+        return [_decoded(row) for row in self._db.rows(sql, (json.dumps(list(series)),), of=StoredVerdict)]
+
     def by_id(self, verdict_id: int) -> VerdictRow | None:
         """One verdict with its JSON columns decoded."""
         row = self._db.row("SELECT * FROM verdicts WHERE id = ?", (verdict_id,), of=StoredVerdict)

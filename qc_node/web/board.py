@@ -17,6 +17,8 @@ from qc_node.web.settings import WebDeps
 from qc_node.web.votes import cases
 
 CHANNEL = "board"
+REVIEW = "review"
+"""Channel on which the review page hears which series has changed, by its number and nothing else."""
 SHOW_S = 3 * 86_400.0
 """Scanners that sent nothing for three days leave the board (their open alarms stay)."""
 CATCH_UP = 200
@@ -43,6 +45,7 @@ class Board:
 
     def publish(self, series_id: int) -> None:
         """Tell every open board about a series (any thread; call it again whenever its state changes)."""
+        self._broadcaster.publish(REVIEW, "series", {"series": series_id})
         row = self._deps.ledger.series.by_id(series_id)
         if row is None:
             return

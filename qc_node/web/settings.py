@@ -79,6 +79,9 @@ class WebOptions:
         Hub URLs that a launch may name; any other is refused.
     fhircast_token
         Bearer token (OAuth 2.0) that these hubs want; sent to them only.
+    viewer_url
+        Address of the department's image viewer with ``{study_uid}``, ``{series_uid}`` or ``{accession_number}`` in
+        it; None: no page offers to open a study there.
     theme
         ``system`` follows what the browser asks for; ``dark`` and ``light`` settle it for everybody.
     limits
@@ -100,6 +103,7 @@ class WebOptions:
     limits: HttpLimits
     theme: str
     session_days: float
+    viewer_url: str | None
     undo_s: float = 10.0
     max_body_bytes: int = 65_536
     requests_per_minute: int = 1200

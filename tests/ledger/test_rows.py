@@ -10,6 +10,7 @@ import pytest
 
 from qc_node.ledger import Ledger, rows, schema
 from qc_node.ledger.database import Database
+from qc_node.ledger.search import NEWEST, SeriesWanted
 from tests.ledger.old_ledger import write_fixture
 
 TYPES = {name: kind for name, kind in vars(rows).items() if is_typeddict(kind) and not name.startswith("_")}
@@ -48,6 +49,10 @@ DUMMIES = {
     "int | None": 2,
     "float | None": 1.0,
     "Sequence[str]": ("x",),
+    "Sequence[int]": (1,),
+    "Iterable[int]": (1,),
+    "SeriesWanted": SeriesWanted(),
+    "Place": NEWEST,
 }
 
 
@@ -104,6 +109,7 @@ def test_every_query_returns_exactly_the_columns_of_its_type(
     ledger.series.requeue_claimed(3, 1.0)
     ledger.series.counts(), ledger.series.waiting_since(), ledger.deliveries.counts()
     ledger.series.claims_of_study("x"), ledger.instances.paths_of_series(1), ledger.relinks.of("x", "x")
+    ledger.search.named("x"), ledger.search.scanners(), ledger.search.end_of_stretch(SeriesWanted(), NEWEST, 1)
     ledger.series.unfinished_counts(), ledger.deliveries.unfinished_counts(), ledger.removals.paths([1])
     for part in table_classes(ledger).values():
         for name in queries(part):
