@@ -24,6 +24,7 @@ from qc_node.outbox.sending import Destination, RetryPolicy
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.writer import WritingSettings
 from qc_node.web.settings import PromptPolicy, WebOptions, load_or_make_secret
+from qc_node.web.stations import NamedScanner, Stations
 
 
 def completion_policy(settings: Settings) -> CompletionPolicy:
@@ -110,7 +111,8 @@ def web_options(settings: Settings) -> WebOptions:
         theme=web.theme,
         blind=web.blind,
         frame_ancestors=web.frame_ancestors,
-        webhook_url=settings.webhook.url,
+        stations=stations(settings),
+        calls_per_day=settings.board.calls_per_day,
         vote_sr=web.vote_sr,
         fhircast_hubs=web.fhircast_hubs,
         fhircast_token=web.fhircast_token,
@@ -123,6 +125,11 @@ def web_options(settings: Settings) -> WebOptions:
             request_s=web.request_s,
         ),
     )
+
+
+def stations(settings: Settings) -> Stations:
+    """What scanners are called."""
+    return Stations(tuple(NamedScanner(s.station, s.name, s.room) for s in settings.scanner))
 
 
 def metrics_limits(settings: Settings) -> HttpLimits:

@@ -481,6 +481,38 @@ class AlarmRow(TypedDict):
     answer: str | None
 
 
+class ScannerRow(TypedDict):
+    """Who makes series: the station of their headers, and who sends them."""
+
+    station: str | None
+    calling_ae: str
+
+
+class CalledRow(TypedDict):
+    """A call as it is counted."""
+
+    station: str | None
+    calling_ae: str
+    kind: str
+    raised_at: float
+    answer: str | None
+    closed_by: str | None
+
+
+class AnsweredVote(TypedDict):
+    """A reader's vote that called the technologists, and what they answered; open where ``answered_at`` is None."""
+
+    vote_key: str
+    vote_id: int
+    study_uid: str | None
+    series_uid: str | None
+    station: str | None
+    calling_ae: str
+    raised_at: float
+    answered_at: float | None
+    answer: str | None
+
+
 class SessionRow(TypedDict):
     """A reader who is, or was, signed in at one browser; `session_id` is a digest of what the cookie holds."""
 

@@ -22,6 +22,7 @@ from qc_node.web.fhircast.follower import Follower
 from qc_node.web.pages import annotate, live, panel, review, stats
 from qc_node.web.pages.rendering import STATIC, page, static_url
 from qc_node.web.settings import Health, PromptPolicy, WebDeps, WebOptions
+from qc_node.web.votes.calling import VoteCalls
 from qc_node.web.votes.follow_up import FollowUp
 
 log = logging.getLogger("qc_node.web")
@@ -61,7 +62,7 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.state.broadcaster = Broadcaster()
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
-    app.state.follow_up = FollowUp(deps, app.state.board.refresh)
+    app.state.follow_up = FollowUp(deps, app.state.board.refresh, VoteCalls(deps, app.state.board).step)
     for module in (sign_in, panel, live, review, stats, annotate):
         app.include_router(module.router)
     _add_general_routes(app, deps)

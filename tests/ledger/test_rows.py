@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints, is_typeddict
 
 import pytest
 
+from qc_node.domain.attention import AttentionKind
 from qc_node.ledger import Ledger, rows, schema
 from qc_node.ledger.database import Database
 from tests.ledger.old_ledger import write_fixture
@@ -48,6 +49,8 @@ DUMMIES = {
     "int | None": 2,
     "float | None": 1.0,
     "Sequence[str]": ("x",),
+    "AttentionKind": AttentionKind.MISSING,
+    "AlarmAnswer | None": None,
 }
 
 
