@@ -94,9 +94,7 @@ class Alarms:
             of=AlarmRow,
         )
 
-    def acknowledge(
-        self, alarm_id: int, by: str, at: float, answer: AlarmAnswer | None = None
-    ) -> AlarmRow | None:
+    def acknowledge(self, alarm_id: int, by: str, at: float, answer: AlarmAnswer | None = None) -> AlarmRow | None:
         """Close an alarm; its row, or None when there is no such open alarm."""
         with self._db.transaction() as conn:
             cursor = conn.execute(

@@ -43,7 +43,7 @@ class Received:
     presentation states, ...).  ``expected`` is the number of instances that the header says the series
     has, with the tags that say so in ``expected_rule``; None where it says nothing.  A ``version`` above 1 was
     sent again: after the file of the version before had gone, or, as its ``correction`` says, with other content,
-    of which ``digest`` is kept then.  ``station`` is the scanner by its header; empty: nobody but the caller is known.
+    of which ``digest`` is kept then.  ``station`` is the scanner by its header, empty where that does not say.
     """
 
     sop_instance_uid: str
@@ -356,7 +356,8 @@ def _touch_series(conn: sqlite3.Connection, group: Sequence[Received]) -> int:
         "INSERT INTO series (series_uid, study_uid, modality, calling_ae, station, first_received,"
         " last_received, instances, expected, expected_rule, due_at)"
         " VALUES (?,?,?,?,?,?,?,?,?,?,0) ON CONFLICT (series_uid, study_uid) DO UPDATE SET"
-        " station = coalesce(series.station, excluded.station), instances = series.instances + excluded.instances, last_received = excluded.last_received,"
+        " station = coalesce(series.station, excluded.station),"
+        " instances = series.instances + excluded.instances, last_received = excluded.last_received,"
         " expected = coalesce(excluded.expected, series.expected),"
         " expected_rule = coalesce(excluded.expected_rule, series.expected_rule),"
         f" due_at = 0, {LATE_RUN}",

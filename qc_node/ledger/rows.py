@@ -500,7 +500,7 @@ class CalledRow(TypedDict):
 
 
 class AnsweredVote(TypedDict):
-    """A reader's vote that called the technologists, and what they answered; open where ``answered_at`` is None."""
+    """A reader's vote that called the technologists, and what they answered; ``answered_at`` None: nothing yet."""
 
     vote_key: str
     vote_id: int

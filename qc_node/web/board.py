@@ -1,4 +1,4 @@
-"""The technologist board: raises what calls for attention, and tells every open page until somebody has seen it."""
+"""The technologist board: raises what calls for attention, and tells every open page until somebody has seen."""
 
 from __future__ import annotations
 

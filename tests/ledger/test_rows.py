@@ -49,6 +49,7 @@ DUMMIES = {
     "int | None": 2,
     "float | None": 1.0,
     "Sequence[str]": ("x",),
+    "Collection[int]": (1,),
     "AttentionKind": AttentionKind.MISSING,
     "AlarmAnswer | None": None,
 }

@@ -1,7 +1,7 @@
 """A reader's *poor* calls the technologists of the scanner; a vote that is taken back calls nobody any more.
 
-Works from the log of votes, so that a vote counts whatever way it came and a kill loses none.  Who voted is told to
-nobody.
+Works from the log of votes, so that a vote counts whatever way it came and a kill loses none.  Nobody is told who
+voted.
 """
 
 from __future__ import annotations
