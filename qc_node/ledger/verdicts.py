@@ -103,8 +103,8 @@ class Verdicts:
         """As :meth:`of_last_run`, of many series at once; those without a verdict are not in it."""
         rows = self._db.rows(
             "SELECT verdicts.* FROM verdicts JOIN (SELECT series_id, max(run) AS run FROM verdicts"
-            " WHERE routed = 1 AND series_id IN (SELECT value FROM json_each(?)) GROUP BY series_id) AS n USING (series_id, run)"
-            " ORDER BY series_id, routed DESC, id",
+            " WHERE routed = 1 AND series_id IN (SELECT value FROM json_each(?)) GROUP BY series_id) AS n"
+            " USING (series_id, run) ORDER BY series_id, routed DESC, id",
             (json.dumps(list(series_ids)),),
             of=StoredVerdict,
         )

@@ -2,7 +2,8 @@
 
 Each target gets a row of the ledger, in the transaction of what it is about, so that a kill loses none.  A loop
 tries them: again after 10 s, then after twice as long each time, up to an hour; after a day it gives up and says
-so.  A plain ``https://`` address gets JSON; everything else is Apprise's, which knows e-mail, Teams, Slack and others.
+so.  A plain ``https://`` address gets JSON; everything else is Apprise's, which knows e-mail, Teams, Slack and
+others.
 """
 
 from __future__ import annotations

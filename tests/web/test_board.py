@@ -241,7 +241,8 @@ def test_rows_of_before_find_their_scanner_in_what_the_header_claimed(clinic: Cl
         conn.execute("UPDATE series SET station = NULL")
         number = clinic.number("1.1.1")
         conn.execute(
-            "INSERT INTO alarms (series_id, run, calling_ae, station, raised_at) VALUES (?, 1, 'ARCHIVE', 'ARCHIVE', 5)",
+            "INSERT INTO alarms (series_id, run, calling_ae, station, raised_at)"
+            " VALUES (?, 1, 'ARCHIVE', 'ARCHIVE', 5)",
             (number,),
         )
     cards = browse().get("/api/board").json()["cards"]

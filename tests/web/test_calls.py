@@ -20,12 +20,12 @@ def settle(clinic: Clinic, browser: Browser) -> None:
 
 def voted_poor(clinic: Clinic, browse: Browse, role: str = "radiologist", **more: object) -> tuple[Browser, str]:
     """A reader who voted poor on a study of two series; the case."""
-    reader, token = clinic.reader(role=role)
+    _, token = clinic.reader(role=role)
     browser = browse()
     browser.sign_in(token)
     clinic.receive("1.1", "1.1.1", scanner="ARCHIVE", station="MR750-ROOM1")
     clinic.judge("1.1.1", brain())
-    case = browser.get("/panel/launch", params={"StudyInstanceUID": "1.1"}).headers["location"].rsplit("/", 1)[1]
+    case = browser.get("/panel", params={"StudyInstanceUID": "1.1"}).headers["location"].rsplit("/", 1)[1]
     answer = browser.vote(browser.show(case), "poor", "key-of-vote-0001", reasons=["motion"], **more)
     assert answer.status_code in (200, 201), answer.text
     return browser, case
@@ -104,7 +104,7 @@ def test_a_vote_on_a_study_that_never_came_calls_nobody(clinic: Clinic, browse: 
     _, token = clinic.reader()
     browser = browse()
     browser.sign_in(token)
-    case = browser.get("/panel/launch", params={"StudyInstanceUID": "1.7"}).headers["location"].rsplit("/", 1)[1]
+    case = browser.get("/panel", params={"StudyInstanceUID": "1.7"}).headers["location"].rsplit("/", 1)[1]
     assert browser.vote(browser.show(case), "poor", "key-of-vote-0001").status_code in (200, 201)
     settle(clinic, browser)
     assert clinic.ledger.alarms.open_ones() == []
