@@ -140,7 +140,8 @@ class WebDeps:
     ``on_vote(vote, site, modality)`` counts a new vote, ``on_call(kind, outcome)`` what the board raises and what
     becomes of it; ``notify`` has other systems told, in the transaction of what it is about;
     ``report_vote(vote_row, reader_row)`` sends one to the PACS as its own SR where that is wished; ``rng`` draws
-    the prompts; ``notice`` says what the board should say of the node itself (models are being loaded), or nothing.
+    the prompts; ``notice`` says what the board should say of the node itself (models are being loaded), or
+    nothing.
     """
 
     ledger: Ledger

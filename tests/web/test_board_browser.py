@@ -85,7 +85,10 @@ def test_calls_stay_until_they_are_answered_with_one_press(chromium: Chromium, s
     for width in (320, 800, 1600):
         chromium.resize(width, 1000)
         assert chromium.script("return document.documentElement.scrollWidth <= innerWidth"), width
-        small = "return [...document.querySelectorAll('main button, main a')].filter((b) => b.getBoundingClientRect().height < 24).length"
+        small = (
+            "return [...document.querySelectorAll('main button, main a')]"
+            ".filter((b) => b.getBoundingClientRect().height < 24).length"
+        )
         assert chromium.script(small) == 0
         keep(chromium, f"board-{width}")
     chromium.script("document.querySelectorAll('.answers button')[1].focus()")
