@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qc_node import __version__, parts
@@ -21,6 +22,7 @@ from qc_node.completion.asking import PacsQuestions
 from qc_node.completion.closing import Completion
 from qc_node.config import Settings, change
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
+from qc_node.domain.attention import Notice
 from qc_node.engine.closed_studies import check_study
 from qc_node.engine.pool import Pool
 from qc_node.intake import NodeIntake
@@ -29,6 +31,7 @@ from qc_node.operations import health, logs, service_manager
 from qc_node.operations.drain import Drain
 from qc_node.operations.ledger_watch import LedgerWatch
 from qc_node.operations.metrics import Metrics
+from qc_node.operations.notify import Notifier
 from qc_node.operations.old_reports import remove_old_reports, remove_old_summaries
 from qc_node.operations.retention import remove_old_sessions
 from qc_node.operations.tidying import Tidying
@@ -72,7 +75,8 @@ class Node:
         self.spool, self.ledger, self.receiver = self.intake.spool, self.intake.ledger, self.intake.receiver
         accepted = [p.ae_title for p in settings.peers("accept")]
         self._destinations = parts.destination_names(settings)
-        self.metrics = Metrics(accepted, self._destinations)
+        targets = parts.targets(settings, os.environ)
+        self.metrics = Metrics(accepted, self._destinations, [target.name for target in targets])
         self._drain = Drain(self.ledger, self.receiver, time.time, self._tell_state)
         self._rules = parts.rules_of(settings)
         self._stop = threading.Event()
@@ -92,7 +96,7 @@ class Node:
             self.spool,
             time.time,
             catalogue.shared_card,
-            lambda study_uid: check_study(self.ledger, self._rules, study_uid),
+            self._check_study,
             lambda: self._outbox.wake(),
         )
         policy = parts.completion_policy(settings)
@@ -120,6 +124,15 @@ class Node:
         self._tidying = Tidying(self.ledger, self.spool, self._rest, self.metrics.orphan_removed)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
         self._watching = Periodic("ledger-watch", LedgerWatch(self.ledger).step, 60.0, after=self.ledger.close)
+        self._notifier = Notifier(
+            self.ledger,
+            targets,
+            settings.web.public_base,
+            time.time,
+            self.metrics.notification,
+            wake=lambda: self._notifying.wake(),
+        )
+        self._notifying = Periodic("notifications", self._notifier.step, 2.0, after=self.ledger.close)
         self._draining = Periodic("drain", self._drain.step, after=self.ledger.close)
         self._settling = threading.Thread(target=self._settle, name="settling", daemon=True)
         self._recent, self._health = self._checks()
@@ -159,7 +172,7 @@ class Node:
 
     def _loops(self) -> tuple[Periodic, ...]:
         working = (self._closing, self._asking, self._writing, self._summarising)
-        return *working, self._retention, self._watching, self._draining
+        return *working, self._notifying, self._retention, self._watching, self._draining
 
     def _all_loops(self) -> tuple[Periodic, ...]:
         follow_up = () if self.app is None else (self.app.state.follow_up.loop,)
@@ -280,10 +293,15 @@ class Node:
         if kind == "series":
             self.pool.wake()
             return
-        check_study(self.ledger, self._rules, uid)
+        self._check_study(uid)
         self._summarising.wake()
+
+    def _check_study(self, uid: str) -> Sequence[str]:
+        """What a closed study lacks, for boards too; safe to repeat."""
+        missing = check_study(self.ledger, self._rules, uid)
         if self.app is not None:
             self.app.state.board.study_closed(uid)
+        return missing
 
     def _on_worker(self, event: Mapping[str, Any]) -> None:
         if event["event"] != "finished":
@@ -300,7 +318,15 @@ class Node:
         if event["state"] != "judged" or not self.settings.pacs.destination:
             self.metrics.series_finished(event["stage"], event["state"])
         self._publish(event["series_id"])
+        self._check_if_closed(event["series_id"])
         self._writing.wake()
+
+    def _check_if_closed(self, series_id: int) -> None:
+        """A series that is judged after its study was closed may show, or lack, what was ordered."""
+        series = self.ledger.series.by_id(series_id)
+        study = None if series is None else self.ledger.studies.get(series["study_uid"])
+        if study is not None and study["state"] == "closed":
+            self._check_study(study["study_uid"])
 
     def _on_written(self, series_id: int) -> None:
         self._outbox.wake()
@@ -308,6 +334,9 @@ class Node:
 
     def _on_delivery(self, delivery: ReportDelivery, destination: str, outcome: str) -> None:
         self.metrics.delivery(destination, outcome)
+        if outcome == "failed":
+            said = f"{destination} does not take a report; the node has given it up (qc-node outbox list)."
+            self._notifier.tell(Notice("delivery", "", said, time.time()))
         if outcome == "sent" and delivery["kind"] == "sr":
             self.metrics.report_acknowledged(self.ledger, delivery, time.time())
             self._publish(delivery["series_id"])
@@ -357,6 +386,8 @@ class Node:
             running=lambda: Running(self.receiver.associations(), dict(self._models)),
             on_vote=self.metrics.vote,
             on_failed_sign_in=self.metrics.failed_sign_in,
+            on_call=self.metrics.call,
+            notify=self._notifier.tell,
             report_vote=report_vote,
         )
         self.app = create_app(deps)

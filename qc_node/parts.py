@@ -6,7 +6,7 @@ default there and nowhere else, so the classes of the parts give none for it (a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from qc_node import __version__
@@ -19,11 +19,13 @@ from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
 from qc_node.http_server import HttpLimits
 from qc_node.operations import logs
+from qc_node.operations.notify import OF_WEBHOOK, WEBHOOK, Target, with_environment
 from qc_node.outbox.commitment import CommitmentPolicy
 from qc_node.outbox.sending import Destination, RetryPolicy
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.writer import WritingSettings
 from qc_node.web.settings import PromptPolicy, WebOptions, load_or_make_secret
+from qc_node.web.stations import NamedScanner, Stations
 
 
 def completion_policy(settings: Settings) -> CompletionPolicy:
@@ -112,7 +114,8 @@ def web_options(settings: Settings) -> WebOptions:
         viewer_url=web.viewer_url,
         blind=web.blind,
         frame_ancestors=web.frame_ancestors,
-        webhook_url=settings.webhook.url,
+        stations=stations(settings),
+        calls_per_day=settings.board.calls_per_day,
         vote_sr=web.vote_sr,
         fhircast_hubs=web.fhircast_hubs,
         fhircast_token=web.fhircast_token,
@@ -125,6 +128,24 @@ def web_options(settings: Settings) -> WebOptions:
             request_s=web.request_s,
         ),
     )
+
+
+def stations(settings: Settings) -> Stations:
+    """What scanners are called."""
+    return Stations(tuple(NamedScanner(s.station, s.name, s.room) for s in settings.scanner))
+
+
+def targets(settings: Settings, environ: Mapping[str, str]) -> list[Target]:
+    """Whom to tell; the address of a target is completed from the environment.
+
+    Raises
+    ------
+    QcNodeError
+        A variable that an address names is not set.
+    """
+    said = [Target(t.name, with_environment(t.url, environ), frozenset(t.events)) for t in settings.notify]
+    old = [] if settings.webhook.url is None else [Target(WEBHOOK, settings.webhook.url, OF_WEBHOOK)]
+    return said + old
 
 
 def metrics_limits(settings: Settings) -> HttpLimits:

@@ -26,6 +26,7 @@ COMMANDS = {
     "forget": ("forget:forget", "Remove everything that the node holds of a patient or a study, for ever."),
     "judge-again": ("outbox:judge_again", "Judge series once more, with the models and rules now in force."),
     "models": ("models:models", "List and verify the weights."),
+    "notify": ("notify:notify", "Try whether those who are told what happened can be reached."),
     "outbox": ("outbox:outbox", "Look at what was not delivered, send it again, or let it be."),
     "readers": ("readers:readers", "Those who may vote: add, list, disable, enable, change."),
     "restore": ("backup:restore", "Put the backup in FOLDER back, while no node runs."),

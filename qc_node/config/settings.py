@@ -276,11 +276,53 @@ class WebSettings(_Section):
     """Longest time for a whole request, head and body; the connection is closed after it."""
 
 
+class ScannerSettings(_Section):
+    """``[[scanner]]``: what a scanner is called on the pages."""
+
+    station: Annotated[str, Field(min_length=1, max_length=64)]
+    """Station Name (0008,1010) as the images carry it; of a scanner without one manufacturer, model and serial
+    number with single spaces, or the AE title that it calls with.  Upper and lower case are the same."""
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    """What people call it, such as ``MR 1 (room 3)``; scanners of one name share a card."""
+    room: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Room, for a board that shows one room only: ``/live?scanner=ROOM``."""
+
+
+class BoardSettings(_Section):
+    """``[board]``: the technologists' board."""
+
+    calls_per_day: Annotated[int, Field(ge=0, le=10000)] = 10
+    """Calls of one scanner a day that are fine.  Above that the board says that it calls more than that; no call
+    is held back."""
+
+
 class WebhookSettings(_Section):
-    """``[webhook]``: tell another system that a series calls for attention."""
+    """``[webhook]``: tell another system that a series calls for attention, or that a closed study lacks one."""
 
     url: Url | None = None
-    """Address that gets a JSON POST for each such series; no patient data are in it."""
+    """Address that gets a JSON POST for each of these; no patient data are in it.  It is tried for a day.
+    ``[[notify]]`` reaches e-mail and chats too."""
+
+
+class NotifySettings(_Section):
+    """``[[notify]]``: whom to tell what happened, tried for a day."""
+
+    name: Name
+    """Of this target, for logs, metrics and ``qc-node notify test``."""
+    url: Annotated[str, Field(min_length=1, max_length=2000)]
+    """``https://`` (or ``http://``) gets a JSON POST; anything else is an address of Apprise, such as
+    ``mailto://``, ``msteams://`` or ``slack://``, and needs ``pip install 'qc-node[notify]'``.  ``${NAME}`` in it
+    is taken from the environment, so that no secret need stand here."""
+    events: tuple[Literal["attention", "missing", "failed", "poor_vote", "delivery"], ...] = (
+        "attention",
+        "missing",
+        "failed",
+        "poor_vote",
+        "delivery",
+    )
+    """``attention``: a verdict calls, or images do not fit their order.  ``missing``: a closed study lacks
+    something.  ``failed``: a series could not be judged.  ``poor_vote``: a reader voted poor.  ``delivery``: a
+    report was given up."""
 
 
 class PromptSettings(_Section):
@@ -369,6 +411,12 @@ class RuleSettings(_Section):
         return self
 
 
+def _once(section: str, key: str, values: list[str]) -> None:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise MisplacedError((section, index, key), f"{value!r} is used twice")
+
+
 class Settings(_Section):
     """Everything a node needs to know; the defaults make a node that starts on loopback."""
 
@@ -378,7 +426,10 @@ class Settings(_Section):
     completion: CompletionSettings = CompletionSettings()
     classify: ClassifySettings = Field(default_factory=ClassifySettings)
     web: WebSettings = WebSettings()
+    scanner: tuple[ScannerSettings, ...] = ()
+    board: BoardSettings = BoardSettings()
     webhook: WebhookSettings = WebhookSettings()
+    notify: tuple[NotifySettings, ...] = ()
     prompt: PromptSettings = PromptSettings()
     metrics: MetricsSettings = MetricsSettings()
     disk: DiskSettings = DiskSettings()
@@ -403,6 +454,8 @@ class Settings(_Section):
             raise MisplacedError(
                 ("pacs", "destination"), f'{wanted!r} is not the name of a [[peer]] with the role "send"'
             )
+        _once("scanner", "station", [scanner.station.casefold() for scanner in self.scanner])
+        _once("notify", "name", [target.name for target in self.notify])
         addresses: dict[tuple[int, str], str] = {}
         for section in ("node", "web", "metrics"):
             host, port = getattr(self, section).host, getattr(self, section).port
@@ -452,7 +505,7 @@ def sections() -> dict[str, type[BaseModel]]:
 
 ENV_PREFIX = "QC_NODE_"
 
-LISTS = ("peer", "rule")
+LISTS = ("peer", "scanner", "notify", "rule")
 """Sections that are lists of tables."""
 
 

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from qc_node.domain.attention import FORGETTING
 from qc_node.ledger.database import Database
 from qc_node.ledger.schema import NUMBERED
 
 FORGOTTEN = "forgotten-"
 """What stands in a vote, a grading or a case in place of a study, a series or an accession number begins so."""
 
-STOPPED = "This series is being forgotten."
+STOPPED = FORGETTING
 
 LINKS: Mapping[str, str] = {
     "series_id": "SELECT series_id FROM gone_series",

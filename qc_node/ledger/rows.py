@@ -85,7 +85,7 @@ class PlaceRow(TypedDict):
     series_id: int
 
 
-class ScannerRow(TypedDict):
+class ScannerNameRow(TypedDict):
     """A station or calling AE title."""
 
     name: str
@@ -548,6 +548,38 @@ class AlarmRow(TypedDict):
     kind: str
     station: str | None
     vote_id: int | None
+    answer: str | None
+
+
+class ScannerRow(TypedDict):
+    """Who makes series: the station of their headers, and who sends them."""
+
+    station: str | None
+    calling_ae: str
+
+
+class CalledRow(TypedDict):
+    """A call as it is counted."""
+
+    station: str | None
+    calling_ae: str
+    kind: str
+    raised_at: float
+    answer: str | None
+    closed_by: str | None
+
+
+class AnsweredVote(TypedDict):
+    """A reader's vote that called the technologists, and what they answered; ``answered_at`` None: nothing yet."""
+
+    vote_key: str
+    vote_id: int
+    study_uid: str | None
+    series_uid: str | None
+    station: str | None
+    calling_ae: str
+    raised_at: float
+    answered_at: float | None
     answer: str | None
 
 

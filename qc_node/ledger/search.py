@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qc_node.ledger.database import Database
-from qc_node.ledger.rows import FoundSeries, NumberRow, PlaceRow, ScannerRow
+from qc_node.ledger.rows import FoundSeries, NumberRow, PlaceRow, ScannerNameRow
 
 Place = tuple[float, int]
 """Where a series stands in the list: when its last image came, and its number."""
@@ -125,7 +125,7 @@ class SeriesSearch:
         )
         found: set[str] = set()
         for column in ("station", "calling_ae"):
-            found |= {row["name"] for row in self._db.rows(steps.format(column), of=ScannerRow)}
+            found |= {row["name"] for row in self._db.rows(steps.format(column), of=ScannerNameRow)}
         return sorted(found)
 
 

@@ -25,6 +25,7 @@ from qc_node.web.pages.rendering import STATIC, page, static_url
 from qc_node.web.settings import Health, PromptPolicy, WebDeps, WebOptions
 from qc_node.web.statistics.collecting import Collected
 from qc_node.web.texts import _
+from qc_node.web.votes.calling import VoteCalls
 from qc_node.web.votes.follow_up import FollowUp
 
 __all__ = ["Health", "PromptPolicy", "WebDeps", "WebOptions", "create_app"]
@@ -64,7 +65,7 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.state.collected = Collected(deps.ledger)
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
-    app.state.follow_up = FollowUp(deps, app.state.board.refresh)
+    app.state.follow_up = FollowUp(deps, app.state.board.refresh, VoteCalls(deps, app.state.board).step)
     for module in (sign_in, panel, live, review, stats, annotate, me, operations):
         app.include_router(module.router)
     _add_general_routes(app, deps)

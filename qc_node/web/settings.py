@@ -13,10 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from qc_node.domain import QcNodeError
+from qc_node.domain.attention import Notice
 from qc_node.http_server import HttpLimits
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReaderRow, VoteRow
 from qc_node.spool import Spool
+from qc_node.web.stations import Stations
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 """Host names under which only this machine reaches the pages."""
@@ -69,10 +71,10 @@ class WebOptions:
         How long a sign-in holds; signing out ends it sooner.
     undo_s
         How long a vote can be taken back with one key.
-    webhook_url
-        Where the board posts ``{"event": "attention", "scanner", "words", "at"}`` when a series calls for
-        attention, and ``{"event": "missing", "scanner", "missing", "at"}`` when a closed study lacks
-        something that was ordered; no patient data.
+    stations
+        What scanners are called.
+    calls_per_day
+        How many calls of one scanner a day are fine; above that its card says so.
     vote_sr
         Whether each vote becomes an SR of its own in the PACS.
     fhircast_hubs
@@ -95,7 +97,8 @@ class WebOptions:
     trusted_proxies: tuple[str, ...]
     blind: bool
     frame_ancestors: tuple[str, ...]
-    webhook_url: str | None
+    stations: Stations
+    calls_per_day: int
     vote_sr: bool
     fhircast_hubs: tuple[str, ...]
     fhircast_token: str | None
@@ -151,10 +154,11 @@ def _fine() -> tuple[bool, Mapping[str, Any]]:
 class WebDeps:
     """What the pages work with.
 
-    ``on_vote(vote, site, modality)`` counts a new vote; ``on_failed_sign_in(way)`` a sign-in that failed;
-    ``report_vote(vote_row, reader_row)`` sends a vote to the PACS as its own SR where that is wished; ``rng``
-    draws the prompts; ``notice`` says what the board should say of the node itself (models are being loaded), or
-    nothing; ``running`` what operators see beside the ledger.
+    ``on_vote(vote, site, modality)`` counts a new vote, ``on_failed_sign_in(way)`` a sign-in that failed,
+    ``on_call(kind, outcome)`` what the board raises and what becomes of it; ``notify`` has other systems told, in
+    the transaction of what it is about; ``report_vote(vote_row, reader_row)`` sends a vote to the PACS as its own
+    SR where that is wished; ``rng`` draws the prompts; ``notice`` says what the board should say of the node itself
+    (models are being loaded), or nothing; ``running`` what operators see beside the ledger.
     """
 
     ledger: Ledger
@@ -168,6 +172,8 @@ class WebDeps:
     running: Callable[[], Running] = Running
     on_vote: Callable[[str, str, str], None] = _nothing
     on_failed_sign_in: Callable[[str], None] = _nothing
+    on_call: Callable[[str, str], None] = _nothing
+    notify: Callable[[Notice], None] = _nothing
     report_vote: Callable[[VoteRow, ReaderRow], None] = _nothing
     rng: random.Random = field(default_factory=random.SystemRandom)
 

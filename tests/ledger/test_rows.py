@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints, is_typeddict
 
 import pytest
 
+from qc_node.domain.attention import AttentionKind
 from qc_node.ledger import Ledger, rows, schema
 from qc_node.ledger.database import Database
 from qc_node.ledger.search import NEWEST, SeriesWanted
@@ -53,6 +54,9 @@ DUMMIES = {
     "Iterable[int]": (1,),
     "SeriesWanted": SeriesWanted(),
     "Place": NEWEST,
+    "Collection[int]": (1,),
+    "AttentionKind": AttentionKind.MISSING,
+    "AlarmAnswer | None": None,
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.peers import require
 from tests.web.axe import axe_source, faults
 from tests.web.browser import Chromium
-from tests.web.states import STATES, Site, State, Visitor, open_sites
+from tests.web.states import STATES, State, Visitor, open_sites
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("accessibility")]
 

@@ -17,7 +17,7 @@ from qc_node.ledger.rows import CaseRow
 from qc_node.web.access.identity import Anyone, Known, current_reader, deps_of, known_reader, may_look
 from qc_node.web.access.readers import Reader
 from qc_node.web.access.security import RateLimiter
-from qc_node.web.broadcast import Broadcaster, Full
+from qc_node.web.broadcast import Broadcaster, First, Full
 from qc_node.web.pages import phrases
 from qc_node.web.pages.rendering import page
 from qc_node.web.settings import WebDeps
@@ -140,7 +140,7 @@ async def panel_events(request: Request, reader: Annotated[Reader, Depends(known
     return event_stream(broadcaster, f"reader:{reader.reader_id}", first=first)
 
 
-def event_stream(broadcaster: Broadcaster, *channels: str, first: dict[str, Any]) -> StreamingResponse:
+def event_stream(broadcaster: Broadcaster, *channels: str, first: First) -> StreamingResponse:
     """Server-sent events as a response; ends at once when too many pages are open."""
 
     async def events() -> AsyncIterator[str]:
