@@ -8,7 +8,8 @@ import threading
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-HEARTBEAT_S = 15.0
+HEARTBEAT_S = 10.0
+"""A stream that is silent for so long sends ``beat``, so that a page knows that it is not cut off."""
 QUEUE = 64
 MAX_SUBSCRIBERS = 1000
 
@@ -43,6 +44,11 @@ class Broadcaster:
         with self._lock:
             return sum(len(s) for s in self._open.values())
 
+    def open_channels(self) -> list[str]:
+        """Channels that pages listen to."""
+        with self._lock:
+            return list(self._open)
+
     def close(self) -> None:
         """End every stream, so that a stopping server need not wait for its pages."""
         with self._lock:
@@ -55,7 +61,7 @@ class Broadcaster:
                 continue
 
     async def stream(self, *channels: str, first: Mapping[str, Any] | None = None) -> AsyncIterator[str]:
-        """Server-sent events of some channels (WHATWG HTML, section 9.2), with a heartbeat comment.
+        """Server-sent events of some channels (WHATWG HTML, section 9.2), with the event ``beat`` in silence.
 
         `first` is sent at once as the event ``hello``: a page that comes back after a cut has all it needs.
 
@@ -79,7 +85,7 @@ class Broadcaster:
                 try:
                     message = await asyncio.wait_for(queue.get(), HEARTBEAT_S)
                 except TimeoutError:
-                    yield ": still here\n\n"
+                    yield frame("beat", {})
                     continue
                 if message is None:
                     return
