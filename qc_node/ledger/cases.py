@@ -49,10 +49,10 @@ class Cases:
     def numbered(self, accession_number: str) -> list[CaseRow]:
         """Cases with this accession number that somebody else than a typing reader named: a viewer, a program."""
         return self._db.rows(
-            "SELECT * FROM cases WHERE accession_number = ? AND (study_uid IS NOT NULL OR EXISTS (SELECT 1"
-            " FROM presentations WHERE presentations.handle = cases.handle AND how != 'search') OR EXISTS (SELECT 1"
-            " FROM votes WHERE votes.accession_number = cases.accession_number AND source NOT IN ('panel')))"
-            " ORDER BY created_at DESC",
+            "SELECT * FROM cases WHERE accession_number = ? AND (study_uid IS NOT NULL"
+            " OR EXISTS (SELECT 1 FROM presentations WHERE presentations.handle = cases.handle AND how != 'search')"
+            " OR EXISTS (SELECT 1 FROM votes WHERE votes.accession_number = cases.accession_number"
+            "  AND source != 'panel')) ORDER BY created_at DESC",
             (accession_number,),
             of=CaseRow,
         )

@@ -28,7 +28,9 @@ class Studies:
 
     def newest_numbers(self, limit: int) -> list[str]:
         """Accession numbers of the studies that received last, newest first."""
-        sql = "SELECT accession_number FROM studies WHERE accession_number != '' ORDER BY last_received DESC LIMIT ?"
+        sql = (
+            "SELECT accession_number FROM studies WHERE accession_number != '' ORDER BY last_received DESC LIMIT ?"
+        )
         return [str(row[0]) for row in self._db.tuples(sql, (limit,))]
 
     def describe(self, study_uid: str, accession_number: str | None, description: str | None) -> None:

@@ -19,7 +19,7 @@ from qc_node.web.access.security import Gate, RateLimiter, SecurityHeaders
 from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.fhircast.follower import Follower
-from qc_node.web.pages import annotate, live, panel, review, stats
+from qc_node.web.pages import annotate, live, panel, review, series_api, stats, votes_api
 from qc_node.web.pages.rendering import STATIC, page, static_url
 from qc_node.web.settings import Health, PromptPolicy, WebDeps, WebOptions
 from qc_node.web.votes.follow_up import FollowUp
@@ -39,6 +39,7 @@ def create_app(deps: WebDeps) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.board.catch_up()
+        deps.ledger.contexts.close_all(deps.clock(), "restart")
         if app.state.follower is not None:
             app.state.follower.resume()
         app.state.follow_up.start()
@@ -62,7 +63,7 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
     app.state.follow_up = FollowUp(deps, app.state.board.refresh)
-    for module in (sign_in, panel, live, review, stats, annotate):
+    for module in (sign_in, panel, votes_api, series_api, live, review, stats, annotate):
         app.include_router(module.router)
     _add_general_routes(app, deps)
     app.add_middleware(Gate, web=deps.web)

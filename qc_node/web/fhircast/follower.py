@@ -77,6 +77,14 @@ def require_websockets() -> tuple[Callable[..., Any], type[Exception], type[Exce
     return connect, ConnectionClosed, InvalidHandshake
 
 
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What a viewer has open: handles of cases, and the context in which they were opened."""
+
+    context_id: str | None = None
+    handles: tuple[str, ...] = ()
+
+
 @dataclass
 class Subscription:
     """One reader's topic at one hub."""
@@ -87,8 +95,7 @@ class Subscription:
     stop: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
     endpoint: str | None = None
-    context_id: str | None = None
-    handles: list[str] = field(default_factory=list)
+    screen: Screen = Screen()
     link: Link = Link.CONNECTING
     events: tuple[str, ...] = messages.EVENTS
     denied: str | None = None
@@ -177,6 +184,11 @@ class Follower:
         """What is on a reader's screen, and how the connection is; None when no viewer is followed."""
         subscription = self.subscription(reader_id)
         return None if subscription is None else _context(subscription)
+
+    def screen(self, reader_id: str) -> Screen:
+        """What a reader's viewer has open now."""
+        subscription = self.subscription(reader_id)
+        return Screen() if subscription is None else subscription.screen
 
     def subscription(self, reader_id: str) -> Subscription | None:
         """One reader's subscription."""
@@ -347,7 +359,7 @@ class Follower:
         """Close what was on the screen, open what is on it now, and tell the reader's pages."""
         now = self._deps.clock()
         contexts = self._deps.ledger.contexts
-        before, sub.context_id, sub.handles = sub.context_id, None, []
+        before, sub.screen = sub.screen.context_id, Screen()
         if not studies:
             self._tell(sub)
         if before is not None:
@@ -366,10 +378,10 @@ class Follower:
                 )
             else:
                 handles += cases.resolve(self._deps, cases.Launch(accession_number=study.accession_number))
-        fresh = security.new_handle() if handles else None
-        if fresh is not None:
+        if handles:
+            fresh = security.new_handle()
             contexts.open(fresh, sub.reader_id, now)
-            sub.context_id, sub.handles = fresh, handles
+            sub.screen = Screen(fresh, tuple(handles))
         if studies:
             self._tell(sub)
 
@@ -400,4 +412,6 @@ NOT_FOLLOWING: dict[str, Any] = {"following": False, "cases": [], "context": Non
 
 
 def _context(sub: Subscription) -> dict[str, Any]:
-    return {"following": True, "cases": sub.handles, "context": sub.context_id, "link": sub.link.value}
+    screen = sub.screen
+    cases_now = list(screen.handles)
+    return {"following": True, "cases": cases_now, "context": screen.context_id, "link": sub.link.value}
