@@ -50,7 +50,8 @@ class Cases:
         """Cases with this accession number that somebody else than a typing reader named: a viewer, a program."""
         return self._db.rows(
             "SELECT * FROM cases WHERE accession_number = ? AND (study_uid IS NOT NULL"
-            " OR EXISTS (SELECT 1 FROM presentations WHERE presentations.handle = cases.handle AND how != 'search')"
+            " OR EXISTS (SELECT 1 FROM presentations WHERE presentations.handle = cases.handle"
+            "  AND how != 'search')"
             " OR EXISTS (SELECT 1 FROM votes WHERE votes.accession_number = cases.accession_number"
             "  AND source != 'panel')) ORDER BY created_at DESC",
             (accession_number,),

@@ -492,7 +492,7 @@ class SessionRow(TypedDict):
 
 
 class ContextRow(TypedDict):
-    """What a viewer had open for a reader; ``closed_by`` says why it is no more (switched, closed, cut, stopped)."""
+    """What a viewer had open for a reader; ``closed_by``: switched, closed, cut, stopped, refused, restart."""
 
     context_id: str
     reader_id: str

@@ -1,4 +1,4 @@
-"""What a reader adds to a vote: reasons, a comment, how sure, agreement with the verdict; each a row with its time.
+"""What a reader adds to a vote: reasons, a comment, how sure, agreement with the verdict; each its own row.
 
 Nothing that is added changes the vote: it stays as blind, and as old, as it was.
 """
