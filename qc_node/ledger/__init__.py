@@ -11,6 +11,7 @@ from pathlib import Path
 from qc_node.ledger.alarms import Alarms
 from qc_node.ledger.audit import Audit
 from qc_node.ledger.cases import Cases
+from qc_node.ledger.contexts import Contexts
 from qc_node.ledger.database import Database, prove_writable
 from qc_node.ledger.deliveries import Deliveries
 from qc_node.ledger.gradings import Gradings
@@ -64,6 +65,7 @@ class Ledger:
         self.votes = Votes(self.db)
         self.alarms = Alarms(self.db)
         self.sessions = Sessions(self.db)
+        self.contexts = Contexts(self.db)
         self.notifications = Notifications(self.db)
         self.labels = Labels(self.db)
         self.prompts = Prompts(self.db)

@@ -492,7 +492,7 @@ class VoteRow(_VoteColumns):
 
 
 class ActRow(TypedDict):
-    """What a reader did with a vote afterwards (or with it): reasons, comment, confidence, withdrawal.
+    """What a reader did with a vote afterwards or with it: reasons, comment, confidence, agreement, withdrawal.
 
     ``value`` is JSON, None for a withdrawal; ``undoes`` names an earlier act that this withdrawal takes back, and
     is None where it takes back the vote.
@@ -591,6 +591,16 @@ class SessionRow(TypedDict):
     started_at: float
     ended_at: float | None
     ended_by: str | None
+
+
+class ContextRow(TypedDict):
+    """What a viewer had open for a reader; ``closed_by``: switched, closed, cut, stopped, refused, restart."""
+
+    context_id: str
+    reader_id: str
+    opened_at: float
+    closed_at: float | None
+    closed_by: str | None
 
 
 class NotificationRow(TypedDict):

@@ -19,7 +19,7 @@ from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.errors import Unfailing, add_error_pages
 from qc_node.web.fhircast.follower import Follower
-from qc_node.web.pages import annotate, live, me, operations, panel, review, stats
+from qc_node.web.pages import annotate, live, me, operations, panel, review, series_api, stats, votes_api
 from qc_node.web.pages.panel import Maybe
 from qc_node.web.pages.rendering import STATIC, page, static_url
 from qc_node.web.settings import Health, PromptPolicy, WebDeps, WebOptions
@@ -41,6 +41,7 @@ def create_app(deps: WebDeps) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(app.state.board.catch_up)
+        await run_in_threadpool(deps.ledger.contexts.close_all, deps.clock(), "restart")
         if app.state.follower is not None:
             await run_in_threadpool(app.state.follower.resume)
         app.state.follow_up.start()
@@ -66,7 +67,7 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
     app.state.follow_up = FollowUp(deps, app.state.board.refresh, VoteCalls(deps, app.state.board).step)
-    for module in (sign_in, panel, live, review, stats, annotate, me, operations):
+    for module in (sign_in, panel, votes_api, series_api, live, review, stats, annotate, me, operations):
         app.include_router(module.router)
     _add_general_routes(app, deps)
     add_error_pages(app)
