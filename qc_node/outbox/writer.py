@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset
 
+from qc_node.classifiers.catalogue import in_words
 from qc_node.dicom.patient import same_patient
 from qc_node.domain import (
     HeaderClaims,
@@ -226,6 +227,7 @@ class Writer:
             predecessor=predecessor,
             instance_number=row["run"],
             also=verdicts[1:],
+            summary=in_words(verdicts, row["warnings"]),
             edition=about.edition,
         )
 

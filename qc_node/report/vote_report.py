@@ -24,9 +24,8 @@ from qc_node.report.items import (
     person_item,
     text_item,
     text_named,
-    uid_item,
 )
-from qc_node.report.structured_report import SR_CLASSES, new_document, report_root
+from qc_node.report.structured_report import SR_CLASSES, group_head, new_document, report_root
 from qc_node.report.uids import derived_uid
 
 SERIES_DESCRIPTION: Final = "QC votes"
@@ -121,9 +120,7 @@ def build_vote_report(
     group = container(
         codes.MEASUREMENT_GROUP,
         [
-            text_item(codes.TRACKING_IDENTIFIER, "vote/series" if series else "vote/study", HAS_OBS_CONTEXT),
-            uid_item(codes.TRACKING_UID, derived_uid("vote-tracking", subject)),
-            code_item(codes.FINDING, codes.QUALITY_ASSESSMENT),
+            *group_head(subject, "vote/series" if series else "vote/study"),
             code_item(what, codes.VOTES[vote]),
             *(code_item(codes.QUALITY_FINDING, code) for code in findings),
             text_item(codes.COMMENT, NOTE),

@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from qc_node.domain import BodyPart, HeaderClaims, InstanceRef, Reason, SeriesKey
+from qc_node.domain import BodyPart, HeaderClaims, InstanceRef, Reason, Region, SeriesKey
 from qc_node.report.structured_report import SR_CLASSES, build_report
 from tests.peers import validators
 from tests.peers.validators import validate
@@ -54,6 +54,8 @@ def every_kind() -> dict[str, Dataset]:
     }
     for name in SR_CLASSES:
         kinds[f"{name}-ct"] = report(ct_verdict(), ct, sr_class=name, evidence=evidence(300, CT_IMAGE))
+        kinds[f"{name}-summary"] = report(mri_verdict(1, None, 2), sr_class=name, summary="tier 3 (poor) …")
+        kinds[f"{name}-several"] = report(sr_class=name, summary="Two.", also=[ct_verdict(regions=list(Region))])
         kinds[f"{name}-warnings"] = report(sr_class=name, warnings=["≥ 5 mm \\ \x07", "two\nlines", "x" * 9000])
         kinds[f"{name}-predecessor"] = report(sr_class=name, predecessor=BEFORE, instance_number=2)
         kinds[f"{name}-other"] = report(header=source("PT"), sr_class=name)
@@ -69,7 +71,10 @@ TEMPLATES = (
     "reject-blank",
     "gadolinium-True",
     "ct-chest-abdomen-pelvis",
+    "comprehensive-several",
     "comprehensive3d-warnings",
+    "basic-text-warnings",
+    "basic-text-several",
     "comprehensive-predecessor",
     "comprehensive-other",
     "comprehensive3d-vote",
