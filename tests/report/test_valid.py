@@ -12,6 +12,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from qc_node.domain import BodyPart, HeaderClaims, InstanceRef, Reason, Region, SeriesKey
 from qc_node.report.structured_report import SR_CLASSES, build_report
@@ -60,11 +61,18 @@ def every_kind() -> dict[str, Dataset]:
         kinds[f"{name}-predecessor"] = report(sr_class=name, predecessor=BEFORE, instance_number=2)
         kinds[f"{name}-other"] = report(header=source("PT"), sr_class=name)
         kinds[f"{name}-vote"] = vote("poor", reasons=[Reason.MOTION, Reason.SEGMENTED], sr_class=name)
+    kinds["basic-text-tree"] = report(mri_verdict(1, None, 2), sr_class="basic-text", summary="S.", warnings=["W."])
+    set_class(kinds["basic-text-tree"], SR_CLASSES["comprehensive"])  # in which PixelMed looks for the template
     kinds |= {f"flag-{n}": flag(v) for n, v in (("tier", mri_verdict(2)), ("reject", rejected(Reason.BLANK)))}
     kinds |= {
         f"vote-{c}-{s}": vote(c, series=s) for c, s in product(("good", "acceptable", "poor"), (True, False))
     }
     return kinds
+
+
+def set_class(ds: Dataset, sop_class: str) -> None:
+    ds.SOPClassUID = sop_class
+    ds.file_meta.MediaStorageSOPClassUID = UID(sop_class)
 
 
 TEMPLATES = (
@@ -75,6 +83,7 @@ TEMPLATES = (
     "comprehensive3d-warnings",
     "basic-text-warnings",
     "basic-text-several",
+    "basic-text-tree",
     "comprehensive-predecessor",
     "comprehensive-other",
     "comprehensive3d-vote",
