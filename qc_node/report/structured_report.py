@@ -39,9 +39,8 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage
 
-from qc_node.dicom.uids import MANUFACTURER
+from qc_node.dicom.uids import MANUFACTURER, SR_CLASSES
 from qc_node.domain import (
     GRADED,
     AnswerKind,
@@ -81,13 +80,6 @@ from qc_node.report.items import (
 from qc_node.report.uids import ORIGINAL, Edition, device_uid, report_series_uid, report_uid, short_uid
 
 __all__ = ["DISCLAIMER", "SR_CLASSES", "NodeIdentity", "build_report", "report_uid"]
-
-SR_CLASSES: Final = {
-    "comprehensive": str(ComprehensiveSRStorage),
-    "comprehensive3d": str(Comprehensive3DSRStorage),
-    "basic-text": str(BasicTextSRStorage),
-}
-"""SOP Class UIDs by their name in the configuration."""
 
 SERIES_DESCRIPTION: Final = "QC report"
 SUMMARY_GROUP: Final = "summary"

@@ -70,6 +70,7 @@ def build_vote_report(
     node: NodeIdentity | str,
     reasons: Sequence[Reason] = (),
     sr_class: str,
+    another: bool = False,
 ) -> Dataset:
     """One vote as a Structured Report.
 
@@ -85,6 +86,9 @@ def build_vote_report(
         Names the vote among those of this reader; the UID follows from both.
     series
         What the vote is about; None: the study.
+    another
+        The same vote is written in another class as well, for another destination; so this one needs a UID of its
+        own.
 
     Raises
     ------
@@ -101,7 +105,7 @@ def build_vote_report(
         text,
         key,
         SR_CLASSES[sr_class],
-        derived_uid("vote", author, vote_key),
+        derived_uid("vote", author, vote_key, *([sr_class] if another else [])),
         derived_uid("vote-series", study_instance_uid, node.station_name, software_version),
         node,
         software_version,

@@ -61,8 +61,8 @@ def every_kind() -> dict[str, Dataset]:
         kinds[f"{name}-predecessor"] = report(sr_class=name, predecessor=BEFORE, instance_number=2)
         kinds[f"{name}-other"] = report(header=source("PT"), sr_class=name)
         kinds[f"{name}-vote"] = vote("poor", reasons=[Reason.MOTION, Reason.SEGMENTED], sr_class=name)
-    kinds["basic-text-tree"] = report(mri_verdict(1, None, 2), sr_class="basic-text", summary="S.", warnings=["W."])
-    set_class(kinds["basic-text-tree"], SR_CLASSES["comprehensive"])  # in which PixelMed looks for the template
+    tree = kinds["basic-text-tree"] = report(mri_verdict(1, None, 2), sr_class="basic-text", summary="S.")
+    set_class(tree, SR_CLASSES["comprehensive"])  # in which PixelMed looks for the template
     kinds |= {f"flag-{n}": flag(v) for n, v in (("tier", mri_verdict(2)), ("reject", rejected(Reason.BLANK)))}
     kinds |= {
         f"vote-{c}-{s}": vote(c, series=s) for c, s in product(("good", "acceptable", "poor"), (True, False))
