@@ -26,7 +26,7 @@ from qc_node.domain.attention import Notice
 from qc_node.engine.closed_studies import check_study
 from qc_node.engine.pool import Pool
 from qc_node.intake import NodeIntake
-from qc_node.ledger.rows import ReportDelivery
+from qc_node.ledger.rows import ReaderRow, ReportDelivery, VoteRow
 from qc_node.operations import health, logs, service_manager
 from qc_node.operations.drain import Drain
 from qc_node.operations.ledger_watch import LedgerWatch
@@ -89,6 +89,7 @@ class Node:
             time.time,
             self._on_written,
             steady=time.monotonic,
+            words=catalogue.in_words,
         )
         self._summary_writer = SummaryWriter(
             parts.writing_settings(settings),
@@ -338,7 +339,8 @@ class Node:
             said = f"{destination} does not take a report; the node has given it up (qc-node outbox list)."
             self._notifier.tell(Notice("delivery", "", said, time.time()))
         if outcome == "sent" and delivery["kind"] == "sr":
-            self.metrics.report_acknowledged(self.ledger, delivery, time.time())
+            if destination == self._destinations[0]:  # a series counts once, wherever else its report goes
+                self.metrics.report_acknowledged(self.ledger, delivery, time.time())
             self._publish(delivery["series_id"])
 
     def _on_committed(self, destination: str) -> None:
@@ -366,15 +368,26 @@ class Node:
         settings = self.settings.web
         web = parts.web_options(self.settings)
         check_bind(web, self.ledger.readers.count_enabled(), secret_configured=settings.secret is not None)
-        report_vote = vote_reporter(
-            self.ledger,
-            self.spool,
-            self._destinations,
-            station_name=self.settings.node.ae_title,
-            software_version=__version__,
-            sr_class=self.settings.pacs.sr_class,
-            clock=time.time,
-        )
+        reporters = [
+            vote_reporter(
+                self.ledger,
+                self.spool,
+                destinations,
+                station_name=self.settings.node.ae_title,
+                software_version=__version__,
+                sr_class=sr_class,
+                another=number > 0,
+                clock=time.time,
+            )
+            for number, (sr_class, destinations) in enumerate(
+                parts.writing_settings(self.settings).by_class().items()
+            )
+        ]
+
+        def report_vote(vote: VoteRow, reader: ReaderRow) -> None:
+            for reporter in reporters:
+                reporter(vote, reader)
+
         deps = WebDeps(
             ledger=self.ledger,
             spool=self.spool,

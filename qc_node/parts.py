@@ -62,6 +62,7 @@ def writing_settings(settings: Settings) -> WritingSettings:
         sr_class=settings.pacs.sr_class,
         ae_title=settings.node.ae_title,
         destinations=destination_names(settings),
+        classes=sr_classes(settings),
         flag_object=settings.pacs.flag_object,
         confirm_s=settings.completion.confirm_s,
         summary=settings.pacs.summary,
@@ -70,7 +71,14 @@ def writing_settings(settings: Settings) -> WritingSettings:
 
 def destination_names(settings: Settings) -> tuple[str, ...]:
     """The peers that get what the node writes."""
-    return (settings.pacs.destination,) if settings.pacs.destination else ()
+    return (settings.pacs.destination, *settings.pacs.also) if settings.pacs.destination else ()
+
+
+def sr_classes(settings: Settings) -> dict[str, str]:
+    """The SR class of the reports for each destination."""
+    return {
+        name: settings.peer_named(name).sr_class or settings.pacs.sr_class for name in destination_names(settings)
+    }
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:

@@ -102,6 +102,9 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 
+SrClass = Literal["comprehensive", "comprehensive3d", "basic-text"]
+
+
 class _Section(BaseModel):
     """A table of the file; unknown keys are refused and nothing is converted silently."""
 
@@ -163,6 +166,8 @@ class PeerSettings(_Section):
     """This sender's own quiet time in place of ``[completion] quiet_s``."""
     idle_s: Seconds | None = None
     """How long its associations may be silent, in place of ``[node] idle_s``."""
+    sr_class: SrClass | None = None
+    """SOP class of the reports that go there, in place of ``[pacs] sr_class``."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -179,6 +184,8 @@ class PacsSettings(_Section):
 
     destination: str = ""
     """Name of the ``[[peer]]`` that gets the reports; empty: reports stay in the data folder."""
+    also: tuple[Name, ...] = ()
+    """Names of further peers that get everything as well, each in its own time."""
     storage_commitment: bool = True
     """Ask the destination for storage commitment; set it to false where that offers none, or an alert fires."""
     commitment_attempts: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -188,8 +195,9 @@ class PacsSettings(_Section):
     give_up_h: Positive = 72.0
     """Hours after which an object is *failed* that the destination, being there, does not take; others pass it
     meanwhile.  While the destination is away nothing is given up."""
-    sr_class: Literal["comprehensive", "comprehensive3d"] = "comprehensive"
-    """SOP class of the report; ``comprehensive`` is shown by more viewers."""
+    sr_class: SrClass = "comprehensive"
+    """SOP class of the report: ``comprehensive``, which more viewers show; ``comprehensive3d``; or ``basic-text``
+    for a PACS that takes nothing else, with probabilities as text.  `qc-node doctor` says what a PACS takes."""
     flag_object: bool = False
     """Also write a key object titled Quality Issue (113010, DCM) for a straight reject or tier 3."""
     summary: Literal["all", "attention-only", "none"] = "none"
@@ -449,11 +457,7 @@ class Settings(_Section):
                     what = f"{peer.ae_title!r} is used by two peers with the role accept"
                     raise MisplacedError(("peer", index, "ae_title"), what)
                 callers.add(peer.ae_title)
-        wanted = self.pacs.destination
-        if wanted and not any(p.name == wanted and "send" in p.role for p in self.peer):
-            raise MisplacedError(
-                ("pacs", "destination"), f'{wanted!r} is not the name of a [[peer]] with the role "send"'
-            )
+        self._check_destinations()
         _once("scanner", "station", [scanner.station.casefold() for scanner in self.scanner])
         _once("notify", "name", [target.name for target in self.notify])
         addresses: dict[tuple[int, str], str] = {}
@@ -464,6 +468,17 @@ class Settings(_Section):
                     raise MisplacedError((section, "port"), f"{port} is already the port of [{other}]")
             addresses[port, host] = section
         return self
+
+    def _check_destinations(self) -> None:
+        able = {p.name for p in self.peers("send")}
+        wanted = [("destination", self.pacs.destination)] if self.pacs.destination else []
+        for key, name in [*wanted, *(("also", name) for name in self.pacs.also)]:
+            if name not in able:
+                raise MisplacedError(("pacs", key), f'{name!r} is not the name of a [[peer]] with the role "send"')
+        if self.pacs.also and not self.pacs.destination:
+            raise MisplacedError(("pacs", "also"), "needs a destination, which the others come after")
+        if len({self.pacs.destination, *self.pacs.also}) < 1 + len(self.pacs.also):
+            raise MisplacedError(("pacs", "also"), "names a destination twice")
 
     def peers(self, role: Literal["send", "accept", "find"]) -> tuple[PeerSettings, ...]:
         """The peers that have `role`, in the order of the file."""

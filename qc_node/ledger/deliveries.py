@@ -66,6 +66,8 @@ class WrittenObject:
     kind: str
     path: str
     predecessor: str | None = None
+    destinations: tuple[str, ...] | None = None
+    """Whom it is for, where that is not everybody."""
 
 
 class Deliveries:
@@ -115,7 +117,7 @@ class Deliveries:
                         at,
                     ),
                 )
-                for destination in destinations:
+                for destination in destinations if o.destinations is None else o.destinations:
                     conn.execute(
                         "INSERT OR IGNORE INTO deliveries (sop_instance_uid, destination, next_attempt_at,"
                         " created_at) VALUES (?,?,?,?)",
@@ -134,11 +136,16 @@ class Deliveries:
     def _is_there(self, series_id: int) -> bool:
         return self._db.value("SELECT 1 FROM series WHERE series_id = ?", (series_id,)) is not None
 
-    def last_report(self, series_id: int, kind: str = "sr", before_run: int | None = None) -> ReportRow | None:
-        """The newest report of a series (of a run before `before_run`)."""
-        sql = "SELECT * FROM reports WHERE series_id = ? AND kind = ? AND run < ? ORDER BY run DESC LIMIT 1"
+    def last_report(
+        self, series_id: int, kind: str = "sr", before_run: int | None = None, prefer: str = ""
+    ) -> ReportRow | None:
+        """The newest report of a series (of a run before `before_run`); of several that of SOP class `prefer`."""
+        sql = (
+            "SELECT * FROM reports WHERE series_id = ? AND kind = ? AND run < ?"
+            " ORDER BY run DESC, sop_class_uid = ? DESC LIMIT 1"
+        )
         last = before_run if before_run is not None else 1 << 62
-        return self._db.row(sql, (series_id, kind, last), of=ReportRow)
+        return self._db.row(sql, (series_id, kind, last, prefer), of=ReportRow)
 
     def reports_of(self, series_id: int) -> list[ReportRow]:
         """All objects written for a series."""
