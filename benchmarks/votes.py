@@ -125,8 +125,10 @@ def measure_import() -> None:
         )
 
 
-def cookie_of(reader: readers.Reader) -> str:
-    return f"{security.COOKIE}={security.session_cookie(SECRET, reader.reader_id, reader.epoch, time.time())}"
+def cookie_of(ledger: Ledger, reader: readers.Reader) -> str:
+    token = security.new_handle()
+    ledger.sessions.start(security.hash_token(token), reader.reader_id, time.time())
+    return f"{security.COOKIE}={security.session_cookie(SECRET, token)}"
 
 
 async def open_streams(port: int, path: str, cookies: list[str], stop: asyncio.Event, heard: list[float]) -> None:
@@ -183,7 +185,7 @@ def measure_load(seconds: float) -> None:
         for n in range(20):
             clinic.receive(f"1.2.{n}", f"1.2.{n}.1")
         people = [readers.add(clinic.ledger, f"r{n}", name=f"R {n}", site="s", at=0)[0] for n in range(PANELS)]
-        cookies = [cookie_of(p) for p in people]
+        cookies = [cookie_of(clinic.ledger, p) for p in people]
         handles = [cases.open_study(deps(clinic), f"1.2.{n}") for n in range(20)]
         busy = [subprocess.Popen(["nice", "-n", "19", sys.executable, "-c", "while True: pass"]) for _ in range(2)]
         process, port = server_process(folder)

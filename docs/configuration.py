@@ -31,7 +31,7 @@ stands; `qc-node doctor` checks a file and everything it names.
 **The environment overrides the file**: `QC_NODE_SECTION__KEY`, with two underscores between section and key, such
 as `QC_NODE_NODE__PORT=104`, `QC_NODE_COMPLETION__ASK_PACS=false` or
 `QC_NODE_WEB__FRAME_ANCESTORS='["https://pacs.example"]'`. The lists of tables `[[peer]]` and `[[rule]]` are
-replaced as a whole by `QC_NODE_PEER` and `QC_NODE_RULE`, in JSON.
+replaced as a whole by `QC_NODE_PEER`, `QC_NODE_SCANNER`, `QC_NODE_NOTIFY` and `QC_NODE_RULE`, in JSON.
 
 **What is not understood is refused.** An unknown key, a wrong type or values that contradict each other stop every
 command with one sentence that names the file, the line and the key, or the environment variable:

@@ -94,8 +94,8 @@ class Admission(Generic[T]):
         Crowded
             All places, or all of this address, are in use.
         """
-        address = address.removeprefix("::ffff:")
-        group = address if address in self._limits.proxies else _group(address)
+        address = plain_address(address)
+        group = address if address in self._limits.proxies else network_of(address)
         leaving = self._for_whom(group, address in self._limits.proxies)
         if leaving is not None:
             self.remove(leaving)
@@ -139,7 +139,13 @@ class Admission(Generic[T]):
         return len(self._group)
 
 
-def _group(address: str) -> str:
+def plain_address(address: str) -> str:
+    """An address as people write it: IPv4 also where a socket of both kinds shows it as IPv6."""
+    return address.removeprefix("::ffff:")
+
+
+def network_of(address: str) -> str:
+    """What counts as one client: an IPv4 address, or the 64 bits that are given to one place of IPv6."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -307,6 +313,7 @@ class HttpServer:
                 app,
                 http=cast(Any, connection),
                 access_log=False,  # a query may hold an accession number
+                proxy_headers=False,  # who connected decides whose headers are believed
                 log_config=None,
                 log_level=logging.WARNING,
                 server_header=False,

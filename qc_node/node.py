@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qc_node import __version__, parts
@@ -21,15 +22,18 @@ from qc_node.completion.asking import PacsQuestions
 from qc_node.completion.closing import Completion
 from qc_node.config import Settings, change
 from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
+from qc_node.domain.attention import Notice
 from qc_node.engine.closed_studies import check_study
 from qc_node.engine.pool import Pool
 from qc_node.intake import NodeIntake
-from qc_node.ledger.rows import ReportDelivery
+from qc_node.ledger.rows import ReaderRow, ReportDelivery, VoteRow
 from qc_node.operations import health, logs, service_manager
 from qc_node.operations.drain import Drain
 from qc_node.operations.ledger_watch import LedgerWatch
 from qc_node.operations.metrics import Metrics
+from qc_node.operations.notify import Notifier
 from qc_node.operations.old_reports import remove_old_reports, remove_old_summaries
+from qc_node.operations.retention import remove_old_sessions
 from qc_node.operations.tidying import Tidying
 from qc_node.outbox.sending import Outbox
 from qc_node.outbox.summary_writer import SummaryWriter
@@ -39,7 +43,7 @@ from qc_node.receiver.recovery import recover
 from qc_node.receiver.service import CommittedEvent, Event
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
-from qc_node.web.settings import WebDeps, check_bind
+from qc_node.web.settings import Running, WebDeps, check_bind
 from qc_node.web.votes.to_pacs import vote_reporter
 
 log = logging.getLogger("qc_node")
@@ -71,10 +75,12 @@ class Node:
         self.spool, self.ledger, self.receiver = self.intake.spool, self.intake.ledger, self.intake.receiver
         accepted = [p.ae_title for p in settings.peers("accept")]
         self._destinations = parts.destination_names(settings)
-        self.metrics = Metrics(accepted, self._destinations)
+        targets = parts.targets(settings, os.environ)
+        self.metrics = Metrics(accepted, self._destinations, [target.name for target in targets])
         self._drain = Drain(self.ledger, self.receiver, time.time, self._tell_state)
         self._rules = parts.rules_of(settings)
         self._stop = threading.Event()
+        self._models: dict[str, str] = {}
         self.pool = Pool(parts.worker_settings(settings), self.ledger, self._on_worker)
         self._writer = Writer(
             parts.writing_settings(settings),
@@ -83,6 +89,7 @@ class Node:
             time.time,
             self._on_written,
             steady=time.monotonic,
+            words=catalogue.in_words,
         )
         self._summary_writer = SummaryWriter(
             parts.writing_settings(settings),
@@ -90,7 +97,7 @@ class Node:
             self.spool,
             time.time,
             catalogue.shared_card,
-            lambda study_uid: check_study(self.ledger, self._rules, study_uid),
+            self._check_study,
             lambda: self._outbox.wake(),
         )
         policy = parts.completion_policy(settings)
@@ -118,6 +125,15 @@ class Node:
         self._tidying = Tidying(self.ledger, self.spool, self._rest, self.metrics.orphan_removed)
         self._retention = Periodic("retention", self._remove_old, RETENTION_S, after=self.ledger.close)
         self._watching = Periodic("ledger-watch", LedgerWatch(self.ledger).step, 60.0, after=self.ledger.close)
+        self._notifier = Notifier(
+            self.ledger,
+            targets,
+            settings.web.public_base,
+            time.time,
+            self.metrics.notification,
+            wake=lambda: self._notifying.wake(),
+        )
+        self._notifying = Periodic("notifications", self._notifier.step, 2.0, after=self.ledger.close)
         self._draining = Periodic("drain", self._drain.step, after=self.ledger.close)
         self._settling = threading.Thread(target=self._settle, name="settling", daemon=True)
         self._recent, self._health = self._checks()
@@ -157,7 +173,7 @@ class Node:
 
     def _loops(self) -> tuple[Periodic, ...]:
         working = (self._closing, self._asking, self._writing, self._summarising)
-        return *working, self._retention, self._watching, self._draining
+        return *working, self._notifying, self._retention, self._watching, self._draining
 
     def _all_loops(self) -> tuple[Periodic, ...]:
         follow_up = () if self.app is None else (self.app.state.follow_up.loop,)
@@ -252,6 +268,7 @@ class Node:
         self._tidying.step(keep.keep_images_h, keep.keep_training_days)
         remove_old_reports(self.ledger, self.spool, time.time(), keep.keep_reports_days)
         remove_old_summaries(self.ledger, self.spool, time.time(), keep.keep_summaries_days)
+        remove_old_sessions(self.ledger, time.time(), self.settings.web.session_days)
 
     def _rest(self, seconds: float) -> bool:
         self._retention.beat()
@@ -277,15 +294,21 @@ class Node:
         if kind == "series":
             self.pool.wake()
             return
-        check_study(self.ledger, self._rules, uid)
+        self._check_study(uid)
         self._summarising.wake()
+
+    def _check_study(self, uid: str) -> Sequence[str]:
+        """What a closed study lacks, for boards too; safe to repeat."""
+        missing = check_study(self.ledger, self._rules, uid)
         if self.app is not None:
             self.app.state.board.study_closed(uid)
+        return missing
 
     def _on_worker(self, event: Mapping[str, Any]) -> None:
         if event["event"] != "finished":
             for model in event.get("models", ()):
                 identity = ModelIdentity(model["name"], model["version"], model["sha256"])
+                self._models[model["stage"]] = f"{identity.name} {identity.version}"
                 self.metrics.model(Stage(model["stage"]), identity)
             self._tell_state()
             return
@@ -296,7 +319,15 @@ class Node:
         if event["state"] != "judged" or not self.settings.pacs.destination:
             self.metrics.series_finished(event["stage"], event["state"])
         self._publish(event["series_id"])
+        self._check_if_closed(event["series_id"])
         self._writing.wake()
+
+    def _check_if_closed(self, series_id: int) -> None:
+        """A series that is judged after its study was closed may show, or lack, what was ordered."""
+        series = self.ledger.series.by_id(series_id)
+        study = None if series is None else self.ledger.studies.get(series["study_uid"])
+        if study is not None and study["state"] == "closed":
+            self._check_study(study["study_uid"])
 
     def _on_written(self, series_id: int) -> None:
         self._outbox.wake()
@@ -304,8 +335,12 @@ class Node:
 
     def _on_delivery(self, delivery: ReportDelivery, destination: str, outcome: str) -> None:
         self.metrics.delivery(destination, outcome)
+        if outcome == "failed":
+            said = f"{destination} does not take a report; the node has given it up (qc-node outbox list)."
+            self._notifier.tell(Notice("delivery", "", said, time.time()))
         if outcome == "sent" and delivery["kind"] == "sr":
-            self.metrics.report_acknowledged(self.ledger, delivery, time.time())
+            if destination == self._destinations[0]:  # a series counts once, wherever else its report goes
+                self.metrics.report_acknowledged(self.ledger, delivery, time.time())
             self._publish(delivery["series_id"])
 
     def _on_committed(self, destination: str) -> None:
@@ -333,15 +368,26 @@ class Node:
         settings = self.settings.web
         web = parts.web_options(self.settings)
         check_bind(web, self.ledger.readers.count_enabled(), secret_configured=settings.secret is not None)
-        report_vote = vote_reporter(
-            self.ledger,
-            self.spool,
-            self._destinations,
-            station_name=self.settings.node.ae_title,
-            software_version=__version__,
-            sr_class=self.settings.pacs.sr_class,
-            clock=time.time,
-        )
+        reporters = [
+            vote_reporter(
+                self.ledger,
+                self.spool,
+                destinations,
+                station_name=self.settings.node.ae_title,
+                software_version=__version__,
+                sr_class=sr_class,
+                another=number > 0,
+                clock=time.time,
+            )
+            for number, (sr_class, destinations) in enumerate(
+                parts.writing_settings(self.settings).by_class().items()
+            )
+        ]
+
+        def report_vote(vote: VoteRow, reader: ReaderRow) -> None:
+            for reporter in reporters:
+                reporter(vote, reader)
+
         deps = WebDeps(
             ledger=self.ledger,
             spool=self.spool,
@@ -350,7 +396,11 @@ class Node:
             readyz=lambda: _answer(self._health.ready()),
             takes=lambda: _answer(self._health.takes()),
             notice=self._notice,
+            running=lambda: Running(self.receiver.associations(), dict(self._models)),
             on_vote=self.metrics.vote,
+            on_failed_sign_in=self.metrics.failed_sign_in,
+            on_call=self.metrics.call,
+            notify=self._notifier.tell,
             report_vote=report_vote,
         )
         self.app = create_app(deps)

@@ -6,7 +6,7 @@ default there and nowhere else, so the classes of the parts give none for it (a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from qc_node import __version__
@@ -19,11 +19,13 @@ from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
 from qc_node.http_server import HttpLimits
 from qc_node.operations import logs
+from qc_node.operations.notify import OF_WEBHOOK, WEBHOOK, Target, with_environment
 from qc_node.outbox.commitment import CommitmentPolicy
 from qc_node.outbox.sending import Destination, RetryPolicy
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.writer import WritingSettings
 from qc_node.web.settings import PromptPolicy, WebOptions, load_or_make_secret
+from qc_node.web.stations import NamedScanner, Stations
 
 
 def completion_policy(settings: Settings) -> CompletionPolicy:
@@ -60,6 +62,7 @@ def writing_settings(settings: Settings) -> WritingSettings:
         sr_class=settings.pacs.sr_class,
         ae_title=settings.node.ae_title,
         destinations=destination_names(settings),
+        classes=sr_classes(settings),
         flag_object=settings.pacs.flag_object,
         confirm_s=settings.completion.confirm_s,
         summary=settings.pacs.summary,
@@ -68,7 +71,14 @@ def writing_settings(settings: Settings) -> WritingSettings:
 
 def destination_names(settings: Settings) -> tuple[str, ...]:
     """The peers that get what the node writes."""
-    return (settings.pacs.destination,) if settings.pacs.destination else ()
+    return (settings.pacs.destination, *settings.pacs.also) if settings.pacs.destination else ()
+
+
+def sr_classes(settings: Settings) -> dict[str, str]:
+    """The SR class of the reports for each destination."""
+    return {
+        name: settings.peer_named(name).sr_class or settings.pacs.sr_class for name in destination_names(settings)
+    }
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
@@ -108,9 +118,12 @@ def web_options(settings: Settings) -> WebOptions:
         trusted_user_header=web.trusted_user_header,
         trusted_proxies=web.trusted_proxies,
         theme=web.theme,
+        session_days=web.session_days,
+        viewer_url=web.viewer_url,
         blind=web.blind,
         frame_ancestors=web.frame_ancestors,
-        webhook_url=settings.webhook.url,
+        stations=stations(settings),
+        calls_per_day=settings.board.calls_per_day,
         vote_sr=web.vote_sr,
         fhircast_hubs=web.fhircast_hubs,
         fhircast_token=web.fhircast_token,
@@ -123,6 +136,24 @@ def web_options(settings: Settings) -> WebOptions:
             request_s=web.request_s,
         ),
     )
+
+
+def stations(settings: Settings) -> Stations:
+    """What scanners are called."""
+    return Stations(tuple(NamedScanner(s.station, s.name, s.room) for s in settings.scanner))
+
+
+def targets(settings: Settings, environ: Mapping[str, str]) -> list[Target]:
+    """Whom to tell; the address of a target is completed from the environment.
+
+    Raises
+    ------
+    QcNodeError
+        A variable that an address names is not set.
+    """
+    said = [Target(t.name, with_environment(t.url, environ), frozenset(t.events)) for t in settings.notify]
+    old = [] if settings.webhook.url is None else [Target(WEBHOOK, settings.webhook.url, OF_WEBHOOK)]
+    return said + old
 
 
 def metrics_limits(settings: Settings) -> HttpLimits:

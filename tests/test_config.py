@@ -12,6 +12,7 @@ import pytest
 
 from qc_node import config, intake, parts
 from qc_node.config import (
+    LISTS,
     Change,
     PeerSettings,
     RuleSettings,
@@ -71,6 +72,17 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert settings.rule[0].body_part is BodyPart.ABDOMEN_PELVIS
 
 
+def test_each_destination_has_its_sr_class_and_the_old_key_is_for_all_others(tmp_path: Path) -> None:
+    other = PACS.replace('"PACS"', '"OLD"').replace("[[peer]]\n", '[[peer]]\nsr_class = "basic-text"\n')
+    both = load(write(tmp_path, PACS + other + '[pacs]\ndestination = "PACS"\nalso = ["OLD"]\n'), {})
+    assert parts.sr_classes(both) == {"PACS": "comprehensive", "OLD": "basic-text"}
+    assert parts.writing_settings(both).by_class() == {"comprehensive": ("PACS",), "basic-text": ("OLD",)}
+    assert [d.transport.name for d in parts.destinations(both)] == ["PACS", "OLD"]
+    alone = load(write(tmp_path, PACS + '[pacs]\ndestination = "PACS"\nsr_class = "comprehensive3d"\n'), {})
+    assert parts.writing_settings(alone).by_class() == {"comprehensive3d": ("PACS",)}
+    assert parts.writing_settings(load(None, {})).by_class() == {"comprehensive": ()}
+
+
 def test_the_object_is_frozen() -> None:
     settings = load(None, {})
     with pytest.raises(ValueError, match="frozen"):
@@ -102,6 +114,10 @@ def test_unknown_section(tmp_path: Path) -> None:
         ("[disk]\nlow_watermark_gb = -1\n", "line 2: [disk] low_watermark_gb"),
         ("[retention]\nkeep_images_h = 0\n", "line 2: [retention] keep_images_h"),
         ('[pacs]\ndestination = "PACS"\n', "line 2: [pacs] destination 'PACS' is not the name of a [[peer]]"),
+        (PACS + '[pacs]\ndestination = "PACS"\nalso = ["B"]\n', "[pacs] also 'B' is not the name of a [[peer]]"),
+        (PACS + '[pacs]\ndestination = "PACS"\nalso = ["PACS"]\n', "[pacs] also names a destination twice"),
+        (PACS + '[pacs]\nalso = ["PACS"]\n', "[pacs] also needs a destination"),
+        (PACS + 'sr_class = "enhanced"\n', "line 7: [[peer]] sr_class"),
         (PACS + PACS, "line 8: [[peer]] name 'PACS' is used twice"),
         (PACS + '[[peer]]\nname = "X"\nae_title = "X"\nrole = ["send"]\n', "line 7: [[peer]] host is missing"),
         ('[[peer]]\nname = "A"\nae_title = "X"\n' * 2, "name 'A' is used twice"),
@@ -174,7 +190,7 @@ def test_a_wrong_variable_is_named(tmp_path: Path, variable: str, value: str) ->
 def test_every_setting_can_be_overridden_by_the_environment() -> None:
     defaults = Settings()
     for section, model in sections().items():
-        if section in ("peer", "rule"):
+        if section in LISTS:
             continue
         for key in model.model_fields:
             value = getattr(getattr(defaults, section), key)

@@ -102,7 +102,9 @@ def test_every_metric_is_in_the_docs(name: str) -> None:
     assert set((row[1] or "").replace(" ", "").split(",")) - {""} == labels
 
 
-@pytest.mark.parametrize("values", ["stages", "OUTCOMES", "STEPS", "QUEUES", "DELIVERY_OUTCOMES", "VOTES"])
+@pytest.mark.parametrize(
+    "values", ["stages", "OUTCOMES", "STEPS", "QUEUES", "DELIVERY_OUTCOMES", "VOTES", "SIGN_IN_WAYS"]
+)
 def test_every_label_value_is_in_the_docs(values: str) -> None:
     known = getattr(metrics, values)
     for value in known() if callable(known) else known:

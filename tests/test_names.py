@@ -31,7 +31,7 @@ ALLOWED = {
 SAME_ROLE = {
     *("association", "commitment", "errors", "uids", "instances"),  # DICOM, seen by caller and called
     *("classifier", "spec", "networks", "train", "evaluate", "pack", "gallery", "unlike"),  # one per classifier
-    *("backup", "classify", "models", "node", "readers", "review", "votes"),  # a part and its commands
+    *("backup", "classify", "models", "node", "notify", "readers", "review", "votes"),  # a part and its commands
     *("cases", "gradings", "labels", "prompts"),  # a table and what fills it
     *("interface", "server", "settings"),
 }

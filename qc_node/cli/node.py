@@ -80,13 +80,19 @@ def doctor(ledger_s: float, config: Path | None) -> None:
     One plain sentence for everything that was looked at; nothing is changed. Exit code 1 when there is a fault;
     warnings and questions are for a person to look at.
     """
+    from qc_node.dicom.association import accepted
     from qc_node.operations.doctor import examine
+    from qc_node.operations.offers import WORDS
     from qc_node.outbox.transport.dimse import DimseTransport
     from qc_node.parts import peer_of
 
     settings = load_settings(config)
     checks = examine(
-        settings, lambda peer: DimseTransport(peer_of(settings, peer)).echo(), find_config(config), ledger_s
+        settings,
+        lambda peer: DimseTransport(peer_of(settings, peer)).echo(),
+        lambda peer: accepted(peer_of(settings, peer), WORDS),
+        find_config(config),
+        ledger_s,
     )
     for check in checks:
         mark, colour = MARKS[check.level]

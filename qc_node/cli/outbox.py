@@ -14,7 +14,6 @@ from qc_node.cli.shared import LazyGroup, config_option, ledger_of, load_setting
 from qc_node.domain.errors import QcNodeError
 
 if TYPE_CHECKING:
-    from qc_node.ledger import Ledger
     from qc_node.ledger.rows import ReportDelivery
 
 
@@ -62,14 +61,13 @@ def _waits_for(row: ReportDelivery, unfinished: Sequence[ReportDelivery]) -> str
 @config_option
 def send_again(ids: tuple[int, ...], every: bool, config: Path | None) -> None:
     """Put refused objects back into the queue; a running node sends them at once."""
+    from qc_node.outbox import acts
+
     if bool(ids) == every:
         raise click.UsageError("Give the ids that `qc-node outbox list` shows, or --all.")
-    ledger = ledger_of(load_settings(config))
-    known = _unfinished(ledger, ids)
-    chosen = [n for n, state in known.items() if n in ids or (every and state == "failed")]
-    for number in chosen:
-        ledger.deliveries.again(number, time.time())
-    click.echo(f"{len(chosen)} objects are in the queue again.")
+    ledger, by, at = ledger_of(load_settings(config)), "qc-node outbox again", time.time()
+    count = acts.send_refused_again(ledger, by, at) if every else acts.send_again(ledger, ids, by, at)
+    click.echo(f"{count} objects are in the queue again.")
 
 
 @outbox.command("drop")
@@ -80,19 +78,10 @@ def drop(ids: tuple[int, ...], config: Path | None) -> None:
 
     Row and file stay.  An object that is on its way at this moment may still arrive, and then counts as sent.
     """
-    ledger = ledger_of(load_settings(config))
-    _unfinished(ledger, ids)
-    dropped = [number for number in dict.fromkeys(ids) if ledger.deliveries.drop(number)]
-    click.echo(f"{len(dropped)} objects are dropped.")
+    from qc_node.outbox import acts
 
-
-def _unfinished(ledger: Ledger, ids: Sequence[int]) -> dict[int, str]:
-    """The states of what waits or has failed; each of `ids` must be among it."""
-    known = {row["id"]: row["state"] for row in ledger.deliveries.unfinished()}
-    for number in ids:
-        if number not in known:
-            raise QcNodeError(f"There is no unfinished delivery with the id {number}.")
-    return known
+    count = acts.drop(ledger_of(load_settings(config)), ids, "qc-node outbox drop", time.time())
+    click.echo(f"{count} objects are dropped.")
 
 
 @click.command("judge-again")
@@ -103,12 +92,14 @@ def judge_again(series_uids: tuple[str, ...], config: Path | None) -> None:
 
     The new report names the old one as its predecessor.
     """
+    from qc_node.outbox import acts
+
     ledger = ledger_of(load_settings(config))
     for uid in series_uids:
         series = ledger.series.get(uid)
         if series is None:
             raise QcNodeError(f"There is no series {uid} in the ledger.")
-        if not ledger.series.judge_again(series["series_id"], time.time()):
+        if not acts.judge_again(ledger, series["series_id"], "qc-node judge-again", time.time()):
             raise QcNodeError(f"The series {uid} is not finished, or its images were removed by retention.")
     click.echo(f"{len(series_uids)} series are in the queue.")
 

@@ -21,7 +21,7 @@ ROLES = ("radiologist", "technologist", "expert", "physicist")
 
 @click.group(cls=LazyGroup)
 def readers() -> None:
-    """Add, list and disable those who may vote."""
+    """Those who may vote: add, list, disable, enable, change."""
 
 
 @readers.command("add")
@@ -94,6 +94,91 @@ def disable_reader(login: str, config: Path | None) -> None:
     click.echo(f"{reader.name} cannot sign in any more; the votes stay.")
 
 
+@readers.command("enable")
+@click.argument("login")
+@config_option
+def enable_reader(login: str, config: Path | None) -> None:
+    """Let a disabled reader in again and print a new personal link; the old one stays dead."""
+    from qc_node.web.access import readers as roll
+
+    settings = load_settings(config)
+    with closing(ledger_made(settings)) as ledger:
+        reader, token = roll.enable(ledger, login, time.time())
+    click.echo(f"{reader.name} may sign in again.")
+    click.echo(roll.personal_link(_base(settings), token))
+
+
+@readers.command("rename")
+@click.argument("login")
+@click.option("--name", help='How the pages greet: "Dr. M. Bode-Hofmann".')
+@click.option("--dicom-name", help="How key objects spell the person: Bode-Hofmann^Mechthild.")
+@click.option("--login", "new_login", help="What to type at sign-in from now on; single sign-on names it too.")
+@config_option
+def rename_reader(
+    login: str, name: str | None, dicom_name: str | None, new_login: str | None, config: Path | None
+) -> None:
+    """Call a reader something else; the votes stay this person's.
+
+    Example: qc-node readers rename mbh --name "Dr. M. Bode-Hofmann"
+    """
+    from qc_node.web.access import readers as roll
+
+    if name is None and dicom_name is None and new_login is None:
+        raise click.UsageError("Say what to change: --name, --dicom-name or --login.")
+    with closing(ledger_made(load_settings(config))) as ledger:
+        reader = roll.change(
+            ledger,
+            login,
+            time.time(),
+            by="qc-node readers rename",
+            name=name,
+            dicom_name=dicom_name,
+            new_login=new_login,
+        )
+    click.echo(f"{reader.login} is {reader.name}.")
+
+
+@readers.command("role")
+@click.argument("login")
+@click.argument("role", type=click.Choice(ROLES))
+@config_option
+def give_role(login: str, role: str, config: Path | None) -> None:
+    """Give a reader another role, at once; earlier votes keep theirs."""
+    from qc_node.web.access import readers as roll
+
+    with closing(ledger_made(load_settings(config))) as ledger:
+        reader = roll.change(ledger, login, time.time(), by="qc-node readers role", role=role)
+    click.echo(f"{reader.name} is a {reader.role.value}; earlier votes keep the role that they were cast with.")
+
+
+@readers.command("site")
+@click.argument("login")
+@click.argument("site")
+@config_option
+def give_site(login: str, site: str, config: Path | None) -> None:
+    """Say at which centre a reader works now, as statistics name it; earlier votes keep theirs."""
+    from qc_node.web.access import readers as roll
+
+    with closing(ledger_made(load_settings(config))) as ledger:
+        reader = roll.change(ledger, login, time.time(), by="qc-node readers site", site=site)
+    click.echo(f"{reader.name} works at {reader.site}; earlier votes keep the site that they were cast with.")
+
+
+@readers.command("pin")
+@click.argument("login")
+@click.option("--remove", is_flag=True, help="Take the PIN away: only the personal link is left.")
+@config_option
+def give_pin(login: str, remove: bool, config: Path | None) -> None:
+    """Ask for a new PIN (6 to 12 digits); the old one and all sessions end."""
+    from qc_node.web.access import readers as roll
+
+    secret = None if remove else click.prompt("PIN", hide_input=True, confirmation_prompt=True)
+    with closing(ledger_made(load_settings(config))) as ledger:
+        reader = roll.set_pin(ledger, login, secret, time.time())
+    has = "has no PIN any more" if remove else "has a new PIN"
+    click.echo(f"{reader.name} {has} and is signed out everywhere.")
+
+
 @readers.command("link")
 @click.argument("login")
 @config_option
@@ -103,7 +188,7 @@ def new_link(login: str, config: Path | None) -> None:
 
     settings = load_settings(config)
     with closing(ledger_made(settings)) as ledger:
-        token = roll.new_link(ledger, login)
+        token = roll.new_link(ledger, login, time.time())
     click.echo(roll.personal_link(_base(settings), token))
 
 

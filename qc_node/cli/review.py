@@ -45,7 +45,13 @@ def review(folder: Path, port: int, config: Path | None) -> None:
         server = serve(app, "127.0.0.1", port)
         try:
             _, token = readers.add(
-                ledger, "analyst", name="Analyst", site="here", at=time.time(), role=readers.Role.EXPERT
+                ledger,
+                "analyst",
+                name="Analyst",
+                site="here",
+                at=time.time(),
+                role=readers.Role.EXPERT,
+                by="qc-node review",
             )
             click.echo(f"{server.url}/sign-in?next=/review#{token}")
             for outcome in _judged(folder, settings):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
+from qc_node.cli.readers import ROLES
 from qc_node.cli.shared import LazyGroup, config_option, ledger_made, load_settings
 from qc_node.domain.errors import QcNodeError
 
@@ -33,6 +34,8 @@ def votes() -> None:
 @click.option("--log", "whole_log", is_flag=True, help="Every row ever written, for `votes import` elsewhere.")
 @click.option("--ratings", is_flag=True, help="The experts' ratings.tsv instead, with its JSON sidecar.")
 @click.option("--blind-only", is_flag=True, help="Leave out votes cast after the machine's opinion was shown.")
+@click.option("--role", "roles", multiple=True, type=click.Choice(ROLES), help="Only votes cast in this role.")
+@click.option("--comments", is_flag=True, help="With the comments: free text, which may name a patient.")
 @config_option
 def export_votes(
     output: Path | None,
@@ -40,6 +43,8 @@ def export_votes(
     whole_log: bool,
     ratings: bool,
     blind_only: bool,
+    roles: tuple[str, ...],
+    comments: bool,
     config: Path | None,
 ) -> None:
     """Write the votes that stand with soft labels, ready for training. Readers are pseudonyms."""
@@ -58,10 +63,18 @@ def export_votes(
         output.with_suffix(".json").write_text(sidecar, encoding="utf-8")
         click.echo(f"{text.count(chr(10)) - 1} ratings.", err=True)
         return
-    columns = list(exchange.COLUMNS) + ([] if whole_log else list(exchange.SOFT))
+    columns = [*exchange.COLUMNS, *(exchange.COMMENT if comments else ())]
+    columns += [] if whole_log else exchange.SOFT
     as_lines = (kind or ("jsonl" if output and output.suffix in (".jsonl", ".ndjson") else "csv")) == "jsonl"
     with closing(ledger):
-        rows = exchange.export_rows(ledger, whole_log=whole_log, blind_only=blind_only, soft_labels=soft_labels)
+        rows = exchange.export_rows(
+            ledger,
+            whole_log=whole_log,
+            blind_only=blind_only,
+            comments=comments,
+            roles=roles,
+            soft_labels=soft_labels,
+        )
         with click.open_file(str(output) if output else "-", "w", encoding="utf-8") as stream:
             count = (
                 _write_lines(rows, stream) if as_lines else exchange.write_csv(rows, columns, cast(TextIO, stream))

@@ -43,6 +43,7 @@ def change(old: Settings, new: Settings) -> Change:
     update["rule"] = new.rule
     if old.rule != new.rule:
         applied.append("[[rule]]")
+    waiting += [f"[[{name}]]" for name in ("scanner", "notify") if getattr(old, name) != getattr(new, name)]
     return Change(old.model_copy(update=update), tuple(applied), tuple(waiting))
 
 

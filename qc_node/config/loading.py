@@ -59,7 +59,7 @@ def _read(path: Path | None) -> tuple[str, dict[str, Any]]:
 def _apply_environment(data: dict[str, Any], environ: Mapping[str, str]) -> dict[Loc, str]:
     """Override `data` in place; returns which place each variable set.
 
-    Names without a double underscore other than the two lists are left alone: Kubernetes, for one, sets
+    Names without a double underscore other than the lists are left alone: Kubernetes, for one, sets
     ``QC_NODE_PORT`` for a service called ``qc-node``.
     """
     origin: dict[Loc, str] = {}

@@ -69,6 +69,28 @@ def _url(value: str) -> str:
     return value
 
 
+VIEWERS = ("http", "https", "weasis", "radiant", "osirix", "horos", "miele-lxiv")
+"""Schemes that open an image viewer, in the browser or on the PC; nothing that runs a script or reads a file."""
+VIEWER_VALUES = ("study_uid", "series_uid", "accession_number")
+
+
+def _viewer_url(value: str) -> str:
+    scheme, _, rest = value.partition(":")
+    if scheme not in VIEWERS or not rest or re.search(r"\s", value):
+        raise ValueError(f"must begin with {', '.join(s + ':' for s in VIEWERS)} and have no space in it")
+    named = re.findall(r"\{([^{}]*)\}", value)
+    strange = next((name for name in named if name not in VIEWER_VALUES), None)
+    known = ", ".join(f"{{{name}}}" for name in VIEWER_VALUES)
+    if strange is not None or re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", value)):
+        raise ValueError(f"has {{{strange}}}; known are {known}" if strange is not None else "has a single brace")
+    if not named:
+        raise ValueError(f"must have one of {known} in it, or it would always open the same")
+    host = rest.removeprefix("//").split("/")[0].split("?")[0]
+    if scheme in ("http", "https") and (not rest.startswith("//") or not host or "{" in host):
+        raise ValueError("must name the viewer's host, which never depends on a study")
+    return value
+
+
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Name = Annotated[str, AfterValidator(_name)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
@@ -78,6 +100,9 @@ Host = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+
+
+SrClass = Literal["comprehensive", "comprehensive3d", "basic-text"]
 
 
 class _Section(BaseModel):
@@ -141,6 +166,8 @@ class PeerSettings(_Section):
     """This sender's own quiet time in place of ``[completion] quiet_s``."""
     idle_s: Seconds | None = None
     """How long its associations may be silent, in place of ``[node] idle_s``."""
+    sr_class: SrClass | None = None
+    """SOP class of the reports that go there, in place of ``[pacs] sr_class``."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -157,6 +184,8 @@ class PacsSettings(_Section):
 
     destination: str = ""
     """Name of the ``[[peer]]`` that gets the reports; empty: reports stay in the data folder."""
+    also: tuple[Name, ...] = ()
+    """Names of further peers that get everything as well, each in its own time."""
     storage_commitment: bool = True
     """Ask the destination for storage commitment; set it to false where that offers none, or an alert fires."""
     commitment_attempts: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -166,8 +195,9 @@ class PacsSettings(_Section):
     give_up_h: Positive = 72.0
     """Hours after which an object is *failed* that the destination, being there, does not take; others pass it
     meanwhile.  While the destination is away nothing is given up."""
-    sr_class: Literal["comprehensive", "comprehensive3d"] = "comprehensive"
-    """SOP class of the report; ``comprehensive`` is shown by more viewers."""
+    sr_class: SrClass = "comprehensive"
+    """SOP class of the report: ``comprehensive``, which more viewers show; ``comprehensive3d``; or ``basic-text``
+    for a PACS that takes nothing else, with probabilities as text.  `qc-node doctor` says what a PACS takes."""
     flag_object: bool = False
     """Also write a key object titled Quality Issue (113010, DCM) for a straight reject or tier 3."""
     summary: Literal["all", "attention-only", "none"] = "none"
@@ -227,8 +257,13 @@ class WebSettings(_Section):
     """Addresses from which that header is believed."""
     frame_ancestors: tuple[Url, ...] = ()
     """Origins that may show the panel in a frame, such as a PACS with a side pane."""
+    session_days: Annotated[float, Field(gt=0, le=400, allow_inf_nan=False)] = 90.0
+    """Days after which a reader has to sign in again; 0.5 is a shift."""
     blind: bool = True
     """The panel shows the machine's verdict only after the vote."""
+    viewer_url: Annotated[str, AfterValidator(_viewer_url)] | None = None
+    """Address that opens a study in the department's viewer, shown as "Open in my viewer" on the review page; in it
+    ``{study_uid}``, ``{series_uid}`` and ``{accession_number}`` become those of the series."""
     theme: Literal["system", "dark", "light"] = "system"
     """Colours of the pages: ``system`` follows the browser, ``dark`` suits a dark room whose PCs ask for
     light."""
@@ -249,11 +284,53 @@ class WebSettings(_Section):
     """Longest time for a whole request, head and body; the connection is closed after it."""
 
 
+class ScannerSettings(_Section):
+    """``[[scanner]]``: what a scanner is called on the pages."""
+
+    station: Annotated[str, Field(min_length=1, max_length=64)]
+    """Station Name (0008,1010) as the images carry it; of a scanner without one manufacturer, model and serial
+    number with single spaces, or the AE title that it calls with.  Upper and lower case are the same."""
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    """What people call it, such as ``MR 1 (room 3)``; scanners of one name share a card."""
+    room: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Room, for a board that shows one room only: ``/live?scanner=ROOM``."""
+
+
+class BoardSettings(_Section):
+    """``[board]``: the technologists' board."""
+
+    calls_per_day: Annotated[int, Field(ge=0, le=10000)] = 10
+    """Calls of one scanner a day that are fine.  Above that the board says that it calls more than that; no call
+    is held back."""
+
+
 class WebhookSettings(_Section):
-    """``[webhook]``: tell another system that a series calls for attention."""
+    """``[webhook]``: tell another system that a series calls for attention, or that a closed study lacks one."""
 
     url: Url | None = None
-    """Address that gets a JSON POST for each such series; no patient data are in it."""
+    """Address that gets a JSON POST for each of these; no patient data are in it.  It is tried for a day.
+    ``[[notify]]`` reaches e-mail and chats too."""
+
+
+class NotifySettings(_Section):
+    """``[[notify]]``: whom to tell what happened, tried for a day."""
+
+    name: Name
+    """Of this target, for logs, metrics and ``qc-node notify test``."""
+    url: Annotated[str, Field(min_length=1, max_length=2000)]
+    """``https://`` (or ``http://``) gets a JSON POST; anything else is an address of Apprise, such as
+    ``mailto://``, ``msteams://`` or ``slack://``, and needs ``pip install 'qc-node[notify]'``.  ``${NAME}`` in it
+    is taken from the environment, so that no secret need stand here."""
+    events: tuple[Literal["attention", "missing", "failed", "poor_vote", "delivery"], ...] = (
+        "attention",
+        "missing",
+        "failed",
+        "poor_vote",
+        "delivery",
+    )
+    """``attention``: a verdict calls, or images do not fit their order.  ``missing``: a closed study lacks
+    something.  ``failed``: a series could not be judged.  ``poor_vote``: a reader voted poor.  ``delivery``: a
+    report was given up."""
 
 
 class PromptSettings(_Section):
@@ -342,6 +419,12 @@ class RuleSettings(_Section):
         return self
 
 
+def _once(section: str, key: str, values: list[str]) -> None:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise MisplacedError((section, index, key), f"{value!r} is used twice")
+
+
 class Settings(_Section):
     """Everything a node needs to know; the defaults make a node that starts on loopback."""
 
@@ -351,7 +434,10 @@ class Settings(_Section):
     completion: CompletionSettings = CompletionSettings()
     classify: ClassifySettings = Field(default_factory=ClassifySettings)
     web: WebSettings = WebSettings()
+    scanner: tuple[ScannerSettings, ...] = ()
+    board: BoardSettings = BoardSettings()
     webhook: WebhookSettings = WebhookSettings()
+    notify: tuple[NotifySettings, ...] = ()
     prompt: PromptSettings = PromptSettings()
     metrics: MetricsSettings = MetricsSettings()
     disk: DiskSettings = DiskSettings()
@@ -371,11 +457,9 @@ class Settings(_Section):
                     what = f"{peer.ae_title!r} is used by two peers with the role accept"
                     raise MisplacedError(("peer", index, "ae_title"), what)
                 callers.add(peer.ae_title)
-        wanted = self.pacs.destination
-        if wanted and not any(p.name == wanted and "send" in p.role for p in self.peer):
-            raise MisplacedError(
-                ("pacs", "destination"), f'{wanted!r} is not the name of a [[peer]] with the role "send"'
-            )
+        self._check_destinations()
+        _once("scanner", "station", [scanner.station.casefold() for scanner in self.scanner])
+        _once("notify", "name", [target.name for target in self.notify])
         addresses: dict[tuple[int, str], str] = {}
         for section in ("node", "web", "metrics"):
             host, port = getattr(self, section).host, getattr(self, section).port
@@ -384,6 +468,17 @@ class Settings(_Section):
                     raise MisplacedError((section, "port"), f"{port} is already the port of [{other}]")
             addresses[port, host] = section
         return self
+
+    def _check_destinations(self) -> None:
+        able = {p.name for p in self.peers("send")}
+        wanted = [("destination", self.pacs.destination)] if self.pacs.destination else []
+        for key, name in [*wanted, *(("also", name) for name in self.pacs.also)]:
+            if name not in able:
+                raise MisplacedError(("pacs", key), f'{name!r} is not the name of a [[peer]] with the role "send"')
+        if self.pacs.also and not self.pacs.destination:
+            raise MisplacedError(("pacs", "also"), "needs a destination, which the others come after")
+        if len({self.pacs.destination, *self.pacs.also}) < 1 + len(self.pacs.also):
+            raise MisplacedError(("pacs", "also"), "names a destination twice")
 
     def peers(self, role: Literal["send", "accept", "find"]) -> tuple[PeerSettings, ...]:
         """The peers that have `role`, in the order of the file."""
@@ -425,7 +520,7 @@ def sections() -> dict[str, type[BaseModel]]:
 
 ENV_PREFIX = "QC_NODE_"
 
-LISTS = ("peer", "rule")
+LISTS = ("peer", "scanner", "notify", "rule")
 """Sections that are lists of tables."""
 
 

@@ -131,7 +131,7 @@ def _walk(pacs: DemoPacs, node: Node, folder: Path, seed: int) -> None:
 def _where_to_look(node: Node) -> None:
     settings = node.settings
     base = f"http://127.0.0.1:{settings.web.port}"
-    _, token = readers.add(node.ledger, "demo", name="Demo Reader", site="DEMO", at=time.time())
+    _, token = readers.add(node.ledger, "demo", name="Demo Reader", site="DEMO", at=time.time(), by="qc-node demo")
     link = readers.personal_link(base, token)
     click.secho("Where to look", bold=True)
     for what, address in (

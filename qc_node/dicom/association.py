@@ -10,7 +10,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -388,6 +388,25 @@ def echo(peer: Peer) -> float:
     with call(peer, contexts) as open_call:
         open_call.echo()
     return time.perf_counter() - start
+
+
+def accepted(peer: Peer, sop_class_uids: Iterable[str]) -> frozenset[str]:
+    """Which of these SOP classes a peer accepts, in Explicit or Implicit VR Little Endian; nothing is sent.
+
+    Raises
+    ------
+    PeerError
+        There is no association; a peer that accepts none of them is none of these cases.
+    """
+    syntaxes = [str(syntax) for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)]
+    contexts = [(uid, syntax) for uid in sop_class_uids for syntax in syntaxes]
+    try:
+        with call(peer, contexts) as open_call:
+            return frozenset(uid for uid, syntax in contexts if open_call.accepts(uid, syntax))
+    except PeerError as error:
+        if error.trouble is Trouble.UNSUPPORTED:
+            return frozenset()
+        raise
 
 
 def _uid_name(uid: str) -> str:

@@ -16,9 +16,11 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from qc_node.dicom.elements import ScanError, Wanted, Window, inflate, scan
 from qc_node.dicom.uids import DEFLATED, IMPLICIT, MANUFACTURER, MODEL_NAME, is_uid
+from qc_node.domain.station import station_of
 
 SOP_CLASS_UID, SOP_INSTANCE_UID, MODALITY = 0x00080016, 0x00080018, 0x00080060
-MANUFACTURER_TAG, MODEL_NAME_TAG = 0x00080070, 0x00081090
+MANUFACTURER_TAG, STATION_NAME, MODEL_NAME_TAG = 0x00080070, 0x00081010, 0x00081090
+DEVICE_SERIAL_NUMBER = 0x00181000
 ECHO_NUMBERS, CARDIAC_NUMBER_OF_IMAGES = 0x00180086, 0x00181090
 STUDY_INSTANCE_UID, SERIES_INSTANCE_UID = 0x0020000D, 0x0020000E
 ACQUISITION_NUMBER, NUMBER_OF_TEMPORAL_POSITIONS, IMAGES_IN_ACQUISITION = 0x00200012, 0x00200105, 0x00201002
@@ -38,7 +40,9 @@ _NUMBERS = _BINARY | {
     IN_CONCATENATION_TOTAL_NUMBER,
     NUMBER_OF_FRAMES,
 }
-_TEXTS = frozenset((MODALITY, MANUFACTURER_TAG, MODEL_NAME_TAG, GE_SERIES_CREATOR))
+_TEXTS = frozenset(
+    (MODALITY, MANUFACTURER_TAG, STATION_NAME, MODEL_NAME_TAG, DEVICE_SERIAL_NUMBER, GE_SERIES_CREATOR)
+)
 WANTED = Wanted(_UIDS | _NUMBERS | _TEXTS, last=NUMBER_OF_TIME_SLICES)
 _LONGEST_FOR_PYDICOM, _MOST_FOR_PYDICOM = 1 << 19, 5_000
 """Bytes and top-level elements that pydicom may look at: at 45 microseconds each it must not be led astray."""
@@ -53,7 +57,7 @@ class Facts:
     """What one header says.
 
     ``numbers`` maps a tag to its integer where there is one; ``of_qc_node`` is whether a qc-node, this one or
-    another, made the object.
+    another, made the object; ``station`` is the scanner, empty where the header does not say which.
     """
 
     sop_class_uid: str
@@ -64,11 +68,21 @@ class Facts:
     numbers: Mapping[int, int]
     ge_private: bool
     of_qc_node: bool = False
+    station: str = ""
 
 
 # -- values ------------------------------------------------------------------------------------------
 def _text(value: bytes | None) -> str:
     return "" if value is None else value.decode("latin-1").strip(" \0")
+
+
+def _words(value: bytes | None) -> str:
+    """Text of any character set, for people: UTF-8 where it is that."""
+    data = value or b""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def _number(tag: int, value: bytes, big_endian: bool) -> int | None:
@@ -94,6 +108,9 @@ def _facts(found: Mapping[int, bytes], big_endian: bool) -> Facts:
         ge_private=_text(found.get(GE_SERIES_CREATOR)) == "GEMS_SERS_01",
         of_qc_node=_text(found.get(MANUFACTURER_TAG)) == MANUFACTURER
         and _text(found.get(MODEL_NAME_TAG)) == MODEL_NAME,
+        station=station_of(
+            *(_words(found.get(t)) for t in (STATION_NAME, MANUFACTURER_TAG, MODEL_NAME_TAG, DEVICE_SERIAL_NUMBER))
+        ),
     )
 
 

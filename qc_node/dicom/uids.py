@@ -10,6 +10,9 @@ import re
 from typing import Final
 
 from pydicom.uid import (
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
     ComputedRadiographyImageStorage,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -127,3 +130,11 @@ def is_uid(text: str) -> bool:
     let through, so a UID can never be a path, a query or markup.
     """
     return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
+
+
+SR_CLASSES: Final = {
+    "comprehensive": str(ComprehensiveSRStorage),
+    "comprehensive3d": str(Comprehensive3DSRStorage),
+    "basic-text": str(BasicTextSRStorage),
+}
+"""SOP Class UIDs of what reports can be, by their name in the configuration."""

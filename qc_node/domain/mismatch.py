@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 _MISMATCH = re.compile(r'Ordered: |The rule for orders like "|[^"]* \([0-9A-F]{4},[0-9A-F]{4}\) says "')
+_HEADER = re.compile(r'[^"]* \([0-9A-F]{4},[0-9A-F]{4}\) says "')
 _QUOTATION = re.compile(r'".*"', re.DOTALL)
 
 
@@ -26,3 +27,14 @@ def without_quotation(warning: str) -> str:
     'Series Description (0008,103E) says …; found: abdomen.'
     """
     return _QUOTATION.sub("…", warning)
+
+
+def for_outsiders(sentence: str) -> str:
+    """A sentence without what it quotes from a header; the words of a rule are the department's own, and stay.
+
+    Examples
+    --------
+    >>> for_outsiders('Orders like "abd" expect a series like "venous", and the study has none.')
+    'Orders like "abd" expect a series like "venous", and the study has none.'
+    """
+    return without_quotation(sentence) if _HEADER.match(sentence) else sentence

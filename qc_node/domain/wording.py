@@ -132,7 +132,8 @@ SEVERITY = (Tone.GOOD, Tone.OPEN, Tone.USABLE, Tone.POOR)
 class Card:
     """What a page says of one series: a headline, a tone, and a sentence or two of detail.
 
-    ``attention`` is whether the card stays until somebody has acknowledged it; ``sure`` says how sure the machine
+    ``attention`` is whether the verdict calls somebody (:mod:`qc_node.domain.attention` says what else does);
+    ``sure`` says how sure the machine
     is, and ``action`` what to do, each empty where there is nothing to say.
     """
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from qc_node.ledger.alarms import Alarms
 from qc_node.ledger.audit import Audit
 from qc_node.ledger.cases import Cases
+from qc_node.ledger.contexts import Contexts
 from qc_node.ledger.database import Database, prove_writable
 from qc_node.ledger.deliveries import Deliveries
 from qc_node.ledger.gradings import Gradings
+from qc_node.ledger.history import History
 from qc_node.ledger.instances import Instances, Received
 from qc_node.ledger.integrity import LedgerDamagedError, LedgerError, damaged, quick_check
 from qc_node.ledger.labels import Labels
@@ -24,6 +26,7 @@ from qc_node.ledger.prompts import Prompts
 from qc_node.ledger.readers import Readers
 from qc_node.ledger.relinks import Relinks
 from qc_node.ledger.removals import Removals
+from qc_node.ledger.search import SeriesSearch
 from qc_node.ledger.series import SeriesTable
 from qc_node.ledger.sessions import Sessions
 from qc_node.ledger.studies import Studies
@@ -52,6 +55,7 @@ class Ledger:
         self.db = Database(path)
         self.instances = Instances(self.db)
         self.series = SeriesTable(self.db)
+        self.search = SeriesSearch(self.db)
         self.studies = Studies(self.db)
         self.verdicts = Verdicts(self.db)
         self.models = Models(self.db)
@@ -61,6 +65,7 @@ class Ledger:
         self.votes = Votes(self.db)
         self.alarms = Alarms(self.db)
         self.sessions = Sessions(self.db)
+        self.contexts = Contexts(self.db)
         self.notifications = Notifications(self.db)
         self.labels = Labels(self.db)
         self.prompts = Prompts(self.db)
@@ -70,6 +75,7 @@ class Ledger:
         self.removals = Removals(self.db)
         self.summaries = Summaries(self.db)
         self.patients = Patients(self.db)
+        self.history = History(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:
         """Write a row on a connection of its own and remove it again.

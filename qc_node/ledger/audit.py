@@ -40,3 +40,8 @@ class Audit:
         """Events written after one, in order."""
         sql = "SELECT * FROM audit WHERE id > ? ORDER BY id LIMIT ?"
         return self._db.rows(sql, (number, limit), of=AuditRow)
+
+    def newest_of(self, events: Sequence[str], limit: int = 20) -> list[AuditRow]:
+        """The last events of some kinds, newest first."""
+        sql = f"SELECT * FROM audit WHERE event IN ({','.join('?' * len(events))}) ORDER BY id DESC LIMIT ?"
+        return self._db.rows(sql, (*events, limit), of=AuditRow)

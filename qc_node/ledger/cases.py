@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import CaseRow, PresentationRow
 
@@ -46,6 +44,22 @@ class Cases:
         """The case behind a handle."""
         return self._db.row("SELECT * FROM cases WHERE handle = ?", (handle,), of=CaseRow)
 
+    def numbered(self, accession_number: str) -> list[CaseRow]:
+        """Cases with this accession number that somebody else than a typing reader named: a viewer, a program."""
+        return self._db.rows(
+            "SELECT * FROM cases WHERE accession_number = ? AND (study_uid IS NOT NULL"
+            " OR EXISTS (SELECT 1 FROM presentations WHERE presentations.handle = cases.handle"
+            "  AND how != 'search')"
+            " OR EXISTS (SELECT 1 FROM votes WHERE votes.accession_number = cases.accession_number"
+            "  AND source != 'panel')) ORDER BY created_at DESC",
+            (accession_number,),
+            of=CaseRow,
+        )
+
+    def of_study(self, study_uid: str) -> CaseRow | None:
+        """The case of a whole study, where there is one."""
+        return self._db.row("SELECT * FROM cases WHERE subject = ?", (f"study:{study_uid}",), of=CaseRow)
+
     def present(
         self,
         presentation: str,
@@ -74,16 +88,4 @@ class Cases:
             " FROM presentations JOIN cases USING (handle) WHERE id = ?",
             (presentation,),
             of=PresentationRow,
-        )
-
-    def presented(self) -> list[tuple[Any, ...]]:
-        """The first time each study was put before each reader: the denominator of the acceptance rate.
-
-        ``(reader_id, subject, site, modality, at)`` in order of time; the subject as in
-        :meth:`qc_node.ledger.votes.Votes.facts`.
-        """
-        return self._db.tuples(
-            "SELECT reader_id, coalesce(cases.study_uid, '#' || cases.accession_number) AS subject, site,"
-            " coalesce(presentations.modality, 'OT'), min(at) AS first FROM presentations"
-            " JOIN cases USING (handle) GROUP BY reader_id, subject ORDER BY first"
         )

@@ -12,10 +12,12 @@ from qc_node.ledger.database import Database
 from qc_node.ledger.rows import (
     AskedDelivery,
     CommitmentRow,
+    DestinationRow,
     ReportDelivery,
     ReportRow,
     StateCount,
     SummaryDueRow,
+    TroubledRow,
     TurnedDownRow,
 )
 from qc_node.ledger.summaries import note_due, take_due
@@ -64,6 +66,8 @@ class WrittenObject:
     kind: str
     path: str
     predecessor: str | None = None
+    destinations: tuple[str, ...] | None = None
+    """Whom it is for, where that is not everybody."""
 
 
 class Deliveries:
@@ -113,7 +117,7 @@ class Deliveries:
                         at,
                     ),
                 )
-                for destination in destinations:
+                for destination in destinations if o.destinations is None else o.destinations:
                     conn.execute(
                         "INSERT OR IGNORE INTO deliveries (sop_instance_uid, destination, next_attempt_at,"
                         " created_at) VALUES (?,?,?,?)",
@@ -132,11 +136,16 @@ class Deliveries:
     def _is_there(self, series_id: int) -> bool:
         return self._db.value("SELECT 1 FROM series WHERE series_id = ?", (series_id,)) is not None
 
-    def last_report(self, series_id: int, kind: str = "sr", before_run: int | None = None) -> ReportRow | None:
-        """The newest report of a series (of a run before `before_run`)."""
-        sql = "SELECT * FROM reports WHERE series_id = ? AND kind = ? AND run < ? ORDER BY run DESC LIMIT 1"
+    def last_report(
+        self, series_id: int, kind: str = "sr", before_run: int | None = None, prefer: str = ""
+    ) -> ReportRow | None:
+        """The newest report of a series (of a run before `before_run`); of several that of SOP class `prefer`."""
+        sql = (
+            "SELECT * FROM reports WHERE series_id = ? AND kind = ? AND run < ?"
+            " ORDER BY run DESC, sop_class_uid = ? DESC LIMIT 1"
+        )
         last = before_run if before_run is not None else 1 << 62
-        return self._db.row(sql, (series_id, kind, last), of=ReportRow)
+        return self._db.row(sql, (series_id, kind, last, prefer), of=ReportRow)
 
     def reports_of(self, series_id: int) -> list[ReportRow]:
         """All objects written for a series."""
@@ -464,6 +473,39 @@ class Deliveries:
         return self._db.rows(
             f"{WITH_REPORT} WHERE deliveries.state IN ('pending', 'failed') ORDER BY deliveries.id",
             of=ReportDelivery,
+        )
+
+    def is_unfinished(self, delivery_id: int) -> bool:
+        """Whether a delivery waits or has failed."""
+        sql = "SELECT 1 FROM deliveries WHERE id = ? AND state IN ('pending', 'failed')"
+        return self._db.value(sql, (delivery_id,)) is not None
+
+    def by_destination(self) -> list[DestinationRow]:
+        """What waits and what has failed, by destination; those for which everything has arrived are not there."""
+        return self._db.rows(
+            "SELECT d.destination, sum(d.state = 'pending') AS waiting, sum(d.state = 'failed') AS failed,"
+            " min(iif(d.state = 'pending', d.created_at, NULL)) AS oldest,"
+            " min(iif(d.state = 'pending' AND d.attempts > 0, coalesce(since, d.created_at), NULL)) AS failing_since,"
+            " sum(d.state = 'pending' AND d.attempts = 0 AND EXISTS (SELECT 1 FROM reports AS r"
+            "  CROSS JOIN deliveries AS before USING (sop_instance_uid) WHERE r.series_id = reports.series_id"
+            "  AND before.destination = d.destination AND before.state = 'pending' AND before.id < d.id)) AS held"
+            " FROM deliveries AS d JOIN reports USING (sop_instance_uid)"
+            " LEFT JOIN turned_down ON delivery_id = d.id"
+            " WHERE d.state IN ('pending', 'failed') GROUP BY d.destination ORDER BY d.destination",
+            of=DestinationRow,
+        )
+
+    def troubled(self, limit: int = 100) -> list[TroubledRow]:
+        """What was refused for good, newest first, and then what was tried in vain, oldest first."""
+        return self._db.rows(
+            "SELECT deliveries.id, destination, deliveries.state, deliveries.attempts, next_attempt_at,"
+            " deliveries.created_at, last_error, reports.kind, reports.series_id, accession_number,"
+            " coalesce(station, calling_ae) AS station FROM deliveries JOIN reports USING (sop_instance_uid)"
+            " LEFT JOIN series USING (series_id) LEFT JOIN studies ON studies.study_uid = reports.study_uid"
+            " WHERE deliveries.state = 'failed' OR (deliveries.state = 'pending' AND deliveries.attempts > 0)"
+            " ORDER BY deliveries.state, iif(deliveries.state = 'failed', -deliveries.id, deliveries.id) LIMIT ?",
+            (limit,),
+            of=TroubledRow,
         )
 
     def counts(self) -> dict[str, int]:

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from qc_node.domain.attention import FORGETTING
 from qc_node.ledger.database import Database
 from qc_node.ledger.schema import NUMBERED
 
 FORGOTTEN = "forgotten-"
 """What stands in a vote, a grading or a case in place of a study, a series or an accession number begins so."""
 
-STOPPED = "This series is being forgotten."
+STOPPED = FORGETTING
 
 LINKS: Mapping[str, str] = {
     "series_id": "SELECT series_id FROM gone_series",
@@ -100,9 +101,11 @@ _ACCESSION = f"iif(study_uid IS NULL, {_NEW.format('accession_number')}, NULL)"
 UNLINK = (
     f"UPDATE votes SET study_uid = {_STUDY}, series_uid = {_SERIES}, accession_number = {_ACCESSION},"
     f" key = '{FORGOTTEN}' || token(), sop_instance_uid = NULL WHERE id IN (SELECT id FROM gone_votes)",
-    # a key may hold anything, and that of an import is a digest of what it is about; a comment is free text
+    # a key may hold anything, and that of an import is a digest of what it is about; a comment is free text, and
+    # an agreement names the reports that it is about
     f"UPDATE vote_acts SET key = iif(key IS NULL, NULL, '{FORGOTTEN}' || token()),"
-    " value = iif(kind = 'comment', '\"\"', value) WHERE vote_id IN (SELECT id FROM gone_votes)",
+    " value = CASE kind WHEN 'comment' THEN '\"\"' WHEN 'agreement' THEN json_set(value, '$.reports', json('[]'))"
+    " ELSE value END WHERE vote_id IN (SELECT id FROM gone_votes)",
     f"UPDATE gradings SET series_uid = {_SERIES}, series_id = NULL, key = '{FORGOTTEN}' || token()"
     " WHERE id IN (SELECT id FROM gone_gradings)",
     "UPDATE presentations SET context_id = NULL, handle = (SELECT new FROM gone_cases WHERE gone_cases.handle ="

@@ -43,7 +43,7 @@ class Received:
     presentation states, ...).  ``expected`` is the number of instances that the header says the series
     has, with the tags that say so in ``expected_rule``; None where it says nothing.  A ``version`` above 1 was
     sent again: after the file of the version before had gone, or, as its ``correction`` says, with other content,
-    of which ``digest`` is kept then.
+    of which ``digest`` is kept then.  ``station`` is the scanner by its header, empty where that does not say.
     """
 
     sop_instance_uid: str
@@ -62,6 +62,7 @@ class Received:
     version: int = 1
     digest: str | None = None
     correction: Correction | None = None
+    station: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,9 +353,10 @@ def _touch_series(conn: sqlite3.Connection, group: Sequence[Received]) -> int:
     """Count images in their series, which opens or re-opens; returns the series' number."""
     first, last = group[0], group[-1]
     conn.execute(
-        "INSERT INTO series (series_uid, study_uid, modality, calling_ae, first_received,"
+        "INSERT INTO series (series_uid, study_uid, modality, calling_ae, station, first_received,"
         " last_received, instances, expected, expected_rule, due_at)"
-        " VALUES (?,?,?,?,?,?,?,?,?,0) ON CONFLICT (series_uid, study_uid) DO UPDATE SET"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,0) ON CONFLICT (series_uid, study_uid) DO UPDATE SET"
+        " station = coalesce(series.station, excluded.station),"
         " instances = series.instances + excluded.instances, last_received = excluded.last_received,"
         " expected = coalesce(excluded.expected, series.expected),"
         " expected_rule = coalesce(excluded.expected_rule, series.expected_rule),"
@@ -364,6 +366,7 @@ def _touch_series(conn: sqlite3.Connection, group: Sequence[Received]) -> int:
             first.study_uid,
             first.modality,
             first.calling_ae,
+            first.station or first.calling_ae,
             first.received_at,
             last.received_at,
             len(group),

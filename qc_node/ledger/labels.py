@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import LabelRow
 
@@ -33,6 +36,16 @@ class Labels:
             "SELECT * FROM labels WHERE id IN (SELECT max(id) FROM labels WHERE series_id = ?"
             " GROUP BY question, reader_id) ORDER BY id",
             (series_id,),
+            of=LabelRow,
+        )
+
+    def of_many(self, series: Sequence[int]) -> list[LabelRow]:
+        """The newest label of each reader for each question of these series."""
+        return self._db.rows(
+            "SELECT * FROM labels WHERE id IN (SELECT max(id) FROM labels"
+            " WHERE series_id IN (SELECT value FROM json_each(?))"
+            " GROUP BY series_id, question, reader_id) ORDER BY id",
+            (json.dumps(list(series)),),
             of=LabelRow,
         )
 

@@ -9,6 +9,8 @@ from typing import Any
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import NotificationRow
 
+_WAITS = "sent_at IS NULL AND given_up_at IS NULL"
+
 
 class Notifications:
     """One row per event and target."""
@@ -27,14 +29,41 @@ class Notifications:
         }
         self._db.insert("notifications", row)
 
-    def due(self, now: float, limit: int) -> list[NotificationRow]:
-        """What may be told now, oldest first."""
+    def due(self, now: float, limit: int, longest_s: float) -> list[NotificationRow]:
+        """What may be told now, oldest first.
+
+        Also what would wait longer than the `longest_s` that anything does: the wall clock was set.
+        """
         return self._db.rows(
-            "SELECT * FROM notifications WHERE sent_at IS NULL AND given_up_at IS NULL AND next_attempt_at <= ?"
-            " ORDER BY next_attempt_at, id LIMIT ?",
-            (now, limit),
+            f"SELECT * FROM notifications WHERE {_WAITS} AND (next_attempt_at <= ? OR next_attempt_at > ?)"
+            " ORDER BY id LIMIT ?",
+            (now, now + longest_s, limit),
             of=NotificationRow,
         )
+
+    def next_attempt_at(self) -> float | None:
+        """When the next one is due."""
+        value = self._db.value(f"SELECT min(next_attempt_at) FROM notifications WHERE {_WAITS}")
+        return None if value is None else float(value)
+
+    def waiting(self) -> int:
+        """How many nobody has taken yet."""
+        return int(self._db.value(f"SELECT count(*) FROM notifications WHERE {_WAITS}"))
+
+    def postpone(self, target: str, at: float) -> None:
+        """Tell a target that is away nothing before then."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE notifications SET next_attempt_at = max(next_attempt_at, ?)"
+                f" WHERE {_WAITS} AND target = ?",
+                (at, target),
+            )
+
+    def remove(self, before: float) -> int:
+        """Remove what was made before then and is done with; returns how many."""
+        with self._db.transaction() as conn:
+            sql = f"DELETE FROM notifications WHERE created_at < ? AND NOT ({_WAITS})"
+            return conn.execute(sql, (before,)).rowcount
 
     def sent(self, notification_id: int, at: float) -> None:
         """Somebody took it."""

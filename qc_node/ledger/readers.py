@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import ReaderRow
+from qc_node.ledger.sessions import Sessions
 
 
 class Readers:
@@ -70,8 +71,9 @@ class Readers:
         return int(self._db.value("SELECT count(*) FROM readers WHERE disabled_at IS NULL"))
 
     def disable(self, reader_id: str, at: float) -> bool:
-        """Shut a reader out at once; False when that was so before."""
+        """Shut a reader out at once, wherever signed in; False when that was so before."""
         with self._db.transaction() as conn:
+            Sessions(self._db).end_all(reader_id, at, "disabled")
             cursor = conn.execute(
                 "UPDATE readers SET disabled_at = ?, session_epoch = session_epoch + 1, token_hash = NULL"
                 " WHERE reader_id = ? AND disabled_at IS NULL",
@@ -79,9 +81,52 @@ class Readers:
             )
             return cursor.rowcount == 1
 
-    def set_secret(self, reader_id: str, *, pin_hash: str | None = None, token_hash: str | None = None) -> None:
+    def enable(self, reader_id: str) -> bool:
+        """Let a reader in again, by the PIN that was and no link; False when nobody had shut that one out."""
+        with self._db.transaction() as conn:
+            cursor = conn.execute(
+                "UPDATE readers SET disabled_at = NULL WHERE reader_id = ? AND disabled_at IS NOT NULL",
+                (reader_id,),
+            )
+            return cursor.rowcount == 1
+
+    def change(
+        self,
+        reader_id: str,
+        *,
+        login: str | None = None,
+        name: str | None = None,
+        dicom_name: str | None = None,
+        site: str | None = None,
+        role: str | None = None,
+    ) -> None:
+        """Call a reader something else from now on; what is None stays.  Votes keep the role and site they had.
+
+        Raises
+        ------
+        sqlite3.IntegrityError
+            The login is taken.
+        """
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE readers SET login = coalesce(?, login), name = coalesce(?, name),"
+                " dicom_name = coalesce(?, dicom_name), site = coalesce(?, site), role = coalesce(?, role)"
+                " WHERE reader_id = ?",
+                (login, name, dicom_name, site, role, reader_id),
+            )
+
+    def remove_pin(self, reader_id: str, at: float) -> None:
+        """From now on this reader signs in by the link only; sessions signed in before end."""
+        with self._db.transaction() as conn:
+            Sessions(self._db).end_all(reader_id, at, "PIN removed")
+            conn.execute("UPDATE readers SET pin_hash = NULL WHERE reader_id = ?", (reader_id,))
+
+    def set_secret(
+        self, reader_id: str, at: float, *, pin_hash: str | None = None, token_hash: str | None = None
+    ) -> None:
         """Give a reader a new PIN or personal link; sessions signed in before end."""
         with self._db.transaction() as conn:
+            Sessions(self._db).end_all(reader_id, at, "new PIN or link")
             conn.execute(
                 "UPDATE readers SET pin_hash = coalesce(?, pin_hash), token_hash = coalesce(?, token_hash),"
                 " session_epoch = session_epoch + 1 WHERE reader_id = ? AND disabled_at IS NULL",

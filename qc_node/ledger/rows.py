@@ -64,6 +64,33 @@ class SeriesRow(TypedDict):
     images_removed_at: float | None
 
 
+class FoundSeries(SeriesRow):
+    """A series with what its study is called; ``missing`` is a JSON list of sentences about the study."""
+
+    accession_number: str | None
+    study_description: str | None
+    missing: str
+
+
+class NumberRow(TypedDict):
+    """The number of a series."""
+
+    series_id: int
+
+
+class PlaceRow(TypedDict):
+    """Where a series stands in the order of arrival."""
+
+    last_received: float
+    series_id: int
+
+
+class ScannerNameRow(TypedDict):
+    """A station or calling AE title."""
+
+    name: str
+
+
 class InstanceRow(TypedDict):
     """One version of one received instance.
 
@@ -320,6 +347,49 @@ class AskedDelivery(ReportDelivery):
     outcome: str | None
 
 
+class DestinationRow(TypedDict):
+    """What a destination has not taken.
+
+    ``failing_since`` is when the first object was written, or turned down, that has been tried in vain; ``held`` are
+    objects that were not tried because an earlier one of their series waits.
+    """
+
+    destination: str
+    waiting: int
+    failed: int
+    oldest: float | None
+    failing_since: float | None
+    held: int
+
+
+class TroubledRow(TypedDict):
+    """A delivery that was tried in vain or refused, as an operator sees it."""
+
+    id: int
+    destination: str
+    state: str
+    attempts: int
+    next_attempt_at: float
+    created_at: float
+    last_error: str | None
+    kind: str
+    series_id: int | None
+    accession_number: str | None
+    station: str | None
+
+
+class FailedSeries(TypedDict):
+    """A series that could not be judged, as an operator sees it."""
+
+    series_id: int
+    modality: str
+    station: str
+    accession_number: str | None
+    sentence: str | None
+    closed_at: float | None
+    images_removed_at: float | None
+
+
 class TurnedDownRow(TypedDict):
     """Since when, and how often, a destination that is well has not taken a delivery."""
 
@@ -422,7 +492,7 @@ class VoteRow(_VoteColumns):
 
 
 class ActRow(TypedDict):
-    """What a reader did with a vote afterwards (or with it): reasons, comment, confidence, withdrawal.
+    """What a reader did with a vote afterwards or with it: reasons, comment, confidence, agreement, withdrawal.
 
     ``value`` is JSON, None for a withdrawal; ``undoes`` names an earlier act that this withdrawal takes back, and
     is None where it takes back the vote.
@@ -481,6 +551,38 @@ class AlarmRow(TypedDict):
     answer: str | None
 
 
+class ScannerRow(TypedDict):
+    """Who makes series: the station of their headers, and who sends them."""
+
+    station: str | None
+    calling_ae: str
+
+
+class CalledRow(TypedDict):
+    """A call as it is counted."""
+
+    station: str | None
+    calling_ae: str
+    kind: str
+    raised_at: float
+    answer: str | None
+    closed_by: str | None
+
+
+class AnsweredVote(TypedDict):
+    """A reader's vote that called the technologists, and what they answered; ``answered_at`` None: nothing yet."""
+
+    vote_key: str
+    vote_id: int
+    study_uid: str | None
+    series_uid: str | None
+    station: str | None
+    calling_ae: str
+    raised_at: float
+    answered_at: float | None
+    answer: str | None
+
+
 class SessionRow(TypedDict):
     """A reader who is, or was, signed in at one browser; `session_id` is a digest of what the cookie holds."""
 
@@ -489,6 +591,16 @@ class SessionRow(TypedDict):
     started_at: float
     ended_at: float | None
     ended_by: str | None
+
+
+class ContextRow(TypedDict):
+    """What a viewer had open for a reader; ``closed_by``: switched, closed, cut, stopped, refused, restart."""
+
+    context_id: str
+    reader_id: str
+    opened_at: float
+    closed_at: float | None
+    closed_by: str | None
 
 
 class NotificationRow(TypedDict):

@@ -220,6 +220,13 @@ NOTIFICATIONS: Columns = {
     "given_up_at": float | None,
     "last_error": str | None,
 }
+CONTEXTS: Columns = {
+    "context_id": str,
+    "reader_id": str,
+    "opened_at": float,
+    "closed_at": float | None,
+    "closed_by": str | None,
+}
 AUDIT: Columns = {"id": int, "at": float, "event": str, "actor": str, "detail": str}
 
 _SERIES = ("series_id", "series", "series_id")
@@ -341,7 +348,8 @@ def screens(db: sqlite_utils.Database) -> None:
 
     A run of a series may call for several reasons (`kind`: a verdict, the order, something missing, a reader's
     vote), each answered for itself; `station` is the scanner even where a PACS forwards.  Sessions end on the
-    server.  Notifications are sent again until somebody takes them.
+    server.  Notifications are sent again until somebody takes them.  A context is what a viewer has open for a
+    reader, so that no vote counts that was pressed after it had been closed.
     """
     alarms = db.table("alarms")
     for name, kind in ALARMS_GREW.items():
@@ -363,6 +371,8 @@ def screens(db: sqlite_utils.Database) -> None:
         " WHERE sent_at IS NULL AND given_up_at IS NULL"
     )
     db.conn.execute("CREATE INDEX notifications_made ON notifications (created_at)")
+    _table(db, "contexts", CONTEXTS, [_READER])
+    db.conn.execute("CREATE INDEX contexts_open ON contexts (opened_at) WHERE closed_at IS NULL")
 
 
 def _table(

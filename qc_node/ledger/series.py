@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qc_node.domain import Correction
 from qc_node.ledger import corrections
 from qc_node.ledger.database import Database
 from qc_node.ledger.packing import plain
-from qc_node.ledger.rows import ClaimsRow, EventRow, SeriesRow, StateCount, StateSince, TiredRow
+from qc_node.ledger.rows import (
+    ClaimsRow,
+    EventRow,
+    FailedSeries,
+    ScannerRow,
+    SeriesRow,
+    StateCount,
+    StateSince,
+    TiredRow,
+)
 
 UNFINISHED = "('receiving', 'queued', 'judging', 'judged')"
 
@@ -53,22 +62,39 @@ class SeriesTable:
         """The series that moved last, newest first."""
         return self._db.rows("SELECT * FROM series ORDER BY last_received DESC LIMIT ?", (limit,), of=SeriesRow)
 
-    def newest_per_scanner(self, since: float) -> list[SeriesRow]:
-        """The newest series of each calling AE title that sent anything after `since`."""
+    def scanners_since(self, since: float) -> list[ScannerRow]:
+        """Every scanner that sent anything after `since`: its station, and who called."""
         return self._db.rows(
-            "SELECT series.* FROM series JOIN (SELECT calling_ae, max(last_received) AS newest FROM series"
             # the + keeps SQLite from going through all series in the order of their scanners
-            " WHERE last_received >= ? GROUP BY +calling_ae) AS n"
-            " ON series.calling_ae = n.calling_ae AND series.last_received = n.newest"
-            " GROUP BY series.calling_ae ORDER BY series.calling_ae",
+            "SELECT station, calling_ae FROM series WHERE last_received >= ? GROUP BY +station, +calling_ae",
             (since,),
+            of=ScannerRow,
+        )
+
+    def newest_of(self, station: str | None, calling_ae: str, limit: int) -> list[SeriesRow]:
+        """The newest series of one scanner, newest first."""
+        return self._db.rows(
+            "SELECT * FROM series WHERE station IS ? AND calling_ae = ? ORDER BY last_received DESC LIMIT ?",
+            (station, calling_ae, limit),
             of=SeriesRow,
         )
 
-    def newest_of(self, calling_ae: str) -> SeriesRow | None:
-        """The newest series of one scanner."""
-        sql = "SELECT * FROM series WHERE calling_ae = ? ORDER BY last_received DESC LIMIT 1"
-        return self._db.row(sql, (calling_ae,), of=SeriesRow)
+    def without_station(self, since: float, limit: int) -> list[SeriesRow]:
+        """Series of before 0.3 whose scanner nobody looked for: what came after `since` or calls, newest first."""
+        return self._db.rows(
+            "SELECT * FROM series WHERE station IS NULL AND (last_received >= ?"
+            " OR series_id IN (SELECT series_id FROM alarms WHERE closed_at IS NULL))"
+            " ORDER BY last_received DESC LIMIT ?",
+            (since, limit),
+            of=SeriesRow,
+        )
+
+    def set_station(self, series_id: int, station: str) -> None:
+        """Note which scanner made a series, also for what calls about it."""
+        with self._db.transaction() as conn:
+            conn.execute("UPDATE series SET station = ? WHERE series_id = ?", (station, series_id))
+            sql = "UPDATE alarms SET station = ? WHERE series_id = ? AND closed_at IS NULL"
+            conn.execute(sql, (station, series_id))
 
     def counts(self) -> dict[str, int]:
         """How many series stand in each state."""
@@ -79,6 +105,16 @@ class SeriesTable:
         """How many series stand in each state before the last; those that are done are not gone through."""
         sql = f"SELECT state, count(*) AS n FROM series WHERE state IN {UNFINISHED} GROUP BY state"
         return {row["state"]: row["n"] for row in self._db.rows(sql, of=StateCount)}
+
+    def failed(self, limit: int = 100) -> list[FailedSeries]:
+        """The series that could not be judged, newest first."""
+        return self._db.rows(
+            "SELECT series_id, modality, coalesce(station, calling_ae) AS station, accession_number, sentence,"
+            " series.closed_at, images_removed_at FROM series JOIN studies USING (study_uid)"
+            " WHERE series.state = 'failed' ORDER BY series.series_id DESC LIMIT ?",
+            (limit,),
+            of=FailedSeries,
+        )
 
     def waiting_since(self) -> dict[str, float]:
         """Since when the oldest series of each unfinished state waits there.
@@ -123,6 +159,11 @@ class SeriesTable:
     def events(self, series_id: int) -> list[EventRow]:
         """The history of a series."""
         return self._db.rows("SELECT * FROM events WHERE series_id = ? ORDER BY id", (series_id,), of=EventRow)
+
+    def events_of_many(self, series: Sequence[int]) -> list[EventRow]:
+        """The history of each of these series, in order."""
+        sql = "SELECT * FROM events WHERE series_id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        return self._db.rows(sql, (json.dumps(list(series)),), of=EventRow)
 
     def corrected(self, series_id: int, kind: Correction, at: float) -> None:
         """Note that the images of the present run say something else than those of before."""

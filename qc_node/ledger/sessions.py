@@ -37,3 +37,12 @@ class Sessions:
                 (at, by, reader_id),
             )
             return cursor.rowcount
+
+    def forget(self, ended_before: float, started_before: float, limit: int = 500) -> int:
+        """Delete some that ended, or began, so long ago; returns how many (less than `limit`: these were all)."""
+        sql = (
+            "DELETE FROM sessions WHERE session_id IN ("
+            "SELECT session_id FROM sessions WHERE ended_at < ? OR started_at < ? LIMIT ?)"
+        )
+        with self._db.transaction() as conn:
+            return conn.execute(sql, (ended_before, started_before, limit)).rowcount

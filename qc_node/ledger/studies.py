@@ -26,6 +26,13 @@ class Studies:
         sql = "SELECT * FROM studies WHERE accession_number = ? ORDER BY last_received DESC"
         return self._db.rows(sql, (accession_number,), of=StudyRow)
 
+    def newest_numbers(self, limit: int) -> list[str]:
+        """Accession numbers of the studies that received last, newest first."""
+        sql = (
+            "SELECT accession_number FROM studies WHERE accession_number != '' ORDER BY last_received DESC LIMIT ?"
+        )
+        return [str(row[0]) for row in self._db.tuples(sql, (limit,))]
+
     def describe(self, study_uid: str, accession_number: str | None, description: str | None) -> None:
         """Note what the headers call the study (read when a series is looked at)."""
         with self._db.transaction() as conn:

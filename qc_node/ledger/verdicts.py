@@ -99,6 +99,29 @@ class Verdicts:
         row = self.get(series_id)
         return [] if row is None else self.of(series_id, row["run"])
 
+    def of_present_runs(self, series: Sequence[int]) -> list[VerdictRow]:
+        """Every verdict on the present run of each of these series, the routed classifier's first."""
+        sql = (
+            "SELECT verdicts.* FROM json_each(?) CROSS JOIN series ON series.series_id = json_each.value"
+            " CROSS JOIN verdicts ON verdicts.series_id = series.series_id AND verdicts.run = series.run"
+            " ORDER BY verdicts.routed DESC, verdicts.id"
+        )
+        return [_decoded(row) for row in self._db.rows(sql, (json.dumps(list(series)),), of=StoredVerdict)]
+
+    def of_last_runs(self, series_ids: Collection[int]) -> dict[int, list[VerdictRow]]:
+        """As :meth:`of_last_run`, of many series at once; those without a verdict are not in it."""
+        rows = self._db.rows(
+            "SELECT verdicts.* FROM verdicts JOIN (SELECT series_id, max(run) AS run FROM verdicts"
+            " WHERE routed = 1 AND series_id IN (SELECT value FROM json_each(?)) GROUP BY series_id) AS n"
+            " USING (series_id, run) ORDER BY series_id, routed DESC, id",
+            (json.dumps(list(series_ids)),),
+            of=StoredVerdict,
+        )
+        found: dict[int, list[VerdictRow]] = {}
+        for row in rows:
+            found.setdefault(row["series_id"], []).append(_decoded(row))
+        return found
+
     def by_id(self, verdict_id: int) -> VerdictRow | None:
         """One verdict with its JSON columns decoded."""
         row = self._db.row("SELECT * FROM verdicts WHERE id = ?", (verdict_id,), of=StoredVerdict)

@@ -1,8 +1,8 @@
 """Votes and what readers did with them, append-only (triggers of the schema refuse UPDATE and DELETE).
 
 A vote has a time, a time to vote and whether the machine's verdict was visible; none of these ever changes.  What
-comes later is an act, a row of its own: other reasons, a comment, a confidence, a withdrawal.  Votes and acts draw
-their numbers from one sequence, so that the log of both is in order of receipt.
+comes later is an act, a row of its own: other reasons, a comment, a confidence, an agreement with the verdict, a
+withdrawal.  Votes and acts draw their numbers from one sequence, so that the log of both is in order of receipt.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import ActRow, LoggedVote, MarkRow, StoredMark, VoteRow
@@ -19,7 +19,11 @@ from qc_node.ledger.rows import ActRow, LoggedVote, MarkRow, StoredMark, VoteRow
 VoteFacts = tuple[int, str, str, str, str, str, str, str, float, int | None, str, int, int | None]
 """See :meth:`Votes.facts`."""
 
-ActKind = Literal["reasons", "comment", "confidence", "withdrawal"]
+ActKind = Literal["reasons", "comment", "confidence", "agreement", "withdrawal"]
+STANDING: Final = (
+    "SELECT * FROM vote_acts WHERE kind != 'withdrawal' AND NOT EXISTS"
+    " (SELECT 1 FROM vote_acts AS later WHERE later.undoes = vote_acts.id)"
+)
 WITHDRAWN: Final = "withdrawn"
 """What the log calls a withdrawal where a vote has its level."""
 
@@ -57,8 +61,9 @@ class NewVote:
 class NewAct:
     """What a reader does with a standing vote.
 
-    ``value`` is a tuple of reasons, a comment, a confidence in [0, 1], or None for a withdrawal; ``undoes`` is the
-    act that a withdrawal takes back, None for the vote itself.
+    ``value`` is a tuple of reasons, a comment, a confidence in [0, 1], an agreement (``{"agrees": bool, "reports":
+    [SOP Instance UID of each report that it is about]}``), or None for a withdrawal; ``undoes`` is the act that a
+    withdrawal takes back, None for the vote itself.
     """
 
     key: str | None
@@ -69,7 +74,7 @@ class NewAct:
     at: float
     received_at: float
     source: str
-    value: tuple[str, ...] | str | float | None = None
+    value: tuple[str, ...] | str | float | dict[str, Any] | None = None
     undoes: int | None = None
     verdict_visible: bool = False
     presentation: str | None = None
@@ -204,6 +209,14 @@ class Votes:
         """Everything that was done with one vote, in order."""
         return self._db.rows("SELECT * FROM vote_acts WHERE vote_id = ? ORDER BY id", (vote_id,), of=ActRow)
 
+    def standing_acts(self, vote_id: int) -> list[ActRow]:
+        """What was added to one vote and not taken back, in the order in which it was said."""
+        return self._db.rows(f"{STANDING} AND vote_id = ? ORDER BY at, id", (vote_id,), of=ActRow)
+
+    def every_standing_act(self) -> list[ActRow]:
+        """:meth:`standing_acts` of every vote."""
+        return self._db.rows(f"{STANDING} ORDER BY at, id", of=ActRow)
+
     def reasons_of(self, vote_id: int) -> ActRow | None:
         """The act that gave the reasons that stand."""
         return self._db.row(
@@ -224,18 +237,6 @@ class Votes:
         if reader_id is not None:
             sql, params = sql + " AND reader_id = ?", [*params, reader_id]
         return [_decoded(row) for row in self._db.rows(sql + " ORDER BY id", params, of=LoggedVote)]
-
-    def facts(self) -> list[VoteFacts]:
-        """The narrow columns of every line of the log, in order of receipt, for statistics.
-
-        ``(id, reader_id, subject, series_uid, site, modality, vote, reasons, voted_at, ms_to_vote, source,
-        verdict_visible, replaces)``; the subject is the study UID, or ``#`` and the accession number.
-        """
-        return self._db.tuples(
-            "SELECT id, reader_id, coalesce(study_uid, '#' || accession_number), coalesce(series_uid, ''), site,"
-            " modality, vote, reasons, voted_at, ms_to_vote, source, verdict_visible, replaces FROM vote_log"
-            " ORDER BY id"
-        )
 
     def all(self) -> list[LoggedVote]:
         """The whole log in order of receipt, reasons still as JSON text (100,000 lines must stay quick)."""

@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from qc_node.ledger.database import prove_writable, schema_of
 from qc_node.ledger.integrity import Checked, damaged, quick_check
 from qc_node.ledger.migrations import MIGRATIONS
 from qc_node.networks import weights
-from qc_node.operations import machine, scanner_clocks
+from qc_node.operations import machine, offers, scanner_clocks
 from qc_node.operations.diagnosis import Diagnosis, fault, fine, warning
 from qc_node.operations.listener import port_sentence
 from qc_node.spool import has_reports, refuse_unfinished
@@ -36,10 +36,12 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Echo = Callable[[PeerSettings], object]
 """Sends a C-ECHO to a peer; raises :class:`QcNodeError` with the reason when there is no success."""
+Negotiate = Callable[[PeerSettings], Collection[str]]
+"""Which SOP classes of :data:`qc_node.operations.offers.WORDS` a peer accepts; raises as :data:`Echo` does."""
 
 
 def examine(
-    settings: Settings, echo: Echo, config: Path | None = None, ledger_s: float = LEDGER_S
+    settings: Settings, echo: Echo, negotiate: Negotiate, config: Path | None = None, ledger_s: float = LEDGER_S
 ) -> list[Diagnosis]:
     """Look at everything and say what was found.
 
@@ -49,6 +51,8 @@ def examine(
         The configuration in force.
     echo
         How to greet a peer.
+    negotiate
+        How to ask a destination what it takes.
     config
         The file that the configuration came from, or None.
     ledger_s
@@ -61,7 +65,7 @@ def examine(
         *_data_folder(settings, running, ledger_s),
         *_models(settings),
         *_ports(settings, running),
-        *_peers(settings, echo),
+        *_peers(settings, echo, negotiate),
     ]
 
 
@@ -225,7 +229,8 @@ def _listen_fault(section: str, host: str, port: int) -> str | None:
     return None
 
 
-def _peers(settings: Settings, echo: Echo) -> Iterator[Diagnosis]:
+def _peers(settings: Settings, echo: Echo, negotiate: Negotiate) -> Iterator[Diagnosis]:
+    destinations = {settings.pacs.destination, *settings.pacs.also}
     for peer in settings.peer:
         if peer.host is None or peer.port is None:
             continue
@@ -236,6 +241,17 @@ def _peers(settings: Settings, echo: Echo) -> Iterator[Diagnosis]:
             yield fault(f"[[peer]] {peer.name} does not answer C-ECHO: {error}")
         else:
             yield fine(f"{where} answers C-ECHO.")
+            if peer.name in destinations:
+                yield from _offers(settings, peer, negotiate)
+
+
+def _offers(settings: Settings, peer: PeerSettings, negotiate: Negotiate) -> Iterator[Diagnosis]:
+    try:
+        taken = negotiate(peer)
+    except QcNodeError as error:
+        yield warning(f"[[peer]] {peer.name} does not say what it takes: {error}")
+    else:
+        yield from offers.advice(settings, peer, taken)
 
 
 def is_running(data_dir: Path) -> bool:

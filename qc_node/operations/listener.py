@@ -59,7 +59,7 @@ class Listener:
             raise QcNodeError(port_sentence(section, host, port, error)) from None
         self._answering = ThreadPoolExecutor(ANSWERING, thread_name_prefix=section)
         application = _Application(answer, self._answering)
-        self._server = HttpServer(section, sock, application, limits, lifespan="off", proxy_headers=False)
+        self._server = HttpServer(section, sock, application, limits, lifespan="off")
 
     @property
     def port(self) -> int:

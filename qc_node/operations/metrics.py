@@ -22,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from qc_node import __version__
 from qc_node.classifiers import catalogue
 from qc_node.domain import ModelIdentity, Stage, Verdict
+from qc_node.domain.attention import SEEN, AlarmAnswer, AttentionKind
 from qc_node.http_server import HttpLimits
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReportDelivery, SeriesRow, VerdictRow
@@ -48,7 +49,11 @@ STEPS = ("complete", "queue", "read", "preprocess", "infer", "total", "write", "
 QUEUES = ("receiving", "queued", "judging", "judged", "outbox", "outbox_failed", "quarantine")
 """Values of the label ``queue``: unfinished series by state, objects in the outbox, and the quarantine."""
 DELIVERY_OUTCOMES = ("sent", "committed", "retry", "failed", "uncommitted")
+CALL_OUTCOMES = ("raised", SEEN, *(answer.value for answer in AlarmAnswer))
+NOTIFICATION_OUTCOMES = ("sent", "retry", "given_up")
 VOTES = ("good", "acceptable", "poor")
+SIGN_IN_WAYS = ("pin", "link", "single sign-on", "too many")
+"""Values of the label ``way``; ``too many`` was not looked at: attempts before it had used up the limit."""
 _MODALITY_TERMS = (
     "AR AU BDUS BI BMD CR CT CFM DG DX ECG EPS ES FID GM HC HD IO IOL IVOCT IVUS KER KO LEN LS M3D MG MR NM "
     "OAM OCT OP OPM OPT OPV OSS OT PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTPLAN RTRECORD RTSTRUCT "
@@ -74,13 +79,21 @@ class Metrics:
         AE titles that may appear in ``calling_ae``; any other is ``other``.
     destinations
         Peer names that may appear in ``destination``.
+    targets
+        Names of those who are told, in ``target``.
     """
 
-    def __init__(self, calling_aes: Iterable[str] = (), destinations: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        calling_aes: Iterable[str] = (),
+        destinations: Iterable[str] = (),
+        targets: Iterable[str] = (),
+    ) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._aes = frozenset(calling_aes)
         self._destinations = frozenset(destinations)
+        self._targets = frozenset(targets)
         self._sites: set[str] = set()
         self._health: Health | None = None
         self._update: Callable[[], None] | None = None
@@ -112,6 +125,11 @@ class Metrics:
         self._verdicts = self._counter("verdicts", "Answers given", "stage", "finding", "value")
         self._orphans = self._counter("orphans_removed", "Files that belonged to nothing and were deleted", "kind")
         self._votes = self._counter("votes", "Votes by people", "vote", "site", "modality")
+        self._failed_sign_ins = self._counter("failed_sign_ins", "Attempts to sign in that failed", "way")
+        self._calls = self._counter("calls", "Calls of the board, and what they led to", "kind", "outcome")
+        self._notifications = self._counter(
+            "notifications", "Attempts to tell another system what happened", "target", "outcome"
+        )
         self._models = self._gauge("model_info", "Model in use (always 1)", "stage", "name", "version")
         self._disk = self._gauge("disk_free_bytes", "Free space where the data folder is")
         self._checks = self._gauge("check_ok", "1 if the check passes, else 0", "check")
@@ -120,6 +138,8 @@ class Metrics:
         for stage in stages():
             for outcome in OUTCOMES:
                 self._series.labels(stage, outcome)
+        for way in SIGN_IN_WAYS:
+            self._failed_sign_ins.labels(way)
         for kind in orphans.KINDS:
             self._orphans.labels(kind)
         for queue in QUEUES:
@@ -127,6 +147,12 @@ class Metrics:
         for destination in self._destinations:
             for outcome in DELIVERY_OUTCOMES:
                 self._deliveries.labels(destination, outcome)
+        for kind in AttentionKind:
+            for outcome in CALL_OUTCOMES:
+                self._calls.labels(kind.value, outcome)
+        for target in self._targets:
+            for outcome in NOTIFICATION_OUTCOMES:
+                self._notifications.labels(target, outcome)
         for ae in (*self._aes, OTHER):
             for status in ("0x0000", "0xA7xx"):  # an alert sees a first refusal only where there was a zero before
                 self._instances.labels(ae, status)
@@ -194,6 +220,19 @@ class Metrics:
         if len(self._sites) < MOST_SITES:
             self._sites.add(site)
         self._votes.labels(_known(vote, VOTES), _known(site, self._sites), _known(modality, MODALITIES)).inc()
+
+    def failed_sign_in(self, way: str) -> None:
+        """Somebody tried to sign in by one of :data:`SIGN_IN_WAYS`, in vain."""
+        self._failed_sign_ins.labels(_known(way, SIGN_IN_WAYS)).inc()
+
+    def call(self, kind: str, outcome: str) -> None:
+        """The board called for a reason (:class:`AttentionKind`), or somebody answered: :data:`CALL_OUTCOMES`."""
+        self._calls.labels(_known(kind, tuple(AttentionKind)), _known(outcome, CALL_OUTCOMES)).inc()
+
+    def notification(self, target: str, outcome: str) -> None:
+        """One attempt to tell a target: an outcome of :data:`NOTIFICATION_OUTCOMES`."""
+        known = _known(target, self._targets), _known(outcome, NOTIFICATION_OUTCOMES)
+        self._notifications.labels(*known).inc()
 
     # -- what is -------------------------------------------------------------------------------------
     def queue_depth(self, queue: str, depth: int) -> None:

@@ -18,6 +18,8 @@ from qc_node.spool import Spool
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
 
+KEEP_SESSIONS_DAYS = 30.0
+"""So long one can still see when somebody was signed in."""
 AT_ONCE = 100
 """Files between two pauses, and rows of one transaction: some milliseconds."""
 
@@ -85,6 +87,15 @@ def remove_old(
         if not go_on():
             break
     return done["series"], done["input"]
+
+
+def remove_old_sessions(ledger: Ledger, now: float, session_days: float) -> int:
+    """Delete sign-ins that ended (by themselves after `session_days`) a month ago; returns how many."""
+    ended = now - KEEP_SESSIONS_DAYS * DAY_S
+    done = 0
+    while some := ledger.sessions.forget(ended, ended - session_days * DAY_S):
+        done += some
+    return done
 
 
 Steps = Iterator[str]

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from qc_node.dicom.patient import same_patient
-from qc_node.domain import Verdict
-from qc_node.domain.mismatch import is_mismatch, without_quotation
+from qc_node.domain import Verdict, attention
+from qc_node.domain.mismatch import without_quotation
 from qc_node.domain.wording import SEVERITY, Card
 from qc_node.ledger import Ledger, LedgerDamagedError, LedgerError
 from qc_node.ledger.deliveries import WrittenObject
@@ -51,7 +51,7 @@ class _Judged:
     @property
     def calls(self) -> bool:
         """Whether it needs attention, by the verdict or by a mismatch."""
-        return self.card.attention or any(map(is_mismatch, self.given[0]["warnings"]))
+        return bool(attention.of_series([row["verdict"] for row in self.given], self.given[0]["warnings"]))
 
     @property
     def rank(self) -> tuple[int, bool, float, int]:

@@ -7,13 +7,14 @@ the bytes in the spool are what is sent, now and at every retry.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset
 
 from qc_node.dicom.patient import same_patient
+from qc_node.dicom.uids import SR_CLASSES
 from qc_node.domain import (
     HeaderClaims,
     QcNodeError,
@@ -44,7 +45,8 @@ CHARACTER_SET = "character set"
 class WritingSettings:
     """What every report of this node has in common.
 
-    ``destinations`` are peer names; ``flag_object`` also writes a key object (113010, DCM, "Quality Issue")
+    ``destinations`` are peer names; ``classes`` the SR class for each, where that is not ``sr_class``.
+    ``flag_object`` also writes a key object (113010, DCM, "Quality Issue")
     for a straight reject or tier 3.  Nothing can supersede a key object, so it is written only when the verdict is
     final: the number of images was certain, or ``confirm_s`` have passed since it was given.  ``summary`` is which
     series get a picture for people as well: ``all``, ``attention-only`` or ``none``.
@@ -55,9 +57,18 @@ class WritingSettings:
     sr_class: str
     ae_title: str
     destinations: tuple[str, ...]
+    classes: Mapping[str, str]
     flag_object: bool
     confirm_s: float
     summary: str
+
+    def by_class(self) -> dict[str, tuple[str, ...]]:
+        """The destinations of each SR class that is in use; the one for nobody where there are none."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name in self.destinations:
+            sr_class = self.classes.get(name, self.sr_class)
+            found[sr_class] = (*found.get(sr_class, ()), name)
+        return found or {self.sr_class: ()}
 
 
 class Writer:
@@ -71,6 +82,9 @@ class Writer:
         Called with the series whose report is in the outbox.
     steady
         Seconds of a clock that nobody sets, such as :func:`time.monotonic`; by default `wall`.
+    words
+        A series in a sentence, which its report begins with: from its verdicts, the routed classifier's first, and
+        from warnings.
     """
 
     def __init__(
@@ -81,6 +95,7 @@ class Writer:
         wall: Callable[[], float],
         on_written: Callable[[int], None] = lambda series_id: None,
         steady: Callable[[], float] | None = None,
+        words: Callable[[Sequence[Verdict], Sequence[str]], str] = lambda verdicts, warnings: "",
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -89,6 +104,7 @@ class Writer:
         self._subjects = Subjects(ledger, spool)
         self._on_written = on_written
         self._steady = steady or wall
+        self._words = words
         self._judged = SteadyTimes()
 
     def apply(self, settings: WritingSettings) -> None:
@@ -136,12 +152,14 @@ class Writer:
         if series is None or series["run"] != row["run"]:
             return
         about = self._subjects.of(row, series)
-        before = self._replaced(row, about.source)
         verdicts = [given["verdict"] for given in self._ledger.verdicts.of(row["series_id"], row["run"])]
         objects = []
         if not self._has_report(row):
-            report = self._report(row, verdicts, about, before)
-            objects.append(store_object(self._spool, report, series, "sr", before))
+            for sr_class, destinations in self._settings.by_class().items():
+                before = self._replaced(row, about.source, sr_class)
+                report = self._report(row, verdicts, about, before, sr_class)
+                stored = store_object(self._spool, report, series, "sr", before)
+                objects.append(replace(stored, destinations=destinations))
         alarming = next((verdict for verdict in verdicts if needs_attention(verdict)), None)
         flag_wanted = self._settings.flag_object and alarming is not None
         final = self._is_final(row, series, now)
@@ -166,12 +184,16 @@ class Writer:
             log.warning("report on series %s: %s", self._log_name(row), sentence)
             self._ledger.series.event(row["series_id"], row["run"], now, CHARACTER_SET, sentence)
 
-    def _replaced(self, row: VerdictRow, source: Dataset) -> ReportRow | None:
+    def _replaced(self, row: VerdictRow, source: Dataset, sr_class: str) -> ReportRow | None:
         """The earlier report on the series, if it is about the same patient; another one stays where it is.
+
+        Of several for one run that of the same SR class, which is where the new one goes.
 
         Predecessor Documents Sequence never points to another patient's documents (PS3.3 C.17.2).
         """
-        before = self._ledger.deliveries.last_report(row["series_id"], before_run=row["run"])
+        before = self._ledger.deliveries.last_report(
+            row["series_id"], before_run=row["run"], prefer=SR_CLASSES[sr_class]
+        )
         if before is None:
             return None
         if not before["path"]:
@@ -204,6 +226,7 @@ class Writer:
         verdicts: Sequence[Verdict],
         about: Subject,
         before: ReportRow | None,
+        sr_class: str,
     ) -> Dataset:
         from qc_node.report.structured_report import build_report
 
@@ -221,11 +244,12 @@ class Writer:
             software_version=self._settings.software_version,
             node=self._settings.ae_title,
             rules_digest=self._settings.rules_digest,
-            sr_class=self._settings.sr_class,
+            sr_class=sr_class,
             created=datetime.fromtimestamp(row["judged_at"], UTC).astimezone(),
             predecessor=predecessor,
             instance_number=row["run"],
             also=verdicts[1:],
+            summary=self._words(verdicts, row["warnings"]),
             edition=about.edition,
         )
 

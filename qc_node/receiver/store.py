@@ -363,4 +363,5 @@ def received(facts: Facts, request: Request, name: str, size: int, at: float, ve
         expected=count,
         expected_rule=rule,
         version=version,
+        station=facts.station,
     )

@@ -96,6 +96,7 @@ ALGORITHM_PARAMETERS = _dcm("AlgorithmParameters")
 PROBABILITY = _dcm("Probability")
 NO_UNITS = _standard("UCUM", "NoUnits")
 COMMENT = _dcm("Comment")
+SUMMARY = _dcm("Summary")
 PROCESSING_EQUIPMENT = _dcm("ProcessingEquipment")
 """CID 7005, purpose of the Contributing Equipment item."""
 

@@ -94,8 +94,8 @@ def series_number(source: Dataset) -> int:
     return SERIES_NUMBER_BASE + (number_of_series(source) or 0)
 
 
-def model_equipment(node: NodeIdentity, verdict: Verdict, created: datetime) -> Dataset:
-    """Contributing Equipment (PS3.3 C.12.1.1.5): the model, as IHE AIR asks."""
+def model_equipment(node: NodeIdentity, verdict: Verdict, created: datetime, rules_digest: str = "") -> Dataset:
+    """Contributing Equipment (PS3.3 C.12.1.1.5): the model, as IHE AIR asks, with all of its digests."""
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = coded(codes.PROCESSING_EQUIPMENT)
     item.Manufacturer = MANUFACTURER
@@ -104,10 +104,23 @@ def model_equipment(node: NodeIdentity, verdict: Verdict, created: datetime) -> 
     item.DeviceUID = device_uid(node.station_name, verdict.model)
     item.StationName = short_text(node.station_name, 16)
     item.ContributionDateTime = created.strftime("%Y%m%d%H%M%S.%f")
-    item.ContributionDescription = f"Automated image quality control; weights {weights_hash(verdict)}"
+    rules = f"; rules {short_text(rules_digest)}" if rules_digest else ""
+    item.ContributionDescription = (
+        f"Automated image quality control; weights sha256:{short_text(verdict.model.sha256)}{rules}"
+    )
     return item
 
 
+def digests_in(equipment: Dataset) -> dict[str, str]:
+    """The inverse: ``weights`` and ``rules`` as :func:`model_equipment` writes them."""
+    said = str(equipment.get("ContributionDescription", "")).split("; ")[1:]
+    return {what: digest.removeprefix("sha256:") for what, _, digest in (part.partition(" ") for part in said)}
+
+
+SHORT_HASH: Final = 8
+"""Characters of a digest where people read it; the whole one is in Contributing Equipment."""
+
+
 def weights_hash(verdict: Verdict) -> str:
-    """The digest of the weights that gave a verdict, as reports write it."""
-    return f"sha256:{short_text(verdict.model.sha256)}"
+    """The weights that gave a verdict, as people see them."""
+    return f"sha256:{short_text(verdict.model.sha256, SHORT_HASH)}"

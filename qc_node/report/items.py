@@ -80,10 +80,12 @@ def code_item(name: Code, value: Code, relationship: str = CONTAINS) -> Dataset:
     return ds
 
 
-def text_item(name: Code, text: str, relationship: str = CONTAINS) -> Dataset:
+def text_item(name: Code, text: str, relationship: str = CONTAINS, children: Sequence[Dataset] = ()) -> Dataset:
     """TEXT."""
     ds = _item("TEXT", name, relationship)
     ds.TextValue = long_text(text)
+    if children:
+        ds.ContentSequence = DicomSequence(children)
     return ds
 
 
@@ -101,11 +103,16 @@ def person_item(name: Code, person: str, relationship: str = HAS_OBS_CONTEXT) ->
     return ds
 
 
+def number_text(value: float) -> str:
+    """A number with at most four decimals."""
+    return f"{value:.4f}".rstrip("0").rstrip(".")
+
+
 def number_item(name: Code, value: float, units: Code, modifiers: Sequence[Dataset] = ()) -> Dataset:
     """NUM, with at most four decimals."""
     ds = _item("NUM", name, CONTAINS)
     measured = Dataset()
-    measured.NumericValue = f"{value:.4f}".rstrip("0").rstrip(".")
+    measured.NumericValue = number_text(value)
     measured.MeasurementUnitsCodeSequence = coded(units)
     ds.MeasuredValueSequence = DicomSequence([measured])
     if modifiers:

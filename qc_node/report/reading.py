@@ -19,6 +19,7 @@ from qc_node.domain import (
     Verdict,
 )
 from qc_node.report import codes
+from qc_node.report.documents import digests_in
 from qc_node.report.items import (
     children,
     code_in,
@@ -28,14 +29,17 @@ from qc_node.report.items import (
     text_named,
     texts_named,
 )
+from qc_node.report.structured_report import SUMMARY_GROUP
 
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What a report of this node says.
+    """What a report of this node says, of whatever format.
 
     Attributes
     ----------
+    summary
+        The sentence for people; empty in reports of format 0.1.0.
     verdict
         Probabilities are rounded to four decimals, regions from cranial to caudal; its warnings are empty, because
         the report keeps them with the others.
@@ -58,6 +62,7 @@ class ReadReport:
     also: tuple[Verdict, ...]
     warnings: tuple[str, ...]
     contrast_agent: str | None
+    summary: str
     rules_digest: str
     software_version: str
     predecessor: str | None
@@ -85,10 +90,13 @@ def _read(ds: Dataset) -> ReadReport:
     ]
     if not groups:
         raise ValueError("it has no measurement group")
+    summaries = [text for group in groups if _is_summary(group) for text in texts_named(group, codes.SUMMARY)]
+    groups = [group for group in groups if not _is_summary(group)]
     by_stage: dict[Stage, list[Dataset]] = {}
     for group in groups:
         by_stage.setdefault(_tracked(group)[0], []).append(group)
-    verdict, *also = (_verdict(stage, own) for stage, own in by_stage.items())
+    digests = _digests(ds, by_stage)
+    verdict, *also = (_verdict(stage, own, digests[stage].get("weights", "")) for stage, own in by_stage.items())
     remarks = [text for part in named(ds, codes.QUALITATIVE_EVALUATIONS) for text in _comments(part)]
     series, evidence = _evidence(ds)
     agents = [text for group in groups for text in texts_named(group, codes.CONTRAST_AGENT)]
@@ -101,7 +109,8 @@ def _read(ds: Dataset) -> ReadReport:
         also=tuple(also),
         warnings=tuple(remarks),
         contrast_agent=next(iter(agents), None),
-        rules_digest=_parameters(groups[0]).get("rules", ""),
+        summary=next(iter(summaries), ""),
+        rules_digest=digests[verdict.stage].get("rules", ""),
         software_version=str(ds.get("SoftwareVersions", "")),
         predecessor=None
         if not before
@@ -109,16 +118,28 @@ def _read(ds: Dataset) -> ReadReport:
     )
 
 
-def _parameters(group: Dataset) -> dict[str, str]:
-    return dict(p.partition(":")[::2] for p in texts_named(group, codes.ALGORITHM_PARAMETERS))
+def _is_summary(group: Dataset) -> bool:
+    return text_named(group, codes.TRACKING_IDENTIFIER) == SUMMARY_GROUP
 
 
-def _verdict(stage: Stage, groups: Sequence[Dataset]) -> Verdict:
+def _digests(ds: Dataset, by_stage: Mapping[Stage, Sequence[Dataset]]) -> dict[Stage, dict[str, str]]:
+    """Digests of weights and rules by classifier: one item of equipment for each, in the order of their groups.
+
+    Format 0.1.0 has that of the rules in the tree only.
+    """
+    found = {}
+    for (stage, groups), equipment in zip(by_stage.items(), ds.ContributingEquipmentSequence, strict=True):
+        in_tree = dict(p.partition(":")[::2] for p in texts_named(groups[0], codes.ALGORITHM_PARAMETERS))
+        found[stage] = {k: v for k, v in in_tree.items() if k == "rules"} | digests_in(equipment)
+    return found
+
+
+def _verdict(stage: Stage, groups: Sequence[Dataset], weights: str) -> Verdict:
     """What one classifier says: its groups have one algorithm."""
     model = ModelIdentity(
         text_named(groups[0], codes.ALGORITHM_NAME) or "",
         text_named(groups[0], codes.ALGORITHM_VERSION) or "",
-        _parameters(groups[0])["sha256"],
+        weights,
     )
     coverage = next((c for c in map(_coverage, groups) if c is not None), None)
     return Verdict(stage, model, tuple(map(_finding, groups)), coverage)
@@ -153,7 +174,9 @@ def _probabilities(group: Dataset, question: Question) -> Mapping[str, float]:
         answer = next(code for code in codes_named(item, codes.question_code(question)))
         value = codes.answer_value(question, answer)
         if value is not None:
-            found[question.key(value)] = float(item.MeasuredValueSequence[0].NumericValue)
+            measured = item.get("MeasuredValueSequence")
+            said = measured[0].NumericValue if measured else item.TextValue.partition(" ")[0]
+            found[question.key(value)] = float(said)
     return found
 
 

@@ -1,20 +1,31 @@
 """A verdict as a TID 1500 Structured Report.
 
-The tree is the one of the outward contract; one measurement group (TID 1501) for each question::
+The tree is the one of the outward contract, in the order of the templates (PS3.16), which is significant: a
+measurement group (TID 1501) that says it all in a sentence, then one for each question::
 
     Imaging Measurement Report                         TID 1500
       Language, Observer Context (TID 1002, 1004)      the device changes with the model
       Procedure reported                               CID 100
       Imaging Measurements
+        Measurement Group                              the summary
+          Tracking Identifier and UID
+          Finding = Quality Assessment
+          Summary                                      TEXT: what the pages say; Comment: the disclaimer
         Measurement Group                              TID 1501, one for each question
           Tracking Identifier and UID                  the same for every report on the series
-          Finding = Quality Assessment, Finding Site
-          Algorithm Name, Version, Parameters          TID 4019
-          the answer and what it rests on              CODE
-          Probability [question = answer]              NUM, one for each possible answer
-          Comment                                      the disclaimer; why there is no answer, or how sure
-                                                       it is; what to do
+          Finding = Quality Assessment                 row 3b
+          Finding Site                                 row 6
+          Algorithm Name, Version                      row 9b, TID 4019; with the first group of a classifier
+                                                       the first digits of its weights' digest as parameter
+          Probability [question = answer]              row 10, NUM, one for each possible answer
+          the answer and what it rests on              row 11, CODE
+          texts                                        row 12: agent in the header, landmarks, then Comment:
+                                                       the disclaimer; why there is no answer, or how sure it
+                                                       is; what to do
       Qualitative Evaluations                          only with warnings, each a Comment
+
+Basic Text SR knows no NUM: there a probability is a TEXT of row 12.  Whole digests of weights and rules are in
+Contributing Equipment, where nobody has to read them.
 
 Built on pydicom alone: no Image Library, hence some milliseconds for any number of slices.
 :func:`qc_node.report.reading.read_report` is the inverse of :func:`build_report`.
@@ -28,9 +39,8 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
 
-from qc_node.dicom.uids import MANUFACTURER
+from qc_node.dicom.uids import MANUFACTURER, SR_CLASSES
 from qc_node.domain import (
     GRADED,
     AnswerKind,
@@ -49,6 +59,7 @@ from qc_node.report.character_set import SourceText, note, settle_character_set
 from qc_node.report.codes import Code
 from qc_node.report.documents import (
     DISCLAIMER,
+    SHORT_HASH,
     NodeIdentity,
     model_equipment,
     new_object,
@@ -62,20 +73,17 @@ from qc_node.report.items import (
     code_item,
     container,
     number_item,
+    number_text,
     text_item,
     uid_item,
 )
-from qc_node.report.uids import ORIGINAL, Edition, derived_uid, device_uid, report_series_uid, report_uid
+from qc_node.report.uids import ORIGINAL, Edition, device_uid, report_series_uid, report_uid, short_uid
 
 __all__ = ["DISCLAIMER", "SR_CLASSES", "NodeIdentity", "build_report", "report_uid"]
 
-SR_CLASSES: Final = {
-    "comprehensive": str(ComprehensiveSRStorage),
-    "comprehensive3d": str(Comprehensive3DSRStorage),
-}
-"""SOP Class UIDs by their name in the configuration."""
-
 SERIES_DESCRIPTION: Final = "QC report"
+SUMMARY_GROUP: Final = "summary"
+"""Tracking Identifier of the group that answers no question."""
 
 Predecessor = tuple[str, str, str]
 """SOP Class UID, SOP Instance UID and Series Instance UID of the report that this one replaces."""
@@ -97,6 +105,7 @@ def build_report(
     predecessor: Predecessor | None = None,
     instance_number: int = 1,
     also: Sequence[Verdict] = (),
+    summary: str = "",
     edition: Edition = ORIGINAL,
 ) -> Dataset:
     """The report on one series, ready for ``save_as(..., enforce_file_format=True)``.
@@ -119,12 +128,14 @@ def build_report(
         Content date and time; see :func:`qc_node.report.modules.stamp` for time zones.  Give the time of the
         verdict, so that the same verdict gives the same bytes.
     sr_class
-        ``comprehensive`` or ``comprehensive3d``.
+        ``comprehensive``, ``comprehensive3d`` or ``basic-text``.
     predecessor
         The report on the same series that this one replaces.
     also
         Verdicts of further classifiers on the same series; the observer is the device with the model of `verdict`,
         and each group names its own algorithm.
+    summary
+        All of it in the sentence that people see elsewhere; with none the report begins with the first question.
     edition
         What was corrected since the images came first.
 
@@ -167,7 +178,9 @@ def build_report(
         description=SERIES_DESCRIPTION,
         instance_number=instance_number,
     )
-    ds.ContributingEquipmentSequence = DicomSequence([model_equipment(node, v, created) for v in verdicts])
+    ds.ContributingEquipmentSequence = DicomSequence(
+        [model_equipment(node, v, created, rules_digest) for v in verdicts]
+    )
     ds.CompletionFlag = "COMPLETE"
     ds.VerificationFlag = "UNVERIFIED"
     ds.PerformedProcedureCodeSequence = DicomSequence()
@@ -180,7 +193,11 @@ def build_report(
     modality = claims.modality or str(modules.raw_value(source, "Modality") or "")
     remark = note(text)
     remarks = warnings if remark is None else [*warnings, remark]
-    ds.update(_root(series, verdicts, claims, remarks, node, rules_digest, modality))
+    numbers = sr_class != "basic-text"
+    groups = [_summary(series, summary)] if summary else []
+    groups += [group for v in verdicts for group in _groups(series, v, claims, numbers)]
+    remarks = list(dict.fromkeys([*(w for v in verdicts for w in v.warnings), *remarks]))
+    ds.update(report_root(observer(node, verdict), modality, groups, remarks))
     settle_character_set(ds, text)
     return ds
 
@@ -239,7 +256,7 @@ def observer(node: NodeIdentity, verdict: Verdict) -> list[Dataset]:
         text_item(codes.DEVICE_NAME, node.station_name, HAS_OBS_CONTEXT),
         text_item(codes.DEVICE_MANUFACTURER, MANUFACTURER, HAS_OBS_CONTEXT),
         text_item(codes.DEVICE_MODEL, f"{model.name} {model.version}", HAS_OBS_CONTEXT),
-        text_item(codes.DEVICE_SERIAL, model.sha256[:16], HAS_OBS_CONTEXT),
+        text_item(codes.DEVICE_SERIAL, model.sha256[:SHORT_HASH], HAS_OBS_CONTEXT),
     ]
 
 
@@ -259,51 +276,67 @@ def report_root(
     return container(codes.MEASUREMENT_REPORT, content, relationship=None, template="1500")
 
 
-def _root(
-    series: SeriesKey,
-    verdicts: Sequence[Verdict],
-    claims: HeaderClaims,
-    warnings: Sequence[str],
-    node: NodeIdentity,
-    rules_digest: str,
-    modality: str,
-) -> Dataset:
-    groups = [_group(series, v, finding, claims, rules_digest) for v in verdicts for finding in v.findings]
-    remarks = list(dict.fromkeys([*(w for v in verdicts for w in v.warnings), *warnings]))
-    return report_root(observer(node, verdicts[0]), modality, groups, remarks)
-
-
-def group_head(series: SeriesKey, what: str, site: Code) -> list[Dataset]:
-    """What every measurement group begins with; the tracking UID stays the same for a series and question."""
+def group_head(subject_uid: str, what: str) -> list[Dataset]:
+    """What every measurement group begins with; the tracking UID stays the same for a subject and question."""
     return [
         text_item(codes.TRACKING_IDENTIFIER, what, HAS_OBS_CONTEXT),
-        uid_item(codes.TRACKING_UID, derived_uid("tracking", series.series_instance_uid, what)),
+        uid_item(codes.TRACKING_UID, short_uid("tracking", subject_uid, what)),
         code_item(codes.FINDING, codes.QUALITY_ASSESSMENT),
-        code_item(codes.FINDING_SITE, site, HAS_CONCEPT_MOD),
+    ]
+
+
+def _summary(series: SeriesKey, sentence: str) -> Dataset:
+    content = [
+        *group_head(series.series_instance_uid, SUMMARY_GROUP),
+        text_item(codes.SUMMARY, sentence),
+        text_item(codes.COMMENT, DISCLAIMER),
+    ]
+    return container(codes.MEASUREMENT_GROUP, content, CONTAINS, template="1501")
+
+
+def _groups(series: SeriesKey, verdict: Verdict, claims: HeaderClaims, numbers: bool) -> list[Dataset]:
+    """One group for each answer of a classifier; the first one says which weights gave them all."""
+    return [
+        _group(series, verdict, finding, claims, numbers=numbers, first=n == 0)
+        for n, finding in enumerate(verdict.findings)
     ]
 
 
 def _group(
-    series: SeriesKey, verdict: Verdict, finding: Finding, claims: HeaderClaims, rules_digest: str
+    series: SeriesKey, verdict: Verdict, finding: Finding, claims: HeaderClaims, *, numbers: bool, first: bool
 ) -> Dataset:
     model = verdict.model
+    weights = [text_item(codes.ALGORITHM_PARAMETERS, weights_hash(verdict), HAS_CONCEPT_MOD)] if first else []
+    measured = _probabilities(finding, numbers)
     content = [
-        *group_head(series, f"{verdict.stage}/{finding.question}", _site(verdict, finding)),
+        *group_head(series.series_instance_uid, f"{verdict.stage}/{finding.question}"),
+        code_item(codes.FINDING_SITE, _site(verdict, finding), HAS_CONCEPT_MOD),
         text_item(codes.ALGORITHM_NAME, model.name, HAS_CONCEPT_MOD),
         text_item(codes.ALGORITHM_VERSION, model.version, HAS_CONCEPT_MOD),
-        text_item(codes.ALGORITHM_PARAMETERS, weights_hash(verdict), HAS_CONCEPT_MOD),
-        text_item(codes.ALGORITHM_PARAMETERS, f"rules:{rules_digest}", HAS_CONCEPT_MOD),
+        *weights,
+        *(measured if numbers else ()),
         *_answers(verdict, finding),
+        *_texts(verdict, finding, claims),
+        *(() if numbers else measured),
+        text_item(codes.COMMENT, DISCLAIMER),
     ]
-    # without contrast words the element says "off" or "none", which is no agent
-    if finding.question.about_contrast and claims.contrast_agent and claims.contrast_words:
-        content.append(text_item(codes.CONTRAST_AGENT, claims.contrast_agent))
-    content += _probabilities(finding)
-    content.append(text_item(codes.COMMENT, DISCLAIMER))
     if finding.abstained is not None:
         content.append(text_item(codes.COMMENT, finding.abstained))
     content += [text_item(codes.COMMENT, words) for words in _in_words(finding)]
     return container(codes.MEASUREMENT_GROUP, content, CONTAINS, template="1501")
+
+
+def _texts(verdict: Verdict, finding: Finding, claims: HeaderClaims) -> list[Dataset]:
+    """What goes with an answer and has no code."""
+    found = []
+    # without contrast words the element says "off" or "none", which is no agent
+    if finding.question.about_contrast and claims.contrast_agent and claims.contrast_words:
+        found.append(text_item(codes.CONTRAST_AGENT, claims.contrast_agent))
+    coverage = verdict.coverage
+    if finding.question is Question.BODY_PART and coverage is not None:
+        found += [text_item(codes.COVERAGE_TOP, coverage.top)] if coverage.top else []
+        found += [text_item(codes.COVERAGE_BOTTOM, coverage.bottom)] if coverage.bottom else []
+    return found
 
 
 def _in_words(finding: Finding) -> list[str]:
@@ -356,15 +389,11 @@ def _regions(verdict: Verdict, finding: Finding) -> list[Dataset]:
     targets = codes.target_regions(coverage.regions) or (codes.UNDETERMINED,)
     items = [code_item(codes.TARGET_REGION, code) for code in targets]
     items.append(code_item(codes.COVERAGE_INCOMPLETE, codes.YES if coverage.truncated else codes.NO))
-    if coverage.top:
-        items.append(text_item(codes.COVERAGE_TOP, coverage.top))
-    if coverage.bottom:
-        items.append(text_item(codes.COVERAGE_BOTTOM, coverage.bottom))
     return items
 
 
-def _probabilities(finding: Finding) -> list[Dataset]:
-    """A Probability for each answer that has one, modified by (question = answer)."""
+def _probabilities(finding: Finding, numbers: bool) -> list[Dataset]:
+    """A Probability for each answer that has one, modified by (question = answer); as text without `numbers`."""
     question = finding.question
     items = []
     for key in question.answers:
@@ -372,5 +401,10 @@ def _probabilities(finding: Finding) -> list[Dataset]:
         if p is not None and 0.0 <= p <= 1.0:
             answer = codes.answer_code(question, question.answer(key))
             which = code_item(codes.question_code(question), answer, HAS_CONCEPT_MOD)
-            items.append(number_item(codes.PROBABILITY, float(p), codes.NO_UNITS, [which]))
+            if numbers:
+                items.append(number_item(codes.PROBABILITY, float(p), codes.NO_UNITS, [which]))
+            else:
+                items.append(
+                    text_item(codes.PROBABILITY, f"{number_text(float(p))} ({answer.meaning})", children=[which])
+                )
     return items

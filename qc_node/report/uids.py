@@ -12,14 +12,17 @@ from dataclasses import dataclass
 
 from qc_node.domain import InstanceRef, ModelIdentity
 
-REPORT_FORMAT = "0.1.0"
-"""The version that last changed what a report or a flag says; it stands in the UIDs where the program's version
-once stood.  A release alone makes no new reports, and a cause that 0.1.0 knew still has the UID of 0.1.0.
+REPORT_FORMAT = "2"
+"""Counts what changed in what a report says; it stands in the UIDs where the program's version once
+stood.  A release alone makes no new reports: what was written stays as it is, under its own UID, and is sent again
+as it is.  Format 2 has the order of the template, a summary, and short identifiers; the first was "0.1.0".
 
-Nor does another character set: since names are written in UTF-8 the bytes for such a cause differ from what 0.1.0
-would have written, while the report says the same.  No UID goes out with two contents for it: bytes written once
-are kept in ``reports/`` and sent again as they are, and a cause that has none was never reported.  (Where ledger
-and ``reports/`` are lost together, a repeated report differs in Software Versions as after any other release.)"""
+Another character set is no other format: the report says the same.  No UID goes out with two contents for it:
+bytes written once are kept in ``reports/``, and a cause that has none was never reported.  (Where ledger and
+``reports/`` are lost together, a repeated report differs in Software Versions as after any other release.)"""
+
+FLAG_FORMAT = "0.1.0"
+"""The same for flags, which nothing can replace: one for the same cause keeps its UID for good."""
 
 SUMMARY_FORMAT = "1"
 """The same for pictures: what they say, not how it is drawn."""
@@ -27,12 +30,28 @@ SUMMARY_FORMAT = "1"
 
 def derived_uid(kind: str, *parts: str) -> str:
     """The UID of the thing that `kind` and `parts` describe."""
+    return _as_uid(_digest(kind, parts))
+
+
+def short_uid(kind: str, *parts: str) -> str:
+    """As :func:`derived_uid` for what people meet in a text: 74 bits instead of 122, so 29 characters, not 44.
+
+    Still a version-8 UUID, with zeros in its first 48 bits.  For what is told apart within an archive (a question
+    about a series, a device); an object of its own has a whole one.
+    """
+    return _as_uid(_digest(kind, parts) & (1 << 80) - 1)
+
+
+def _digest(kind: str, parts: Iterable[str]) -> int:
     digest = hashlib.sha256()
     for part in ("qc-node", kind, *parts):
         data = part.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "big"))
         digest.update(data)
-    number = int.from_bytes(digest.digest()[:16], "big")
+    return int.from_bytes(digest.digest()[:16], "big")
+
+
+def _as_uid(number: int) -> str:
     number &= ~(0xF << 76 | 0b11 << 62)
     number |= 0x8 << 76 | 0b10 << 62
     return f"2.25.{number}"
@@ -110,7 +129,7 @@ def flag_uid(
 ) -> str:
     """SOP Instance UID of the key object that flags one series; see :func:`report_uid`."""
     images = instances_digest(evidence)
-    return derived_uid("flag", series_instance_uid, images, *_spelt(model), REPORT_FORMAT, *edition.parts())
+    return derived_uid("flag", series_instance_uid, images, *_spelt(model), FLAG_FORMAT, *edition.parts())
 
 
 def summary_uid(
@@ -157,4 +176,4 @@ def _spelt(model: ModelIdentity) -> tuple[str, str, str]:
 
 def device_uid(station: str, model: ModelIdentity) -> str:
     """Device Observer UID: another one for another model, as IHE AIR asks, and for another node."""
-    return derived_uid("device", station, *_spelt(model))
+    return short_uid("device", station, *_spelt(model))

@@ -24,9 +24,8 @@ from qc_node.report.items import (
     person_item,
     text_item,
     text_named,
-    uid_item,
 )
-from qc_node.report.structured_report import SR_CLASSES, new_document, report_root
+from qc_node.report.structured_report import SR_CLASSES, group_head, new_document, report_root
 from qc_node.report.uids import derived_uid
 
 SERIES_DESCRIPTION: Final = "QC votes"
@@ -71,6 +70,7 @@ def build_vote_report(
     node: NodeIdentity | str,
     reasons: Sequence[Reason] = (),
     sr_class: str,
+    another: bool = False,
 ) -> Dataset:
     """One vote as a Structured Report.
 
@@ -86,6 +86,9 @@ def build_vote_report(
         Names the vote among those of this reader; the UID follows from both.
     series
         What the vote is about; None: the study.
+    another
+        The same vote is written in another class as well, for another destination; so this one needs a UID of its
+        own.
 
     Raises
     ------
@@ -102,7 +105,7 @@ def build_vote_report(
         text,
         key,
         SR_CLASSES[sr_class],
-        derived_uid("vote", author, vote_key),
+        derived_uid("vote", author, vote_key, *([sr_class] if another else [])),
         derived_uid("vote-series", study_instance_uid, node.station_name, software_version),
         node,
         software_version,
@@ -121,9 +124,7 @@ def build_vote_report(
     group = container(
         codes.MEASUREMENT_GROUP,
         [
-            text_item(codes.TRACKING_IDENTIFIER, "vote/series" if series else "vote/study", HAS_OBS_CONTEXT),
-            uid_item(codes.TRACKING_UID, derived_uid("vote-tracking", subject)),
-            code_item(codes.FINDING, codes.QUALITY_ASSESSMENT),
+            *group_head(subject, "vote/series" if series else "vote/study"),
             code_item(what, codes.VOTES[vote]),
             *(code_item(codes.QUALITY_FINDING, code) for code in findings),
             text_item(codes.COMMENT, NOTE),

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Path, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
 
-from qc_node.ledger import LedgerDamagedError, LedgerError
 from qc_node.web.access import sign_in
+from qc_node.web.access.failures import FailedSignIns
 from qc_node.web.access.identity import Anyone
 from qc_node.web.access.security import Gate, RateLimiter, SecurityHeaders
 from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
+from qc_node.web.errors import Unfailing, add_error_pages
 from qc_node.web.fhircast.follower import Follower
-from qc_node.web.pages import annotate, live, panel, review, stats
+from qc_node.web.pages import annotate, live, me, operations, panel, review, series_api, stats, votes_api
+from qc_node.web.pages.panel import Maybe
 from qc_node.web.pages.rendering import STATIC, page, static_url
 from qc_node.web.settings import Health, PromptPolicy, WebDeps, WebOptions
+from qc_node.web.statistics.collecting import Collected
+from qc_node.web.texts import _
+from qc_node.web.votes.calling import VoteCalls
 from qc_node.web.votes.follow_up import FollowUp
-
-log = logging.getLogger("qc_node.web")
 
 __all__ = ["Health", "PromptPolicy", "WebDeps", "WebOptions", "create_app"]
 
@@ -38,9 +40,10 @@ def create_app(deps: WebDeps) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.board.catch_up()
+        await run_in_threadpool(app.state.board.catch_up)
+        await run_in_threadpool(deps.ledger.contexts.close_all, deps.clock(), "restart")
         if app.state.follower is not None:
-            app.state.follower.resume()
+            await run_in_threadpool(app.state.follower.resume)
         app.state.follow_up.start()
         yield
         app.state.follow_up.stop()
@@ -58,13 +61,17 @@ def create_app(deps: WebDeps) -> FastAPI:
     )
     app.state.deps = deps
     app.state.limiter = RateLimiter(deps.clock)
+    app.state.failed_sign_ins = FailedSignIns(deps.clock, deps.on_failed_sign_in)
     app.state.broadcaster = Broadcaster()
+    app.state.collected = Collected(deps.ledger)
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
-    app.state.follow_up = FollowUp(deps, app.state.board.refresh)
-    for module in (sign_in, panel, live, review, stats, annotate):
+    app.state.follow_up = FollowUp(deps, app.state.board.refresh, VoteCalls(deps, app.state.board).step)
+    for module in (sign_in, panel, votes_api, series_api, live, review, stats, annotate, me, operations):
         app.include_router(module.router)
     _add_general_routes(app, deps)
+    add_error_pages(app)
+    app.add_middleware(Unfailing)
     app.add_middleware(Gate, web=deps.web)
     app.add_middleware(SecurityHeaders, web=deps.web)
     return app
@@ -97,33 +104,17 @@ def _add_general_routes(app: FastAPI, deps: WebDeps) -> None:
     def docs(request: Request, reader: Anyone) -> HTMLResponse:
         return page(request, "docs.html", reader, api=app.openapi())
 
+    @app.get("/help", response_class=HTMLResponse, include_in_schema=False)
+    def help_page(request: Request, reader: Maybe) -> HTMLResponse:
+        return page(request, "help.html", reader)
+
     @app.get("/static/{tag}/{name}", include_in_schema=False)
     def static(tag: str, name: Annotated[str, Path(pattern=r"^[a-z_]+\.(css|js|svg)$")]) -> Response:
         if not (STATIC / name).is_file():
-            raise HTTPException(404, "There is no such file.")
+            raise HTTPException(404, _("There is no such file."))
         fresh = static_url(name) == f"/static/{tag}/{name}"
         age = "public, max-age=31536000, immutable" if fresh else "no-store"
         return FileResponse(STATIC / name, headers={"cache-control": age})
-
-    @app.exception_handler(HTTPException)
-    async def plain(request: Request, error: HTTPException) -> Response:
-        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-            answer = page(request, "error.html", None, sentence=str(error.detail), status=error.status_code)
-            answer.status_code = error.status_code
-            return answer
-        return JSONResponse({"detail": error.detail}, error.status_code)
-
-    @app.exception_handler(LedgerDamagedError)
-    @app.exception_handler(LedgerError)
-    async def unusable(request: Request, error: Exception) -> Response:
-        log.error("a page could not be made: %s", error)
-        return await plain(request, HTTPException(503, "The ledger cannot be used now; the node's log says why."))
-
-    @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> Response:
-        # What was sent is not sent back: it may hold a UID, and it may hold a script.
-        places = [".".join(str(p) for p in e["loc"]) + ": " + str(e["msg"]) for e in error.errors()]
-        return await plain(request, HTTPException(422, "; ".join(places)[:500]))
 
 
 def _version() -> str:

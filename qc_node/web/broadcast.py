@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-HEARTBEAT_S = 15.0
+from starlette.concurrency import run_in_threadpool
+
+HEARTBEAT_S = 10.0
+"""A stream that is silent for so long sends ``beat``, so that a page knows that it is not cut off."""
 QUEUE = 64
 MAX_SUBSCRIBERS = 1000
 
 Message = tuple[str, Mapping[str, Any]]
+First = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 
 
 class Full(Exception):
@@ -43,6 +47,11 @@ class Broadcaster:
         with self._lock:
             return sum(len(s) for s in self._open.values())
 
+    def open_channels(self) -> list[str]:
+        """Channels that pages listen to."""
+        with self._lock:
+            return list(self._open)
+
     def close(self) -> None:
         """End every stream, so that a stopping server need not wait for its pages."""
         with self._lock:
@@ -54,10 +63,11 @@ class Broadcaster:
             except RuntimeError:
                 continue
 
-    async def stream(self, *channels: str, first: Mapping[str, Any] | None = None) -> AsyncIterator[str]:
-        """Server-sent events of some channels (WHATWG HTML, section 9.2), with a heartbeat comment.
+    async def stream(self, *channels: str, first: First = None) -> AsyncIterator[str]:
+        """Server-sent events of some channels (WHATWG HTML, section 9.2), with the event ``beat`` in silence.
 
-        `first` is sent at once as the event ``hello``: a page that comes back after a cut has all it needs.
+        `first` is sent at once as the event ``hello``: a page that comes back after a cut has all it needs.  A
+        function is called in a thread, after the page has subscribed: what changes meanwhile is sent as well.
 
         Raises
         ------
@@ -74,12 +84,12 @@ class Broadcaster:
         try:
             yield "retry: 1000\n\n"
             if first is not None:
-                yield frame("hello", first)
+                yield frame("hello", await run_in_threadpool(first) if callable(first) else first)
             while True:
                 try:
                     message = await asyncio.wait_for(queue.get(), HEARTBEAT_S)
                 except TimeoutError:
-                    yield ": still here\n\n"
+                    yield frame("beat", {})
                     continue
                 if message is None:
                     return

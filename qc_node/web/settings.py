@@ -13,10 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from qc_node.domain import QcNodeError
+from qc_node.domain.attention import Notice
 from qc_node.http_server import HttpLimits
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReaderRow, VoteRow
 from qc_node.spool import Spool
+from qc_node.web.stations import Stations
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 """Host names under which only this machine reaches the pages."""
@@ -65,18 +67,23 @@ class WebOptions:
         The panel shows the machine's opinion only after the vote.
     frame_ancestors
         Origins that may embed the panel (a PACS that shows it in a side pane).
+    session_days
+        How long a sign-in holds; signing out ends it sooner.
     undo_s
         How long a vote can be taken back with one key.
-    webhook_url
-        Where the board posts ``{"event": "attention", "scanner", "words", "at"}`` when a series calls for
-        attention, and ``{"event": "missing", "scanner", "missing", "at"}`` when a closed study lacks
-        something that was ordered; no patient data.
+    stations
+        What scanners are called.
+    calls_per_day
+        How many calls of one scanner a day are fine; above that its card says so.
     vote_sr
         Whether each vote becomes an SR of its own in the PACS.
     fhircast_hubs
         Hub URLs that a launch may name; any other is refused.
     fhircast_token
         Bearer token (OAuth 2.0) that these hubs want; sent to them only.
+    viewer_url
+        Address of the department's image viewer with ``{study_uid}``, ``{series_uid}`` or ``{accession_number}`` in
+        it; None: no page offers to open a study there.
     theme
         ``system`` follows what the browser asks for; ``dark`` and ``light`` settle it for everybody.
     limits
@@ -90,14 +97,16 @@ class WebOptions:
     trusted_proxies: tuple[str, ...]
     blind: bool
     frame_ancestors: tuple[str, ...]
-    webhook_url: str | None
+    stations: Stations
+    calls_per_day: int
     vote_sr: bool
     fhircast_hubs: tuple[str, ...]
     fhircast_token: str | None
     prompts: PromptPolicy
     limits: HttpLimits
     theme: str
-    session_days: float = 90.0
+    session_days: float
+    viewer_url: str | None
     undo_s: float = 10.0
     max_body_bytes: int = 65_536
     requests_per_minute: int = 1200
@@ -126,6 +135,17 @@ def _nothing(*_: Any) -> None:
     """A hook that nobody listens to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the process knows and the ledger does not.
+
+    ``associations`` are open now (None: not known); ``models`` are loaded, as ``name version`` by stage.
+    """
+
+    associations: int | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
+
+
 def _fine() -> tuple[bool, Mapping[str, Any]]:
     return True, {"status": "ok"}
 
@@ -134,9 +154,11 @@ def _fine() -> tuple[bool, Mapping[str, Any]]:
 class WebDeps:
     """What the pages work with.
 
-    ``on_vote(vote, site, modality)`` counts a new vote; ``report_vote(vote_row, reader_row)`` sends one to
-    the PACS as its own SR where that is wished; ``rng`` draws the prompts; ``notice`` says what the board should
-    say of the node itself (models are being loaded), or nothing.
+    ``on_vote(vote, site, modality)`` counts a new vote, ``on_failed_sign_in(way)`` a sign-in that failed,
+    ``on_call(kind, outcome)`` what the board raises and what becomes of it; ``notify`` has other systems told, in
+    the transaction of what it is about; ``report_vote(vote_row, reader_row)`` sends a vote to the PACS as its own
+    SR where that is wished; ``rng`` draws the prompts; ``notice`` says what the board should say of the node itself
+    (models are being loaded), or nothing; ``running`` what operators see beside the ledger.
     """
 
     ledger: Ledger
@@ -147,7 +169,11 @@ class WebDeps:
     readyz: Health = _fine
     takes: Health = _fine
     notice: Callable[[], str] = str
+    running: Callable[[], Running] = Running
     on_vote: Callable[[str, str, str], None] = _nothing
+    on_failed_sign_in: Callable[[str], None] = _nothing
+    on_call: Callable[[str, str], None] = _nothing
+    notify: Callable[[Notice], None] = _nothing
     report_vote: Callable[[VoteRow, ReaderRow], None] = _nothing
     rng: random.Random = field(default_factory=random.SystemRandom)
 

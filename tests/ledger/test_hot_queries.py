@@ -11,6 +11,7 @@ import pytest
 
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.schema import NUMBERED
+from qc_node.ledger.search import NEWEST, SeriesWanted
 from qc_node.operations import health
 from qc_node.operations.metrics import Metrics
 from qc_node.operations.retention import remove_old
@@ -70,6 +71,13 @@ HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
         *(ledger.verdicts.get(1), ledger.verdicts.after(1)),
     ),
     "the newest 300": lambda ledger, spool: (ledger.verdicts.recent(300), ledger.series.recent(300)),
+    "the review page": lambda ledger, spool: (
+        *(ledger.search.named(names_of(1)[0]), ledger.search.named("A00000"), ledger.search.named(names_of(1)[1])),
+        *(ledger.search.end_of_stretch(SeriesWanted(), NEWEST, 50), ledger.search.listed([1, 2])),
+        *(ledger.search.between(SeriesWanted(modality="CT"), NEWEST, (1.9e9, 5)), ledger.search.scanners()),
+        *(ledger.verdicts.of_present_runs([1, 2]), ledger.labels.of_many([1, 2])),
+        *(ledger.series.events_of_many([1, 2]), ledger.labels.of(1)),
+    ),
     "a study": lambda ledger, spool: (
         *(ledger.series.of_study("1"), ledger.series.get("1"), ledger.series.find("1", "2")),
         *(ledger.series.claims_of_study("1"), ledger.studies.by_accession("A"), ledger.studies.get("1")),

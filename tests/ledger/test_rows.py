@@ -8,8 +8,10 @@ from typing import Any, get_args, get_type_hints, is_typeddict
 
 import pytest
 
+from qc_node.domain.attention import AttentionKind
 from qc_node.ledger import Ledger, rows, schema
 from qc_node.ledger.database import Database
+from qc_node.ledger.search import NEWEST, SeriesWanted
 from tests.ledger.old_ledger import write_fixture
 
 TYPES = {name: kind for name, kind in vars(rows).items() if is_typeddict(kind) and not name.startswith("_")}
@@ -32,6 +34,7 @@ TABLES = {
     "marks": rows.StoredMark,
     "alarms": rows.AlarmRow,
     "sessions": rows.SessionRow,
+    "contexts": rows.ContextRow,
     "notifications": rows.NotificationRow,
     "labels": rows.LabelRow,
     "prompts": rows.PromptRow,
@@ -48,6 +51,13 @@ DUMMIES = {
     "int | None": 2,
     "float | None": 1.0,
     "Sequence[str]": ("x",),
+    "Sequence[int]": (1,),
+    "Iterable[int]": (1,),
+    "SeriesWanted": SeriesWanted(),
+    "Place": NEWEST,
+    "Collection[int]": (1,),
+    "AttentionKind": AttentionKind.MISSING,
+    "AlarmAnswer | None": None,
 }
 
 
@@ -104,6 +114,7 @@ def test_every_query_returns_exactly_the_columns_of_its_type(
     ledger.series.requeue_claimed(3, 1.0)
     ledger.series.counts(), ledger.series.waiting_since(), ledger.deliveries.counts()
     ledger.series.claims_of_study("x"), ledger.instances.paths_of_series(1), ledger.relinks.of("x", "x")
+    ledger.search.named("x"), ledger.search.scanners(), ledger.search.end_of_stretch(SeriesWanted(), NEWEST, 1)
     ledger.series.unfinished_counts(), ledger.deliveries.unfinished_counts(), ledger.removals.paths([1])
     for part in table_classes(ledger).values():
         for name in queries(part):
@@ -149,6 +160,7 @@ def test_the_schema_and_the_row_types_have_the_same_columns() -> None:
         "vote_acts": schema.VOTE_ACTS,
         "alarms": {**schema.ALARMS, **schema.ALARMS_GREW},
         "sessions": schema.SESSIONS,
+        "contexts": schema.CONTEXTS,
         "notifications": schema.NOTIFICATIONS,
         "labels": schema.LABELS,
         "prompts": schema.PROMPTS,

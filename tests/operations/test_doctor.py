@@ -7,7 +7,7 @@ import os
 import socket
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from qc_node.ledger.integrity import Checked
 from qc_node.networks import weights
 from qc_node.operations import doctor, machine
 from qc_node.operations.diagnosis import Level
+from qc_node.operations.offers import WORDS
 from qc_node.spool import RESTORING
 from tests.ledger.damaged import DAMAGES, filled
 from tests.operations.test_health import file_size_limit
@@ -67,8 +68,18 @@ def settings(tmp_path: Path, models: Path, free_port: Callable[[], int]) -> Call
     return make
 
 
-def said(settings: Settings, *levels: Level, echo: doctor.Echo = say_nothing, **options: Any) -> list[str]:
-    checks = doctor.examine(settings, echo, **options)
+def take_all(peer: PeerSettings) -> Collection[str]:
+    return WORDS
+
+
+def said(
+    settings: Settings,
+    *levels: Level,
+    echo: doctor.Echo = say_nothing,
+    negotiate: doctor.Negotiate = take_all,
+    **options: Any,
+) -> list[str]:
+    checks = doctor.examine(settings, echo, negotiate, **options)
     assert all(c.sentence.endswith((".", "?")) and "\n" not in c.sentence for c in checks)
     return [c.sentence for c in checks if c.level in levels]
 

@@ -44,6 +44,7 @@ CONTRACT = {
     "qc_node_deliveries_total": {"destination", "outcome"},
     "qc_node_verdicts_total": {"stage", "finding", "value"},
     "qc_node_votes_total": {"vote", "site", "modality"},
+    "qc_node_failed_sign_ins_total": {"way"},
     "qc_node_model_info": {"stage", "name", "version"},
     "qc_node_disk_free_bytes": set(),
 }

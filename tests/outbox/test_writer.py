@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydicom import config
+from pydicom import config, dcmread
 from pydicom.dataelem import DataElement
 from pydicom.uid import ExplicitVRLittleEndian
 
+from qc_node.classifiers.catalogue import in_words
+from qc_node.dicom.uids import SR_CLASSES
 from qc_node.domain import ClosedBy, Reason, Verdict
 from qc_node.ledger import Ledger, Received
+from qc_node.ledger.rows import ReportRow
 from qc_node.outbox.writer import CHARACTER_SET, Writer
+from qc_node.report.reading import read_report
 from qc_node.series.headers import expected
 from qc_node.spool import Spool
 from tests.ledger.makers import number_of
@@ -20,6 +24,7 @@ from tests.report.sources import as_bytes, mri_verdict, rejected, source
 
 JUDGED = 1_800_000_000.0
 CONFIRM_S = 30.0
+COUNTED = f"{ClosedBy.PACS}: 3 of 3"
 QUIET = f"{ClosedBy.QUIET}: nothing new for 5 s"
 
 
@@ -36,7 +41,9 @@ class Bench:
     def start(self) -> None:
         """The writer of a new process."""
         settings = writing_settings(flag_object=self.flag_object, destinations=("PACS",), confirm_s=CONFIRM_S)
-        self.writer = Writer(settings, self.ledger, self.spool, lambda: self.wall, steady=lambda: self.steady)
+        self.writer = Writer(
+            settings, self.ledger, self.spool, lambda: self.wall, steady=lambda: self.steady, words=in_words
+        )
 
     def arrive(self, uid: str = "1.9.1") -> None:
         name = "images/source.dcm"
@@ -88,7 +95,10 @@ class Bench:
         return self.written()
 
     def written(self) -> list[str]:
-        return [row["kind"] for row in self.ledger.deliveries.reports_of(self.number)]
+        return [row["kind"] for row in self.reports()]
+
+    def reports(self) -> list[ReportRow]:
+        return self.ledger.deliveries.reports_of(self.number)
 
     def state(self) -> str:
         row = self.ledger.series.by_id(self.number)
@@ -228,3 +238,63 @@ def test_text_that_is_copied_as_bytes_is_in_the_history_and_in_the_log_without_t
     assert len(events) == said
     assert caplog.text.count("no character set is declared") == said
     assert "ller" not in caplog.text + str(events)
+
+
+# -- one report for each class of report that a destination takes ----------------------------------------
+def deliveries(bench: Bench) -> set[tuple[str, str, str]]:
+    rows = bench.ledger.deliveries.of_series(bench.number)
+    return {(row["destination"], row["kind"], row["sop_class_uid"]) for row in rows}
+
+
+def both_classes(bench: Bench) -> None:
+    settings = writing_settings(
+        destinations=("PACS", "OLD", "RESEARCH"), classes={"OLD": "basic-text"}, confirm_s=CONFIRM_S
+    )
+    bench.writer.apply(settings)
+
+
+def test_each_destination_gets_the_report_in_its_class_and_no_other(bench: Bench) -> None:
+    both_classes(bench)
+    bench.judge(mri_verdict(1), COUNTED, patience_s=0.0)
+    assert bench.after(1.0) == ["sr", "sr"]
+    assert bench.state() == "reported"
+    usual, basic = SR_CLASSES["comprehensive"], SR_CLASSES["basic-text"]
+    assert deliveries(bench) == {("PACS", "sr", usual), ("RESEARCH", "sr", usual), ("OLD", "sr", basic)}
+    assert bench.after(1.0) == ["sr", "sr"], "and nothing twice"
+    said = [read_report(dcmread(bench.spool.path(row["path"]))) for row in bench.reports()]
+    assert said[0].verdict == said[1].verdict == mri_verdict(1)
+    assert said[0].summary == said[1].summary != ""
+
+
+def test_a_later_report_replaces_the_one_of_its_own_class(bench: Bench) -> None:
+    both_classes(bench)
+    bench.judge(mri_verdict(1), COUNTED, patience_s=0.0)
+    bench.after(1.0)
+    bench.arrive("1.9.2")
+    bench.judge(mri_verdict(2), COUNTED, patience_s=0.0)
+    bench.after(1.0)
+    class_of = {row["sop_instance_uid"]: row["sop_class_uid"] for row in bench.reports()}
+    replaced = {row["sop_class_uid"]: row["predecessor"] for row in bench.reports() if row["run"] == 2}
+    assert len(class_of) == 4 and len(replaced) == 2
+    assert all(class_of[str(before)] == sop_class for sop_class, before in replaced.items())
+
+
+def test_another_class_in_the_configuration_replaces_what_is_there_and_never_rewrites_it(bench: Bench) -> None:
+    bench.judge(mri_verdict(1), COUNTED, patience_s=0.0)
+    bench.after(1.0)
+    (first,) = bench.reports()
+    before = bench.spool.path(first["path"]).read_bytes()
+    bench.writer.apply(
+        writing_settings(destinations=("PACS",), classes={"PACS": "basic-text"}, confirm_s=CONFIRM_S)
+    )
+    bench.after(1.0)
+    assert [row["sop_instance_uid"] for row in bench.reports()] == [first["sop_instance_uid"]]
+    bench.arrive("1.9.2")
+    bench.judge(mri_verdict(1), COUNTED, patience_s=0.0)
+    bench.after(1.0)
+    _, second = bench.reports()
+    assert (second["sop_class_uid"], second["predecessor"]) == (
+        SR_CLASSES["basic-text"],
+        first["sop_instance_uid"],
+    )
+    assert bench.spool.path(first["path"]).read_bytes() == before

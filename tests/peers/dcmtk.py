@@ -20,6 +20,8 @@ class StoreScp(OwnedProcess):
     switches
         DCMTK's own: ``--refuse``, ``--reject``, ``--ignore``, ``--abort-during``, ``--abort-after``,
         ``--sleep-during N``, ``--sleep-after N``, ``--fork`` …  Every transfer syntax is accepted (``+xa``).
+    only
+        UIDs of the SOP classes that are accepted, besides Verification, uncompressed; None: every one.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class StoreScp(OwnedProcess):
         ae_title: str = "STORESCP",
         port: int | None = None,
         accept: str = "+xa",
+        only: Sequence[str] | None = None,
     ) -> None:
         (program,) = require("storescp")
         self.received_folder = folder / "received"
@@ -38,8 +41,7 @@ class StoreScp(OwnedProcess):
         command = [
             program,
             "-v",
-            "-pm",
-            accept,
+            *(["-pm", accept] if only is None else ["-xf", str(association_profile(folder, only)), "Default"]),
             "-aet",
             ae_title,
             "-od",
@@ -60,6 +62,19 @@ class StoreScp(OwnedProcess):
             str(pydicom.dcmread(p, force=True, stop_before_pixels=True).SOPInstanceUID)
             for p in self.received_files()
         ]
+
+
+def association_profile(folder: Path, sop_class_uids: Sequence[str]) -> Path:
+    """DCMTK's configuration of what an association may have (``asconfig.txt``)."""
+    classes = ["1.2.840.10008.1.1", *sop_class_uids]
+    lines = ["[[TransferSyntaxes]]", "[Uncompressed]"]
+    lines += ["TransferSyntax1 = LocalEndianExplicit", "TransferSyntax2 = LittleEndianImplicit"]
+    lines += ["[[PresentationContexts]]", "[These]"]
+    lines += [f"PresentationContext{n} = {uid}\\Uncompressed" for n, uid in enumerate(classes, 1)]
+    lines += ["[[Profiles]]", "[Default]", "PresentationContexts = These"]
+    path = folder / "associations.cfg"
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,9 @@ def check_templates(paths: Sequence[Path]) -> dict[Path, tuple[list[str], list[s
 
 def _of_template(lines: Sequence[str]) -> tuple[list[str], list[str]]:
     errors = [s for s in lines if s.startswith("Error") or "Exception" in s]
-    if not any(re.search(r"Found Root Template TID_(1500|2010)", s) for s in lines):
+    # PixelMed looks for a root template in Enhanced and Comprehensive SR only
+    found = r"Found Root Template TID_(1500|2010)|Found BasicTextSR IOD"
+    if not any(re.search(found, s) for s in lines):
         errors.append("PixelMed: root template TID 1500 or 2010 not recognised")
     return errors, [s for s in lines if s.startswith("Warning")]
 

@@ -6,6 +6,7 @@ import datetime
 import io
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pydicom
@@ -143,6 +144,11 @@ def report(verdict: Verdict | None = None, header: Dataset | None = None, **chan
     claims = options.pop("claims", None) or HeaderClaims(modality=str(raw_value(header, "Modality") or ""))
     warnings = options.pop("warnings", ())
     return build_report(header, refs, key(header), verdict or mri_verdict(), claims, warnings, **options)
+
+
+def of_0_1_0(name: str) -> Dataset:
+    """A report as version 0.1.0 wrote it (format 0.1.0), kept as DICOM JSON: ``brain-mri`` or ``ct``."""
+    return Dataset.from_json((Path(__file__).parent / "format_1" / f"{name}.json").read_text())
 
 
 def as_bytes(ds: Dataset) -> bytes:

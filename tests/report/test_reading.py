@@ -28,7 +28,17 @@ from qc_node.report import codes
 from qc_node.report.items import long_text
 from qc_node.report.reading import is_own_report, read_report
 from qc_node.report.structured_report import SR_CLASSES
-from tests.report.sources import MODEL, ct_verdict, evidence, key, report, source, written
+from tests.report.sources import (
+    MODEL,
+    ct_verdict,
+    evidence,
+    key,
+    mri_verdict,
+    of_0_1_0,
+    report,
+    source,
+    written,
+)
 
 SENTENCE = st.text(min_size=1, max_size=200).map(long_text)
 WORD = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=30)
@@ -115,6 +125,22 @@ def test_warnings_of_the_classifier_come_back_with_the_others() -> None:
 def test_predecessor_comes_back() -> None:
     said = read_report(written(report(predecessor=(SR_CLASSES["comprehensive"], "1.2.3.4", "1.2.3"))))
     assert said.predecessor == "1.2.3.4"
+
+
+def test_reports_of_0_1_0_are_read_as_before() -> None:
+    mri, ct = read_report(of_0_1_0("brain-mri")), read_report(of_0_1_0("ct"))
+    assert mri.verdict == mri_verdict(1, None, 2) and mri.verdict.model == MODEL
+    assert (mri.warnings, mri.contrast_agent) == (("From the classifier.", "A warning."), "Gadovist 1.0")
+    assert ct.verdict == ct_verdict(
+        BodyPart.ABDOMEN, True, [Region.CHEST, Region.ABDOMEN, Region.PELVIS], truncated=True
+    )
+    assert (mri.rules_digest, ct.rules_digest, mri.summary) == ("r0", "r0", "")
+
+
+def test_the_summary_comes_back() -> None:
+    said = read_report(written(report(summary="tier 2 (usable): motion 1, contrast 0, noise 0.")))
+    assert said.summary == "tier 2 (usable): motion 1, contrast 0, noise 0."
+    assert said.verdict == mri_verdict()
 
 
 def test_other_objects_are_refused_in_one_sentence() -> None:

@@ -26,6 +26,7 @@ from qc_node.report import codes
 from qc_node.report.items import children, codes_named, name_of, named, text_named, texts_named
 from qc_node.report.reading import read_report
 from qc_node.report.structured_report import DISCLAIMER, SR_CLASSES, NodeIdentity
+from qc_node.report.tree import as_text
 from tests.report.sources import (
     CREATED,
     MODEL,
@@ -40,8 +41,8 @@ from tests.report.sources import (
     written,
 )
 
-UID_OF_0_1_0 = "2.25.136191878123796802824439498112116926813"
-"""What version 0.1.0 called `report()`."""
+UID_OF_FORMAT_2 = "2.25.102514566790748365760811426745050837621"
+"""What this format calls `report()`; 0.1.0 said 2.25.136191878123796802824439498112116926813."""
 
 
 def groups(ds: Dataset) -> dict[str, Dataset]:
@@ -86,14 +87,49 @@ def test_one_measurement_group_for_each_question_in_the_order_of_the_contract() 
     ]
     for group in groups(ds).values():
         order = order_of(group)
-        head = ["112039", "112040", "121071", "363698007", "111001", "111003", "111002", "111002"]
-        assert order[:8] == head
+        head = ["112039", "112040", "121071", "363698007", "111001", "111003"]
+        assert order[:6] == head
         assert order[-1] == "121106"
         assert text_named(group, codes.COMMENT) == DISCLAIMER
-        assert texts_named(group, codes.ALGORITHM_PARAMETERS) == [f"sha256:{MODEL.sha256}", "rules:r0"]
         for number in named(group, codes.PROBABILITY):
             units = number.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0]
             assert (units.CodeValue, units.CodingSchemeDesignator) == ("1", "UCUM")
+
+
+def test_the_first_group_says_it_all_in_a_sentence_before_any_other_text() -> None:
+    ds = written(report(summary="tier 1 (good): motion 0, contrast 0, noise 0."))
+    first, second, *_ = groups(ds).values()
+    assert order_of(first) == ["112039", "112040", "121071", "121111", "121106"]
+    assert text_named(first, codes.SUMMARY) == "tier 1 (good): motion 0, contrast 0, noise 0."
+    assert text_named(first, codes.COMMENT) == DISCLAIMER
+    assert text_named(second, codes.TRACKING_IDENTIFIER) == "brain_mri/straight_reject"
+
+
+def test_nobody_reads_a_hash_before_each_answer_and_the_object_keeps_the_whole_one() -> None:
+    ds = written(report(also=[ct_verdict()], summary="S."))
+    said = {name: texts_named(group, codes.ALGORITHM_PARAMETERS) for name, group in groups(ds).items()}
+    first = [f"sha256:{MODEL.sha256[:8]}"]
+    assert {n: p for n, p in said.items() if p} == {"brain_mri/straight_reject": first, "ct/body_part": first}
+    shown = as_text(ds, width=200).splitlines()
+    long = [line for line in shown if re.search(r"[0-9a-f]{9,}", line)]
+    assert len(long) == len(groups(ds)) + 1
+    assert all(re.search(r"Unique Identifier|Device Observer UID", line) for line in long)
+    assert all(len(line.split(": ")[1]) <= len("2.25.") + 24 for line in long)
+    for equipment in ds.ContributingEquipmentSequence:
+        assert equipment.ContributionDescription.endswith(f"weights sha256:{MODEL.sha256}; rules r0")
+
+
+def test_basic_text_says_probabilities_as_text_and_reads_back() -> None:
+    ds = written(report(sr_class="basic-text", summary="S."))
+    assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.11"
+    motion = groups(ds)["brain_mri/motion"]
+    assert not [item for group in groups(ds).values() for item in children(group) if item.ValueType == "NUM"]
+    assert texts_named(motion, codes.PROBABILITY) == [
+        "0.9 (Grade 0: none)",
+        "0.05 (Grade 1: moderate)",
+        "0.05 (Grade 2: severe)",
+    ]
+    assert read_report(ds).verdict == mri_verdict()
 
 
 @pytest.mark.parametrize(
@@ -274,13 +310,14 @@ def test_report_uid_follows_from_what_the_contract_names_and_from_nothing_else()
         uid(replace(mri_verdict(), model=replace(MODEL, sha256="f" * 64))),
         uid(also=[ct_verdict()]),
         uid(sr_class="comprehensive3d"),
+        uid(sr_class="basic-text"),
         uid(rules_digest="r1"),
     ]
     assert len({usual, *different}) == len(different) + 1
 
 
-def test_a_release_makes_no_new_reports_and_a_cause_that_0_1_0_knew_keeps_its_uid() -> None:
-    assert report(software_version="9.9").SOPInstanceUID == report().SOPInstanceUID == UID_OF_0_1_0
+def test_a_release_alone_makes_no_new_reports() -> None:
+    assert report(software_version="9.9").SOPInstanceUID == report().SOPInstanceUID == UID_OF_FORMAT_2
 
 
 def test_verdicts_of_several_classifiers_have_a_group_for_each_answer_and_name_their_own_algorithm() -> None:
@@ -310,7 +347,7 @@ def test_predecessor_is_named() -> None:
 
 
 @pytest.mark.parametrize("sr_class", SR_CLASSES)
-def test_both_sop_classes(sr_class: str) -> None:
+def test_each_sop_class(sr_class: str) -> None:
     ds = written(report(sr_class=sr_class))
     assert ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == SR_CLASSES[sr_class]
 

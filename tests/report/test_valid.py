@@ -12,8 +12,9 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
-from qc_node.domain import BodyPart, HeaderClaims, InstanceRef, Reason, SeriesKey
+from qc_node.domain import BodyPart, HeaderClaims, InstanceRef, Reason, Region, SeriesKey
 from qc_node.report.structured_report import SR_CLASSES, build_report
 from tests.peers import validators
 from tests.peers.validators import validate
@@ -54,10 +55,14 @@ def every_kind() -> dict[str, Dataset]:
     }
     for name in SR_CLASSES:
         kinds[f"{name}-ct"] = report(ct_verdict(), ct, sr_class=name, evidence=evidence(300, CT_IMAGE))
+        kinds[f"{name}-summary"] = report(mri_verdict(1, None, 2), sr_class=name, summary="tier 3 (poor) …")
+        kinds[f"{name}-several"] = report(sr_class=name, summary="Two.", also=[ct_verdict(regions=list(Region))])
         kinds[f"{name}-warnings"] = report(sr_class=name, warnings=["≥ 5 mm \\ \x07", "two\nlines", "x" * 9000])
         kinds[f"{name}-predecessor"] = report(sr_class=name, predecessor=BEFORE, instance_number=2)
         kinds[f"{name}-other"] = report(header=source("PT"), sr_class=name)
         kinds[f"{name}-vote"] = vote("poor", reasons=[Reason.MOTION, Reason.SEGMENTED], sr_class=name)
+    tree = kinds["basic-text-tree"] = report(mri_verdict(1, None, 2), sr_class="basic-text", summary="S.")
+    set_class(tree, SR_CLASSES["comprehensive"])  # in which PixelMed looks for the template
     kinds |= {f"flag-{n}": flag(v) for n, v in (("tier", mri_verdict(2)), ("reject", rejected(Reason.BLANK)))}
     kinds |= {
         f"vote-{c}-{s}": vote(c, series=s) for c, s in product(("good", "acceptable", "poor"), (True, False))
@@ -65,11 +70,20 @@ def every_kind() -> dict[str, Dataset]:
     return kinds
 
 
+def set_class(ds: Dataset, sop_class: str) -> None:
+    ds.SOPClassUID = sop_class
+    ds.file_meta.MediaStorageSOPClassUID = UID(sop_class)
+
+
 TEMPLATES = (
     "reject-blank",
     "gadolinium-True",
     "ct-chest-abdomen-pelvis",
+    "comprehensive-several",
     "comprehensive3d-warnings",
+    "basic-text-warnings",
+    "basic-text-several",
+    "basic-text-tree",
     "comprehensive-predecessor",
     "comprehensive-other",
     "comprehensive3d-vote",

@@ -26,6 +26,7 @@ from qc_node.domain import (
     Verdict,
     tier_finding,
 )
+from qc_node.domain.attention import Notice
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.rows import VerdictRow
 from qc_node.spool import Spool
@@ -142,6 +143,8 @@ class Clinic:
     spool: Spool
     clock: AnyClock
     counted: list[tuple[str, str, str]] = field(default_factory=list)
+    called: list[tuple[str, str]] = field(default_factory=list)
+    told: list[Notice] = field(default_factory=list)
 
     def deps(self, **web: Any) -> WebDeps:
         return WebDeps(
@@ -150,6 +153,8 @@ class Clinic:
             clock=self.clock,
             web=web_options(**web),
             on_vote=lambda *v: self.counted.append(v),
+            on_call=lambda *v: self.called.append(v),
+            notify=self.told.append,
         )
 
     def receive(
@@ -162,6 +167,7 @@ class Clinic:
         images: int = 3,
         accession: str | None = None,
         description: str | None = None,
+        station: str = "",
     ) -> None:
         self.clock.forward(1)
         self.ledger.instances.add(
@@ -177,6 +183,7 @@ class Clinic:
                     f"images/{series}.{n}",
                     100,
                     self.clock.now,
+                    station=station,
                 )
                 for n in range(1, images + 1)
             ]

@@ -178,6 +178,49 @@ def test_ratings_out_and_in(clinic: Clinic, experts: list[Browser], tmp_path: Pa
     assert mine.count("\n") == 5
 
 
+def test_a_grading_says_whether_the_verdict_had_been_seen(clinic: Clinic, experts: list[Browser]) -> None:
+    a, b, _ = experts
+    grade(a, 1, 1)
+    assert b.post("/api/review/search", json={"numbers": [1]}).json()["total"] == 1
+    grade(b, 1, 1, grades=(1, 0, 0))
+    for n in (2, 3):
+        grade(a, n, n)
+        grade(b, n, n)
+    rows = clinic.ledger.gradings.current()
+    assert [row["verdict_visible"] for row in rows] == [0, 1, 0, 0, 0, 0]
+    text, sidecar = export_ratings(clinic.ledger)
+    lines = list(csv.DictReader(io.StringIO(text), delimiter="\t"))
+    assert [(line["kind"], line["verdict_visible"]) for line in lines] == [
+        ("rating", "0"),
+        ("rating", "1"),
+        *[("rating", "0")] * 4,
+        ("consensus", "1"),
+        *[("consensus", "0")] * 2,
+    ]
+    assert "verdict_visible" in sidecar
+    all_of_them = gradings.kappas(gradings.board(rows))["motion"]
+    blind = gradings.kappas(gradings.board(gradings.blind(rows)))["motion"]
+    assert (all_of_them.studies, all_of_them.same, blind.studies, blind.same) == (3, 2, 2, 2)
+
+
+def test_what_one_rater_saw_later_does_not_change_what_was_blind(clinic: Clinic, experts: list[Browser]) -> None:
+    a, *_ = experts
+    grade(a, 1, 1)
+    a.post("/api/review/search", json={})
+    grade(a, 1, 2, grades=(1, 0, 0))
+    seen = [row["verdict_visible"] for row in clinic.ledger.db.rows("SELECT * FROM gradings ORDER BY id")]
+    assert seen == [0, 1], "each as it was then; the newest counts"
+
+
+def test_a_table_of_earlier_versions_comes_in(clinic: Clinic, experts: list[Browser], tmp_path: Path) -> None:
+    a, *_ = experts
+    grade(a, 1, 1, grades=(1, 0, 0))
+    old = "\n".join(line.rpartition("\t")[0] for line in export_ratings(clinic.ledger)[0].splitlines()) + "\n"
+    assert old.endswith("Z\n") or old.endswith("+00:00\n")
+    (rated,) = gradings.read_ratings(old, "ratings.tsv")
+    assert rated.verdict_visible is None and rated.grading.motion == 1
+
+
 @pytest.mark.parametrize(
     ("column", "value", "sentence"),
     [

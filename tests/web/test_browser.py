@@ -253,6 +253,27 @@ def test_sign_in_by_pin_and_out(chromium: Chromium, served: Served) -> None:
     chromium.until("return location.pathname === '/sign-in'")
 
 
+def test_a_link_pasted_on_the_open_sign_in_page_signs_in(chromium: Chromium, served: Served) -> None:
+    chromium.devtools("Network.clearBrowserCookies")
+    chromium.open(f"{served.server.url}/sign-in?next=/live")
+    chromium.until("return Boolean(document.querySelector('#pin-form'))")
+    chromium.script("location.hash = 'not-a-link'")
+    chromium.until_text("#link-says", "not valid any more")
+    assert chromium.script("return location.hash") == "" and chromium.script("return history.length") < 50
+    assert not chromium.script("return document.querySelector('#pin-form').hidden"), "the other way is open"
+    chromium.script("location.hash = arguments[0]", served.link.split("#")[1])
+    chromium.until("return location.pathname === '/live'")
+    _, other = served.clinic.reader("klee", name="P. Klee")
+    chromium.open(f"{served.server.url}/sign-in")
+    chromium.until_text("h1", "Signed in")
+    chromium.script("location.hash = arguments[0]", other)
+    chromium.until_text("#link-says", "Somebody else is signed in")
+    assert chromium.script("return location.hash") == ""
+    chromium.click("#instead")
+    chromium.until("return location.pathname === '/panel'")
+    chromium.until("return document.body.textContent.includes(arguments[0])", "P. Klee")
+
+
 def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(
     chromium: Chromium, served: Served
 ) -> None:

@@ -25,6 +25,8 @@ TEMPLATES = ROOT / "qc_node" / "web" / "templates"
 PAGES_DOCUMENT = (ROOT / "docs" / "web.md").read_text(encoding="utf-8")
 LINKED_ELSEWHERE = {
     "/docs": "for programmers; the address stands in the documents",
+    "/me": "behind one's own name",
+    "/help": "at the foot of every page",
     "/sign-in": "in the corner of every page until somebody has signed in",
 }
 """Pages that are not in the navigation, and why."""

@@ -20,6 +20,8 @@ from tests.web.conftest import Browse, Clinic
         ({"StudyInstanceUIDs": "1.2.3"}, Launch("1.2.3")),
         ({"SeriesInstanceUID": "1.2.3.1"}, Launch(series_uid="1.2.3.1")),
         ({"theme": "dark"}, None),
+        ({"iss": "https://fhir.example", "launch": "xyz", "hub.topic": "t"}, None),
+        ({"patientID": "4711", "studyUID": "1.2.3"}, Launch("1.2.3")),
     ],
 )
 def test_what_is_understood(query: dict[str, str], launch: Launch | None) -> None:
@@ -38,6 +40,20 @@ def test_what_is_understood(query: dict[str, str], launch: Launch | None) -> Non
 def test_what_is_refused(query: dict[str, str]) -> None:
     with pytest.raises(QcNodeError):
         parse_launch(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("launch?iss=https%3A%2F%2Ffhir.example&launch=xyz", "SMART on FHIR launches are not supported"),
+        ("panel?patientID=4711", "A patient cannot be opened here"),
+        ("IHEInvokeImageDisplay?requestType=STUDY&patientID=4711", "A patient cannot be opened here"),
+    ],
+)
+def test_a_launch_that_opens_no_study_says_so(browse: Browse, query: str, sentence: str) -> None:
+    answer = browse().get(f"/{query}", headers={"accept": "text/html"})
+    assert answer.status_code == 422 and f"<h1>{sentence}" in answer.text
+    assert "4711" not in answer.text and "xyz" not in answer.text
 
 
 def test_launch_answers_303_to_an_opaque_address(clinic: Clinic, browse: Browse) -> None:

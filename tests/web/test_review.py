@@ -31,7 +31,8 @@ def test_rows_show_claimed_ordered_and_found(clinic: Clinic, browse: Browse) -> 
     assert [p["view"] for p in ct_row["mip"]] == ["axial-mip", "coronal-mip", "sagittal-mip"]
     assert [p["view"] for p in ct_row["mid"]] == ["axial", "coronal", "sagittal"]
     assert [a["found"] for a in brain_row["answers"]] == ["no", "no", "1", "0", "0"]
-    assert "1.1.1" not in str(ct_row), "no UID in what a page keeps"
+    assert (ct_row["study_uid"], ct_row["series_uid"], ct_row["accession_number"]) == ("1.1", "1.1.1", None)
+    assert (ct_row["scanner"], ct_row["description"]) == ("CT_1", "t1_mprage_sag")
 
 
 def test_confirm_and_correct_become_labels_and_the_verdict_stays(clinic: Clinic, browse: Browse) -> None:

@@ -54,23 +54,36 @@ def of_version_0_1(secret: str, payload: str) -> str:
 
 @pytest.mark.parametrize(
     "forge",
-    ["other reader", "other secret", "no signature", "cut", "garbage", "other purpose", "of version 0.1"],
+    [
+        "other token",
+        "never given",
+        "other secret",
+        "no signature",
+        "cut",
+        "garbage",
+        "other purpose",
+        "the ledger's own name",
+        "of version 0.1",
+        "of version 0.2",
+    ],
 )
 def test_forged_cookie(clinic: Clinic, browse: Browse, signed_in: SignedIn, forge: str) -> None:
-    _, reader, _, _ = signed_in
-    genuine = security.session_cookie(SECRET, reader.reader_id, reader.epoch, clinic.clock())
+    browser, reader, _, _ = signed_in
+    genuine = browser.cookies[security.COOKIE]
     payload, signature = genuine.rsplit(".", 1)
-    others = security.session_cookie("x" * 40, "A" * 22, reader.epoch, clinic.clock()).rsplit(".", 1)[0]
-    values = [reader.reader_id, reader.epoch, int(clinic.clock())]
-    assert security.signer(SECRET, "session").dumps(values) == genuine
+    token = security.signer(SECRET, security.SESSION).loads(genuine)
+    never_given = security.session_cookie(SECRET, "A" * 43)
     value = {
-        "other reader": f"{others}.{signature}",
-        "other secret": security.session_cookie("x" * 40, reader.reader_id, reader.epoch, clinic.clock()),
+        "other token": f"{never_given.rsplit('.', 1)[0]}.{signature}",
+        "never given": never_given,
+        "other secret": security.session_cookie("x" * 40, token),
         "no signature": payload,
         "cut": genuine[:-1],
         "garbage": "é" * 50,
-        "other purpose": security.signer(SECRET, "launch").dumps(values),
-        "of version 0.1": of_version_0_1(SECRET, f"{reader.reader_id}:{reader.epoch}:{int(clinic.clock())}"),
+        "other purpose": security.signer(SECRET, "launch").dumps(token),
+        "the ledger's own name": security.session_cookie(SECRET, security.hash_token(token)),
+        "of version 0.1": of_version_0_1(SECRET, f"{reader.reader_id}:1:{int(clinic.clock())}"),
+        "of version 0.2": security.signer(SECRET, "session").dumps([reader.reader_id, 1, int(clinic.clock())]),
     }[forge]
     browser = browse()
     answer = browser.post(

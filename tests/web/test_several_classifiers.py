@@ -9,7 +9,7 @@ import pytest
 from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.pages.review import rows
-from qc_node.web.statistics.overview import machine_levels
+from qc_node.web.statistics.collecting import machine_levels
 from qc_node.web.votes import cases
 from tests.classifiers import invented
 from tests.web.conftest import Browse, Clinic, ct

@@ -21,6 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from qc_node.web.settings import LOOPBACK, WebOptions
 
 COOKIE = "qc_node_session"
+SESSION = "sign-in"
+"""What session cookies are signed for; up to 0.2.0 it was another word, and they named the reader themselves."""
 ACCESSION = re.compile(r"[^\\\x00-\x1f\x7f]{1,64}")
 """An accession number (SH, but longer ones exist): no backslash, no control characters."""
 HANDLE = re.compile(r"[A-Za-z0-9_-]{22}")
@@ -61,19 +63,18 @@ def signer(secret: str, purpose: str) -> URLSafeSerializer:
     )
 
 
-def session_cookie(secret: str, reader_id: str, epoch: int, now: float) -> str:
-    """The value of a session cookie."""
-    return str(signer(secret, "session").dumps([reader_id, epoch, int(now)]))
+def session_cookie(secret: str, token: str) -> str:
+    """The value of a session cookie: a random token, signed, so that a new secret ends every session."""
+    return str(signer(secret, SESSION).dumps(token))
 
 
-def read_session(secret: str, value: str, now: float, days: float) -> tuple[str, int] | None:
-    """``(reader_id, epoch)`` of a session that is genuine and not too old."""
+def read_session(secret: str, value: str) -> str | None:
+    """What the ledger calls the session of a genuine cookie (:func:`hash_token` of its token)."""
     try:
-        reader_id, epoch, issued = signer(secret, "session").loads(value)
+        token = signer(secret, SESSION).loads(value)
     except BadData:
         return None
-    # A minute for a clock that was set back meanwhile.
-    return (reader_id, epoch) if 0 <= now - issued + 60 <= days * 86_400 else None
+    return hash_token(token) if isinstance(token, str) else None
 
 
 # -- origins -----------------------------------------------------------------------------------------

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
+from qc_node.http_server import network_of
 from qc_node.web.access import security
-from qc_node.web.access.identity import current_reader, deps_of, peer
+from qc_node.web.access.failures import FailedSignIns, Way
+from qc_node.web.access.identity import client_address, current_reader, deps_of, session_of
 from qc_node.web.access.readers import Reader, reader_from_row
 from qc_node.web.pages.rendering import page
+from qc_node.web.texts import _
 
 router = APIRouter(tags=["signing in"])
 
@@ -30,10 +34,14 @@ def set_session(request: Request, response: Response, reader: Reader) -> None:
     # In a frame of another site a browser sends only cookies that say None, and those only over https; what such
     # a cookie could be abused for is stopped by the check of the origin.
     framed = bool(deps.web.frame_ancestors) and deps.web.secure_cookies
-    value = security.session_cookie(deps.web.secret, reader.reader_id, reader.epoch, deps.clock())
+    now = deps.clock()
+    if previous := session_of(request):  # else a copy of the old cookie would outlast the new one
+        deps.ledger.sessions.end(previous, now, "signed in anew")
+    token = secrets.token_urlsafe(32)
+    deps.ledger.sessions.start(security.hash_token(token), reader.reader_id, now)
     response.set_cookie(
         security.COOKIE,
-        value,
+        security.session_cookie(deps.web.secret, token),
         max_age=int(deps.web.session_days * 86_400),
         httponly=True,
         samesite="none" if framed else "lax",
@@ -45,7 +53,15 @@ def set_session(request: Request, response: Response, reader: Reader) -> None:
 @router.get("/sign-in", response_class=HTMLResponse, include_in_schema=False)
 def sign_in_page(request: Request, reader: Maybe, next: str = "/panel") -> HTMLResponse:
     """The form for login and PIN; the script behind it also reads a personal link's ``#token``."""
-    return page(request, "sign_in.html", reader, next=safe_next(next))
+    return sign_in_form(request, reader, safe_next(next))
+
+
+def sign_in_form(request: Request, reader: Reader | None, target: str, refused: str = "") -> HTMLResponse:
+    """The page to sign in; 401 with the reason when an attempt was refused."""
+    shown = page(request, "sign_in.html", reader, next=target, refused=refused)
+    if refused:
+        shown.status_code = 401
+    return shown
 
 
 async def form_of(request: Request) -> dict[str, str]:
@@ -54,7 +70,7 @@ async def form_of(request: Request) -> dict[str, str]:
 
 
 @router.post("/sign-in", include_in_schema=False)
-def sign_in(request: Request, reader: Maybe, form: Annotated[dict[str, str], Depends(form_of)]) -> Response:
+def sign_in(request: Request, form: Annotated[dict[str, str], Depends(form_of)]) -> Response:
     """Sign in by login and PIN.  Answers 303, 401 for anything wrong, 429 after too many attempts.
 
     Runs in a thread, because a PIN is made slow to check: on the event loop everybody else would wait meanwhile.
@@ -66,9 +82,8 @@ def sign_in(request: Request, reader: Maybe, form: Annotated[dict[str, str], Dep
     good = security.pin_matches(form.get("pin", ""), row["pin_hash"] if row else None)
     target = safe_next(form.get("next", "/panel"))
     if row is None or not good or row["disabled_at"] is not None:
-        answer = page(request, "sign_in.html", reader, next=target, wrong=True)
-        answer.status_code = 401
-        return answer
+        note_failure(request, "pin")
+        return sign_in_form(request, None, target, _("Login and PIN do not match."))
     response = RedirectResponse(target, 303)
     set_session(request, response, reader_from_row(row))
     return response
@@ -89,7 +104,8 @@ def sign_in_by_link(
     _spend_attempt(request, "")
     row = deps_of(request).ledger.readers.by_token(security.hash_token(token))
     if row is None or row["disabled_at"] is not None:
-        raise HTTPException(401, "This link is not valid any more; ask for a new one.")
+        note_failure(request, "link")
+        raise HTTPException(401, _("This link is not valid any more; ask for a new one."))
     found = reader_from_row(row)
     if reader is not None and reader.reader_id != found.reader_id and not instead:
         return JSONResponse({"signed_in": reader.name, "link_of": found.name}, 409)
@@ -99,8 +115,11 @@ def sign_in_by_link(
 
 
 @router.post("/sign-out", include_in_schema=False)
-def sign_out() -> RedirectResponse:
-    """End the session of this browser."""
+def sign_out(request: Request) -> RedirectResponse:
+    """End the session of this browser, on the server too: a copy of its cookie is worth nothing any more."""
+    deps = deps_of(request)
+    if session := session_of(request):
+        deps.ledger.sessions.end(session, deps.clock(), "signed out")
     response = RedirectResponse("/sign-in", 303)
     response.delete_cookie(security.COOKIE, path="/")
     return response
@@ -117,6 +136,14 @@ def me(reader: Maybe) -> dict[str, Any]:
 def _spend_attempt(request: Request, login: str) -> None:
     limiter: security.RateLimiter = request.app.state.limiter
     per_minute = deps_of(request).web.sign_ins_per_minute
-    keys = [f"sign-in:{peer(request)}", *([f"sign-in-as:{login.casefold()}"] if login else [])]
+    address = network_of(client_address(request))
+    keys = [f"sign-in:{address}", *([f"sign-in-as:{login.casefold()}"] if login else [])]
     if not all(limiter.allow(key, per_minute) for key in keys):
-        raise HTTPException(429, "Too many attempts; wait a minute.")
+        note_failure(request, "too many")
+        raise HTTPException(429, _("Too many attempts; wait a minute."))
+
+
+def note_failure(request: Request, way: Way, why: str = "") -> None:
+    """Count and log a sign-in that failed."""
+    failures: FailedSignIns = request.app.state.failed_sign_ins
+    failures.note(way, client_address(request), why)

@@ -2,6 +2,10 @@
 
 Needs the ``websockets`` library (extra ``fhircast``).  A hub is spoken to only when the configuration lists
 it, so that a launch URL cannot make the node call any address.
+
+Nobody knows what is on a screen once the connection is cut, so there is no study from that moment on: a closed
+socket, a ping that is not answered, a heartbeat that stays away.  Each study that a hub opens is a context with a
+row in the ledger; a vote that was pressed after it was closed is refused.
 """
 
 from __future__ import annotations
@@ -10,14 +14,17 @@ import contextlib
 import json
 import logging
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from qc_node.domain import QcNodeError
+from qc_node.web.access import security
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.fhircast import messages
 from qc_node.web.settings import WebDeps
@@ -26,9 +33,32 @@ from qc_node.web.votes import cases
 log = logging.getLogger(__name__)
 
 HTTP_TIMEOUT_S = 8.0
+ASK_CONTEXT_S = 3.0
+"""How long a new subscription may wait for the hub to say what is open."""
 POLL_S = 0.5
-BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
+PING_S = 5.0
+"""A hub is pinged so often; one that has not answered for as long is not there any more."""
+BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 MAX_MESSAGE = 1 << 20
+KEEPS_REFUSING = frozenset({401, 403, 404, 429})
+"""Answers of a hub that have nothing to do with the list of events."""
+
+
+class HubAnswered(QcNodeError):
+    """A hub answered with an HTTP error."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"The hub answered {status}.")
+        self.status = status
+
+
+class Link(StrEnum):
+    """How the connection to a hub is."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    CUT = "cut"
+    REFUSED = "refused"
 
 
 def require_websockets() -> tuple[Callable[..., Any], type[Exception], type[Exception]]:
@@ -47,6 +77,14 @@ def require_websockets() -> tuple[Callable[..., Any], type[Exception], type[Exce
     return connect, ConnectionClosed, InvalidHandshake
 
 
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What a viewer has open: handles of cases, and the context in which they were opened."""
+
+    context_id: str | None = None
+    handles: tuple[str, ...] = ()
+
+
 @dataclass
 class Subscription:
     """One reader's topic at one hub."""
@@ -57,17 +95,38 @@ class Subscription:
     stop: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
     endpoint: str | None = None
-    handles: list[str] = field(default_factory=list)
-    connected: bool = False
+    screen: Screen = Screen()
+    link: Link = Link.CONNECTING
+    events: tuple[str, ...] = messages.EVENTS
     denied: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.stop.is_set() or self.denied is not None
 
 
 class Follower:
-    """All subscriptions of this node (``app.state.follower``)."""
+    """All subscriptions of this node (``app.state.follower``).
 
-    def __init__(self, deps: WebDeps, broadcaster: Broadcaster) -> None:
+    Parameters
+    ----------
+    monotonic
+        Seconds that never go back, to measure a hub's silence.
+    """
+
+    def __init__(
+        self,
+        deps: WebDeps,
+        broadcaster: Broadcaster,
+        *,
+        ping_s: float = PING_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._deps = deps
         self._broadcaster = broadcaster
+        self._ping_s = ping_s
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._subscriptions: dict[str, Subscription] = {}
         self._connect, self._closed, self._refused = require_websockets()
@@ -86,17 +145,27 @@ class Follower:
             raise QcNodeError("hub.topic is not a topic.")
         with self._lock:
             old = self._subscriptions.get(reader_id)
-            if old is not None and (old.hub, old.session.topic) == (hub, topic) and not old.stop.is_set():
+            if old is not None and (old.hub, old.session.topic) == (hub, topic) and not old.ended:
                 return old
+            new = Subscription(reader_id, hub, messages.Session(topic))
+            self._subscriptions[reader_id] = new
         if old is not None:
             self._end(old)
-        new = Subscription(reader_id, hub, messages.Session(topic))
         new.thread = threading.Thread(target=self._run, args=(new,), name="fhircast", daemon=True)
-        with self._lock:
-            self._subscriptions[reader_id] = new
         self._deps.ledger.readers.set_topic(reader_id, json.dumps({"hub": hub, "topic": topic}))
+        self._tell(new)
         new.thread.start()
         return new
+
+    def unfollow(self, reader_id: str) -> bool:
+        """Follow nothing for a reader any more, also after a restart; False when that was so."""
+        self._deps.ledger.readers.set_topic(reader_id, None)
+        with self._lock:
+            old = self._subscriptions.pop(reader_id, None)
+        if old is not None:
+            self._broadcaster.publish(f"reader:{reader_id}", "context", NOT_FOLLOWING)
+            self._end(old)
+        return old is not None
 
     def resume(self) -> int:
         """Follow again what readers followed before the node was stopped; returns how many."""
@@ -112,10 +181,14 @@ class Follower:
         return count
 
     def current(self, reader_id: str) -> dict[str, Any] | None:
-        """What is on a reader's screen; None when no PACS tells."""
-        with self._lock:
-            subscription = self._subscriptions.get(reader_id)
+        """What is on a reader's screen, and how the connection is; None when no viewer is followed."""
+        subscription = self.subscription(reader_id)
         return None if subscription is None else _context(subscription)
+
+    def screen(self, reader_id: str) -> Screen:
+        """What a reader's viewer has open now."""
+        subscription = self.subscription(reader_id)
+        return Screen() if subscription is None else subscription.screen
 
     def subscription(self, reader_id: str) -> Subscription | None:
         """One reader's subscription."""
@@ -128,36 +201,61 @@ class Follower:
             everyone = list(self._subscriptions.values())
             self._subscriptions.clear()
         for subscription in everyone:
+            subscription.stop.set()
+        for subscription in everyone:
             self._end(subscription)
 
     def _end(self, subscription: Subscription) -> None:
         subscription.stop.set()
-        if subscription.thread is not None and subscription.thread is not threading.current_thread():
-            subscription.thread.join(HTTP_TIMEOUT_S)
+        thread = subscription.thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join(HTTP_TIMEOUT_S)
 
     # -- one subscription's thread ---------------------------------------------------------------------
     def _run(self, sub: Subscription) -> None:
         attempt = 0
-        while not sub.stop.is_set():
+        while not sub.ended:
             try:
                 self._subscribe(sub)
                 attempt = 0 if self._listen(sub) else attempt + 1
-            except (OSError, ValueError, QcNodeError, self._refused) as error:
+            except (OSError, ValueError, QcNodeError, self._closed, self._refused) as error:
                 log.warning(
                     "The FHIRcast hub %s cannot be followed: %s", urlsplit(sub.hub).netloc, type(error).__name__
                 )
                 attempt += 1
-            sub.connected = False
-            if sub.denied is not None:
-                break
-            sub.stop.wait(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])
-        # Nobody tells any more what is on the screen: better no study than an old one.
-        self._changed(sub, [])
+            if not sub.ended:
+                self._cut(sub)
+                sub.stop.wait(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])
+        sub.link = Link.REFUSED if sub.denied is not None else Link.CUT
+        self._clear(sub, "refused" if sub.denied is not None else "stopped")
         self._deps.ledger.close()
 
+    def _cut(self, sub: Subscription) -> None:
+        """Nobody tells any more what is on the screen: better no study than an old one.
+
+        What the hub says when it is there again is heard as if it had never spoken before.
+        """
+        sub.link = Link.CUT
+        sub.session = messages.Session(sub.session.topic)
+        self._clear(sub, "cut")
+
+    def _clear(self, sub: Subscription, why: str) -> None:
+        try:
+            self._changed(sub, [], why)
+        except QcNodeError as error:
+            log.error("What a viewer closed cannot be noted: %s", error)
+
     def _subscribe(self, sub: Subscription, endpoint: str | None = None) -> None:
-        form = messages.subscription(sub.session.topic, self._deps.web.fhircast_lease_s, endpoint)
-        answer = self._ask("POST", sub.hub, form)
+        lease_s, topic = self._deps.web.fhircast_lease_s, sub.session.topic
+        try:
+            answer = self._ask("POST", sub.hub, messages.subscription(topic, lease_s, endpoint, sub.events))
+        except HubAnswered as refused:
+            if sub.events == messages.BASE_EVENTS or not 400 <= refused.status < 500:
+                raise
+            if refused.status in KEEPS_REFUSING:
+                raise
+            sub.events = messages.BASE_EVENTS
+            answer = self._ask("POST", sub.hub, messages.subscription(topic, lease_s, endpoint, sub.events))
         found = str(answer.get("hub.channel.endpoint", ""))
         scheme = urlsplit(found).scheme
         if scheme != "wss" and not (scheme == "ws" and urlsplit(sub.hub).scheme == "http"):
@@ -169,8 +267,16 @@ class Follower:
         assert sub.endpoint is not None
         clock = self._deps.clock
         confirmed, renew_at = False, None
-        with self._connect(sub.endpoint, max_size=MAX_MESSAGE, open_timeout=HTTP_TIMEOUT_S, proxy=None) as socket:
-            sub.connected = True
+        heard_at, silence_s = self._monotonic(), None
+        with self._connect(
+            sub.endpoint,
+            max_size=MAX_MESSAGE,
+            open_timeout=HTTP_TIMEOUT_S,
+            close_timeout=1.0,
+            ping_interval=self._ping_s,
+            ping_timeout=self._ping_s,
+            proxy=None,
+        ) as socket:
             while not sub.stop.is_set():
                 if renew_at is not None and clock() >= renew_at:
                     self._subscribe(sub, sub.endpoint)
@@ -178,19 +284,26 @@ class Follower:
                 try:
                     text = socket.recv(timeout=POLL_S)
                 except TimeoutError:
+                    if silence_s is not None and self._monotonic() - heard_at > silence_s:
+                        return confirmed
                     continue
                 except self._closed:
                     return confirmed
+                heard_at = self._monotonic()
                 message = messages.parse(text)
                 if isinstance(message, messages.Confirmation):
-                    confirmed = True
                     sub.session.lease_s = message.lease_s
                     if message.lease_s:
                         renew_at = clock() + max(1.0, message.lease_s * messages.RENEW_SHARE)
+                    if not confirmed:
+                        confirmed = True
+                        self._connected(sub)
                 elif isinstance(message, messages.Denial):
-                    sub.denied = message.reason
+                    self._deny(sub, message, confirmed)
                     return confirmed
                 elif isinstance(message, messages.Event):
+                    if message.period_s is not None:
+                        silence_s = message.period_s * messages.SILENT_PERIODS
                     self._hear(sub, message, socket.send)
                 elif message.id is not None:
                     socket.send(messages.reply(message.id, 400))
@@ -198,19 +311,60 @@ class Follower:
                 self._ask("POST", sub.hub, messages.unsubscription(sub.session.topic, sub.endpoint))
         return confirmed
 
+    def _connected(self, sub: Subscription) -> None:
+        """The hub sends what is open now, or is asked for it."""
+        sub.link = Link.CONNECTED
+        self._tell(sub)
+        if self._ask_context(sub, ASK_CONTEXT_S):
+            self._changed(sub, list(sub.session.studies), "switched")
+
+    def _deny(self, sub: Subscription, denial: messages.Denial, confirmed: bool) -> None:
+        if confirmed or sub.events == messages.BASE_EVENTS:
+            sub.denied = denial.reason
+        else:
+            sub.events = messages.BASE_EVENTS  # perhaps it was one of the others
+
     def _hear(self, sub: Subscription, event: messages.Event, send: Callable[[str], None]) -> None:
         status, changed = sub.session.hear(event)
+        # The screen comes before the answer: a hub may tell the reader that all have followed.
+        if changed and event.name != "syncerror":
+            self._changed(sub, list(sub.session.studies), "closed" if not sub.session.studies else "switched")
         send(messages.reply(event.id, status))
-        if event.name == "syncerror":
-            # Somebody lost the thread, perhaps we: ask what is on the screen now.
-            with contextlib.suppress(OSError, ValueError):
-                answer = self._ask("GET", f"{sub.hub.rstrip('/')}/{quote(sub.session.topic, safe='')}")
-                changed = sub.session.set_current(answer)
-        if changed:
-            self._changed(sub, list(sub.session.studies))
+        if event.name == "syncerror" and self._ask_context(sub, HTTP_TIMEOUT_S):
+            # Somebody lost the thread, perhaps we.
+            self._changed(sub, list(sub.session.studies), "switched")
+        elif event.name == "userlogout" and status == 200:
+            self._sign_out(sub)
 
-    def _changed(self, sub: Subscription, studies: list[messages.Study]) -> None:
-        handles = []
+    def _ask_context(self, sub: Subscription, timeout_s: float) -> bool:
+        """Ask the hub what is on the screen; whether that is something else than was thought."""
+        address = f"{sub.hub.rstrip('/')}/{quote(sub.session.topic, safe='')}"
+        try:
+            return sub.session.set_current(self._ask("GET", address, timeout_s=timeout_s))
+        except (OSError, ValueError, QcNodeError):
+            return False
+
+    def _sign_out(self, sub: Subscription) -> None:
+        """The reader has left the workstation: nothing is followed, and every session here ends."""
+        deps = self._deps
+        with self._lock:
+            if self._subscriptions.get(sub.reader_id) is sub:
+                del self._subscriptions[sub.reader_id]
+        sub.stop.set()
+        deps.ledger.readers.set_topic(sub.reader_id, None)
+        deps.ledger.sessions.end_all(sub.reader_id, deps.clock(), "UserLogout")
+        self._broadcaster.publish(f"reader:{sub.reader_id}", "signed-out", {"by": "viewer"})
+
+    def _changed(self, sub: Subscription, studies: list[messages.Study], why: str) -> None:
+        """Close what was on the screen, open what is on it now, and tell the reader's pages."""
+        now = self._deps.clock()
+        contexts = self._deps.ledger.contexts
+        before, sub.screen = sub.screen.context_id, Screen()
+        if not studies:
+            self._tell(sub)
+        if before is not None:
+            contexts.close(before, now, why)
+        handles: list[str] = []
         for study in studies:
             if study.study_uid is not None:
                 handles.append(
@@ -224,25 +378,40 @@ class Follower:
                 )
             else:
                 handles += cases.resolve(self._deps, cases.Launch(accession_number=study.accession_number))
-        sub.handles = handles
-        self._broadcaster.publish(f"reader:{sub.reader_id}", "context", _context(sub))
+        if handles:
+            fresh = security.new_handle()
+            contexts.open(fresh, sub.reader_id, now)
+            sub.screen = Screen(fresh, tuple(handles))
+        if studies:
+            self._tell(sub)
 
-    def _ask(self, method: str, url: str, form: dict[str, str] | None = None) -> dict[str, Any]:
+    def _tell(self, sub: Subscription) -> None:
+        if self.subscription(sub.reader_id) is sub:
+            self._broadcaster.publish(f"reader:{sub.reader_id}", "context", _context(sub))
+
+    def _ask(
+        self, method: str, url: str, form: dict[str, str] | None = None, timeout_s: float = HTTP_TIMEOUT_S
+    ) -> dict[str, Any]:
         data = None if form is None else urlencode(form).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if data else {}
         if self._deps.web.fhircast_token is not None:
             headers["Authorization"] = f"Bearer {self._deps.web.fhircast_token}"
         request = urllib.request.Request(url, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:
+            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
                 body = answer.read(MAX_MESSAGE)
         except urllib.error.HTTPError as error:
-            raise QcNodeError(f"The hub answered {error.code}.") from error
+            raise HubAnswered(error.code) from error
         found = json.loads(body) if body.strip() else {}
         if not isinstance(found, dict):
             raise ValueError("not an object")
         return found
 
 
+NOT_FOLLOWING: dict[str, Any] = {"following": False, "cases": [], "context": None, "link": None}
+
+
 def _context(sub: Subscription) -> dict[str, Any]:
-    return {"cases": sub.handles, "connected": sub.connected}
+    screen = sub.screen
+    cases_now = list(screen.handles)
+    return {"following": True, "cases": cases_now, "context": screen.context_id, "link": sub.link.value}

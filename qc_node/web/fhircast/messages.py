@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from qc_node.dicom.uids import is_uid
 from qc_node.web.access.security import ACCESSION
 
-EVENTS = (
+BASE_EVENTS = (
     "ImagingStudy-open",
     "ImagingStudy-close",
     "DiagnosticReport-open",
@@ -26,6 +26,13 @@ EVENTS = (
     "SyncError",
     "UserLogout",
 )
+"""What every hub that shows studies knows."""
+EVENTS = (*BASE_EVENTS, "Patient-close", "Home-open", "UserHibernate", "Heartbeat")
+"""All that say what is on the screen, or that somebody is still there; some hubs refuse the later ones."""
+EMPTYING = frozenset({"patient-close", "home-open", "userhibernate", "userlogout"})
+"""Events after which no study is on the screen, whatever was open before."""
+SILENT_PERIODS = 2.0
+"""A hub that promised a heartbeat and is silent for so many periods is not there any more."""
 SUBSCRIBER = "qc-node"
 RENEW_SHARE = 0.8
 """A lease is renewed when this share of it has passed."""
@@ -54,6 +61,8 @@ class Event:
     name: str
     """In lower case: names are compared without case."""
     studies: tuple[Study, ...] = ()
+    period_s: float | None = None
+    """Of a heartbeat: within how many seconds the next event comes."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +90,15 @@ class Nonsense:
     id: str | None = None
 
 
-def subscription(topic: str, lease_s: int, endpoint: str | None = None) -> dict[str, str]:
+def subscription(
+    topic: str, lease_s: int, endpoint: str | None = None, events: Sequence[str] = EVENTS
+) -> dict[str, str]:
     """Form fields of a subscription request (section 2.4.1); with `endpoint` it renews one."""
     fields = {
         "hub.channel.type": "websocket",
         "hub.mode": "subscribe",
         "hub.topic": topic,
-        "hub.events": ",".join(EVENTS),
+        "hub.events": ",".join(events),
         "hub.lease_seconds": str(lease_s),
         "subscriber.name": SUBSCRIBER,
     }
@@ -133,11 +144,28 @@ def parse(text: str | bytes) -> Event | Confirmation | Denial | Nonsense:
         topic=str(event.get("hub.topic", "")),
         name=str(event["hub.event"]).lower(),
         studies=tuple(studies_in(event.get("context"))),
+        period_s=_period(event.get("context")) if str(event["hub.event"]).lower() == "heartbeat" else None,
     )
 
 
+def _period(context: Any) -> float | None:
+    """The ``period`` of a heartbeat (section 3.2.2), which the published example writes as a string."""
+    for entry in _dicts(context):
+        if entry.get("key") == "period":
+            try:
+                period = float(entry.get("decimal", ""))
+            except (TypeError, ValueError):
+                return None
+            return period if 0 < period < 3600 else None
+    return None
+
+
 def reply(event_id: str, status: int) -> str:
-    """The answer to a notification; the status is a string, as in the published example."""
+    """The answer to a notification; the status is a string, as in the published example (section 2.5.1.2).
+
+    The table beside that example calls it numeric.  Hubs were built from the example, and those that want a number
+    read one out of the string.
+    """
     return json.dumps({"id": event_id, "status": str(status)})
 
 
@@ -246,10 +274,8 @@ class Session:
         self._seen[event.id] = None
         while len(self._seen) > 256:
             del self._seen[next(iter(self._seen))]
-        if event.name == "userlogout":
-            changed = bool(self._open)
-            self._open.clear()
-            return 200, changed
+        if event.name in EMPTYING:
+            return 200, self._empty(event)
         anchor, _, verb = event.name.rpartition("-")
         if anchor not in ("imagingstudy", "diagnosticreport") or verb not in ("open", "close"):
             return 200, False
@@ -265,6 +291,16 @@ class Session:
             self._last = at
             del self._open[anchor]
         return 200, self.studies != before
+
+    def _empty(self, event: Event) -> bool:
+        """Nothing is on the screen any more; whether something was.  An old event is ignored, but not a logout."""
+        at = self._last if event.at is None else event.at
+        if at < self._last and event.name != "userlogout":
+            return False
+        self._last = max(at, self._last)
+        changed = bool(self._open)
+        self._open.clear()
+        return changed
 
     def set_current(self, answer: Mapping[str, Any]) -> bool:
         """Take in the answer of Get Current Context (section 2.9); returns whether the context changed."""

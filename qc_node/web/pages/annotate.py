@@ -79,6 +79,7 @@ def task(request: Request, verdict_id: VerdictId, reader: Expert) -> dict[str, A
     out: dict[str, Any] = {
         "id": verdict_id,
         "pictures": [p for p in cases.pictures(verdict["thumbnails"]) if p["view"] in cases.MID_PLANES],
+        "series": row["series_id"],
         "slices": len(_stack(deps, row).slices),
         "mine": None if mine is None else mine.as_dict(),
         "both": None,
@@ -136,6 +137,7 @@ def grade(request: Request, verdict_id: VerdictId, body: GradingIn, reader: Expe
         at=deps.clock(),
         ms=body.ms,
         source="annotate",
+        verdict_visible=deps.ledger.readers.has_seen_verdict(reader.reader_id, row["study_uid"], deps.clock()),
     )
     return {"saved": given.as_dict(), "duplicate": not new}
 
@@ -167,14 +169,14 @@ def import_ratings(ledger: Ledger, text: str, name: str) -> int:
     known |= {r.pseudonym: r for r in readers.list_all(ledger)}
     new = 0
     with ledger.db.transaction():
-        for series, rater, given, at in gradings.read_ratings(text, name):
-            reader = known.get(rater.casefold())
+        for rated in gradings.read_ratings(text, name):
+            reader, given = known.get(rated.rater.casefold()), rated.grading
             if reader is None:
-                raise QcNodeError(f"{name} names an unknown rater {rater!r}.")
-            known_here = ledger.series.get(series)
+                raise QcNodeError(f"{name} names an unknown rater {rated.rater!r}.")
+            known_here = ledger.series.get(rated.series)
             new += ledger.gradings.add(
-                key=f"tsv-{series[-40:]}-{int(at * 1000)}",
-                series_uid=series,
+                key=f"tsv-{rated.series[-40:]}-{int(rated.at * 1000)}",
+                series_uid=rated.series,
                 series_id=None if known_here is None else known_here["series_id"],
                 reader_id=reader.reader_id,
                 kind="rating",
@@ -183,9 +185,10 @@ def import_ratings(ledger: Ledger, text: str, name: str) -> int:
                 motion=given.motion,
                 contrast=given.contrast,
                 noise=given.noise,
-                at=at,
+                at=rated.at,
                 ms=None,
                 source="import",
+                verdict_visible=rated.verdict_visible,
             )
     return new
 

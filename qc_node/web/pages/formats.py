@@ -61,6 +61,7 @@ def role_word(role: Role) -> str:
         Role.TECHNOLOGIST: _("technologist"),
         Role.EXPERT: _("expert"),
         Role.PHYSICIST: _("physicist"),
+        Role.OPERATOR: _("operator"),
     }
     return words[role]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qc_node.classifiers import catalogue
+from qc_node.domain.mismatch import for_outsiders
 from qc_node.domain.wording import Card, Tone
 from qc_node.ledger import corrections
 from qc_node.ledger.rows import EventRow, VerdictRow
@@ -29,6 +30,13 @@ def state_card(state: str, sentence: str | None) -> Card:
 def verdict_card(given: Sequence[VerdictRow]) -> Card:
     """What the verdicts on one run of a series say together, the routed classifier's first."""
     return catalogue.shared_card([row["verdict"] for row in given], given[0]["warnings"])
+
+
+def outside_card(given: Sequence[VerdictRow]) -> Card:
+    """As :func:`verdict_card`, without what it would quote from the header: for other systems."""
+    return catalogue.shared_card(
+        [row["verdict"] for row in given], [for_outsiders(warning) for warning in given[0]["warnings"]]
+    )
 
 
 def notes(events: Sequence[EventRow]) -> list[str]:

@@ -62,7 +62,6 @@ def page(request: Request, template: str, reader: Reader | None, **values: Any) 
             reader=reader,
             looking=open_to_look(request),
             path=request.url.path,
-            wrong=values.pop("wrong", False),
             theme=deps_of(request).web.theme,
             blind=deps_of(request).web.blind,
             undo_s=deps_of(request).web.undo_s,

@@ -1,117 +1,41 @@
-"""``/review``: the analyst page. Every judged series with its pictures, claimed against found; corrections."""
+"""``/review``: the analyst page.  Every series that ever came, found by any name; corrections; tables.
+
+What is looked for is never in an address: a search is a POST, since it may name an accession number or a UID, and
+addresses end in logs and histories.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import time
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
+from urllib.parse import parse_qs
 
-from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, HTTPException, Path, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from qc_node.classifiers import catalogue
-from qc_node.domain import Finding, Question, Verdict
-from qc_node.ledger.rows import LabelRow
+from qc_node.ledger.search import NEWEST
+from qc_node.web import slices
 from qc_node.web.access.identity import Anyone, Known, deps_of, open_to_look
-from qc_node.web.pages import phrases
-from qc_node.web.pages.panel import Maybe
+from qc_node.web.access.readers import Reader
+from qc_node.web.board import REVIEW
+from qc_node.web.pages.panel import Maybe, event_stream
 from qc_node.web.pages.rendering import page
+from qc_node.web.review import searching, tables
+from qc_node.web.review.entries import Entry, asked, entries, rows
 from qc_node.web.settings import WebDeps
-from qc_node.web.votes import cases, exchange
+from qc_node.web.texts import _
 
 router = APIRouter(tags=["review"])
 
 LIMIT = 300
-COLUMNS = (
-    "judged_at",
-    "scanner",
-    "modality",
-    "stage",
-    "series_instance_uid",
-    "claimed",
-    "ordered",
-    "verdict",
-    "detail",
-    "question",
-    "found",
-    "probability",
-    "label",
-    "labelled_by",
-    "warnings",
-    "missing",
-)
-
-
-def asked(verdict: Verdict) -> list[Question]:
-    """The questions that a person may correct, in order; what follows from other answers is not among them."""
-    return [question for question in catalogue.questions_of(verdict) if not question.follows]
-
-
-def probability(finding: Finding | None) -> float | None:
-    """Probability of the given answer."""
-    return None if finding is None or finding.key is None else finding.probabilities.get(finding.key)
-
-
-def _answer(
-    question: Question, finding: Finding | None, label: LabelRow | None, names: Mapping[str, str]
-) -> dict[str, Any]:
-    return {
-        "question": question.value,
-        "name": question.title,
-        "found": finding.key if finding else None,
-        "probability": probability(finding),
-        "choices": list(question.answers),
-        "label": label["label"] if label else None,
-        "labelled_by": names.get(label["reader_id"]) if label else None,
-    }
-
-
-def rows(deps: WebDeps, limit: int = LIMIT) -> list[dict[str, Any]]:
-    """The newest judged series, newest first, as the page and the CSV show them."""
-    names = {row["reader_id"]: row["pseudonym"] for row in deps.ledger.readers.all()}
-    out = []
-    for verdict in deps.ledger.verdicts.recent(limit):
-        series = deps.ledger.series.by_id(verdict["series_id"])
-        if series is None or series["run"] != verdict["run"]:
-            continue
-        labels = {label["question"]: label for label in deps.ledger.labels.of(verdict["series_id"])}
-        given = deps.ledger.verdicts.of(verdict["series_id"], verdict["run"])
-        said = phrases.verdict_card(given)
-        answers = [
-            _answer(question, one["verdict"].finding(question), labels.get(question.value), names)
-            for one in given
-            for question in asked(one["verdict"])
-        ]
-        pictures = cases.pictures(verdict["thumbnails"])
-        out.append(
-            {
-                "id": verdict["id"],
-                "series_uid": series["series_uid"],
-                "study_uid": series["study_uid"],
-                "at": verdict["judged_at"],
-                "scanner": series["calling_ae"],
-                "modality": series["modality"],
-                "stage": verdict["stage"],
-                "images": series["instances"],
-                "claimed": phrases.claimed(verdict["claims"]),
-                "ordered": " · ".join(dict.fromkeys(verdict["claims"].get("ordered", []))),
-                "words": said.as_dict(),
-                "answers": answers,
-                "warnings": list(dict.fromkeys(verdict["warnings"])),
-                "missing": list(deps.ledger.studies.missing(series["study_uid"])),
-                "notes": phrases.notes(deps.ledger.series.events(series["series_id"])),
-                "mip": [p for p in pictures if "mip" in p["view"]],
-                "mid": [p for p in pictures if "mip" not in p["view"]],
-                "reviewed": _reviewed(answers),
-            }
-        )
-    return out
-
-
-def _reviewed(answers: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether somebody answered what was answered; of an undetermined series, whether somebody answered at all."""
-    labelled = [a["label"] is not None for a in answers]
-    return any(labelled) and all(done for done, a in zip(labelled, answers, strict=True) if a["found"] is not None)
+PAGE = 50
+"""Series that the page shows at a time."""
+Number = Annotated[int, Path(ge=1)]
 
 
 @router.get("/review", response_class=HTMLResponse, include_in_schema=False)
@@ -119,7 +43,8 @@ def review(request: Request, reader: Maybe) -> Response:
     """The analyst page."""
     if reader is None and not open_to_look(request):
         return RedirectResponse("/sign-in?next=/review", 303)
-    return page(request, "review.html", reader)
+    stages = [(spec.stage.value, spec.stage.value.replace("_", " ")) for spec in catalogue.specs()]
+    return page(request, "review.html", reader, stages=stages)
 
 
 @router.get("/api/review")
@@ -128,11 +53,98 @@ def review_rows(
 ) -> dict[str, Any]:
     """The newest judged series.  Who looks here sees the machine's opinion, which later votes record."""
     deps = deps_of(request)
-    found = rows(deps, limit)
-    if reader is not None and found:
-        deps.ledger.readers.saw_verdict(reader.reader_id, {row["study_uid"] for row in found}, deps.clock())
-    hidden = ("series_uid", "study_uid")
-    return {"rows": [{k: v for k, v in row.items() if k not in hidden} for row in found]}
+    newest = [row["series_id"] for row in deps.ledger.verdicts.recent(limit)]
+    order = {number: place for place, number in enumerate(newest)}
+    found = [entry for entry in entries(deps, deps.ledger.search.listed(newest)) if entry.given]
+    found.sort(key=lambda entry: order[entry.series["series_id"]])
+    _saw(deps, reader, found)
+    return {"rows": rows(deps, found)}
+
+
+class SearchIn(BaseModel):
+    """What is looked for; every condition holds at once."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str = Field("", max_length=200, description="words; an accession number, a UID, or its beginning")
+    show: searching.Shown = searching.Shown.ALL
+    verdict: searching.Found | None = None
+    modality: str | None = Field(None, max_length=16)
+    stage: str | None = Field(None, max_length=40)
+    scanner: str | None = Field(None, max_length=64)
+    since: float | None = Field(None, description="seconds since the epoch")
+    until: float | None = Field(None, description="seconds since the epoch, not included")
+    numbers: list[int] | None = Field(None, max_length=1000, description="only these series")
+    after: tuple[float, int] | None = Field(None, description="`next` of the page before")
+    limit: int = Field(PAGE, ge=1, le=500)
+
+    def wanted(self) -> searching.ReviewFilter:
+        """The filter without its paging."""
+        said = self.model_dump(exclude={"after", "limit", "numbers"})
+        return searching.ReviewFilter(**said, numbers=None if self.numbers is None else tuple(self.numbers))
+
+
+@router.post("/api/review/search")
+def search(request: Request, body: SearchIn, reader: Anyone) -> dict[str, Any]:
+    """One page of the series that are looked for, newest first.
+
+    ``total`` counts from here on; with ``more_than`` there may be more, older than ``back_to``; ``next`` goes on.
+    """
+    deps = deps_of(request)
+    after = NEWEST if body.after is None else body.after
+    answer, studies = searching.find(deps, body.wanted(), limit=body.limit, steady=time.monotonic, after=after)
+    if reader is not None and studies:
+        deps.ledger.readers.saw_verdict(reader.reader_id, studies, deps.clock())
+    return answer
+
+
+@router.get("/api/review/filters")
+def filters(request: Request, reader: Anyone) -> dict[str, Any]:
+    """What a filter can be set to here: every scanner that ever sent."""
+    return {"scanners": deps_of(request).ledger.search.scanners()}
+
+
+@router.get("/api/slices/{series_id}")
+def stored(request: Request, series_id: Number, reader: Anyone) -> dict[str, Any]:
+    """What is kept of the images of a series: planes, slices, windows; or a sentence why nothing is."""
+    deps = deps_of(request)
+    row = deps.ledger.series.by_id(series_id)
+    if row is None:
+        raise HTTPException(404, "This series is not known here.")
+    if row["images_removed_at"] is not None:
+        return {"planes": {}, "sentence": _("The images were removed here after delivery; your PACS has them.")}
+    stack = slices.read_stack(deps.spool, deps.ledger.instances.paths_of_series(series_id))
+    sentence = "" if stack.slices else _("The images of this series are not kept here, or cannot be shown.")
+    return {**slices.describe(stack), "sentence": sentence}
+
+
+@router.get("/api/slices/{series_id}/{plane}/{number}", include_in_schema=False)
+def one_slice(
+    request: Request,
+    series_id: Number,
+    plane: Annotated[str, Path(pattern="^(axial|coronal|sagittal|stored)$")],
+    number: Annotated[int, Path(ge=0, le=10_000)],
+    reader: Anyone,
+) -> Response:
+    """One slice as numbers (:mod:`qc_node.web.slices`); the headers say its size, and how many slices there are."""
+    deps = deps_of(request)
+    row = deps.ledger.series.by_id(series_id)
+    gone = HTTPException(404, "This slice is not kept any more.")
+    if row is None or row["images_removed_at"] is not None:
+        raise gone
+    stack = slices.read_stack(deps.spool, deps.ledger.instances.paths_of_series(series_id))
+    try:
+        cut, aspect, count = slices.numbers(deps.spool, stack, plane, number)
+    except (IndexError, OSError, ValueError) as error:
+        raise gone from error
+    rows_, columns = cut.shape
+    headers = {"x-rows": str(rows_), "x-columns": str(columns), "x-aspect": f"{aspect:.5f}", "x-slices": str(count)}
+    return Response(cut.tobytes(), media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/review/events", include_in_schema=False)
+async def review_events(request: Request, reader: Anyone) -> StreamingResponse:
+    """Which series has changed (``series``), by its number and nothing else."""
+    return event_stream(request.app.state.broadcaster, REVIEW, first={})
 
 
 class LabelsIn(BaseModel):
@@ -143,7 +155,7 @@ class LabelsIn(BaseModel):
 
 
 @router.post("/api/verdicts/{verdict_id}/labels", status_code=201)
-def label(request: Request, verdict_id: int, body: LabelsIn, reader: Known) -> dict[str, Any]:
+def label(request: Request, verdict_id: Number, body: LabelsIn, reader: Known) -> dict[str, Any]:
     """Confirm or correct answers; they are kept as labels for later training, the verdict stays as it was."""
     deps = deps_of(request)
     verdict = deps.ledger.verdicts.by_id(verdict_id)
@@ -170,36 +182,51 @@ def label(request: Request, verdict_id: int, body: LabelsIn, reader: Known) -> d
                 reader.reader_id,
                 deps.clock(),
             )
+    request.app.state.broadcaster.publish(REVIEW, "series", {"series": verdict["series_id"]})
     return {"saved": dict(body.labels), "labelled_by": reader.pseudonym}
 
 
 @router.get("/review.csv", include_in_schema=False)
 def review_csv(request: Request, reader: Anyone) -> Response:
-    """One line per question: what was claimed, ordered, found, and what people say."""
-    flat = []
-    for row in rows(deps_of(request), 2000):
-        for said in row["answers"]:
-            flat.append(
-                {
-                    "judged_at": exchange.to_iso(row["at"]),
-                    "scanner": row["scanner"],
-                    "modality": row["modality"],
-                    "stage": row["stage"],
-                    "series_instance_uid": row["series_uid"],
-                    "claimed": row["claimed"],
-                    "ordered": row["ordered"],
-                    "verdict": row["words"]["headline"],
-                    "detail": row["words"]["detail"],
-                    "question": said["question"],
-                    "found": said["found"],
-                    "probability": said["probability"],
-                    "label": said["label"],
-                    "labelled_by": said["labelled_by"],
-                    "warnings": " ".join(row["warnings"]),
-                    "missing": " ".join(row["missing"]),
-                }
-            )
-    text = exchange.csv_text(flat, COLUMNS)
-    return Response(
-        text, media_type="text/csv", headers={"content-disposition": 'attachment; filename="review.csv"'}
-    )
+    """One line per question of every judged series: what was claimed, ordered, found, and what people say."""
+    deps = deps_of(request)
+    found = _seen(deps, reader, searching.all_entries(deps, searching.ReviewFilter()))
+    lines = itertools.chain.from_iterable(map(tables.per_answer, found))
+    return _table(tables.streamed(lines, tables.PER_ANSWER), "review.csv")
+
+
+@router.post("/review/series.csv", include_in_schema=False)
+async def series_csv(request: Request, reader: Anyone) -> Response:
+    """One line per series that is looked for, with every answer as a column.
+
+    A form, so that the browser writes the file while it comes; its field ``search`` is the JSON of a search.
+    """
+    sent = parse_qs((await request.body()).decode("utf-8", "replace")).get("search", ["{}"])[0]
+    try:
+        body = SearchIn.model_validate_json(sent)
+    except ValidationError as error:
+        raise HTTPException(422, "The search cannot be understood.") from error
+    deps = deps_of(request)
+    columns = tables.series_columns()
+    wanted = await run_in_threadpool(searching.all_entries, deps, body.wanted())
+    lines = map(tables.per_series, _seen(deps, reader, wanted))
+    return _table(tables.streamed(lines, columns), "series.csv")
+
+
+def _table(lines: Iterator[str], name: str) -> StreamingResponse:
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(lines, media_type="text/csv", headers=headers)
+
+
+def _saw(deps: WebDeps, reader: Reader | None, found: Iterable[Entry]) -> None:
+    """Note whose verdicts a reader sees, so that later votes and gradings say so."""
+    studies = {entry.series["study_uid"] for entry in found if entry.given}
+    if reader is not None and studies:
+        deps.ledger.readers.saw_verdict(reader.reader_id, studies, deps.clock())
+
+
+def _seen(deps: WebDeps, reader: Reader | None, found: Iterator[Entry]) -> Iterator[Entry]:
+    """The same entries; a table shows verdicts as a page does."""
+    while some := list(itertools.islice(found, tables.LINES)):
+        _saw(deps, reader, some)
+        yield from some

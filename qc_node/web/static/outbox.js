@@ -40,8 +40,9 @@ export class Outbox {
     return this.waiting().some((v) => v.case === handle && this.own.has(v.key));
   }
 
-  put(vote) {
-    const entry = { ...vote, key: newKey(), reader: this.reader, pressed_at: Date.now(), order: performance.now() };
+  // `to` is where it is sent; `said` in it stays here: what the page says once the node has it.
+  put(vote, to) {
+    const entry = { ...vote, to, key: newKey(), reader: this.reader, pressed_at: Date.now(), order: performance.now() };
     this.own.add(entry.key);
     localStorage.setItem(PREFIX + entry.key, JSON.stringify(entry));
     this.on.count(this.waiting().length);
@@ -59,9 +60,9 @@ export class Outbox {
     this.busy = true;
     try {
       for (let next = this.waiting()[0]; next; next = this.waiting()[0]) {
-        const { pressed_at, order, ...body } = next;
+        const { pressed_at, order, to, said, ...body } = next;
         try {
-          const answer = await call("POST", "/api/votes", { ...body, age_ms: Math.max(0, Date.now() - pressed_at) });
+          const answer = await call("POST", to ?? "/api/votes", { ...body, age_ms: Math.max(0, Date.now() - pressed_at) });
           localStorage.removeItem(PREFIX + next.key);
           this.wait = 500;
           this.on.sent(next, answer);
@@ -77,6 +78,7 @@ export class Outbox {
           // The node will never take this one: keep it out of the way, and say so.
           localStorage.setItem(REFUSED + next.key, JSON.stringify({ ...next, why: error.message }));
           localStorage.removeItem(PREFIX + next.key);
+          for (const later of this.waiting()) if (later.of === next.key) localStorage.removeItem(PREFIX + later.key);
           this.on.refused(next, error.message);
         }
         this.on.count(this.waiting().length);

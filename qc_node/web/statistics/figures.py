@@ -7,46 +7,24 @@ studies by modality, reader and centre, acceptance rate, cumulative curve, time 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
-from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from qc_node.domain.agreement import weighted_kappa
+from qc_node.web.statistics.fact_table import LEVELS, FactTable, Integers, Shown, VoteFact, counts, fact_table
+
+__all__ = ["LEVELS", "Agreement", "Shown", "Statistics", "VoteFact", "compute", "standing", "summarise"]
 
 DAY_S = 86_400.0
 WEEK_S = 7 * DAY_S
-LEVELS = {"good": 0, "acceptable": 1, "poor": 2}
-
-
-class VoteFact(NamedTuple):
-    """One row of the vote log, as :meth:`qc_node.ledger.votes.Votes.facts` gives it."""
-
-    id: int
-    reader: str
-    subject: str
-    series: str
-    site: str
-    modality: str
-    vote: str
-    reasons: str
-    voted_at: float
-    ms_to_vote: int | None
-    source: str
-    verdict_visible: int
-    replaces: int | None
-
-
-class Shown(NamedTuple):
-    """One study that was put before one reader for the first time."""
-
-    reader: str
-    subject: str
-    site: str
-    modality: str
-    at: float
+WORDS = tuple(LEVELS)
+TECHNOLOGISTS = ("technologist",)
+"""Roles whose votes are shown apart: they see the patient, the radiologists the purpose."""
 
 
 def standing(log: Iterable[VoteFact]) -> list[VoteFact]:
@@ -54,15 +32,14 @@ def standing(log: Iterable[VoteFact]) -> list[VoteFact]:
 
     Of each reader on each subject the last one not taken back stands.  The order is that of the votes, not
     of their receipt: a vote that waited in a browser without network does not overrule one cast after it.
-    A withdrawn change lets the vote before it stand again.
+    A withdrawn change lets the vote before it stand again.  For a few lines; :attr:`FactTable.standing` does
+    the same for a whole log.
     """
     log = list(log)
     gone = {f.replaces for f in log if f.vote == "withdrawn"}
-    if gone:
-        log = [f for f in log if f.vote != "withdrawn" and f.id not in gone]
-    # 100,000 rows must stay quick, hence positions: [1:4] is reader, subject, series; 8 is voted_at, 0 is id.
-    log.sort(key=itemgetter(8, 0))
-    return sorted({f[1:4]: f for f in log}.values())
+    left = (f for f in log if f.vote != "withdrawn" and f.id not in gone)
+    last = {(f.reader, f.subject, f.series): f for f in sorted(left, key=lambda f: (f.voted_at, f.id))}
+    return sorted(last.values())
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float] | None:
@@ -96,7 +73,10 @@ def agreement(pairs: Iterable[tuple[int, int]], *, levels: int = 3, symmetric: b
     With `symmetric` pairs count in both orders, so that kappa does not depend on who is called the first
     rater.
     """
-    table = Counter(pairs)
+    return _agreement(Counter(pairs), levels=levels, symmetric=symmetric)
+
+
+def _agreement(table: Counter[tuple[int, int]], *, levels: int = 3, symmetric: bool = False) -> Agreement:
     count, same = sum(table.values()), sum(n for (a, b), n in table.items() if a == b)
     if symmetric:
         table = table + Counter({(b, a): n for (a, b), n in table.items()})
@@ -115,6 +95,8 @@ class Statistics:
         ``(day, votes until the end of that day)`` for every day from the first to the last.
     presented, voted
         Distinct (reader, study) pairs that were shown, and those of them that got a vote.
+    by_role
+        Votes of each level by role at the time of the vote: a technologist's says something else than a radiologist's.
     acceptance
         By reader ``{"presented", "voted", "rate"}``.
     acceptance_weeks
@@ -135,6 +117,7 @@ class Statistics:
     by_reader: dict[str, int] = field(default_factory=dict)
     by_site: dict[str, int] = field(default_factory=dict)
     by_source: dict[str, int] = field(default_factory=dict)
+    by_role: dict[str, dict[str, int]] = field(default_factory=dict)
     vote_by_modality: dict[str, dict[str, int]] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     cumulative: list[tuple[int, int]] = field(default_factory=list)
@@ -156,116 +139,182 @@ class Statistics:
 def compute(
     log: Sequence[VoteFact], shown: Sequence[Shown] = (), model: Mapping[str, int] | None = None
 ) -> Statistics:
-    """All figures.
+    """All figures of a log (see :func:`summarise`)."""
+    return summarise(fact_table(log, shown), model)
+
+
+def summarise(
+    table: FactTable,
+    model: Mapping[str, int] | None = None,
+    *,
+    since: float = -math.inf,
+    roles: Collection[str] | None = None,
+    reader: str | None = None,
+) -> Statistics:
+    """All figures, or those of a time, of some roles, of one reader.
 
     Parameters
     ----------
-    log
-        The whole vote log in order of receipt.
-    shown
-        First presentation of each study to each reader; a vote without one counts as presented, too.
+    table
+        The whole vote log, and what was presented; a vote without a presentation counts as presented, too.
     model
         Level 0-2 of the machine's opinion by subject, where it has one on this scale.
     """
-    facts = standing(log)
-    presented, weeks, acceptance = _acceptance(facts, shown)
-    times = [f.voted_at for f in facts]
-    counted = {
-        name: Counter(map(attrgetter(name), facts)) for name in ("vote", "modality", "reader", "site", "source")
-    }
-    vote_by_modality: dict[str, dict[str, int]] = {}
-    for (modality, vote), count in sorted(Counter(map(attrgetter("modality", "vote"), facts)).items()):
-        vote_by_modality.setdefault(modality, {})[vote] = count
-    reasons: Counter[str] = Counter()
-    for text, count in Counter(map(attrgetter("reasons"), facts)).items():
-        reasons.update(dict.fromkeys(json.loads(text), count))
-    withdrawn = sum(f.vote == "withdrawn" for f in log)
+    rows = table.chosen(since, roles, reader)
+    presented, weeks, acceptance = _acceptance(table, rows, table.chosen_shown(since, roles, reader))
+    times = table.voted_at[rows]
+    lines = _lines(table, since, roles, reader)
+    withdrawn = int(np.count_nonzero(table.level[lines] == len(WORDS)))
+    ms = table.ms[rows]
     return Statistics(
-        start=min(times, default=None),
-        end=max(times, default=None),
-        rows=len(log),
-        votes=len(facts),
-        changed=sum(f.replaces is not None for f in log) - withdrawn,
+        start=float(times.min()) if len(rows) else None,
+        end=float(times.max()) if len(rows) else None,
+        rows=len(lines),
+        votes=len(rows),
+        changed=int(np.count_nonzero(table.replaces[lines])) - withdrawn,
         withdrawn=withdrawn,
-        studies=len(set(map(attrgetter("subject"), facts))),
-        by_vote=_sorted(counted["vote"]),
-        by_modality=_sorted(counted["modality"]),
-        by_reader=_sorted(counted["reader"]),
-        by_site=_sorted(counted["site"]),
-        by_source=_sorted(counted["source"]),
-        vote_by_modality=vote_by_modality,
-        reasons=_sorted(reasons),
+        studies=len(np.unique(table.subject.codes[rows])),
+        by_vote=_by_vote(table.level[rows]),
+        by_modality=counts(table.modality, rows),
+        by_reader=counts(table.reader, rows),
+        by_site=counts(table.site, rows),
+        by_source=counts(table.source, rows),
+        by_role=_split(table.role.names, table.role.codes[rows], table.level[rows]),
+        vote_by_modality=_split(table.modality.names, table.modality.codes[rows], table.level[rows]),
+        reasons=_reasons(table, rows),
         cumulative=cumulative(times),
         presented=presented,
         voted=int(sum(row["voted"] for row in acceptance.values())),
         acceptance=acceptance,
         acceptance_weeks=weeks,
-        seconds_to_vote=quartiles([f.ms_to_vote / 1000 for f in facts if f.ms_to_vote is not None]),
-        blind_share=sum(not f.verdict_visible for f in facts) / len(facts) if facts else None,
-        between_readers=_between_readers(facts),
-        with_model=_with_model(facts, model or {}),
+        seconds_to_vote=quartiles((np.sort(ms[ms >= 0]) / 1000).tolist()),
+        blind_share=float(np.mean(~table.visible[rows])) if len(rows) else None,
+        between_readers=_between_readers(table, rows),
+        with_model=_with_model(table, rows, model or {}),
     )
 
 
-def cumulative(times: Sequence[float]) -> list[tuple[int, int]]:
+def _lines(table: FactTable, since: float, roles: Collection[str] | None, reader: str | None) -> Integers:
+    """All lines of the log of that time, those that do not stand any more among them."""
+    keep = table.voted_at >= since
+    keep &= table.role.are(np.arange(len(table)), roles)
+    if reader is not None:
+        keep &= table.reader.codes == table.reader.code(reader)
+    return np.flatnonzero(keep)
+
+
+def _by_vote(levels: Integers) -> dict[str, int]:
+    found = np.bincount(levels, minlength=len(WORDS))
+    return {word: n for word, n in sorted(zip(WORDS, found.tolist(), strict=True)) if n}
+
+
+def _split(names: Sequence[str], codes: Integers, levels: Integers) -> dict[str, dict[str, int]]:
+    """For each name how many votes of each level."""
+    found = np.bincount(codes * len(WORDS) + levels, minlength=len(names) * len(WORDS)).reshape(-1, len(WORDS))
+    return {
+        name: {word: n for word, n in sorted(zip(WORDS, row, strict=True)) if n}
+        for name, row in sorted(zip(names, found.tolist(), strict=True))
+        if any(row)
+    }
+
+
+def _reasons(table: FactTable, rows: Integers) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for text, count in counts(table.reasons, rows).items():
+        for reason in json.loads(text):
+            found[reason] += count
+    return dict(sorted(found.items()))
+
+
+def cumulative(times: Sequence[float] | np.ndarray) -> list[tuple[int, int]]:
     """``(day, votes so far)`` for every day; days are of 24 h in UTC, the first one is 0."""
-    if not times:
+    if not len(times):
         return []
-    days = Counter(int(t // DAY_S) for t in times)
-    first, last = min(days), max(days)
-    out, total = [], 0
-    for day in range(first, last + 1):
-        total += days[day]
-        out.append((day - first, total))
-    return out
+    days = (np.asarray(times, np.float64) // DAY_S).astype(np.int64)
+    totals = np.cumsum(np.bincount(days - days.min()))
+    return [(day, int(total)) for day, total in enumerate(totals)]
 
 
 def _acceptance(
-    facts: Sequence[VoteFact], shown: Sequence[Shown]
+    table: FactTable, rows: Integers, shown: Integers
 ) -> tuple[int, dict[str, list[tuple[int, int, int]]], dict[str, dict[str, float]]]:
     """Number of (reader, study) pairs presented, and presented against voted by reader and week."""
-    voted = {(f.reader, f.subject): f.voted_at for f in facts}
-    pairs = voted | {(s.reader, s.subject): s.at for s in reversed(shown)}
-    if not pairs:
+    width_of = max(1, len(table.subject.names))
+    put = table.pairs(table.shown_reader[shown], table.shown_subject[shown])
+    voted, last = np.unique(
+        table.pairs(table.reader.codes[rows], table.subject.codes[rows])[::-1], return_index=True
+    )
+    order = np.argsort(put)
+    place = np.searchsorted(put, voted, sorter=order)
+    was_put = np.zeros(len(voted), bool)
+    inside = place < len(put)
+    was_put[inside] = put[order[place[inside]]] == voted[inside]
+    got = np.zeros(len(put) + np.count_nonzero(~was_put), bool)
+    got[order[place[was_put]]] = True
+    got[len(put) :] = True
+    pairs = np.concatenate([put, voted[~was_put]])
+    if not len(pairs):
         return 0, {}, {}
-    start = min(pairs.values()) // DAY_S * DAY_S
-
-    def by_week(keys: Iterable[tuple[str, str]]) -> Counter[tuple[str, int]]:
-        return Counter([(key[0], int((pairs[key] - start) // WEEK_S)) for key in keys])
-
-    presented_in = by_week(pairs)
-    voted_in = by_week(voted) if shown else presented_in
-    weeks: dict[str, list[tuple[int, int, int]]] = {}
-    for (reader, week), count in sorted(presented_in.items()):
-        weeks.setdefault(reader, []).append((week, count, voted_in[reader, week]))
-    rates = {}
-    for reader, rows in weeks.items():
-        presented, got = sum(r[1] for r in rows), sum(r[2] for r in rows)
-        rates[reader] = {"presented": presented, "voted": got, "rate": got / presented}
+    when = np.concatenate([table.shown_at[shown], table.voted_at[rows][::-1][last][~was_put]])
+    week = ((when - when.min() // DAY_S * DAY_S) // WEEK_S).astype(np.int64)
+    width = int(week.max()) + 1
+    cells = pairs // width_of * width + week
+    size = len(table.reader.names) * width
+    n_presented = np.bincount(cells, minlength=size).reshape(-1, width)
+    n_voted = np.bincount(cells[got], minlength=size).reshape(-1, width)
+    weeks, rates = {}, {}
+    for n, name in sorted(enumerate(table.reader.names), key=lambda one: one[1]):
+        total, voted_of = int(n_presented[n].sum()), int(n_voted[n].sum())
+        if total:
+            weeks[name] = [(int(w), int(n_presented[n, w]), int(n_voted[n, w])) for w in np.flatnonzero(n_presented[n])]
+            rates[name] = {"presented": total, "voted": voted_of, "rate": voted_of / total}
     return len(pairs), weeks, rates
 
 
-def _between_readers(facts: Sequence[VoteFact]) -> Agreement | None:
+def _opinions(table: FactTable, rows: Integers) -> tuple[Integers, Integers]:
+    """Subject and level of each reader's last standing vote on a subject."""
+    key = table.pairs(table.reader.codes[rows], table.subject.codes[rows])
+    pairs, last = np.unique(key[::-1], return_index=True)
+    return pairs % max(1, len(table.subject.names)), table.level[rows][::-1][last]
+
+
+def _between_readers(table: FactTable, rows: Integers) -> Agreement | None:
     """Pooled agreement of every two readers who voted on the same subject."""
-    several = {s for s, count in Counter(map(attrgetter("subject"), facts)).items() if count > 1}
-    by_subject: dict[str, dict[str, int]] = defaultdict(dict)
-    for f in facts:
-        if f.subject in several:
-            by_subject[f.subject][f.reader] = LEVELS[f.vote]
-    pairs = (pair for votes in by_subject.values() for pair in combinations(votes.values(), 2))
-    found = agreement(pairs, symmetric=True)
+    subjects, levels = _opinions(table, rows)
+    size = len(WORDS)
+    n = np.bincount(subjects * size + levels, minlength=len(table.subject.names) * size).reshape(-1, size)
+    table_of = {(a, a): int((n[:, a] * (n[:, a] - 1) // 2).sum()) for a in range(size)}
+    table_of |= {(a, b): int((n[:, a] * n[:, b]).sum()) for a in range(size) for b in range(a + 1, size)}
+    found = _agreement(Counter({pair: count for pair, count in table_of.items() if count}), symmetric=True)
     return found if found.studies else None
 
 
-def _with_model(facts: Sequence[VoteFact], model: Mapping[str, int]) -> Agreement | None:
+def _with_model(table: FactTable, rows: Integers, model: Mapping[str, int]) -> Agreement | None:
     """Agreement of votes that were cast blind with the machine."""
-    pairs = [(LEVELS[f.vote], model[f.subject]) for f in facts if f.subject in model and not f.verdict_visible]
-    return agreement(pairs) if pairs else None
+    opinion = np.array([model.get(name, -1) for name in table.subject.names], np.int64)
+    blind = rows[~table.visible[rows]]
+    if not len(blind):
+        return None
+    said, theirs = table.level[blind], opinion[table.subject.codes[blind]]
+    found = Counter(zip(said[theirs >= 0].tolist(), theirs[theirs >= 0].tolist(), strict=True))
+    return _agreement(found) if found else None
 
 
-def _sorted(counter: Counter[str]) -> dict[str, int]:
-    """By name, so that nobody is ranked."""
-    return dict(sorted(counter.items()))
+def with_others(table: FactTable, reader: str, since: float = -math.inf) -> Agreement | None:
+    """Agreement of one reader with all others together, nobody named.
+
+    Technologists are others to technologists only, so that like is compared with like.
+    """
+    rows = table.chosen(since, None, None)
+    mine = table.reader.codes[rows] == table.reader.code(reader)
+    technologist = table.role.are(rows, TECHNOLOGISTS)
+    alike = technologist == bool(technologist[mine].any())
+    own = np.full(len(table.subject.names), -1, np.int64)
+    own[table.subject.codes[rows[mine]]] = table.level[rows[mine]]
+    theirs = rows[~mine & alike]
+    known = own[table.subject.codes[theirs]]
+    pairs = Counter(zip(known[known >= 0].tolist(), table.level[theirs][known >= 0].tolist(), strict=True))
+    return _agreement(pairs) if pairs else None
 
 
 def as_dict(statistics: Statistics) -> dict[str, Any]:
@@ -274,5 +323,10 @@ def as_dict(statistics: Statistics) -> dict[str, Any]:
     for name in ("between_readers", "with_model"):
         found: Agreement | None = out[name]
         if found is not None:
-            out[name] = {n: getattr(found, n) for n in found.__dataclass_fields__}
+            out[name] = agreement_as_dict(found)
     return out | {"days": statistics.days}
+
+
+def agreement_as_dict(found: Agreement) -> dict[str, Any]:
+    """JSON-ready."""
+    return {name: getattr(found, name) for name in found.__dataclass_fields__}

@@ -14,10 +14,13 @@ from qc_node.web.access import security
 from qc_node.web.access.readers import Reader
 from qc_node.web.pages import phrases
 from qc_node.web.settings import WebDeps
-from qc_node.web.votes import casting
+from qc_node.web.texts import _, ngettext
+from qc_node.web.votes import additions, casting, numbers
 
 THUMBNAIL = re.compile(r"thumbnails/([0-9a-f]{32}-[a-z0-9_-]{1,40}\.png)")
 MID_PLANES = ("axial", "coronal", "sagittal")
+NUMBERS = 5000
+"""Among so many studies, the newest, a number is looked for that a typed one may mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,8 @@ def parse_launch(query: Mapping[str, str]) -> Launch | None:
     Raises
     ------
     QcNodeError
-        A value is not a UID, or not an accession number, or the request type is another one.
+        A value is not a UID, or not an accession number, or the request type is another one; or it is a SMART on
+        FHIR launch, or names a patient only.
     """
     found = {name.lower(): value.strip() for name, value in query.items() if value.strip()}
     request = found.get("requesttype", "STUDY")
@@ -54,8 +58,20 @@ def parse_launch(query: Mapping[str, str]) -> Launch | None:
     if accession is not None and security.ACCESSION.fullmatch(accession) is None:
         raise QcNodeError("AccessionNumber is not an accession number.")
     if study is None and series is None and accession is None:
+        if "hub.topic" not in found:
+            _refuse_what_names_no_study(found)
         return None
     return Launch(study, series, accession)
+
+
+def _refuse_what_names_no_study(found: Mapping[str, str]) -> None:
+    """Say so where a launch means something that cannot be opened here, instead of showing an empty panel."""
+    if "iss" in found:
+        raise QcNodeError(
+            _("SMART on FHIR launches are not supported; name a StudyInstanceUID or AccessionNumber.")
+        )
+    if {"patientid", "patientuid", "patient", "mrn"} & found.keys():
+        raise QcNodeError(_("A patient cannot be opened here; name a StudyInstanceUID or AccessionNumber."))
 
 
 def resolve(deps: WebDeps, launch: Launch) -> list[str]:
@@ -121,14 +137,47 @@ def open_series(deps: WebDeps, row: SeriesRow) -> str:
     )
 
 
-def search(deps: WebDeps, text: str) -> list[str]:
-    """Handles of what a reader typed: an accession number or a UID."""
-    text = text.strip()
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found of typed text: handles of what is meant, or of what may be."""
+
+    handles: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
+
+
+def search(deps: WebDeps, text: str) -> Found:
+    """What a reader typed: an accession number or a UID that something here names.
+
+    Text that nothing names becomes no study: a slip of a finger must not be votable, nor count as presented.
+
+    Raises
+    ------
+    QcNodeError
+        It is neither an accession number nor a UID.
+    """
+    text, ledger = text.strip(), deps.ledger
     if "." in text and is_uid(text):  # a plain number is an accession number
-        return resolve(deps, Launch(series_uid=text) if deps.ledger.series.get(text) else Launch(study_uid=text))
+        if ledger.series.get(text) is not None:
+            return Found(tuple(resolve(deps, Launch(series_uid=text))))
+        if ledger.studies.get(text) is not None:
+            return Found((open_study(deps, text),))
+        case = ledger.cases.of_study(text)
+        return Found(() if case is None else (case["handle"],))
     if security.ACCESSION.fullmatch(text) is None:
-        raise QcNodeError("Type an accession number or a UID.")
-    return resolve(deps, Launch(accession_number=text))
+        raise QcNodeError(_("Type an accession number or a UID."))
+    found = _numbered(deps, text)
+    if found:
+        return Found(found)
+    near = numbers.nearest(text, ledger.studies.newest_numbers(NUMBERS))
+    return Found((), tuple(handle for number in near for handle in _numbered(deps, number)))
+
+
+def _numbered(deps: WebDeps, accession_number: str) -> tuple[str, ...]:
+    """Handles of the studies with a number that a study here, a viewer or a program named."""
+    studies = deps.ledger.studies.by_accession(accession_number)
+    if studies:
+        return tuple(open_study(deps, row["study_uid"]) for row in studies)
+    return tuple(row["handle"] for row in deps.ledger.cases.numbered(accession_number))
 
 
 def recent(deps: WebDeps, limit: int = 20) -> list[dict[str, Any]]:
@@ -206,13 +255,15 @@ def pictures(names: list[str]) -> list[dict[str, str]]:
 
 
 def opinions(deps: WebDeps, case: CaseRow) -> list[dict[str, Any]]:
-    """What the machine thinks of the series of a case, in words."""
+    """What the machine thinks of the series of a case, in words, each with its report's SOP Instance UID."""
     out = []
     for row in _series_of(deps, case):
         given = deps.ledger.verdicts.of_last_run(row["series_id"])
         if given:
             name = given[0]["claims"].get("series_description") or row["modality"]
-            out.append({"series": name, **phrases.verdict_card(given).as_dict()})
+            report = deps.ledger.deliveries.last_report(row["series_id"])
+            uid = None if report is None or report["run"] != given[0]["run"] else report["sop_instance_uid"]
+            out.append({"series": name, "report": uid, **phrases.verdict_card(given).as_dict()})
     return out
 
 
@@ -242,7 +293,9 @@ def show(deps: WebDeps, handle: str, reader: Reader, how: str, context_id: str |
         names = verdict["thumbnails"] if verdict is not None else []
         views = [p for p in pictures(names) if p["view"] in MID_PLANES]
         claims = verdict["claims"] if verdict is not None else {}
-        name = claims.get("series_description") or f"{row['modality']}, {row['instances']} images"
+        count = row["instances"]
+        images = ngettext("{count} image", "{count} images", count).format(count=count)
+        name = claims.get("series_description") or f"{row['modality']}, {images}"
         series.append({"description": name, "modality": row["modality"], "pictures": views})
     show_opinion = not deps.web.blind or mine is not None
     out |= {
@@ -250,7 +303,7 @@ def show(deps: WebDeps, handle: str, reader: Reader, how: str, context_id: str |
         "reader": reader.reader_id,
         "series": sorted(series, key=lambda s: not s["pictures"]),
         "blind": deps.web.blind,
-        "mine": None if mine is None else casting.public(mine),
+        "mine": None if mine is None else additions.public(deps, mine),
         "opinions": opinions(deps, case) if show_opinion else None,
         "marks": deps.ledger.votes.marks_of(case["study_uid"]) if mine and case["study_uid"] else [],
     }

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from qc_node.domain import VoteChannel
 from qc_node.ledger import NewAct, NewVote
-from qc_node.ledger.rows import CaseRow, LoggedVote, VoteRow
+from qc_node.ledger.rows import CaseRow, LoggedVote, PresentationRow, VoteRow
 from qc_node.ledger.votes import ActKind
 from qc_node.web.access.readers import Reader
 from qc_node.web.settings import WebDeps
@@ -91,21 +91,6 @@ def standing(deps: WebDeps, case: CaseRow, reader_id: str) -> VoteRow | None:
     return max(found, key=lambda row: (row["voted_at"], row["id"])) if found else None
 
 
-def public(row: VoteRow) -> dict[str, Any]:
-    """What a page may know of a vote."""
-    return {
-        "id": row["id"],
-        "key": row["key"],
-        "vote": row["vote"],
-        "voted_at": row["voted_at"],
-        "received_at": row["received_at"],
-        "source": row["source"],
-        "replaces": row["replaces"],
-        "reasons": list(row["reasons"]),
-        "verdict_visible": bool(row["verdict_visible"]),
-    }
-
-
 @dataclass(frozen=True)
 class KeyPress:
     """One key press as it reached the node; ``voted_at`` and ``now`` in seconds since the epoch."""
@@ -138,6 +123,7 @@ def cast(
     age_ms: float = 0.0,
     ms_to_vote: int | None = None,
     presentation: str | None = None,
+    ms_since_asked: float | None = None,
     withdraws: str | None = None,
 ) -> tuple[VoteRow, bool]:
     """Write one key press; returns what it made and whether that is new (the same key again changes nothing).
@@ -152,14 +138,18 @@ def cast(
     age_ms
         How long ago the key went down, by the sender's clock alone, so that a reading-room PC whose
         clock is wrong still gives the right time.
+    ms_since_asked
+        How long after the page had asked for the presentation the key went down.  With it the press can be told
+        from the moment at which the viewer closed the study, however slow the network was meanwhile.
     withdraws
         Key of the vote, or of the reasons, that are taken back; only with :attr:`Choice.WITHDRAWN`.
 
     Raises
     ------
     Refused
-        409: the presentation was of another study or reader, the key was used for something else, the
-        time to undo has passed, there is nothing to take back.  422: unbelievable times.
+        409: the presentation was of another study or reader, the viewer had closed the study before the key went
+        down, the key was used for something else, the time to undo has passed, there is nothing to take back.
+        422: unbelievable times.
     """
     now = deps.clock()
     if not 0 <= age_ms / 1000 <= MAX_AGE_S:
@@ -173,6 +163,8 @@ def cast(
         shown = deps.ledger.cases.presentation(presentation)
         if shown is None or shown["handle"] != case["handle"] or shown["reader_id"] != reader.reader_id:
             raise Refused(409, "This study was not the one shown to this reader.")
+        if vote is not Choice.WITHDRAWN:
+            _refuse_when_closed(deps, shown, now - age_ms / 1000, ms_since_asked)
     said = KeyPress(
         reader,
         case,
@@ -193,6 +185,21 @@ def cast(
     if previous is not None and _says_the_same(previous, said):
         return _add_reasons(deps, said, previous)
     return _vote(deps, said, previous)
+
+
+def _refuse_when_closed(deps: WebDeps, shown: PresentationRow, at: float, ms_since_asked: float | None) -> None:
+    """Refuse a vote on a study that the viewer had closed, or lost the connection with, before the key went down.
+
+    Both times are the latest at which that can have been: a request may have been long on its way, and the page
+    began to count before the node noted the presentation.
+    """
+    context = deps.ledger.contexts.get(shown["context_id"]) if shown["context_id"] is not None else None
+    if context is None or context["closed_at"] is None:
+        return
+    if ms_since_asked is not None:
+        at = min(at, shown["at"] + ms_since_asked / 1000)
+    if at >= context["closed_at"]:
+        raise Refused(409, "Your viewer had closed this study before the key went down.")
 
 
 def _says_the_same(previous: VoteRow, said: KeyPress) -> bool:
@@ -227,7 +234,7 @@ def _vote(deps: WebDeps, said: KeyPress, previous: VoteRow | None) -> tuple[Vote
                 accession_number=said.case["accession_number"],
                 reasons=said.reasons,
                 ms_to_vote=said.ms_to_vote,
-                verdict_visible=_seen(deps, said, study_uid),
+                verdict_visible=seen_by(deps, reader, study_uid, said.voted_at),
                 presentation=said.presentation,
                 replaces=None if previous is None else previous["id"],
             )
@@ -251,7 +258,7 @@ def _withdraw(deps: WebDeps, said: KeyPress, key: str) -> tuple[VoteRow, bool]:
     if target is None or target["vote"] == Choice.WITHDRAWN:
         raise Refused(409, "There is no such vote to take back.")
     if said.voted_at - (target["voted_at"] if act is None else act["at"]) > deps.web.undo_s + GRACE_S:
-        raise Refused(409, f"A vote can be taken back for {deps.web.undo_s:g} seconds; vote anew instead.")
+        raise Refused(409, f"A vote can be undone for {deps.web.undo_s:g} seconds; withdraw it, or vote anew.")
     taken_back = _act(deps, said, target, "withdrawal", target["source"])
     return votes.act(replace(taken_back, undoes=None if act is None else act["id"]))
 
@@ -266,16 +273,14 @@ def _act(deps: WebDeps, said: KeyPress, vote: VoteRow, kind: ActKind, source: st
         at=said.voted_at,
         received_at=said.now,
         source=source,
-        verdict_visible=_seen(deps, said, vote["study_uid"]),
+        verdict_visible=seen_by(deps, said.reader, vote["study_uid"], said.voted_at),
         presentation=said.presentation,
     )
 
 
-def _seen(deps: WebDeps, said: KeyPress, study_uid: str | None) -> bool:
-    """Whether the machine's opinion had been shown to the reader when the key went down."""
-    if study_uid is None:
-        return False
-    return deps.ledger.readers.has_seen_verdict(said.reader.reader_id, study_uid, said.voted_at)
+def seen_by(deps: WebDeps, reader: Reader, study_uid: str | None, at: float) -> bool:
+    """Whether the machine's opinion on a study had been shown to a reader by then."""
+    return study_uid is not None and deps.ledger.readers.has_seen_verdict(reader.reader_id, study_uid, at)
 
 
 def _subject(case: CaseRow, row: VoteRow) -> tuple[str | None, str | None]:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any, TextIO
@@ -15,9 +15,20 @@ from qc_node.dicom.uids import is_uid
 from qc_node.domain import QcNodeError, VoteChannel
 from qc_node.ledger import Ledger, NewAct, NewVote
 from qc_node.ledger.erasing import FORGOTTEN
-from qc_node.ledger.rows import LoggedVote
+from qc_node.ledger.rows import ActRow, LoggedVote
 from qc_node.ledger.votes import WITHDRAWN
 from qc_node.web.access import readers, security
+from qc_node.web.access.readers import Role
+from qc_node.web.votes.additions import (
+    LONGEST_COMMENT,
+    Additions,
+    Agreement,
+    Confidence,
+    Kind,
+    clean,
+    standing_additions,
+    value_of,
+)
 from qc_node.web.votes.casting import VoteReason, effective
 
 COLUMNS = (
@@ -37,7 +48,16 @@ COLUMNS = (
     "verdict_visible",
     "key",
     "withdraws",
+    "role",
+    "reasons_at",
+    "confidence",
+    "confidence_at",
+    "agreement",
+    "agreement_at",
+    "agreed_reports",
 )
+COMMENT = ("comment", "comment_at")
+"""Free text: in an export only when it is asked for."""
 SOFT = ("p_good", "p_acceptable", "p_poor")
 WORDS = {
     "good": "good",
@@ -55,6 +75,9 @@ WORDS = {
 }
 BATCH = 2000
 
+ActValue = tuple[str, ...] | str | float | dict[str, Any] | None
+"""What the ledger keeps of an addition (:class:`qc_node.ledger.NewAct`)."""
+
 SoftLabels = Callable[[Sequence[tuple[str, str, int]]], Mapping[str, Sequence[float]]]
 """From ``(item, rater, level 0-2)`` to the probability of each level by item (``learning.raters``)."""
 
@@ -69,21 +92,39 @@ def share_of_votes(ratings: Sequence[tuple[str, str, int]]) -> dict[str, list[fl
 
 # -- out ---------------------------------------------------------------------------------------------
 def export_rows(
-    ledger: Ledger, *, whole_log: bool = False, blind_only: bool = False, soft_labels: SoftLabels = share_of_votes
+    ledger: Ledger,
+    *,
+    whole_log: bool = False,
+    blind_only: bool = False,
+    comments: bool = False,
+    roles: Collection[str] = (),
+    soft_labels: SoftLabels = share_of_votes,
 ) -> Iterator[dict[str, Any]]:
     """Votes as flat rows.
 
     By default the votes that stand, each with the soft label of its item, ready for training; with
     `whole_log` every row ever written, which :func:`import_rows` takes back.  Readers are pseudonyms.  Marks
-    without a known author are never among them.
+    without a known author are never among them.  `roles` leaves out votes cast in any other role.  Technologists
+    judge what they took themselves: they and the other readers have soft labels apart.
     """
     names = {reader.reader_id: reader.pseudonym for reader in readers.list_all(ledger)}
     log = ledger.votes.all()
     keys = {row["id"]: row["key"] for row in log}
     rows = log if whole_log else effective(log)
     rows = [row for row in rows if not (blind_only and row["verdict_visible"])]
+    rows = [row for row in rows if not roles or row["role"] in roles]
+    added: dict[int, list[ActRow]] = {}
+    for act in ledger.votes.every_standing_act():
+        added.setdefault(act["vote_id"], []).append(act)
     levels = {"good": 0, "acceptable": 1, "poor": 2}
-    soft = {} if whole_log else soft_labels([(item_of(r), names[r["reader_id"]], levels[r["vote"]]) for r in rows])
+    soft: dict[tuple[bool, str], Sequence[float]] = {}
+    for took in () if whole_log else (False, True):
+        ratings = [
+            (item_of(r), names[r["reader_id"]], levels[r["vote"]])
+            for r in rows
+            if (r["role"] == Role.TECHNOLOGIST) is took
+        ]
+        soft |= {(took, item): label for item, label in soft_labels(ratings).items()}
     for row in rows:
         out: dict[str, Any] = {
             "reader": names[row["reader_id"]],
@@ -102,10 +143,31 @@ def export_rows(
             "verdict_visible": int(row["verdict_visible"]),
             "key": row["key"],
             "withdraws": keys[row["replaces"] or 0] if row["vote"] == WITHDRAWN else None,
+            "role": row["role"],
+            **_added(standing_additions(added.get(row["id"], ())), comments),
         }
         if not whole_log:
-            out |= {name: round(float(p), 4) for name, p in zip(SOFT, soft[item_of(row)], strict=True)}
+            label = soft[row["role"] == Role.TECHNOLOGIST, item_of(row)]
+            out |= {name: round(float(p), 4) for name, p in zip(SOFT, label, strict=True)}
         yield out
+
+
+def _added(said: Additions, comments: bool) -> dict[str, Any]:
+    """The columns of what was added to a vote."""
+    agreement = said.agreement
+    out = {
+        "reasons_at": _iso(said.reasons_at),
+        "confidence": said.confidence,
+        "confidence_at": _iso(said.confidence_at),
+        "agreement": None if agreement is None else ("agree" if agreement.agrees else "disagree"),
+        "agreement_at": _iso(said.agreement_at),
+        "agreed_reports": " ".join(agreement.reports) if agreement else None,
+    }
+    return out | ({"comment": said.comment, "comment_at": _iso(said.comment_at)} if comments else {})
+
+
+def _iso(at: float | None) -> str | None:
+    return None if at is None else to_iso(at)
 
 
 def item_of(row: LoggedVote) -> str:
@@ -186,7 +248,7 @@ def _flat(value: Any) -> str:
 
 def _check_columns(row: Mapping[str, Any], name: str) -> None:
     for column in row:
-        if column not in COLUMNS and column not in SOFT:
+        if column not in COLUMNS and column not in SOFT and column not in COMMENT:
             raise QcNodeError(f"{name} has an unknown column {column!r}.")
 
 
@@ -228,7 +290,15 @@ def import_rows(
 def _add_reader(ledger: Ledger, row: Mapping[str, str], now: float, place: str) -> readers.Reader:
     login = row.get("reader", "")
     try:
-        reader, _ = readers.add(ledger, login, name=login, site=row.get("site") or "unknown", at=now, link=False)
+        reader, _ = readers.add(
+            ledger,
+            login,
+            name=login,
+            site=row.get("site") or "unknown",
+            at=now,
+            link=False,
+            by="qc-node votes import",
+        )
     except QcNodeError as error:
         raise QcNodeError(f"{place}: {error}") from error
     return reader
@@ -299,10 +369,14 @@ def _import_row(
     for reason in reasons:
         if reason not in list(VoteReason):
             raise QcNodeError(f"{place} has an unknown reason {reason!r}.")
+    role = row.get("role") or reader.role
+    if role not in list(Role):
+        raise QcNodeError(f"{place} has an unknown role {role!r}.")
+    acts = _acts_of(row, zone, place, reasons)
     new = NewVote(
         key=key,
         reader_id=reader.reader_id,
-        role=reader.role,
+        role=role,
         site=site,
         modality=modality,
         vote=vote,
@@ -312,11 +386,50 @@ def _import_row(
         study_uid=study,
         series_uid=series,
         accession_number=accession,
-        reasons=tuple(reasons),
+        reasons=() if any(kind is Kind.REASONS for kind, *_ in acts) else tuple(reasons),
         ms_to_vote=int(ms) if ms else None,
         verdict_visible=visible,
     )
-    _count(done, ledger.votes.add([new])[0][1])
+    vote, fresh = ledger.votes.add([new])[0]
+    _count(done, fresh)
+    for kind, value, at in acts if fresh else ():
+        ledger.votes.act(
+            NewAct(
+                key=digest(key, kind),
+                vote_id=vote["id"],
+                kind=kind.value,
+                reader_id=reader.reader_id,
+                role=role,
+                at=voted_at if at is None else at,
+                received_at=received,
+                source=VoteChannel.IMPORT,
+                value=value,
+                verdict_visible=visible or kind is Kind.AGREEMENT,
+            )
+        )
+
+
+def _acts_of(
+    row: Mapping[str, str], zone: tzinfo | None, place: str, reasons: Sequence[str]
+) -> list[tuple[Kind, ActValue, float | None]]:
+    """``(kind, value, time)`` of what a row says was added to its vote; reasons with a time of their own too."""
+    at = {kind: parse_time(row.get(f"{kind}_at", ""), zone, place) for kind in Kind}
+    out: list[tuple[Kind, ActValue, float | None]] = []
+    if reasons and at[Kind.REASONS] is not None:
+        out.append((Kind.REASONS, tuple(reasons), at[Kind.REASONS]))
+    if comment := clean(row.get("comment", ""))[:LONGEST_COMMENT]:
+        out.append((Kind.COMMENT, comment, at[Kind.COMMENT]))
+    if word := row.get("confidence"):
+        if word not in list(Confidence):
+            raise QcNodeError(f"{place} has an unknown confidence {word!r}.")
+        out.append((Kind.CONFIDENCE, value_of(Kind.CONFIDENCE, confidence=Confidence(word)), at[Kind.CONFIDENCE]))
+    if word := row.get("agreement"):
+        if word not in ("agree", "disagree"):
+            raise QcNodeError(f"{place} has an unknown agreement {word!r}.")
+        reports = tuple(uid for uid in row.get("agreed_reports", "").split() if is_uid(uid))
+        said = Agreement(word == "agree", reports)
+        out.append((Kind.AGREEMENT, value_of(Kind.AGREEMENT, agreement=said), at[Kind.AGREEMENT]))
+    return out
 
 
 def _count(done: Imported, fresh: bool) -> None:

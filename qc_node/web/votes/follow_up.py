@@ -28,12 +28,18 @@ LOOK_BACK_S = 86_400.0
 class FollowUp:
     """Steps that follow votes and verdicts; :meth:`step` is one round of all of them.
 
-    `on_forgotten` is called after another process made the ledger forget somebody.
+    `on_forgotten` is called after another process made the ledger forget somebody, `after_votes` in every round.
     """
 
-    def __init__(self, deps: WebDeps, on_forgotten: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        deps: WebDeps,
+        on_forgotten: Callable[[], object] = lambda: None,
+        after_votes: Callable[[], None] = lambda: None,
+    ) -> None:
         self._deps = deps
         self._on_forgotten = on_forgotten
+        self._after_votes = after_votes
         self._audited = deps.ledger.audit.newest()
         self._prompter = Prompter(deps)
         self._interrupted = True
@@ -56,7 +62,7 @@ class FollowUp:
 
     def step(self) -> None:
         """One round; what a part of it raises comes out when all parts had their turn."""
-        parts = [self._take_in, self._see_forgotten]
+        parts = [self._take_in, self._see_forgotten, self._after_votes]
         if self._deps.web.prompts.enabled:
             parts.append(self._ask)
         if self._deps.web.vote_sr:

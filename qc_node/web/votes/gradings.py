@@ -18,7 +18,9 @@ from qc_node.web.votes.exchange import harmless, parse_time, to_iso
 CHARACTERISTICS = ("straight_reject", "gadolinium", "motion", "contrast", "noise")
 RATERS = 2
 """Each image is graded by two raters, each blind to the other."""
-TSV = ("series_instance_uid", "rater", "kind", *CHARACTERISTICS, "tier", "timestamp")
+TSV = ("series_instance_uid", "rater", "kind", *CHARACTERISTICS, "tier", "timestamp", "verdict_visible")
+GREW = ("verdict_visible",)
+"""Columns that tables of earlier versions lack."""
 MISSING = "n/a"
 """A missing value in BIDS tables."""
 
@@ -148,6 +150,11 @@ def kappas(state: GradingState) -> dict[str, Agreement]:
     }
 
 
+def blind(rows: Iterable[GradingRow]) -> list[GradingRow]:
+    """The gradings of raters who had not seen the machine's verdict; where nobody knows, it does not count."""
+    return [row for row in rows if row["verdict_visible"] == 0]
+
+
 def tiers(state: GradingState) -> dict[str, int]:
     """How many labels of each kind: straight rejects and tiers."""
     names = ("straight reject" if g.tier is None else f"tier {g.tier}" for g in state.labels.values())
@@ -169,6 +176,10 @@ SIDECAR = {
     "noise": {"Description": "Noise", "Levels": {"0": "none", "1": "some", "2": "severe"}},
     "tier": {"Description": "1 all grades 0; 2 at least one 1 and no 2; 3 at least one 2"},
     "timestamp": {"Description": "When it was graded", "Units": "ISO 8601, UTC"},
+    "verdict_visible": {
+        "Description": "Whether the rater had seen the machine's verdict; of a consensus, whether either had",
+        "Levels": {"0": "blind", "1": "seen before"},
+    },
 }
 
 
@@ -181,25 +192,47 @@ def write_ratings(rows: Iterable[GradingRow], names: Mapping[str, str]) -> tuple
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
     writer.writerow(TSV)
+    of_series: dict[str, list[GradingRow]] = defaultdict(list)
     for row in rows:
+        of_series[row["series_uid"]].append(row)
         if row["kind"] == "rating":
-            _write(writer, row["series_uid"], names[row["reader_id"]], "rating", grading_of(row), row["at"])
-    newest: dict[str, float] = {}
-    for row in rows:
-        newest[row["series_uid"]] = max(row["at"], newest.get(row["series_uid"], 0.0))
+            seen = row["verdict_visible"]
+            _write(writer, row["series_uid"], names[row["reader_id"]], "rating", grading_of(row), row["at"], seen)
     for series, label in board(rows).labels.items():
-        _write(writer, series, "consensus", "consensus", label, newest[series])
+        newest = max(row["at"] for row in of_series[series])
+        seen = _either_saw([row["verdict_visible"] for row in of_series[series]])
+        _write(writer, series, "consensus", "consensus", label, newest, seen)
     return stream.getvalue(), json.dumps(SIDECAR, indent=2) + "\n"
 
 
-def _write(writer: Any, series: str, rater: str, kind: str, grading: Grading, at: float) -> None:
+def _either_saw(seen: Sequence[int | None]) -> int | None:
+    """1 where somebody had seen the verdict, 0 where nobody had, None where it is not known."""
+    return 1 if 1 in seen else None if None in seen else 0
+
+
+def _write(
+    writer: Any, series: str, rater: str, kind: str, grading: Grading, at: float, seen: int | None
+) -> None:
     values = [getattr(grading, name) for name in CHARACTERISTICS] + [grading.tier]
     cells = [MISSING if v is None else int(v) for v in values]
-    writer.writerow([harmless(series), harmless(rater), kind, *cells, to_iso(at)])
+    writer.writerow(
+        [harmless(series), harmless(rater), kind, *cells, to_iso(at), MISSING if seen is None else int(seen)]
+    )
 
 
-def read_ratings(text: str, name: str) -> list[tuple[str, str, Grading, float]]:
-    """``(series, rater, grading, at)`` of every single rating; consensus rows follow from them and are left out.
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """A rating of a table: whose, of which series, when, and whether the verdict had been seen (None: not said)."""
+
+    series: str
+    rater: str
+    grading: Grading
+    at: float
+    verdict_visible: bool | None
+
+
+def read_ratings(text: str, name: str) -> list[Rated]:
+    """Every single rating; consensus rows follow from them and are left out.
 
     Raises
     ------
@@ -207,7 +240,7 @@ def read_ratings(text: str, name: str) -> list[tuple[str, str, Grading, float]]:
         A column is missing or a row makes no sense; the sentence names file and line.
     """
     reader = csv.DictReader(io.StringIO(text), delimiter="\t")
-    missing = set(TSV) - {"tier", "kind"} - set(reader.fieldnames or ())
+    missing = set(TSV) - {"tier", "kind", *GREW} - set(reader.fieldnames or ())
     if missing:
         raise QcNodeError(f"{name} lacks the column {sorted(missing)[0]!r}.")
     out = []
@@ -232,5 +265,6 @@ def read_ratings(text: str, name: str) -> list[tuple[str, str, Grading, float]]:
         at = parse_time(row["timestamp"], None, place)
         if at is None:
             raise QcNodeError(f"{place} has no timestamp.")
-        out.append((row["series_instance_uid"], row["rater"], grading, at))
+        seen = {"0": False, "1": True}.get(row.get("verdict_visible") or "")
+        out.append(Rated(row["series_instance_uid"], row["rater"], grading, at, seen))
     return out

@@ -42,11 +42,13 @@ def vote_reporter(
     station_name: str,
     software_version: str,
     sr_class: str,
+    another: bool = False,
     clock: Callable[[], float],
 ) -> Callable[[VoteRow, ReaderRow], None]:
     """The ``report_vote`` of :class:`WebDeps`: builds the report of a vote and puts it into the outbox.
 
-    The UID follows from reader and key of the vote, so that a second call changes nothing.
+    The UID follows from reader and key of the vote, so that a second call changes nothing; from the SR class too
+    where it is `another` than that of the first destination.
     """
 
     def report(vote: VoteRow, reader: ReaderRow) -> None:
@@ -83,6 +85,7 @@ def vote_reporter(
             software_version=software_version,
             node=station_name,
             sr_class=sr_class,
+            another=another,
             reasons=[REASONS[r] for r in vote["reasons"] if r in REASONS],
         )
         uid = str(ds.SOPInstanceUID)

@@ -1,0 +1,148 @@
+"""The board in a real Chromium: answering, one room, a cut line that looks cut, foreign text, no scroll."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from qc_node.web.app import create_app
+from qc_node.web.board import Board
+from qc_node.web.server import ServerHandle, serve
+from qc_node.web.stations import NamedScanner, Stations
+from tests.peers import require, wait_for
+from tests.web.browser import Chromium
+from tests.web.conftest import Clinic, brain, ct, rejected
+from tests.web.test_browser import RealClock
+
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+NAMED = Stations((NamedScanner("MR750-ROOM3", "MR 1 (room 3)", "room 3"),))
+ARABIC = "رأس ٣"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    require("chromium")
+    require("chromedriver")
+    browser = Chromium()
+    yield browser
+    browser.quit()
+
+
+@dataclass
+class Shown:
+    """A board that is open in the browser."""
+
+    clinic: Clinic
+    server: ServerHandle
+    board: Board
+
+    def judged(self, series: str) -> None:
+        self.board.publish(self.clinic.number(series))
+
+
+@pytest.fixture
+def shown(clinic: Clinic, chromium: Chromium) -> Iterator[Shown]:
+    clinic.clock = RealClock()
+    for n in range(10):
+        clinic.receive(f"1.{n}", f"1.{n}.1", scanner="ARCHIVE", station="MR750-ROOM3", images=1 if n == 9 else 176)
+        clinic.judge(f"1.{n}.1", rejected() if n in (3, 7) else brain(motion=n % 2), seed=n, description=ARABIC)
+    clinic.receive("2.1", "2.1.1", scanner="ARCHIVE", modality="CT", station="CT-ROOM2")
+    clinic.judge("2.1.1", ct("chest"), warnings=("Ordered: abdomen; found: chest.",))
+    app = create_app(clinic.deps(stations=NAMED, calls_per_day=1))
+    server = serve(app, "127.0.0.1", 0)
+    chromium.resize(1600, 1000)
+    yield Shown(clinic, server, app.state.board)
+    chromium.network(True)
+    chromium.open("about:blank")
+    if server.alive():
+        server.stop()
+
+
+def keep(chromium: Chromium, name: str) -> None:
+    """A picture for whoever asks for it by KEEP_SCREENSHOTS."""
+    if folder := os.environ.get("KEEP_SCREENSHOTS"):
+        chromium.screenshot(Path(folder) / f"{name}.png", whole=True)
+
+
+def test_calls_stay_until_they_are_answered_with_one_press(chromium: Chromium, shown: Shown) -> None:
+    chromium.open(f"{shown.server.url}/live")
+    chromium.until_text("#cards", "MR 1 (room 3)")
+    said = chromium.text("#cards")
+    assert chromium.script("return document.querySelectorAll('.alarm').length") == 3, "two verdicts, one order"
+    assert "Needs a look" in said and "Not what was ordered" in said and "Ordered: abdomen; found: chest." in said
+    assert "2 calls today, 0 acted upon" in said and "more often than once a day" in said
+    assert "1 image" in said and "1 images" not in said
+    assert chromium.script("return document.querySelectorAll('.strip li').length") == 8
+    assert chromium.script(
+        "return [...document.querySelectorAll('bdi')].some((b) => b.textContent === arguments[0])", ARABIC
+    )
+    for width in (320, 800, 1600):
+        chromium.resize(width, 1000)
+        assert chromium.script("return document.documentElement.scrollWidth <= innerWidth"), width
+        small = (
+            "return [...document.querySelectorAll('main button, main a')]"
+            ".filter((b) => b.getBoundingClientRect().height < 24).length"
+        )
+        assert chromium.script(small) == 0
+        keep(chromium, f"board-{width}")
+    chromium.script("document.querySelectorAll('.answers button')[1].focus()")
+    shown.clinic.receive("1.10", "1.10.1", scanner="ARCHIVE", station="MR750-ROOM3")
+    shown.judged("1.10.1")
+    chromium.until_text("#cards", "Images are arriving")
+    assert chromium.script("return document.activeElement.textContent") == "Patient moved", "the focus stays"
+    for left in (2, 1, 0):
+        chromium.click(".answers button")
+        chromium.until("return document.querySelectorAll('.alarm').length === arguments[0]", left)
+    answers = [row["answer"] for row in shown.clinic.ledger.alarms.raised_since(0)]
+    assert answers == ["repeated"] * 3
+    chromium.until_text("#cards", "2 calls today, 2 acted upon")
+
+
+def test_one_room_is_a_board_of_its_own(chromium: Chromium, shown: Shown) -> None:
+    chromium.open(f"{shown.server.url}/live?scanner=room%203")
+    chromium.until_text("#cards", "MR 1 (room 3)")
+    assert chromium.text("h1") == "room 3"
+    assert chromium.script("return document.querySelectorAll('.card').length") == 1
+    keep(chromium, "board-room")
+    shown.judged("2.1.1")
+    shown.clinic.receive("1.10", "1.10.1", scanner="ARCHIVE", station="MR750-ROOM3")
+    shown.judged("1.10.1")
+    chromium.until_text("#cards", "Images are arriving")
+    assert chromium.script("return document.querySelectorAll('.card').length") == 1
+
+
+def test_a_cut_board_looks_cut_and_mends(chromium: Chromium, shown: Shown) -> None:
+    chromium.open(f"{shown.server.url}/live")
+    chromium.until_text("#live-says", "Live")
+    port = shown.server.port
+    shown.server.stop()
+    chromium.until_text("#cut", "what was last known")
+    assert chromium.text("#live-says") == "Not connected"
+    assert "grayscale" in chromium.script("return getComputedStyle(document.querySelector('.card')).filter")
+    assert chromium.text(".last-known") == "last known"
+    keep(chromium, "board-cut")
+    before = time.monotonic()
+    server = serve(create_app(shown.clinic.deps(stations=NAMED)), "127.0.0.1", port)
+    try:
+        chromium.until("return document.getElementById('cut').hidden && !document.body.matches('.is-cut')")
+        assert chromium.text("#live-says") == "Live" and time.monotonic() - before < 20
+    finally:
+        chromium.open("about:blank")
+        server.stop()
+
+
+def test_a_board_that_hears_nothing_says_so_although_the_line_is_open(
+    chromium: Chromium, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qc_node.web.broadcast.HEARTBEAT_S", 3600.0)
+    chromium.open(f"{shown.server.url}/live")
+    chromium.until_text("#live-says", "Live")
+    chromium.script("const real = Date.now; Date.now = () => real() + 60000;")
+    chromium.until("return document.body.matches('.is-cut')")
+    wait_for(lambda: chromium.text("#live-says") == "Live")  # it has connected anew
