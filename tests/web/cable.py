@@ -40,10 +40,10 @@ class Cable:
         self._loop.close()
 
     async def _end(self) -> None:
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        for writer in self._open:
+            writer.transport.abort()
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
 
     def _set(self, whole: bool) -> None:
         self._whole = whole

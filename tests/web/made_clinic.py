@@ -131,6 +131,7 @@ def _open_site(root: Path, *, filled: bool) -> Site:
     _, tokens["long"] = clinic.reader(
         "long", name="Prof. Dr. Wilhelmine von Hohenstein-Ahlberg", role="technologist"
     )
+    _, tokens["oper"] = clinic.reader("oper", name="Ola Per", role="operator")
     app = create_app(clinic.deps(requests_per_minute=100_000, votes_per_minute=10_000, sign_ins_per_minute=10_000))
     server = serve(app, "127.0.0.1", 0)
     site = Site(clinic, server, Cable(server.port), tokens)
