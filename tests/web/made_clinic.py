@@ -105,6 +105,17 @@ def disagree(site: Site) -> None:
         urllib.request.urlopen(urllib.request.Request(site.url(f"/api/annotate/{number}"), body, headers))
 
 
+READERS = {
+    "bode": ("Dr. M. Bode", "expert"),
+    "kern": ("دكتورة كرن", "expert"),
+    "long": ("Prof. Dr. Wilhelmine von Hohenstein-Ahlberg", "technologist"),
+    "oper": ("Ola Per", "operator"),
+}
+"""Name and role of who can sign in, by login."""
+
+PIN = "271828"
+
+
 @dataclass
 class Site:
     """A node's pages in a real server, and the personal links of its readers."""
@@ -126,12 +137,8 @@ def _open_site(root: Path, *, filled: bool) -> Site:
     if filled:
         fill(clinic)
     clock.behind = 0.0
-    _, tokens["bode"] = clinic.reader("bode", name="Dr. M. Bode", role="expert", pin="271828")
-    _, tokens["kern"] = clinic.reader("kern", name="دكتورة كرن", role="expert")
-    _, tokens["long"] = clinic.reader(
-        "long", name="Prof. Dr. Wilhelmine von Hohenstein-Ahlberg", role="technologist"
-    )
-    _, tokens["oper"] = clinic.reader("oper", name="Ola Per", role="operator")
+    for login, (name, role) in READERS.items():
+        _, tokens[login] = clinic.reader(login, name=name, role=role, pin=PIN)
     app = create_app(clinic.deps(requests_per_minute=100_000, votes_per_minute=10_000, sign_ins_per_minute=10_000))
     server = serve(app, "127.0.0.1", 0)
     site = Site(clinic, server, Cable(server.port), tokens)
