@@ -167,9 +167,13 @@ class Chromium:
     def devtools(self, command: str, **params: Any) -> Any:
         return self.do("POST", "/goog/cdp/execute", {"cmd": command, "params": params})
 
-    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+    def picture(self, *, whole: bool = False) -> bytes:
+        """What is in the window, or the whole page, as PNG."""
         if whole:
             data = self.devtools("Page.captureScreenshot", captureBeyondViewport=True)["data"]
         else:
             data = self.do("GET", "/screenshot")
-        path.write_bytes(base64.b64decode(data))
+        return base64.b64decode(data)
+
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        path.write_bytes(self.picture(whole=whole))

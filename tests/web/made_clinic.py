@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pydicom.uid import ComprehensiveSRStorage
+
 from qc_node.domain import Reason
 from qc_node.ledger import Ledger
+from qc_node.ledger.deliveries import WrittenObject
 from qc_node.spool import Spool
 from qc_node.web.app import create_app
 from qc_node.web.server import ServerHandle, serve
@@ -86,11 +89,37 @@ def fill(clinic: Clinic) -> None:
     series = arrive("1.2.10", "MR-204422", "MRI head", "MR_OR", "MR", 150)
     clinic.judge(series, undecided(), seed=7, description="T1W_3D_TFE")
     arrive("1.2.8", "XR-5120", "Chest PA", "DX_ROOM2", "DX", 1)
+    series = arrive("1.2.12", "CT-88121", "CT abdomen-pelvis", "CT_1", "CT", 96)
+    row = clinic.ledger.series.get(series)
+    assert row is not None
+    clinic.ledger.series.close(row["series_id"], row["last_received"], "quiet", clinic.clock.now)
+    clinic.ledger.series.finish(
+        row["series_id"], 1, "failed", clinic.clock.now, sentence="The pixels of image 17 cannot be decoded."
+    )
+    deliver(clinic)
     for study in ("1.2.20", "1.2.21"):
         arrive(study, "MR-TWICE", "MRI head, two procedures", "MR_EAST", "MR", 20)
     start = datetime.now(UTC).replace(hour=7, minute=0, second=0, microsecond=0) - timedelta(days=70)
-    log = io.StringIO(make_log(start=start)[0])
+    log = io.StringIO(make_log(start=start)[0].replace("r2,Potsdam", "bode,Potsdam"))
     exchange.import_rows(clinic.ledger, exchange.read_rows(log, "log.csv"), now=time.time(), add_readers=True)
+
+
+def deliver(clinic: Clinic) -> None:
+    """Reports are written and sent to two destinations: one has taken all but one, the other is away."""
+    outbox = clinic.ledger.deliveries
+    for n in (3, 4, 5, 6, 7, 9, 10, 11):
+        series = clinic.number(f"1.2.{n}.1")
+        written = WrittenObject(
+            f"1.2.{n}.1.99", str(ComprehensiveSRStorage), series, f"1.2.{n}", 1, "sr", f"reports/{n}.dcm"
+        )
+        outbox.post([written], ["PACS", "ARCHIVE"], clinic.clock.now, reported=(series, 1))
+    for row in outbox.unfinished():
+        if row["destination"] == "ARCHIVE":
+            outbox.retry(row["id"], clinic.clock.now + 300, "Nobody answers at 10.0.0.7:104.")
+        elif row["study_uid"] == "1.2.5":
+            outbox.failed(row["id"], "Refused: 0x0122, SOP class not supported.")
+        else:
+            outbox.sent(row["id"], clinic.clock.now)
 
 
 def disagree(site: Site) -> None:
@@ -134,11 +163,11 @@ def _open_site(root: Path, *, filled: bool) -> Site:
     clock = Now()
     clinic = Clinic(Ledger(root / "ledger.sqlite"), Spool(root), clock)
     tokens = {}
+    for login, (name, role) in READERS.items():
+        _, tokens[login] = clinic.reader(login, name=name, role=role, pin=PIN)
     if filled:
         fill(clinic)
     clock.behind = 0.0
-    for login, (name, role) in READERS.items():
-        _, tokens[login] = clinic.reader(login, name=name, role=role, pin=PIN)
     app = create_app(clinic.deps(requests_per_minute=100_000, votes_per_minute=10_000, sign_ins_per_minute=10_000))
     server = serve(app, "127.0.0.1", 0)
     site = Site(clinic, server, Cable(server.port), tokens)

@@ -1,161 +1,92 @@
-"""Make the pictures of docs/web.md: ``python -m tests.web.screenshots``.
+"""Make the pictures of docs/web.md: ``make pictures``, or ``python -m tests.web.screenshots [STATE …]``.
 
-Every image in them is a phantom: nested ellipses, nobody's head.
+Every state of :mod:`tests.web.states` that is `shown`, narrow, middle and wide, dark and light.  Every image in them
+is a phantom: nested ellipses, nobody's head.  States that cannot be reached are named at the end; then the exit code is 1.
 """
 
 from __future__ import annotations
 
 import io
-import random
-import tempfile
-import time
-from datetime import UTC, datetime, timedelta
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from qc_node.domain import Reason
-from qc_node.ledger import Ledger
-from qc_node.spool import Spool
-from qc_node.web.app import create_app
-from qc_node.web.server import serve
-from qc_node.web.votes import cases, exchange
 from tests.web.browser import Chromium
-from tests.web.conftest import Clinic, brain, ct, rejected, undecided
-from tests.web.phantom_series import store_series
-from tests.web.seventy_days import make_log
+from tests.web.made_clinic import open_sites
+from tests.web.states import STATES
+from tests.web.test_colours import THEMES as COLOURS
+from tests.web.test_colours import channels
+from tests.web.visitor import State, Visitor
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "images"
-WIDTHS = ((320, 880), (800, 900), (1600, 1000))
+SIZES = ((320, 880), (800, 900), (1600, 1000))
+FLAT, GREYS = 72, 20
+"""What a picture keeps beside the colours of its theme: its most frequent ones, and steps of grey (phantoms)."""
 
 
-class Now:
-    """The time of day, some minutes ago while the clinic is being filled."""
-
-    behind = 2400.0
-
-    @property
-    def now(self) -> float:
-        return time.time() - self.behind
-
-    def __call__(self) -> float:
-        return self.now
-
-    def forward(self, seconds: float) -> None:
-        self.behind = max(0.0, self.behind - 300 * seconds)
+def name_of(state: State, width: int, theme: str) -> str:
+    """The file of a picture."""
+    return f"web-{state.name}-{width}-{theme}.png"
 
 
-def fill(clinic: Clinic) -> None:
-    """A morning in a department, 70 days of votes, and gradings of two experts."""
-    store_series(clinic, "1.2.3", "1.2.3.1", scanner="MR_EAST", slices=60)
-    clinic.ledger.studies.describe("1.2.3", "MR-204417", "MRI head, native")
-    clinic.judge("1.2.3.1", brain(motion=1), seed=1)
-    clinic.receive(
-        "1.2.4",
-        "1.2.4.1",
-        accession="MR-204418",
-        description="MRI head with contrast",
-        scanner="MR_WEST",
-        images=176,
-    )
-    clinic.judge("1.2.4.1", brain(motion=2, contrast=1, gadolinium=True), seed=2)
-    clinic.receive(
-        "1.2.5",
-        "1.2.5.1",
-        accession="CT-88120",
-        description="CT abdomen-pelvis with contrast",
-        scanner="CT_1",
-        modality="CT",
-        images=240,
-    )
-    clinic.judge(
-        "1.2.5.1",
-        ct("chest"),
-        seed=3,
-        description="Chest 3.0 Br40",
-        warnings=("Ordered: abdomen-pelvis with contrast; found: chest without.",),
-        claims={"ordered": ["CT abdomen-pelvis with contrast"]},
-    )
-    clinic.receive("1.2.6", "1.2.6.1", accession="MR-204419", description="MRI head", scanner="MR_3T", images=192)
-    clinic.judge("1.2.6.1", rejected(), seed=4, description="BET_t1_mprage")
-    clinic.receive(
-        "1.2.7", "1.2.7.1", accession="MR-204420", description="MRI head, native", scanner="MR_3T", images=176
-    )
-    clinic.judge("1.2.7.1", brain(), seed=5)
-    clinic.receive("1.2.9", "1.2.9.1", accession="MR-204421", description="MRI head", scanner="MR_ER", images=160)
-    clinic.judge("1.2.9.1", rejected(Reason.COVERAGE, measured=True), seed=6, description="t1_mprage_sag")
-    clinic.receive(
-        "1.2.10", "1.2.10.1", accession="MR-204422", description="MRI head", scanner="MR_OR", images=150
-    )
-    clinic.judge("1.2.10.1", undecided(), seed=7, description="T1W_3D_TFE")
-    clinic.receive(
-        "1.2.8",
-        "1.2.8.1",
-        accession="XR-5120",
-        description="Chest PA",
-        scanner="DX_ROOM2",
-        modality="DX",
-        images=1,
-    )
-    start = datetime.now(UTC).replace(hour=7, minute=0, second=0, microsecond=0) - timedelta(days=70)
-    log = io.StringIO(make_log(start=start)[0])
-    exchange.import_rows(clinic.ledger, exchange.read_rows(log, "log.csv"), now=time.time(), add_readers=True)
+def wanted(asked: Sequence[str] = ()) -> list[State]:
+    """The states that are shown, or those that are asked for by name."""
+    return [state for state in STATES if (state.name in asked if asked else state.shown)]
 
 
-def keep(name: str, chromium: Chromium) -> None:
-    with tempfile.NamedTemporaryFile(suffix=".png") as raw:
-        chromium.screenshot(Path(raw.name))
-        picture = (
-            Image.open(raw.name)
-            .convert("RGB")
-            .quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        )
-        picture.save(TARGET / f"web-{name}.png", optimize=True)
+def small(png: bytes, theme: str) -> Image.Image:
+    """A screenshot with few colours, those of the theme exact, without noise in what is flat."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    counted = picture.getcolors(picture.width * picture.height) or []
+    flat = [colour for _, colour in sorted(counted, reverse=True)[:FLAT]]
+    named = [tuple(channels(colour)) for colour in COLOURS[theme].values()]
+    greys = [(g, g, g) for g in range(0, 256, 256 // GREYS)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([channel for colour in dict.fromkeys([*named, *flat, *greys]) for channel in colour])
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
-def take(chromium: Chromium, base: str, case: str) -> None:
-    for width, height in WIDTHS:
-        chromium.resize(width, height)
-        chromium.open(f"{base}/panel/{case}")
-        chromium.until("return document.querySelector('.vote') && !document.querySelector('.vote').disabled")
-        chromium.until("return [...document.images].every((i) => i.complete)")
-        keep(f"panel-{width}", chromium)
-        chromium.press("2")
-        chromium.press("m")
-        chromium.until_text("#says", "Saved")
-        time.sleep(1.5)
-        keep(f"voted-{width}", chromium)
-        for key in ("u", "u"):
-            chromium.press(key)
-        chromium.until("return document.getElementById('queue').textContent === ''")
-        for page, ready in (("live", ".card"), ("review", ".row"), ("annotate", "#tier"), ("stats", ".plot")):
-            chromium.open(f"{base}/{page}")
-            chromium.until("return document.querySelector(arguments[0])?.innerText", ready)
-            chromium.until("return [...document.images].every((i) => i.complete || i.loading === 'lazy')")
-            time.sleep(0.4)
-            keep(f"{page}-{width}", chromium)
+def take(visitor: Visitor, state: State, target: Path) -> None:
+    """All pictures of one state."""
+    visitor.reach(state)
+    for width, height in SIZES:
+        visitor.chromium.resize(width, height)
+        for theme in COLOURS:
+            visitor.chromium.theme(theme)
+            visitor.settle()
+            small(visitor.chromium.picture(), theme).save(target / name_of(state, width, theme), optimize=True)
 
 
-def main() -> None:
+def main(asked: Sequence[str]) -> int:
+    """Take them; what could not be reached is said and counted."""
     TARGET.mkdir(parents=True, exist_ok=True)
-    random.seed(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary)
-        clock = Now()
-        clinic = Clinic(Ledger(root / "ledger.sqlite"), Spool(root), clock)
-        fill(clinic)
-        clock.behind = 0.0
-        _, token = clinic.reader(name="Dr. M. Bode", role="expert")
-        server = serve(create_app(clinic.deps()), "127.0.0.1", 0)
-        chromium = Chromium()
-        try:
-            chromium.open(f"{server.url}/sign-in#{token}")
-            chromium.until("return location.pathname === '/panel'")
-            take(chromium, server.url, cases.open_study(clinic.deps(), "1.2.3"))
-        finally:
-            chromium.quit()
-            server.stop()
+    missed: dict[str, str] = {name: "no such state" for name in asked if name not in {s.name for s in STATES}}
+    chromium = Chromium()
+    try:
+        with open_sites() as sites:
+            visitor = Visitor(chromium, sites)
+            for state in wanted(asked):
+                try:
+                    take(visitor, state, TARGET)
+                    print(state.name)
+                except AssertionError as error:
+                    missed[state.name] = str(error).partition("\n")[0]
+            chromium.open("about:blank")
+    finally:
+        chromium.quit()
+    if not asked:
+        known = {name_of(s, w, t) for s in wanted() for w, _ in SIZES for t in THEMES}
+        for old in TARGET.glob("web-*.png"):
+            if old.name not in known:
+                old.unlink()
+    total = sum(path.stat().st_size for path in TARGET.glob("web-*.png"))
+    print(f"{len(list(TARGET.glob('web-*.png')))} pictures, {total / 1e6:.1f} MB in {TARGET}")
+    for name, why in missed.items():
+        print(f"NOT REACHED: {name}: {why}")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

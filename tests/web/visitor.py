@@ -110,15 +110,16 @@ class Visitor:
             self._hold(state.never)
         self.chromium.open(site.url(state.address))
         see(state.ready, state.says)(self)
-        self._pictures()
+        self.settle()
         for step in state.steps:
             step(self)
-        self._pictures()
+        self.settle()
 
-    def _pictures(self) -> None:
+    def settle(self) -> None:
+        """Wait until fonts and pictures are there, those that a page loads when they come into view among them."""
         self.chromium.until(
-            "return document.fonts.status === 'loaded'"
-            " && [...document.images].every((i) => i.complete || i.loading === 'lazy')"
+            "return document.fonts.status === 'loaded' && [...document.images].every((i) => i.complete"
+            " || (i.loading === 'lazy' && i.getBoundingClientRect().top > innerHeight))"
         )
 
     def _leave(self) -> None:
