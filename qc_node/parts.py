@@ -23,7 +23,7 @@ from qc_node.outbox.commitment import CommitmentPolicy
 from qc_node.outbox.sending import Destination, RetryPolicy
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.writer import WritingSettings
-from qc_node.web.settings import PromptPolicy, WebOptions, load_or_make_secret
+from qc_node.web.settings import OidcOptions, PromptPolicy, WebOptions, load_or_make_secret
 
 
 def completion_policy(settings: Settings) -> CompletionPolicy:
@@ -109,6 +109,7 @@ def web_options(settings: Settings) -> WebOptions:
         trusted_proxies=web.trusted_proxies,
         theme=web.theme,
         session_days=web.session_days,
+        oidc=oidc_options(settings),
         blind=web.blind,
         frame_ancestors=web.frame_ancestors,
         webhook_url=settings.webhook.url,
@@ -123,6 +124,26 @@ def web_options(settings: Settings) -> WebOptions:
             proxies=frozenset(web.trusted_proxies),
             request_s=web.request_s,
         ),
+    )
+
+
+def oidc_options(settings: Settings) -> OidcOptions | None:
+    """The OpenID provider by which readers may sign in; None without one."""
+    oidc = settings.oidc
+    if oidc.issuer is None:
+        return None
+    return OidcOptions(
+        issuer=oidc.issuer,
+        client_id=oidc.client_id or "",
+        client_secret=oidc.client_secret,
+        label=oidc.label,
+        claim=oidc.claim,
+        scopes=oidc.scopes,
+        ca_file=oidc.ca_file,
+        create_readers=oidc.create_readers,
+        site=oidc.site or "",
+        role_claim=oidc.role_claim,
+        roles=oidc.roles,
     )
 
 
