@@ -39,7 +39,11 @@ Echo = Callable[[PeerSettings], object]
 
 
 def examine(
-    settings: Settings, echo: Echo, config: Path | None = None, ledger_s: float = LEDGER_S
+    settings: Settings,
+    echo: Echo,
+    config: Path | None = None,
+    ledger_s: float = LEDGER_S,
+    provider: Callable[[], object] | None = None,
 ) -> list[Diagnosis]:
     """Look at everything and say what was found.
 
@@ -53,6 +57,8 @@ def examine(
         The file that the configuration came from, or None.
     ledger_s
         Seconds after which a look through the whole ledger ends unfinished.
+    provider
+        Asks the OpenID provider of ``[oidc]`` for its description; raises :class:`QcNodeError` with the reason.
     """
     running = is_running(settings.node.data_dir)
     return [
@@ -62,6 +68,7 @@ def examine(
         *_models(settings),
         *_ports(settings, running),
         *_peers(settings, echo),
+        *_provider(settings, provider),
     ]
 
 
@@ -236,6 +243,22 @@ def _peers(settings: Settings, echo: Echo) -> Iterator[Diagnosis]:
             yield fault(f"[[peer]] {peer.name} does not answer C-ECHO: {error}")
         else:
             yield fine(f"{where} answers C-ECHO.")
+
+
+def _provider(settings: Settings, ask: Callable[[], object] | None) -> Iterator[Diagnosis]:
+    issuer = settings.oidc.issuer
+    if issuer is None or ask is None:
+        return
+    if settings.web.public_base is None and settings.web.host not in LOOPBACK:
+        yield warning(
+            "[oidc] needs [web] public_base: the provider sends people back to registered addresses only."
+        )
+    try:
+        ask()
+    except QcNodeError as error:
+        yield fault(str(error))
+    else:
+        yield fine(f"The OpenID provider {issuer} answers.")
 
 
 def is_running(data_dir: Path) -> bool:

@@ -1,8 +1,8 @@
 """OpenID Connect: what is said to the provider, and what is believed of its answers.
 
-Authorization code with PKCE, state and nonce; the ID token's signature is checked by the provider's published keys,
-and its ``iss``, ``aud``, ``azp``, ``exp``, ``iat``, ``nonce`` and ``at_hash`` by Authlib.  No token is kept.  Needs
-the extra ``oidc``; nothing of it is imported before somebody signs in this way.
+Authorization code with PKCE, state and nonce; the ID token's signature is checked by the provider's published
+keys, and its ``iss``, ``aud``, ``azp``, ``exp``, ``iat``, ``nonce`` and ``at_hash`` by Authlib.  No token is kept.
+Needs the extra ``oidc``; nothing of it is imported before somebody signs in this way.
 
 Sources: OpenID Connect Core 1.0 and Discovery 1.0, RFC 7636 (PKCE), RFC 9207 (``iss`` in the answer), RP-Initiated
 Logout 1.0.
@@ -136,6 +136,20 @@ class Provider:
         if found.get("issuer") != issuer:
             raise ProviderSilentError(f"The OpenID provider {issuer} names itself {found.get('issuer')!r}.")
         return found
+
+    def check(self) -> None:
+        """Whether the provider could be used now.
+
+        Raises
+        ------
+        QcNodeError
+            It cannot be reached, has no keys or not all addresses, or the extra is not installed.
+        """
+        require_authlib()
+        for name in ("authorization_endpoint", "token_endpoint"):
+            self._endpoint(name)
+        if not self._keys():
+            raise ProviderSilentError(f"The OpenID provider {self._options.issuer} publishes no keys.")
 
     # -- one by one ----------------------------------------------------------------------------------
     @contextmanager
