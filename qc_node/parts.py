@@ -24,7 +24,7 @@ from qc_node.outbox.commitment import CommitmentPolicy
 from qc_node.outbox.sending import Destination, RetryPolicy
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.writer import WritingSettings
-from qc_node.web.settings import PromptPolicy, WebOptions, load_or_make_secret
+from qc_node.web.settings import OidcOptions, PromptPolicy, WebOptions, load_or_make_secret
 from qc_node.web.stations import NamedScanner, Stations
 
 
@@ -120,6 +120,7 @@ def web_options(settings: Settings) -> WebOptions:
         theme=web.theme,
         session_days=web.session_days,
         viewer_url=web.viewer_url,
+        oidc=oidc_options(settings),
         blind=web.blind,
         frame_ancestors=web.frame_ancestors,
         stations=stations(settings),
@@ -154,6 +155,26 @@ def targets(settings: Settings, environ: Mapping[str, str]) -> list[Target]:
     said = [Target(t.name, with_environment(t.url, environ), frozenset(t.events)) for t in settings.notify]
     old = [] if settings.webhook.url is None else [Target(WEBHOOK, settings.webhook.url, OF_WEBHOOK)]
     return said + old
+
+
+def oidc_options(settings: Settings) -> OidcOptions | None:
+    """The OpenID provider by which readers may sign in; None without one."""
+    oidc = settings.oidc
+    if oidc.issuer is None:
+        return None
+    return OidcOptions(
+        issuer=oidc.issuer,
+        client_id=oidc.client_id or "",
+        client_secret=oidc.client_secret,
+        label=oidc.label,
+        claim=oidc.claim,
+        scopes=oidc.scopes,
+        ca_file=oidc.ca_file,
+        create_readers=oidc.create_readers,
+        site=oidc.site or "",
+        role_claim=oidc.role_claim,
+        roles=oidc.roles,
+    )
 
 
 def metrics_limits(settings: Settings) -> HttpLimits:

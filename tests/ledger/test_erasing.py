@@ -61,7 +61,7 @@ DOES_NOT: dict[str, str] = {
     "commitments": "asked_at answered_at outcome",
     "turned_down": "since times",
     "alarms": "run calling_ae raised_at closed_at closed_by kind station answer",
-    "sessions": "session_id reader_id started_at ended_at ended_by",
+    "sessions": "session_id reader_id way started_at ended_at ended_by",
     "contexts": "context_id reader_id opened_at closed_at closed_by",
     "notifications": "id event target body created_at next_attempt_at attempts sent_at given_up_at last_error",
     "labels": "run question found label reader_id at",
