@@ -19,7 +19,7 @@ from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
 from qc_node.http_server import HttpLimits
 from qc_node.operations import logs
-from qc_node.operations.notify import OF_WEBHOOK, WEBHOOK, Target, with_environment
+from qc_node.operations.notify import OF_WEBHOOK, WEBHOOK, NoticeTarget, with_environment
 from qc_node.outbox.commitment import CommitmentPolicy
 from qc_node.outbox.sending import Destination, RetryPolicy
 from qc_node.outbox.transport.dimse import DimseTransport
@@ -144,7 +144,7 @@ def stations(settings: Settings) -> Stations:
     return Stations(tuple(NamedScanner(s.station, s.name, s.room) for s in settings.scanner))
 
 
-def targets(settings: Settings, environ: Mapping[str, str]) -> list[Target]:
+def targets(settings: Settings, environ: Mapping[str, str]) -> list[NoticeTarget]:
     """Whom to tell; the address of a target is completed from the environment.
 
     Raises
@@ -152,8 +152,8 @@ def targets(settings: Settings, environ: Mapping[str, str]) -> list[Target]:
     QcNodeError
         A variable that an address names is not set.
     """
-    said = [Target(t.name, with_environment(t.url, environ), frozenset(t.events)) for t in settings.notify]
-    old = [] if settings.webhook.url is None else [Target(WEBHOOK, settings.webhook.url, OF_WEBHOOK)]
+    said = [NoticeTarget(t.name, with_environment(t.url, environ), frozenset(t.events)) for t in settings.notify]
+    old = [] if settings.webhook.url is None else [NoticeTarget(WEBHOOK, settings.webhook.url, OF_WEBHOOK)]
     return said + old
 
 
