@@ -218,4 +218,4 @@ def test_technologists_have_soft_labels_of_their_own(clinic: Clinic, cast: Cast,
 
 def test_words_and_numbers_of_confidence() -> None:
     assert [in_words(x) for x in (1.0, 0.8, 0.5, 0.3, 0.0)] == ["sure", "sure", "fairly", "fairly", "unsure"]
-    assert clean("  a\x00b\n c‮ ") == "a b c"
+    assert clean("  a\x00b\n c\u202e ") == "a b c"
