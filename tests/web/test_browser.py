@@ -373,7 +373,7 @@ def test_a_series_that_arrives_moves_nothing_under_the_readers_eye(chromium: Chr
         clinic.ledger.series.finish(number, row["run"], "judging", clinic.clock.now)
         clinic.judge(row["series_uid"], brain(motion=grade))
         publish(number)
-    chromium.until_text(f".row[data-series='{above}']", "Needs")
+    chromium.until_text(f".row[data-series='{above}']", "Poor")
     chromium.until_text(f".row[data-series='{mine}']", "Usable")
     after = chromium.script(here)
     assert after[0] == before[0] and after[2] == before[2] and abs(after[1] - before[1]) < 1.5
