@@ -15,6 +15,7 @@ READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 PEERS := orthanc dcmtk dicom3tools libpixelmed-java default-jdk-headless prometheus chromium chromium-driver \
   nginx-light
+OPENID := oidc-provider@9.13.3
 BENCHMARKS := $(filter-out soak,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 CPU_TORCH := https://download.pytorch.org/whl/cpu
 REACH_CPU_TORCH = $(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_TORCH)/torch/", timeout=5)' 2>/dev/null
@@ -76,6 +77,7 @@ train-ct: $(READY)
 # The real peers that the tests talk to (Debian, Ubuntu); without them those tests are skipped.
 peers:
 	$(if $(filter-out 0,$(shell id -u)),sudo )apt-get install -y --no-install-recommends $(PEERS)
+	$(if $(shell command -v npm),npm install --silent --no-audit --no-fund --prefix .cache/openid $(OPENID))
 
 # What CI would say, said before the commit.
 hooks: $(READY)

@@ -31,19 +31,21 @@ def addresses(made: BusyDepartment) -> dict[str, list[str]]:
         "radiologist": [
             "/panel",
             f"/panel/{made.case}",
+            f"/api/cases/{made.case}",
+            "/help",
             "/api/recent",
-            "/api/prompts",
             "/stats",
             "/stats?period=30",
             "/stats?period=all",
             "/me",
+            "/api/me/figures",
             "/api/stats",
             "/api/stats/trends",
             "/stats/trends.csv",
             "/stats/votes.csv",
         ],
         "technologist": ["/live", "/api/board"],
-        "expert": ["/review", "/api/review", "/review.csv", "/annotate", "/api/annotate/queue"],
+        "expert": ["/review", "/api/review", "/review.csv", "/annotate", "/api/annotate"],
         "operator": ["/operations", "/api/operations"],
     }
 

@@ -98,7 +98,11 @@ def main(series: int, votes: int) -> None:
         "skipped": {"show": "skipped"},
         "failed": {"show": "failed"},
         "a day": {"since": START + 60.0 * middle, "until": START + 60.0 * middle + 86400},
-        "a day's rejects": {"since": START + 60.0 * middle, "until": START + 60.0 * middle + 86400, "verdict": "reject"},
+        "a day's rejects": {
+            "since": START + 60.0 * middle,
+            "until": START + 60.0 * middle + 86400,
+            "verdict": "reject",
+        },
     }
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")

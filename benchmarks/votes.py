@@ -127,7 +127,7 @@ def measure_import() -> None:
 
 def cookie_of(ledger: Ledger, reader: readers.Reader) -> str:
     token = security.new_handle()
-    ledger.sessions.start(security.hash_token(token), reader.reader_id, time.time())
+    ledger.sessions.start(security.hash_token(token), reader.reader_id, time.time(), "link")
     return f"{security.COOKIE}={security.session_cookie(SECRET, token)}"
 
 

@@ -19,12 +19,12 @@ from qc_node.engine.orders import Rule
 from qc_node.engine.worker import WorkerSettings
 from qc_node.http_server import HttpLimits
 from qc_node.operations import logs
-from qc_node.operations.notify import OF_WEBHOOK, WEBHOOK, Target, with_environment
+from qc_node.operations.notify import OF_WEBHOOK, WEBHOOK, NoticeTarget, with_environment
 from qc_node.outbox.commitment import CommitmentPolicy
 from qc_node.outbox.sending import Destination, RetryPolicy
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.outbox.writer import WritingSettings
-from qc_node.web.settings import PromptPolicy, WebOptions, load_or_make_secret
+from qc_node.web.settings import OidcOptions, PromptPolicy, WebOptions, load_or_make_secret
 from qc_node.web.stations import NamedScanner, Stations
 
 
@@ -120,6 +120,7 @@ def web_options(settings: Settings) -> WebOptions:
         theme=web.theme,
         session_days=web.session_days,
         viewer_url=web.viewer_url,
+        oidc=oidc_options(settings),
         blind=web.blind,
         frame_ancestors=web.frame_ancestors,
         stations=stations(settings),
@@ -143,7 +144,7 @@ def stations(settings: Settings) -> Stations:
     return Stations(tuple(NamedScanner(s.station, s.name, s.room) for s in settings.scanner))
 
 
-def targets(settings: Settings, environ: Mapping[str, str]) -> list[Target]:
+def targets(settings: Settings, environ: Mapping[str, str]) -> list[NoticeTarget]:
     """Whom to tell; the address of a target is completed from the environment.
 
     Raises
@@ -151,9 +152,29 @@ def targets(settings: Settings, environ: Mapping[str, str]) -> list[Target]:
     QcNodeError
         A variable that an address names is not set.
     """
-    said = [Target(t.name, with_environment(t.url, environ), frozenset(t.events)) for t in settings.notify]
-    old = [] if settings.webhook.url is None else [Target(WEBHOOK, settings.webhook.url, OF_WEBHOOK)]
+    said = [NoticeTarget(t.name, with_environment(t.url, environ), frozenset(t.events)) for t in settings.notify]
+    old = [] if settings.webhook.url is None else [NoticeTarget(WEBHOOK, settings.webhook.url, OF_WEBHOOK)]
     return said + old
+
+
+def oidc_options(settings: Settings) -> OidcOptions | None:
+    """The OpenID provider by which readers may sign in; None without one."""
+    oidc = settings.oidc
+    if oidc.issuer is None:
+        return None
+    return OidcOptions(
+        issuer=oidc.issuer,
+        client_id=oidc.client_id or "",
+        client_secret=oidc.client_secret,
+        label=oidc.label,
+        claim=oidc.claim,
+        scopes=oidc.scopes,
+        ca_file=oidc.ca_file,
+        create_readers=oidc.create_readers,
+        site=oidc.site or "",
+        role_claim=oidc.role_claim,
+        roles=oidc.roles,
+    )
 
 
 def metrics_limits(settings: Settings) -> HttpLimits:

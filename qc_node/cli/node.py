@@ -84,15 +84,18 @@ def doctor(ledger_s: float, config: Path | None) -> None:
     from qc_node.operations.doctor import examine
     from qc_node.operations.offers import WORDS
     from qc_node.outbox.transport.dimse import DimseTransport
-    from qc_node.parts import peer_of
+    from qc_node.parts import oidc_options, peer_of
+    from qc_node.web.access.oidc import Provider
 
     settings = load_settings(config)
+    oidc = oidc_options(settings)
     checks = examine(
         settings,
         lambda peer: DimseTransport(peer_of(settings, peer)).echo(),
         lambda peer: accepted(peer_of(settings, peer), WORDS),
         find_config(config),
         ledger_s,
+        provider=Provider(oidc, time.time).check if oidc else None,
     )
     for check in checks:
         mark, colour = MARKS[check.level]

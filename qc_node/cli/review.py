@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,61 +15,111 @@ from typing import TYPE_CHECKING
 import click
 
 from qc_node.cli.shared import LEDGER_NAME, config_option, load_settings
+from qc_node.domain import QcNodeError
 
 if TYPE_CHECKING:
     from qc_node.config import Settings
     from qc_node.engine.judging import SeriesOutcome
+    from qc_node.ledger import Ledger
     from qc_node.web.settings import WebOptions
+
+ANALYST = "analyst"
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--port", type=int, default=0, help="Web port; default: a free one.")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for verdicts, pictures and corrections; default: one for each FOLDER below ~/.local/share/qc-node/review.",
+)
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the answers and corrections that are kept as CSV, and end.",
+)
 @config_option
-def review(folder: Path, port: int, config: Path | None) -> None:
+def review(folder: Path, port: int, keep: Path | None, export: Path | None, config: Path | None) -> None:
     """Open the analyst page on a folder of your own.
 
-    Everything stays in a temporary folder that goes with the command.
+    What was found and what you corrected is kept: the same folder opened again shows it.  Your folder is only read.
     """
-    from qc_node.engine.from_disk import keep
+    from qc_node.engine.from_disk import keep as keep_series
     from qc_node.ledger import Ledger
-    from qc_node.spool import Spool
-    from qc_node.web.access import readers
+    from qc_node.spool import PRIVATE, Spool
     from qc_node.web.app import create_app
     from qc_node.web.server import serve
     from qc_node.web.settings import WebDeps
 
     settings = load_settings(config)
-    with tempfile.TemporaryDirectory(prefix="qc-node-review-") as temporary:
-        root = Path(temporary)
-        ledger, spool = Ledger(root / LEDGER_NAME), Spool(root)
-        app = create_app(WebDeps(ledger=ledger, spool=spool, web=_web_options(root)))
-        server = serve(app, "127.0.0.1", port)
-        try:
-            _, token = readers.add(
-                ledger,
-                "analyst",
-                name="Analyst",
-                site="here",
-                at=time.time(),
-                role=readers.Role.EXPERT,
-                by="qc-node review",
-            )
-            click.echo(f"{server.url}/sign-in?next=/review#{token}")
-            for outcome in _judged(folder, settings):
-                uid = keep(ledger, spool, outcome, time.time())
-                if uid is not None:
-                    app.state.board.publish(uid)
-                elif outcome.skipped:
-                    click.echo(f"{outcome.source}: {outcome.skipped}", err=True)
-            if sys.stdout.isatty():
-                click.echo("All series are judged. Ctrl-C ends.")
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            click.echo("")
-        finally:
-            server.stop()
-            ledger.close()
+    root = (keep or kept_in(folder)).expanduser()
+    if export is not None:
+        _export(folder, root, export)
+        return
+    root.mkdir(PRIVATE, parents=True, exist_ok=True)
+    ledger, spool = Ledger(root / LEDGER_NAME), Spool(root)
+    app = create_app(WebDeps(ledger=ledger, spool=spool, web=_web_options(root)))
+    server = serve(app, "127.0.0.1", port)
+    try:
+        click.echo(f"{server.url}/sign-in?next=/review#{_token(ledger)}")
+        click.echo(f"Kept in {root}")
+        for outcome in _judged(folder.resolve(), settings):
+            number = keep_series(ledger, spool, outcome, time.time())
+            if number is not None:
+                app.state.board.publish(number)
+            if outcome.skipped:
+                click.echo(f"{outcome.source}: {outcome.skipped}", err=True)
+        if sys.stdout.isatty():
+            click.echo("All series are judged. Ctrl-C ends.")
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        click.echo("")
+    finally:
+        server.stop()
+        ledger.close()
+
+
+def kept_in(folder: Path) -> Path:
+    """Where what people say of a folder is kept: below the user's data folder (XDG), never in the folder itself."""
+    home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    whole = folder.resolve()
+    name = f"{whole.name}-{hashlib.sha256(str(whole).encode()).hexdigest()[:12]}"
+    return Path(home).expanduser() / "qc-node" / "review" / name
+
+
+def _token(ledger: Ledger) -> str:
+    """A personal link for the one who sits here; the same reader each time, so that corrections stay theirs."""
+    from qc_node.web.access import readers
+
+    if ledger.readers.by_login(ANALYST) is not None:
+        return readers.new_link(ledger, ANALYST, time.time())
+    role = readers.Role.EXPERT
+    _, token = readers.add(ledger, ANALYST, name="Analyst", site="here", at=time.time(), role=role, by="qc-node review")
+    return token
+
+
+def _export(folder: Path, root: Path, target: Path) -> None:
+    """Write ``/review.csv`` of what is kept."""
+    from qc_node.ledger import Ledger
+    from qc_node.spool import Spool
+    from qc_node.web.review import searching, tables
+    from qc_node.web.settings import WebDeps
+
+    if not (root / LEDGER_NAME).is_file():
+        raise QcNodeError(f"Nothing is kept of {folder} yet; open it with qc-node review first.")
+    ledger = Ledger(root / LEDGER_NAME)
+    deps = WebDeps(ledger=ledger, spool=Spool(root), web=_web_options(root))
+    found = searching.all_entries(deps, searching.ReviewFilter())
+    rows = itertools.chain.from_iterable(map(tables.per_answer, found))
+    try:
+        with target.open("w", encoding="utf-8", newline="") as stream:
+            stream.writelines(tables.streamed(rows, tables.PER_ANSWER))
+    except OSError as error:
+        raise QcNodeError(f"{target} cannot be written: {error.strerror or error}.") from error
+    finally:
+        ledger.close()
+    click.echo(f"Written: {target}")
 
 
 def _web_options(root: Path) -> WebOptions:

@@ -92,7 +92,7 @@ def _from_text(section: type[BaseModel], key: str, text: str) -> Any:
     """A variable's text as the type that its key has; text that does not fit is left for validation."""
     info = section.model_fields.get(key)
     textual = info is None or any(kind in repr(info.annotation) for kind in ("str", "Path", "Literal"))
-    if textual and not (info and get_origin(info.annotation) is tuple):
+    if textual and not (info and get_origin(info.annotation) in (tuple, dict)):
         return text
     try:
         return tomllib.loads(f"value = {text.strip()}")["value"]
@@ -142,7 +142,7 @@ def _key(loc: Loc) -> str:
     return " ".join([brackets, *(str(part) for part in loc[1:] if isinstance(part, str))])
 
 
-SECRETS = ("secret", "fhircast_token")
+SECRETS = ("secret", "fhircast_token", "client_secret")
 """Keys whose value is never repeated in a sentence."""
 
 

@@ -304,6 +304,49 @@ class BoardSettings(_Section):
     is held back."""
 
 
+class OidcSettings(_Section):
+    """``[oidc]``: readers sign in by the hospital's accounts, too (OpenID Connect).  Needs the extra ``oidc``."""
+
+    issuer: Url | None = None
+    """The provider, exactly as its ``/.well-known/openid-configuration`` names it; https, except on loopback.
+    Register there the redirect address ``PUBLIC_BASE/sign-in/oidc/back``, and ``PUBLIC_BASE/sign-in`` for after
+    signing out."""
+    client_id: Annotated[str, Field(min_length=1)] | None = None
+    """What the provider calls this node."""
+    client_secret: Annotated[str, Field(min_length=1)] | None = None
+    """Its secret; better given as ``QC_NODE_OIDC__CLIENT_SECRET``.  A public client has none."""
+    label: Annotated[str, Field(min_length=1, max_length=60)] = "hospital account"
+    """What the sign-in page calls the accounts: "Sign in by ..."."""
+    claim: Annotated[str, Field(min_length=1)] = "preferred_username"
+    """Claim that holds a reader's login.  It has to be unique, and nothing that users can change themselves."""
+    scopes: tuple[str, ...] = ("openid", "profile")
+    """What is asked for; ``email`` too where that is the claim."""
+    ca_file: Path | None = None
+    """Certificates (PEM) by which the provider's is checked; without it those that the machine trusts."""
+    create_readers: bool = False
+    """Make a reader of whoever is unknown here and in one of the groups of ``roles``."""
+    site: Annotated[str, Field(min_length=1)] | None = None
+    """Centre of readers that are made."""
+    role_claim: Annotated[str, Field(min_length=1)] = "groups"
+    """Claim that lists a user's groups."""
+    roles: dict[str, Literal["radiologist", "technologist", "expert", "physicist"]] = {}
+    """The role of each group, the first that fits counts; only for readers that are made."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.issuer is None:
+            return self
+        if self.client_id is None:
+            raise MisplacedError(("client_id",), "is needed with issuer")
+        if not re.match(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])([:/]|$)", self.issuer):
+            raise MisplacedError(("issuer",), "must be https:// (http:// only on this machine)")
+        if "openid" not in self.scopes:
+            raise MisplacedError(("scopes",), "must hold openid")
+        if self.create_readers and not (self.site and self.roles):
+            raise MisplacedError(("create_readers",), "needs site, and roles that say which groups may vote")
+        return self
+
+
 class WebhookSettings(_Section):
     """``[webhook]``: tell another system that a series calls for attention, or that a closed study lacks one."""
 
@@ -436,6 +479,7 @@ class Settings(_Section):
     web: WebSettings = WebSettings()
     scanner: tuple[ScannerSettings, ...] = ()
     board: BoardSettings = BoardSettings()
+    oidc: OidcSettings = OidcSettings()
     webhook: WebhookSettings = WebhookSettings()
     notify: tuple[NotifySettings, ...] = ()
     prompt: PromptSettings = PromptSettings()

@@ -14,6 +14,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from qc_node.dicom.uids import STUDY_ROOT_FIND, VERIFICATION
 from qc_node.domain import QcNodeError
+from qc_node.report.summary import SUMMARY_CLASS
 
 
 class DemoPacs:
@@ -32,6 +33,7 @@ class DemoPacs:
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, str], set[str]] = {}
         self._reports: dict[str, Dataset] = {}
+        self._pictures: dict[str, Dataset] = {}
         self._arrival = threading.Condition(self._lock)
 
     # -- life ----------------------------------------------------------------------------------------
@@ -72,6 +74,12 @@ class DemoPacs:
             self._arrival.wait_for(lambda: self._match(series_uid) is not None, timeout_s)
             return self._match(series_uid)
 
+    def picture_for(self, study_uid: str, timeout_s: float) -> Dataset | None:
+        """The first picture of the QC summary of a study; waits for it."""
+        with self._arrival:
+            self._arrival.wait_for(lambda: study_uid in self._pictures, timeout_s)
+            return self._pictures.get(study_uid)
+
     def _match(self, series_uid: str) -> Dataset | None:
         for report in self._reports.values():
             for study in report.get("CurrentRequestedProcedureEvidenceSequence", []):
@@ -89,6 +97,8 @@ class DemoPacs:
             self._counts.setdefault(key, set()).add(str(ds.SOPInstanceUID))
             if ds.get("Modality") in ("SR", "KO"):
                 self._reports[str(ds.SOPInstanceUID)] = ds
+            if ds.SOPClassUID == SUMMARY_CLASS:
+                self._pictures.setdefault(str(ds.StudyInstanceUID), ds)
             self._arrival.notify_all()
         return 0x0000
 

@@ -9,25 +9,65 @@ from qc_node.domain import SeriesKey
 from qc_node.engine.judging import SeriesOutcome
 from qc_node.engine.worker import png
 from qc_node.ledger import Ledger, Received
+from qc_node.ledger.rows import SeriesRow
 from qc_node.spool import Spool
 
 
 def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> int | None:
-    """Put one judged series into the ledger; returns its number, None when it was skipped or is known."""
-    if judged.verdict is None:
-        return None
+    """Put what became of one series into the ledger; returns its number, None where nothing of it is new.
+
+    A series that was kept before and is said something else of now (other weights, other rules) gets another run;
+    what people said of it stays.
+    """
     key = judged.series or _made_up(judged.source)
-    uid = key.series_instance_uid
-    if ledger.series.find(key.study_instance_uid, uid) is not None:
+    row = ledger.series.find(key.study_instance_uid, key.series_instance_uid)
+    if row is None:
+        row = _new(ledger, key, judged, at)
+    elif _says_the_same(ledger, row, judged) or not ledger.series.judge_again(row["series_id"], at):
         return None
+    else:
+        row = ledger.series.by_id(row["series_id"])
+        assert row is not None
+    series_id, run = row["series_id"], row["run"]
+    claims = judged.claims.as_dict()
+    ledger.series.note_claims(series_id, claims)
+    if judged.verdict is None:
+        ledger.series.finish(series_id, run, "skipped", at, sentence=judged.skipped)
+        return series_id
+    pictures = []
+    for view, picture in judged.thumbnails.items():
+        name = spool.thumbnail_name(f"{key.study_instance_uid}/{key.series_instance_uid}", run, view)
+        spool.store(name, png(picture))
+        pictures.append(name)
+    for verdict in judged.verdicts:
+        ledger.verdicts.add(
+            series_id,
+            run,
+            verdict,
+            claims=claims,
+            warnings=judged.warnings,
+            timings=judged.timings_s,
+            source_path="",
+            at=at,
+            report_after=at,
+            thumbnails=pictures if verdict is judged.verdict else (),
+            routed=verdict is judged.verdict,
+        )
+    ledger.series.finish(series_id, run, "judged", at, stage=judged.verdict.stage.value)
+    return series_id
+
+
+def _new(ledger: Ledger, key: SeriesKey, judged: SeriesOutcome, at: float) -> SeriesRow:
+    """A row for a series that was not kept before, closed."""
+    study, uid = key.study_instance_uid, key.series_instance_uid
     name = Path(judged.source).name or judged.source
     ledger.instances.add(
         [
             Received(
-                sop_instance_uid=f"{key.study_instance_uid}/{uid}.{n}",
+                sop_instance_uid=f"{study}/{uid}.{n}",
                 sop_class_uid="",
                 series_uid=uid,
-                study_uid=key.study_instance_uid,
+                study_uid=study,
                 transfer_syntax_uid="",
                 modality=judged.modality,
                 calling_ae=name,
@@ -38,31 +78,20 @@ def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> int 
             for n in range(max(1, judged.instances))
         ]
     )
-    row = ledger.series.find(key.study_instance_uid, uid)
+    ledger.studies.describe(study, None, judged.claims.study_description)
+    row = ledger.series.find(study, uid)
     assert row is not None
-    series_id = row["series_id"]
-    ledger.series.close(series_id, at, "read from disk", at)
-    pictures = []
-    for view, picture in judged.thumbnails.items():
-        picture_name = spool.thumbnail_name(f"{key.study_instance_uid}/{uid}", 1, view)
-        spool.store(picture_name, png(picture))
-        pictures.append(picture_name)
-    for verdict in judged.verdicts:
-        ledger.verdicts.add(
-            series_id,
-            1,
-            verdict,
-            claims=judged.claims.as_dict(),
-            warnings=judged.warnings,
-            timings=judged.timings_s,
-            source_path="",
-            at=at,
-            report_after=at,
-            thumbnails=pictures if verdict is judged.verdict else (),
-            routed=verdict is judged.verdict,
-        )
-    ledger.series.finish(series_id, 1, "judged", at, stage=judged.verdict.stage.value)
-    return series_id
+    ledger.series.close(row["series_id"], at, "read from disk", at)
+    return row
+
+
+def _says_the_same(ledger: Ledger, row: SeriesRow, judged: SeriesOutcome) -> bool:
+    """Whether a series that is kept was judged by the same weights, with the same result."""
+    given = ledger.verdicts.of(row["series_id"], row["run"])
+    if not given or judged.verdict is None:
+        return not given and judged.verdict is None and row["sentence"] == judged.skipped
+    kept = [one["verdict"] for one in given]
+    return kept == list(judged.verdicts) and list(judged.warnings) == given[0]["warnings"]
 
 
 def _made_up(source: str) -> SeriesKey:

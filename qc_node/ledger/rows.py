@@ -584,10 +584,14 @@ class AnsweredVote(TypedDict):
 
 
 class SessionRow(TypedDict):
-    """A reader who is, or was, signed in at one browser; `session_id` is a digest of what the cookie holds."""
+    """A reader who is, or was, signed in at one browser; `session_id` is a digest of what the cookie holds.
+
+    `way` is how: ``pin``, ``link``, ``single sign-on``.
+    """
 
     session_id: str
     reader_id: str
+    way: str
     started_at: float
     ended_at: float | None
     ended_by: str | None

@@ -204,6 +204,7 @@ ALARMS_GREW: Columns = {"kind": str, "station": str | None, "vote_id": int | Non
 SESSIONS: Columns = {
     "session_id": str,
     "reader_id": str,
+    "way": str,
     "started_at": float,
     "ended_at": float | None,
     "ended_by": str | None,

@@ -41,7 +41,12 @@ Negotiate = Callable[[PeerSettings], Collection[str]]
 
 
 def examine(
-    settings: Settings, echo: Echo, negotiate: Negotiate, config: Path | None = None, ledger_s: float = LEDGER_S
+    settings: Settings,
+    echo: Echo,
+    negotiate: Negotiate,
+    config: Path | None = None,
+    ledger_s: float = LEDGER_S,
+    provider: Callable[[], object] | None = None,
 ) -> list[Diagnosis]:
     """Look at everything and say what was found.
 
@@ -57,6 +62,8 @@ def examine(
         The file that the configuration came from, or None.
     ledger_s
         Seconds after which a look through the whole ledger ends unfinished.
+    provider
+        Asks the OpenID provider of ``[oidc]`` for its description; raises :class:`QcNodeError` with the reason.
     """
     running = is_running(settings.node.data_dir)
     return [
@@ -66,6 +73,7 @@ def examine(
         *_models(settings),
         *_ports(settings, running),
         *_peers(settings, echo, negotiate),
+        *_provider(settings, provider),
     ]
 
 
@@ -252,6 +260,22 @@ def _offers(settings: Settings, peer: PeerSettings, negotiate: Negotiate) -> Ite
         yield warning(f"[[peer]] {peer.name} does not say what it takes: {error}")
     else:
         yield from offers.advice(settings, peer, taken)
+
+
+def _provider(settings: Settings, ask: Callable[[], object] | None) -> Iterator[Diagnosis]:
+    issuer = settings.oidc.issuer
+    if issuer is None or ask is None:
+        return
+    if settings.web.public_base is None and settings.web.host not in LOOPBACK:
+        yield warning(
+            "[oidc] needs [web] public_base: the provider sends people back to registered addresses only."
+        )
+    try:
+        ask()
+    except QcNodeError as error:
+        yield fault(str(error))
+    else:
+        yield fine(f"The OpenID provider {issuer} answers.")
 
 
 def is_running(data_dir: Path) -> bool:

@@ -47,7 +47,7 @@ class NotTaken(Exception):
 
 
 @dataclass(frozen=True)
-class Target:
+class NoticeTarget:
     """Somebody who is told: the address with its secrets, and of which events."""
 
     name: str
@@ -55,7 +55,7 @@ class Target:
     events: frozenset[str] = frozenset(EVENTS)
 
     def __repr__(self) -> str:
-        return f"Target({self.name!r})"
+        return f"NoticeTarget({self.name!r})"
 
     @property
     def is_plain(self) -> bool:
@@ -63,7 +63,7 @@ class Target:
         return self.url.startswith(("http://", "https://"))
 
 
-Send = Callable[[Target, Mapping[str, Any]], None]
+Send = Callable[[NoticeTarget, Mapping[str, Any]], None]
 """Tells one target; raises :class:`NotTaken`."""
 
 
@@ -83,7 +83,7 @@ class Notifier:
     def __init__(
         self,
         ledger: Ledger,
-        targets: Sequence[Target],
+        targets: Sequence[NoticeTarget],
         public_base: str | None,
         wall: Callable[[], float],
         on_outcome: Callable[[str, str], None] = lambda target, outcome: None,
@@ -122,7 +122,7 @@ class Notifier:
             self._tidied_at = now
         return self._ledger.notifications.next_attempt_at()
 
-    def _try(self, row: NotificationRow, target: Target) -> bool:
+    def _try(self, row: NotificationRow, target: NoticeTarget) -> bool:
         try:
             self._send(target, json.loads(row["body"]))
         except NotTaken as trouble:
@@ -193,7 +193,7 @@ def with_environment(url: str, environ: Mapping[str, str]) -> str:
 
 
 # -- sending -------------------------------------------------------------------------------------------
-def tell(target: Target, body: Mapping[str, Any]) -> None:
+def tell(target: NoticeTarget, body: Mapping[str, Any]) -> None:
     """Tell one target.
 
     Raises

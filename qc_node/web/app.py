@@ -11,9 +11,10 @@ from fastapi import FastAPI, HTTPException, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from qc_node.web.access import sign_in
+from qc_node.web.access import sign_in, single_sign_on
 from qc_node.web.access.failures import FailedSignIns
 from qc_node.web.access.identity import Anyone
+from qc_node.web.access.oidc import Provider
 from qc_node.web.access.security import Gate, RateLimiter, SecurityHeaders
 from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
@@ -61,13 +62,14 @@ def create_app(deps: WebDeps) -> FastAPI:
     )
     app.state.deps = deps
     app.state.limiter = RateLimiter(deps.clock)
+    app.state.provider = Provider(deps.web.oidc, deps.clock) if deps.web.oidc else None
     app.state.failed_sign_ins = FailedSignIns(deps.clock, deps.on_failed_sign_in)
     app.state.broadcaster = Broadcaster()
     app.state.collected = Collected(deps.ledger)
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
     app.state.follow_up = FollowUp(deps, app.state.board.refresh, VoteCalls(deps, app.state.board).step)
-    for module in (sign_in, panel, votes_api, series_api, live, review, stats, annotate, me, operations):
+    for module in (sign_in, single_sign_on, panel, votes_api, series_api, live, review, stats, annotate, me, operations):
         app.include_router(module.router)
     _add_general_routes(app, deps)
     add_error_pages(app)

@@ -102,6 +102,10 @@ class Board:
         """Every scanner's card, alarms first, then by name."""
         return self._cards.all()
 
+    def card(self, scanner: str) -> dict[str, Any] | None:
+        """One scanner's card, by the name that people call it."""
+        return self._cards.of(scanner)
+
     def acknowledge(self, alarm_id: int, by: str, answer: AlarmAnswer | None = None) -> bool:
         """Close an alarm and tell every board; False when it is not open."""
         row = self._deps.ledger.alarms.acknowledge(alarm_id, by, self._deps.clock(), answer)

@@ -36,9 +36,9 @@ class Cards:
         known: list[ScannerRow] = ledger.series.scanners_since(self._deps.clock() - SHOW_S)
         known += [{"station": a["station"], "calling_ae": a["calling_ae"]} for a in alarms]
         pairs: dict[str, dict[tuple[str | None, str], None]] = {}
-        for row in known:
-            if shows(wanted, self.name(row)):
-                pairs.setdefault(self.name(row), {})[row["station"], row["calling_ae"]] = None
+        for scanner in known:
+            if shows(wanted, self.name(scanner)):
+                pairs.setdefault(self.name(scanner), {})[scanner["station"], scanner["calling_ae"]] = None
         series = {name: self._newest(list(some)) for name, some in pairs.items()}
         called = [row for a in alarms if (row := ledger.series.by_id(a["series_id"])) is not None]
         by_id = {row["series_id"]: row for row in (*called, *(r for rows in series.values() for r in rows))}

@@ -48,6 +48,46 @@ class PromptPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class OidcOptions:
+    """The OpenID provider by which readers may sign in, too.
+
+    Attributes
+    ----------
+    issuer
+        As the provider names itself in its discovery document.
+    client_secret
+        None for a public client, which has PKCE alone.
+    label
+        What the sign-in page calls the accounts.
+    claim
+        Whose value is a reader's login.
+    ca_file
+        Certificates by which the provider's is checked; None: those that the machine trusts.
+    create_readers, site
+        Whether an unknown user becomes a reader of that site, if a group gives a role.
+    role_claim, roles
+        Claim that lists groups, and the role of each group, the first one counts.
+    """
+
+    issuer: str
+    client_id: str
+    client_secret: str | None
+    label: str
+    claim: str
+    scopes: tuple[str, ...]
+    ca_file: Path | None
+    create_readers: bool
+    site: str
+    role_claim: str
+    roles: Mapping[str, str]
+
+    def role_of(self, groups: object) -> str | None:
+        """The role of somebody in these groups (a list, or one name), None when no group has one."""
+        named = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
+        return next((role for group, role in self.roles.items() if group in named), None)
+
+
+@dataclass(frozen=True, slots=True)
 class WebOptions:
     """How the pages are served.
 
@@ -69,6 +109,8 @@ class WebOptions:
         Origins that may embed the panel (a PACS that shows it in a side pane).
     session_days
         How long a sign-in holds; signing out ends it sooner.
+    oidc
+        The OpenID provider, if there is one.
     undo_s
         How long a vote can be taken back with one key.
     stations
@@ -107,6 +149,7 @@ class WebOptions:
     theme: str
     session_days: float
     viewer_url: str | None
+    oidc: OidcOptions | None
     undo_s: float = 10.0
     max_body_bytes: int = 65_536
     requests_per_minute: int = 1200

@@ -151,7 +151,9 @@ def describe(stack: PictureStack) -> dict[str, Any]:
         planes[stack.plane or "stored"] = len(stack.slices)
     return {
         "planes": planes,
-        "others": [p for p in reversed(PLANES) if p != stack.plane] if stack.axes and len(stack.slices) > 3 else [],
+        "others": [p for p in reversed(PLANES) if p != stack.plane]
+        if stack.axes and len(stack.slices) > 3
+        else [],
         "window": list(stack.window),
         "windows": [{"name": name, "low": low, "high": high} for name, (low, high) in stack.windows],
         "least": stack.least,
@@ -238,7 +240,9 @@ def _order(axes: tuple[tuple[float, ...], ...]) -> list[int]:
     return order
 
 
-def _axes(ds: Dataset, places: Sequence[float]) -> tuple[tuple[tuple[float, ...], ...] | None, tuple[float, float, float]]:
+def _axes(
+    ds: Dataset, places: Sequence[float]
+) -> tuple[tuple[tuple[float, ...], ...] | None, tuple[float, float, float]]:
     """Directions and distances of a stack (:class:`PictureStack`)."""
     orientation, spacing = ds.get("ImageOrientationPatient"), ds.get("PixelSpacing")
     down, across = (float(s) for s in spacing) if spacing is not None and len(spacing) == 2 else (1.0, 1.0)

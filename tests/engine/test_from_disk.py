@@ -26,8 +26,7 @@ def test_a_folder_is_put_where_the_review_page_looks(clinic: Clinic, browse: Bro
         judged("b/head.nii.gz", None, verdict=brain(motion=2)),
         judged("c", SeriesKey("1.3", "1.3.1"), skipped="A scout."),
     ):
-        uid = keep(clinic.ledger, clinic.spool, item, clinic.clock.now)
-        assert (uid is None) == (item.verdict is None)
+        assert keep(clinic.ledger, clinic.spool, item, clinic.clock.now) is not None
         assert keep(clinic.ledger, clinic.spool, item, clinic.clock.now) is None, "once"
     rows = browse().get("/api/review").json()["rows"]
     assert [(r["scanner"], r["words"]["headline"], r["images"]) for r in rows] == [
@@ -35,3 +34,20 @@ def test_a_folder_is_put_where_the_review_page_looks(clinic: Clinic, browse: Bro
         ("t1", "Good quality", 3),
     ]
     assert browse().get(rows[0]["mid"][0]["src"]).headers["content-type"] == "image/png"
+    skipped = browse().post("/api/review/search", json={"show": "skipped"}).json()["rows"]
+    assert [row["words"]["detail"] for row in skipped] == ["A scout."]
+
+
+def test_other_weights_give_another_run_and_what_people_said_stays(clinic: Clinic, browse: Browse) -> None:
+    key = SeriesKey("1.2", "1.2.1")
+    number = keep(clinic.ledger, clinic.spool, judged("a/t1", key, verdict=brain()), clinic.clock.now)
+    assert number is not None
+    reader, _ = clinic.reader()
+    clinic.ledger.labels.add(number, 1, "motion", "0", "2", reader.reader_id, clinic.clock.now)
+    again = keep(clinic.ledger, clinic.spool, judged("a/t1", key, verdict=brain(noise=1)), clinic.clock.now)
+    assert again == number
+    (row,) = browse().get("/api/review").json()["rows"]
+    assert [(a["found"], a["label"]) for a in row["answers"] if a["question"] in ("motion", "noise")] == [
+        ("0", "2"),
+        ("1", None),
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from qc_node.domain.attention import AttentionKind
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.schema import NUMBERED
 from qc_node.ledger.search import NEWEST, SeriesWanted
@@ -29,6 +30,8 @@ ONLY_OPEN = {
     "verdicts_keeping",
     "summaries_kept",
     "alarms_open",
+    "alarms_vote",
+    "notifications_due",
     "studies_due",
 }
 """Partial indexes: they hold what is not done yet, and going through one is going through that."""
@@ -67,8 +70,19 @@ HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
         *(ledger.deliveries.never_asked("PACS", 1e9), ledger.deliveries.asked_in_vain("PACS")),
     ),
     "the board": lambda ledger, spool: (
-        *(ledger.series.newest_per_scanner(1.9e9), ledger.series.newest_of("nobody"), ledger.alarms.open_ones()),
-        *(ledger.verdicts.get(1), ledger.verdicts.after(1)),
+        *(ledger.series.scanners_since(1.9e9), ledger.series.newest_of("ROOM1", "nobody", 9)),
+        *(
+            ledger.series.newest_of(None, "nobody", 9),
+            ledger.alarms.open_ones(),
+            ledger.alarms.raised_since(1.9e9),
+        ),
+        *(ledger.verdicts.get(1), ledger.verdicts.after(1), ledger.verdicts.of_last_runs([1, 2])),
+        *(ledger.alarms.open_of_study("1", AttentionKind.MISSING), ledger.alarms.answers_of("r", 0.0)),
+        *(ledger.alarms.of_vote(1), ledger.alarms.open_votes(), ledger.series.without_station(1.9e9, 9)),
+    ),
+    "notifications": lambda ledger, spool: (
+        *(ledger.notifications.due(2e9, 9, 3600.0), ledger.notifications.next_attempt_at()),
+        (ledger.notifications.postpone("x", 2e9), ledger.notifications.remove(1e9)),
     ),
     "the newest 300": lambda ledger, spool: (ledger.verdicts.recent(300), ledger.series.recent(300)),
     "the review page": lambda ledger, spool: (

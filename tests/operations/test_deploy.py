@@ -148,7 +148,7 @@ def test_the_units_start_commands_that_exist(name: str) -> None:
 # -- Prometheus and Grafana ------------------------------------------------------------------------------
 def existing_metrics() -> dict[str, set[str]]:
     """Name of every sample that a busy node shows, with its labels."""
-    metrics = Metrics(["MR1"], ["PACS"])
+    metrics = Metrics(["MR1"], ["PACS"], ["chat"])
     model = ModelIdentity("quality", "1.0", "ab" * 32)
     metrics.vote("good", "North", "MR")
     metrics.step("infer", 0.1)

@@ -6,9 +6,11 @@ import fcntl
 import os
 import socket
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Callable, Collection
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,12 @@ from qc_node.networks import weights
 from qc_node.operations import doctor, machine
 from qc_node.operations.diagnosis import Level
 from qc_node.operations.offers import WORDS
+from qc_node.parts import oidc_options
 from qc_node.spool import RESTORING
+from qc_node.web.access.oidc import Provider
 from tests.ledger.damaged import DAMAGES, filled
 from tests.operations.test_health import file_size_limit
+from tests.web.issuer import Issuer
 
 FOLDERS = {spec.stage: spec.model_folder for spec in catalogue.specs()}
 
@@ -278,3 +283,43 @@ def test_pages_open_to_the_network(settings: Callable[..., Settings]) -> None:
 def test_a_gpu_that_is_not_there(settings: Callable[..., Settings]) -> None:
     (fault,) = faults(settings(QC_NODE_CLASSIFY__DEVICE="cuda:77"))
     assert "cuda:77" in fault
+
+
+def of_provider(settings: Settings, **said: Any) -> list[doctor.Diagnosis]:
+    """What the doctor says of the OpenID provider, asked by the code that signs people in."""
+    options = oidc_options(settings)
+    assert options is not None
+    provider = Provider(replace(options, **said), lambda: 0.0)
+    found = doctor.examine(settings, say_nothing, provider=provider.check)
+    return [check for check in found if "OpenID" in check.sentence or "[oidc]" in check.sentence]
+
+
+def test_an_openid_provider(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    issuer = Issuer()
+    try:
+        asked = settings(QC_NODE_OIDC__ISSUER=issuer.address, QC_NODE_OIDC__CLIENT_ID="qc-node")
+        (fine,) = of_provider(asked)
+        assert fine.ok and fine.sentence == f"The OpenID provider {issuer.address} answers."
+        issuer.described = {"token_endpoint": None}
+        (fault,) = of_provider(asked)
+        assert not fault.ok and "names no token_endpoint" in fault.sentence
+        issuer.described = {"issuer": "https://evil.example"}
+        assert "names itself 'https://evil.example'" in of_provider(asked)[0].sentence
+        open_to_all = settings(
+            QC_NODE_OIDC__ISSUER=issuer.address, QC_NODE_OIDC__CLIENT_ID="qc-node", QC_NODE_WEB__HOST="0.0.0.0"
+        )
+        assert "needs [web] public_base" in of_provider(open_to_all)[0].sentence
+    finally:
+        issuer.stop()
+    (fault,) = of_provider(asked)
+    assert fault.sentence == f"The OpenID provider {issuer.address} cannot be used: no connection."
+    monkeypatch.setitem(sys.modules, "authlib.integrations.requests_client", None)
+    (fault,) = of_provider(asked)
+    assert fault.sentence == "[oidc] needs the extra oidc: pip install 'qc-node[oidc]'."
+
+
+def test_the_command_asks_the_provider(tmp_path: Path, settings: Callable[..., Settings]) -> None:
+    settings('[oidc]\nissuer = "http://127.0.0.1:9/realm"\nclient_id = "qc-node"\n')
+    said = CliRunner().invoke(main_group, ["doctor", "--config", str(tmp_path / "qc-node.toml")])
+    assert said.exit_code == 1
+    assert "The OpenID provider http://127.0.0.1:9/realm cannot be used: no connection." in said.output

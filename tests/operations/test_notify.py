@@ -33,9 +33,9 @@ from qc_node.operations.notify import (
     LONGEST_PAUSE_S,
     OF_WEBHOOK,
     WEBHOOK,
+    NoticeTarget,
     Notifier,
     NotTaken,
-    Target,
     tell,
 )
 
@@ -97,7 +97,7 @@ class Site:
     """A ledger, a clock and whom it tells."""
 
     ledger: Ledger
-    targets: list[Target]
+    targets: list[NoticeTarget]
     now: float = START
     outcomes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -113,7 +113,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, hook: Hook) -> Site:
-    return Site(Ledger(tmp_path / "ledger.sqlite"), [Target("team", hook.url)])
+    return Site(Ledger(tmp_path / "ledger.sqlite"), [NoticeTarget("team", hook.url)])
 
 
 def test_a_target_learns_scanner_sentence_time_and_where_to_look(site: Site, hook: Hook) -> None:
@@ -136,9 +136,9 @@ def test_a_target_learns_scanner_sentence_time_and_where_to_look(site: Site, hoo
 
 def test_each_target_is_told_what_it_wants_to_know(site: Site) -> None:
     site.targets = [
-        Target("a", "http://x", frozenset({"failed"})),
-        Target("b", "http://x"),
-        Target(WEBHOOK, "http://x", OF_WEBHOOK),
+        NoticeTarget("a", "http://x", frozenset({"failed"})),
+        NoticeTarget("b", "http://x"),
+        NoticeTarget(WEBHOOK, "http://x", OF_WEBHOOK),
     ]
     notifier = site.notifier()
     notifier.tell(NOTICE)
@@ -148,7 +148,7 @@ def test_each_target_is_told_what_it_wants_to_know(site: Site) -> None:
 
 
 def test_the_old_webhook_gets_its_own_json(site: Site, hook: Hook) -> None:
-    site.targets = [Target(WEBHOOK, hook.url, OF_WEBHOOK)]
+    site.targets = [NoticeTarget(WEBHOOK, hook.url, OF_WEBHOOK)]
     notifier = site.notifier()
     notifier.tell(
         Notice("missing", "x", "y", START, {"event": "missing", "scanner": "CT_1", "missing": ["No neck."]})
@@ -161,7 +161,7 @@ def test_who_is_away_is_told_when_he_is_back_and_holds_up_nobody(
     site: Site, hook: Hook, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = Hook(port=1)
-    site.targets = [Target("away", away.url.replace("hook", "secret-token")), Target("team", hook.url)]
+    site.targets = [NoticeTarget("away", away.url.replace("hook", "secret-token")), NoticeTarget("team", hook.url)]
     notifier = site.notifier()
     with caplog.at_level(logging.INFO):
         for n in range(3):
@@ -176,7 +176,7 @@ def test_who_is_away_is_told_when_he_is_back_and_holds_up_nobody(
     )
     notifier.step()
     assert len(site.outcomes) == 4, "it rests"
-    site.targets = [Target("away", hook.url)]
+    site.targets = [NoticeTarget("away", hook.url)]
     site.now += FIRST_PAUSE_S
     site.notifier().step()
     assert [body["scanner"] for body in hook.bodies[3:]] == ["MR 0", "MR 1", "MR 2"]
@@ -241,11 +241,11 @@ import os, signal, sys, time
 from pathlib import Path
 from qc_node.domain.attention import Notice
 from qc_node.ledger import Ledger
-from qc_node.operations.notify import Notifier, Target
+from qc_node.operations.notify import Notifier, NoticeTarget
 ledger = Ledger(Path(sys.argv[1]))
 def send(target, body):
     os.kill(os.getpid(), signal.SIGKILL)
-notifier = Notifier(ledger, [Target("team", "http://x")], None, time.time, send=send)
+notifier = Notifier(ledger, [NoticeTarget("team", "http://x")], None, time.time, send=send)
 with ledger.db.transaction():
     notifier.tell(Notice("attention", "MR 1", "Poor quality.", time.time()))
 notifier.step()
@@ -273,7 +273,7 @@ BODY = {
 
 
 def test_apprise_reaches_a_web_server(hook: Hook) -> None:
-    tell(Target("x", f"json://127.0.0.1:{hook.port}/hook"), BODY)
+    tell(NoticeTarget("x", f"json://127.0.0.1:{hook.port}/hook"), BODY)
     (told,) = hook.bodies
     assert told["title"] == "qc-node: MR 1"
     assert told["message"].startswith("Poor quality.\n2026-09-2") and told["message"].endswith(
@@ -281,7 +281,7 @@ def test_apprise_reaches_a_web_server(hook: Hook) -> None:
     )
     hook.status = 503
     with pytest.raises(NotTaken, match="refused or not reached"):
-        tell(Target("x", f"json://127.0.0.1:{hook.port}/hook"), BODY)
+        tell(NoticeTarget("x", f"json://127.0.0.1:{hook.port}/hook"), BODY)
 
 
 def test_apprise_sends_mail(free_port: Callable[[], int]) -> None:
@@ -291,7 +291,7 @@ def test_apprise_sends_mail(free_port: Callable[[], int]) -> None:
     controller.start()
     try:
         url = f"mailto://127.0.0.1:{port}?from=qc@hospital.example&to=mr@hospital.example"
-        tell(Target("mail", url), BODY)
+        tell(NoticeTarget("mail", url), BODY)
     finally:
         controller.stop()
     ((to, raw),) = box.mails
@@ -303,7 +303,7 @@ def test_apprise_sends_mail(free_port: Callable[[], int]) -> None:
 
 def test_an_address_that_nobody_knows_is_said() -> None:
     with pytest.raises(NotTaken, match="none that Apprise knows"):
-        tell(Target("x", "nonsense://secret"), BODY)
+        tell(NoticeTarget("x", "nonsense://secret"), BODY)
 
 
 # -- configuration and command -----------------------------------------------------------------------
@@ -316,7 +316,7 @@ def configured(tmp_path: Path, text: str) -> Path:
 def test_secrets_come_from_the_environment(tmp_path: Path) -> None:
     path = configured(tmp_path, '[[notify]]\nname = "chat"\nurl = "slack://${TOKEN}/qc"\nevents = ["failed"]\n')
     (target,) = parts.targets(load(path, {}), {"TOKEN": "a/b/c"})
-    assert target == Target("chat", "slack://a/b/c/qc", frozenset({"failed"}))
+    assert target == NoticeTarget("chat", "slack://a/b/c/qc", frozenset({"failed"}))
     assert "a/b/c" not in repr(target)
     with pytest.raises(QcNodeError, match=r"TOKEN, which .* is not set"):
         parts.targets(load(path, {}), {})

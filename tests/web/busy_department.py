@@ -36,6 +36,11 @@ class BusyDepartment:
     series: int
 
 
+def handle_of(study: int) -> str:
+    """The opaque handle of a study, of the length that real ones have."""
+    return f"{study:022}"
+
+
 def verdicts(rng: random.Random, modality: str) -> Verdict:
     """A verdict as they fall: most are fine."""
     if modality == "CT":
@@ -75,7 +80,7 @@ def make(
         _series(ledger, rng, now, series, stations, days)
         _votes(ledger, rng, now, votes, series, who, days)
     ledger.db.conn.execute("ANALYZE")
-    return BusyDepartment(tokens, "case-3", "1.2.826.0.2.3.1", votes, series)
+    return BusyDepartment(tokens, handle_of(3), "1.2.826.0.2.3.1", votes, series)
 
 
 def _fill(ledger: Ledger, table: str, columns: str, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -157,7 +162,7 @@ def _votes(
     studies = max(series, count * 3 // 5)
     modality = ["CT" if n % 3 == 0 else "MR" for n in range(studies + 1)]
     _fill(ledger, "cases", "handle,subject,study_uid,modality,created_at",
-          [(f"case-{n}", f"1.2.826.0.2.{n}", f"1.2.826.0.2.{n}", modality[n], now - days * DAY_S)
+          [(handle_of(n), f"1.2.826.0.2.{n}", f"1.2.826.0.2.{n}", modality[n], now - days * DAY_S)
            for n in range(1, studies + 1)])  # fmt: skip
     shown, votes, acts = [], [], []
     at = [now - rng.random() * days * DAY_S for _ in range(count)]
@@ -166,7 +171,7 @@ def _votes(
         study = rng.randint(1, series) if rng.random() < 0.1 else rng.randint(1, studies)
         vote = rng.choices(LEVELS, (0.75, 0.19, 0.06))[0]
         ms = int(rng.lognormvariate(8.3, 0.6))
-        shown.append((f"p{number}", f"case-{study}", reader_id, site, modality[study], voted_at - ms / 1000, "panel"))
+        shown.append((f"p{number}", handle_of(study), reader_id, site, modality[study], voted_at - ms / 1000, "panel"))
         votes.append(
             (number, f"key-{number:08}", reader_id, role, f"1.2.826.0.2.{study}", site, modality[study], vote,
              voted_at, voted_at + 0.1, ms, "panel", int(rng.random() < 0.2), f"p{number}")
@@ -179,7 +184,7 @@ def _votes(
     for n in range(count // 4):
         reader_id, _, site = rng.choice(who)
         study = rng.randint(1, studies)
-        shown.append((f"q{n}", f"case-{study}", reader_id, site, modality[study], now - rng.random() * days * DAY_S,
+        shown.append((f"q{n}", handle_of(study), reader_id, site, modality[study], now - rng.random() * days * DAY_S,
                       "panel"))  # fmt: skip
     _fill(ledger, "presentations", "id,handle,reader_id,site,modality,at,how", shown)
     _fill(ledger, "votes", "id,key,reader_id,role,study_uid,site,modality,vote,voted_at,received_at,ms_to_vote,source,"

@@ -6,11 +6,14 @@ placed under CC0; they are spoken word for word, malformed hours included.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import queue
 import secrets
+import socket
 import threading
+from collections.abc import Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
@@ -182,6 +185,20 @@ DENIAL = {
 REPLY = {"id": "q9v3jubddqt63n1", "status": "200"}
 
 
+def told(name: str, number: int, context: Any = ()) -> dict[str, Any]:
+    """An event without a study, such as ``Home-open``, `number` seconds after the published one."""
+    stamp = f"2023-04-01T12:{number // 60:02}:{number % 60:02}.00Z"
+    event = {"hub.topic": TOPIC, "hub.event": name, "context": list(context)}
+    return {"timestamp": stamp, "id": f"event-{name}-{number}", "event": event}
+
+
+HEARTBEAT = {
+    "timestamp": "2021-05-19T10:24:58.614989800Z",
+    "id": "sdkasldkals;610101498614",
+    "event": {"context": [{"key": "period", "decimal": "10"}], "hub.topic": TOPIC, "hub.event": "Heartbeat"},
+}
+
+
 def open_event(uid: str, number: int, *, verb: str = "open", kind: str = "ImagingStudy") -> dict[str, Any]:
     """The published event for another study, `number` seconds after the published one."""
     message = copy.deepcopy(IMAGING_STUDY_OPEN)
@@ -193,11 +210,57 @@ def open_event(uid: str, number: int, *, verb: str = "open", kind: str = "Imagin
     return message
 
 
-class Hub:
-    """A hub on loopback; ``requests`` are the forms it got, ``replies`` what subscribers answered."""
+class Relay:
+    """Carries bytes between a subscriber and a hub until it is frozen: then neither hears anything any more."""
 
-    def __init__(self, lease_s: int = 7200, context: dict[str, Any] | None = None) -> None:
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.flows = threading.Event()
+        self.flows.set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                here, _ = self._listener.accept()
+                there = socket.create_connection(("127.0.0.1", self._target))
+                for one, other in ((here, there), (there, here)):
+                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                self.flows.wait()
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.flows.set()
+        self._listener.close()
+
+
+class Hub:
+    """A hub on loopback; ``requests`` are the forms it got, ``replies`` what subscribers answered.
+
+    `knows` are the only events for which it takes subscriptions (None: any); `relay` makes its sockets go through
+    one that can be frozen.  After :meth:`kill` another one may start on the same ``port``.
+    """
+
+    def __init__(
+        self,
+        lease_s: int = 7200,
+        context: dict[str, Any] | None = None,
+        *,
+        knows: Collection[str] | None = None,
+        denies: bool = False,
+        relay: bool = False,
+        port: int = 0,
+    ) -> None:
         self.lease_s = lease_s
+        self.knows = knows
+        self.denies = denies
         self.context = context
         self.open_event: dict[str, Any] | None = None
         self.requests: list[dict[str, str]] = []
@@ -206,6 +269,7 @@ class Hub:
         self.sockets: list[Any] = []
         self._endpoints: dict[str, dict[str, str]] = {}
         self._ws = serve(self._socket, "127.0.0.1", 0)
+        self.relay = Relay(self._ws.socket.getsockname()[1]) if relay else None
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -215,6 +279,10 @@ class Hub:
                 form = {k: v[0] for k, v in parse_qs(body).items()}
                 hub.requests.append(form)
                 hub.tokens.append(self.headers["authorization"])
+                asked = set(form.get("hub.events", "").split(",")) - {""}
+                if hub.knows is not None and not asked <= set(hub.knows) and not hub.denies:
+                    self.answer(400, {"error": "unknown event"})
+                    return
                 endpoint = form.get("hub.channel.endpoint") or hub.new_endpoint(form)
                 self.answer(202, {"hub.channel.endpoint": endpoint})
 
@@ -232,18 +300,28 @@ class Hub:
             def log_message(self, *args: Any) -> None:
                 """Tests are quiet."""
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/hub"
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.port = int(self._http.server_address[1])
+        self.url = f"http://127.0.0.1:{self.port}/hub"
         for server in (self._ws, self._http):
             threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def new_endpoint(self, form: dict[str, str]) -> str:
         name = secrets.token_urlsafe(16)
         self._endpoints[f"/{name}"] = form
-        return f"ws://127.0.0.1:{self._ws.socket.getsockname()[1]}/{name}"
+        port = self.relay.port if self.relay is not None else self._ws.socket.getsockname()[1]
+        return f"ws://127.0.0.1:{port}/{name}"
 
     def _socket(self, socket: Any) -> None:
         form = self._endpoints[socket.request.path]
+        if self.denies and self.knows is not None and not set(form["hub.events"].split(",")) <= set(self.knows):
+            reason = {
+                "hub.topic": form["hub.topic"],
+                "hub.events": form["hub.events"],
+                "hub.reason": "unknown event",
+            }
+            socket.send(json.dumps({**DENIAL, **reason}))
+            return
         confirmation = {
             **CONFIRMATION,
             "hub.topic": form["hub.topic"],
@@ -259,16 +337,23 @@ class Hub:
 
     def say(self, message: dict[str, Any]) -> None:
         """Send one message to every subscriber."""
-        for socket in list(self.sockets):
-            socket.send(json.dumps(message))
+        for subscriber in list(self.sockets):
+            subscriber.send(json.dumps(message))
 
     def cut(self) -> None:
         """Break every connection."""
         sockets, self.sockets = self.sockets, []
-        for socket in sockets:
-            socket.socket.close()
+        for subscriber in sockets:
+            subscriber.socket.close()
+
+    def kill(self) -> None:
+        """End as a process does that is killed: every connection breaks, and nobody listens any more."""
+        self.cut()
+        self.close()
 
     def close(self) -> None:
+        if self.relay is not None:
+            self.relay.close()
         self._ws.shutdown()
         self._http.shutdown()
         self._http.server_close()

@@ -326,15 +326,19 @@ def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(
         hub.close()
 
 
-def test_review_by_keyboard_alone(chromium: Chromium, served: Served) -> None:
-    clinic = served.clinic
-    clinic.receive("1.2.9", "1.2.9.1", scanner="CT_1", modality="CT")
-    clinic.judge("1.2.9.1", ct("chest"), warnings=("Ordered: abdomen with contrast; found: chest without.",))
+def open_review(chromium: Chromium, served: Served, rows: int) -> None:
     chromium.open(served.link)
     chromium.until("return location.pathname === '/panel'")
     chromium.resize(1600, 1000)
     chromium.open(f"{served.server.url}/review")
-    chromium.until("return document.querySelectorAll('.row').length === 3")
+    chromium.until("return document.querySelectorAll('.row').length === arguments[0]", rows)
+
+
+def test_review_by_keyboard_alone(chromium: Chromium, served: Served) -> None:
+    clinic = served.clinic
+    clinic.receive("1.2.9", "1.2.9.1", scanner="CT_1", modality="CT")
+    clinic.judge("1.2.9.1", ct("chest"), warnings=("Ordered: abdomen with contrast; found: chest without.",))
+    open_review(chromium, served, 3)
     assert "Ordered: abdomen with contrast" in chromium.text(".row.current")
     assert chromium.script("return document.querySelectorAll('.row.current img').length") == 6
     chromium.press("e")
@@ -350,11 +354,89 @@ def test_review_by_keyboard_alone(chromium: Chromium, served: Served) -> None:
     chromium.press("j")
     chromium.press("y")
     wait_for(lambda: len(clinic.ledger.labels.all()) == 7)
-    chromium.press("/", *"mismatch", "Escape")
-    chromium.until("return document.querySelectorAll('.row').length === 0")
+    chromium.press("/", *"nothing so", "Enter")
+    chromium.until("return !document.getElementById('no-rows').hidden")
+    chromium.press("/")
     chromium.script("document.getElementById('filter').value = ''")
-    chromium.click("[data-only=open]")
+    chromium.press(*"MR-1", "Enter")
     chromium.until("return document.querySelectorAll('.row').length === 1")
+    chromium.until_text(".row.current", "1.2.3.1")
+    assert "MR-1" not in chromium.url, "what is searched is in no address"
+    chromium.script("document.getElementById('filter').value = ''")
+    chromium.click("[data-only=not_reviewed]")
+    chromium.until("return document.querySelectorAll('.row').length === 1")
+
+
+def test_a_series_that_arrives_moves_nothing_under_the_readers_eye(chromium: Chromium, served: Served) -> None:
+    clinic, publish = served.clinic, served.server._app.state.board.publish
+    for n in range(20):
+        clinic.receive(f"1.3.{n}", f"1.3.{n}.1")
+        clinic.judge(f"1.3.{n}.1", brain())
+    open_review(chromium, served, 22)
+    chromium.script(
+        "for (let n = 0; n < 12; n++) document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'j', bubbles: true}))"
+    )
+    chromium.script(
+        "document.querySelector('.row.current [data-act=confirm]').focus(); window.met = 0; const real = fetch;"
+        "window.fetch = async (...a) => { const said = await real(...a); window.met += (await said.clone().text()).length; return said }"
+    )
+    here = "const r = document.querySelector('.row.current'); return [r.dataset.series, r.getBoundingClientRect().top, document.activeElement.dataset.act]"
+    before = chromium.script(here)
+    clinic.receive("1.4.1", "1.4.1.1", accession="NEW-1")
+    clinic.judge("1.4.1.1", brain())
+    publish(clinic.number("1.4.1.1"))
+    chromium.until_text("#fresh", "1 new series: show")
+    above, mine = clinic.number("1.3.19.1"), int(before[0])
+    for number, grade in ((above, 2), (mine, 1)):
+        clinic.ledger.series.judge_again(number, clinic.clock.now)
+        row = clinic.ledger.series.by_id(number)
+        assert row is not None
+        clinic.ledger.series.finish(number, row["run"], "judging", clinic.clock.now)
+        clinic.judge(row["series_uid"], brain(motion=grade))
+        publish(number)
+    chromium.until_text(f".row[data-series='{above}']", "Poor")
+    chromium.until_text(f".row[data-series='{mine}']", "Usable")
+    after = chromium.script(here)
+    assert after[0] == before[0] and after[2] == before[2] and abs(after[1] - before[1]) < 1.5
+    assert chromium.script("return document.querySelectorAll('.row').length") == 22
+    assert chromium.script("return window.met") < 20_000, "only what changed is fetched"
+    chromium.click("#fresh")
+    chromium.until_text(".row.current", "NEW-1")
+    chromium.until(
+        "return document.getElementById('fresh').hidden && document.querySelectorAll('.row').length === 23"
+    )
+
+
+def test_pictures_open_and_stored_slices_are_windowed_and_scrolled(chromium: Chromium, served: Served) -> None:
+    store_series(served.clinic, "1.2.9", "1.2.9.1", scanner="MR_EAST", slices=6)
+    served.clinic.judge("1.2.9.1", brain())
+    open_review(chromium, served, 3)
+    middle = (
+        "const c = document.querySelector('.film'); const [x, y] = [Math.round(c.width * arguments[0]), c.height >> 1];"
+        "return c.getContext('2d').getImageData(x, y, 1, 1).data[0]"
+    )
+    chromium.click(".row.current [data-act=pictures]")
+    chromium.until_text(".slice-says", "Axial, slice 4 of 6")
+    tissue = chromium.script(middle, 0.25)
+    assert 60 < tissue < 240
+    chromium.press("w")
+    chromium.until("return document.querySelector('[data-window=air]').getAttribute('aria-pressed') === 'true'")
+    assert chromium.script(middle, 0.25) == 255, "tissue is far above the window for air"
+    chromium.press("w")
+    chromium.press("Right")
+    chromium.until_text(".slice-says", "slice 5 of 6")
+    chromium.press("2")
+    chromium.until_text(".slice-says", "Coronal, slice 97 of 192")
+    chromium.press("4")
+    chromium.until_text(".slice-says", "Kept: Axial")
+    chromium.press("Escape")
+    chromium.until("return !document.getElementById('viewer').open")
+    assert chromium.script("return document.activeElement.dataset.act") == "pictures", "where the reader was"
+    served.clinic.ledger.db.conn.execute("UPDATE series SET images_removed_at = 1.0 WHERE series_uid = '1.2.9.1'")
+    chromium.click(".row.current [data-act=pictures]")
+    chromium.until_text("#viewer-note", "removed")
+    chromium.until_text(".slice-says", "Axial · level")
+    chromium.press("Escape")
 
 
 def test_expert_grading_by_the_papers_keys(chromium: Chromium, served: Served) -> None:
@@ -365,30 +447,43 @@ def test_expert_grading_by_the_papers_keys(chromium: Chromium, served: Served) -
     chromium.until("return location.pathname === '/panel'")
     chromium.resize(1600, 1000)
     chromium.open(f"{served.server.url}/annotate")
-    chromium.until_text("#tier", "Tier 1")
-    chromium.press("a", "z", "z", "k")
+    chromium.until_text("#tier", "Still open: straight reject, gadolinium, motion, contrast, noise")
+    chromium.press(" ")
+    chromium.until_text("#grade-says", "Not saved. Still open")
+    chromium.press("r", "a", "a", "z", "z", "z", "k", "k")
+    chromium.until_text("#tier", "Still open: noise")
+    chromium.press(" ")
+    chromium.until_text("#grade-says", "Not saved. Still open: noise")
+    assert clinic.ledger.gradings.current() == [], "nothing is saved that nobody answered"
+    chromium.until("return document.activeElement.name === 'noise'")
+    chromium.press(" ")
     chromium.until_text("#tier", "Tier 3")
+    chromium.press("Right", "Left")  # as radio buttons do
     chromium.press(" ")
     wait_for(lambda: len(clinic.ledger.gradings.current()) == 1)
-    chromium.until_text("#tier", "Tier 1")
-    chromium.press("r")
+    chromium.until_text("#tier", "Still open: straight reject")
+    chromium.press("r", "r")
     chromium.until_text("#tier", "Straight reject")
-    assert chromium.script("return document.querySelector('[data-name=motion] .level').disabled")
+    assert chromium.script("return document.querySelector('[name=motion]').matches(':disabled')")
     chromium.press(" ")
     wait_for(lambda: len(clinic.ledger.gradings.current()) == 2)
-    chromium.until("return !document.getElementById('scroll').hidden")
-    chromium.until_text("#slice-says", "4 of 6")
+    chromium.until_text(".slice-says", "4 of 6")
+    chromium.script("document.querySelector('.film').focus()")
     chromium.press("Right")
-    chromium.until_text("#slice-says", "5 of 6")
-    chromium.until("return document.getElementById('slice').naturalWidth === 192")
+    chromium.until_text(".slice-says", "5 of 6")
     chromium.press("b")
     chromium.until_text("#tier", "Straight reject")
-    chromium.press("r", "d", " ")
+    chromium.press("r", "k", "a", "z", "d", "d", " ")
     wait_for(lambda: clinic.ledger.db.value("SELECT count(*) FROM gradings") == 3)
     chromium.until_text("#progress", "2 graded by you, 1 to do")
     first, second = clinic.ledger.gradings.current()
     assert (first["motion"], first["contrast"], first["noise"], first["gadolinium"]) == (1, 2, 0, 1)
     assert (second["straight_reject"], second["noise"]) == (0, 1)
+    assert [row["verdict_visible"] for row in (first, second)] == [0, 0]
+    chromium.network(False)
+    chromium.press("r", "r", " ")
+    chromium.until_text("#grade-says", "Not saved: the network is cut")
+    chromium.network(True)
 
 
 def test_statistics_page_and_plots(chromium: Chromium, served: Served) -> None:

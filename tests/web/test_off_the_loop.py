@@ -108,7 +108,7 @@ def signed_in(clinic: Clinic, login: str) -> str:
         clinic.ledger, login, name=login, site="Here", role="expert", at=clinic.clock(), pin="271828"
     )
     token = security.new_handle()
-    clinic.ledger.sessions.start(security.hash_token(token), reader.reader_id, clinic.clock())
+    clinic.ledger.sessions.start(security.hash_token(token), reader.reader_id, clinic.clock(), "link")
     return f"{security.COOKIE}={security.session_cookie(SECRET, token)}"
 
 
@@ -132,7 +132,15 @@ def test_no_route_uses_sqlite_on_the_event_loop(clinic: Clinic, watch: Watch, se
     assert watch.on_the_loop == []
 
 
-NEEDS_NOBODY = {"/healthz", "/readyz", "/readyz/takes", "/openapi.json", "/static/1/pages.css", "/"}
+NEEDS_NOBODY = {
+    "/healthz",
+    "/readyz",
+    "/readyz/takes",
+    "/openapi.json",
+    "/static/1/pages.css",
+    "/",
+    "/sign-in/oidc/back",
+}
 
 
 def test_signing_in_and_voting_are_off_the_loop_too(clinic: Clinic, watch: Watch, server: ServerHandle) -> None:

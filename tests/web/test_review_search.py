@@ -177,7 +177,13 @@ def test_the_scanner_is_the_station_where_one_is_known(department: Clinic, brows
     browser = browse()
     assert [row["scanner"] for row in search(browser)["rows"]][:1] == ["AWP12345"]
     assert uids(browser, scanner="Room 3") == ["10"] and uids(browser, scanner="AWP12345") == ["17"]
-    assert browser.get("/api/review/filters").json()["scanners"] == ["CT_1", "MR_EAST", "MR_WEST", "PACS", "Room 3"]
+    assert browser.get("/api/review/filters").json()["scanners"] == [
+        "CT_1",
+        "MR_EAST",
+        "MR_WEST",
+        "PACS",
+        "Room 3",
+    ]
 
 
 def table(browser: Browser, **wanted: Any) -> list[dict[str, str]]:

@@ -96,7 +96,13 @@ def test_a_ct_is_in_hounsfield_units_and_has_its_windows(tmp_path: Path) -> None
     cut, _, _ = slices.numbers(spool, stack, "axial", 2)
     assert np.array_equal(cut * stack.step + stack.least, volume()[2] * 2.0 - 1024)
     told = slices.describe(stack)
-    assert told["unit"] == "HU" and {w["name"] for w in told["windows"]} == {"brain", "soft", "lung", "bone", "air"}
+    assert told["unit"] == "HU" and {w["name"] for w in told["windows"]} == {
+        "brain",
+        "soft",
+        "lung",
+        "bone",
+        "air",
+    }
 
 
 def test_the_window_for_air_shows_faint_noise_outside_the_head() -> None:

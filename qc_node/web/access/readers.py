@@ -6,8 +6,10 @@ import re
 import secrets
 import sqlite3
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from qc_node.domain import QcNodeError
 from qc_node.ledger import Ledger
@@ -17,6 +19,10 @@ from qc_node.web.access import security
 LOGIN = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 COMMANDS = "qc-node readers"
 PIN = re.compile(r"\d{6,12}")
+
+
+Claims = Mapping[str, Any]
+"""What a provider says of a user."""
 
 
 class Role(StrEnum):

@@ -347,12 +347,12 @@ class Follower:
     def _sign_out(self, sub: Subscription) -> None:
         """The reader has left the workstation: nothing is followed, and every session here ends."""
         deps = self._deps
+        deps.ledger.sessions.end_all(sub.reader_id, deps.clock(), "UserLogout")
+        deps.ledger.readers.set_topic(sub.reader_id, None)
+        sub.stop.set()
         with self._lock:
             if self._subscriptions.get(sub.reader_id) is sub:
                 del self._subscriptions[sub.reader_id]
-        sub.stop.set()
-        deps.ledger.readers.set_topic(sub.reader_id, None)
-        deps.ledger.sessions.end_all(sub.reader_id, deps.clock(), "UserLogout")
         self._broadcaster.publish(f"reader:{sub.reader_id}", "signed-out", {"by": "viewer"})
 
     def _changed(self, sub: Subscription, studies: list[messages.Study], why: str) -> None:

@@ -137,7 +137,12 @@ def one_slice(
     except (IndexError, OSError, ValueError) as error:
         raise gone from error
     rows_, columns = cut.shape
-    headers = {"x-rows": str(rows_), "x-columns": str(columns), "x-aspect": f"{aspect:.5f}", "x-slices": str(count)}
+    headers = {
+        "x-rows": str(rows_),
+        "x-columns": str(columns),
+        "x-aspect": f"{aspect:.5f}",
+        "x-slices": str(count),
+    }
     return Response(cut.tobytes(), media_type="application/octet-stream", headers=headers)
 
 

@@ -1,6 +1,6 @@
 // Expert grading: five characteristics, none chosen for anybody; back and change, tier computed live.
 import { byId, call, make, n, t } from "./common.js";
-import { SliceViewer } from "./slices.js";
+import { planeName, SliceViewer } from "./slices.js";
 
 const NAMES = ["straight_reject", "gadolinium", "motion", "contrast", "noise"];
 const KEYS = { r: "straight_reject", k: "gadolinium", a: "motion", z: "contrast", d: "noise" };
@@ -86,10 +86,18 @@ async function open(id, settle) {
   draw();
   if (settling) drawBoth();
   progress();
-  await pictures(task);
+  pictures(task);
 }
 
 async function pictures({ series, pictures: kept }) {
+  byId("planes").replaceChildren(...kept.map((p) => {
+    const div = make("div");
+    const img = make("img");
+    img.src = p.src;
+    img.alt = t("central slice, {plane}", { plane: planeName(p.view) });
+    div.append(img, make("span", "", planeName(p.view)));
+    return div;
+  }));
   viewer.clear();
   viewer.say(t("Loading …"));
   let stored = { planes: {}, sentence: "" };
@@ -98,7 +106,7 @@ async function pictures({ series, pictures: kept }) {
   } catch (error) {
     stored.sentence = error.status === 0 ? t("The network is cut; the slices could not be loaded.") : error.message;
   }
-  if (task?.series === series) await viewer.open(series, stored, kept);
+  if (task?.series === series) await viewer.open(series, stored, Object.keys(stored.planes).length ? [] : kept);
 }
 
 function said(g) {
@@ -149,14 +157,15 @@ async function save() {
   if (!rejected()) Object.assign(body, { gadolinium: chosen("gadolinium") === 1, motion: chosen("motion"), contrast: chosen("contrast"), noise: chosen("noise") });
   try {
     await call("POST", `/api/annotate/${task.id}`, body);
-    if (history.at(-1) !== task.id) history.push(task.id);
-    document.activeElement?.blur();
-    await go();
   } catch (error) {
-    byId("grade-says").textContent = error.status === 0 ? t("Not saved: the network is cut. Press Space again.") : error.message;
-  } finally {
     saving = false;
+    byId("grade-says").textContent = error.status === 0 ? t("Not saved: the network is cut. Press Space again.") : error.message;
+    return;
   }
+  if (history.at(-1) !== task.id) history.push(task.id);
+  document.activeElement?.blur();
+  await go();
+  saving = false;
 }
 
 async function back() {
@@ -178,7 +187,6 @@ async function go() {
   try {
     work = await call("GET", "/api/annotate");
   } catch (error) {
-    if (task) throw error;
     failed(error, go);
     return;
   }

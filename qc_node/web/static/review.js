@@ -153,13 +153,15 @@ function named(label, value) {
   button.setAttribute("aria-label", t("Copy {what}", { what: label }));
   button.onclick = () => copy(value, button);
   dd.append(text, button);
-  return [make("dt", "", label), dd];
+  const pair = make("div");
+  pair.append(make("dt", "", label), dd);
+  return pair;
 }
 
 function namesNode(row) {
   const list = make("dl", "names");
-  if (row.accession_number) list.append(...named(t("Accession"), row.accession_number));
-  list.append(...named(t("Study"), row.study_uid), ...named(t("Series"), row.series_uid));
+  if (row.accession_number) list.append(named(t("Accession"), row.accession_number));
+  list.append(named(t("Study"), row.study_uid), named(t("Series"), row.series_uid));
   return list;
 }
 

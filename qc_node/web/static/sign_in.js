@@ -41,3 +41,6 @@ function takeLink() {
 // A link that is pasted while this page is open changes only what stands behind #.
 window.addEventListener("hashchange", takeLink);
 takeLink();
+
+// Who signs out leaves the provider too: else the next person here would be signed in as this one by one click.
+byId("leave")?.click();

@@ -210,9 +210,7 @@ def _either_saw(seen: Sequence[int | None]) -> int | None:
     return 1 if 1 in seen else None if None in seen else 0
 
 
-def _write(
-    writer: Any, series: str, rater: str, kind: str, grading: Grading, at: float, seen: int | None
-) -> None:
+def _write(writer: Any, series: str, rater: str, kind: str, grading: Grading, at: float, seen: int | None) -> None:
     values = [getattr(grading, name) for name in CHARACTERISTICS] + [grading.tier]
     cells = [MISSING if v is None else int(v) for v in values]
     writer.writerow(
