@@ -1,7 +1,7 @@
 """Make the pictures of docs/web.md: ``make pictures``, or ``python -m tests.web.screenshots [STATE …]``.
 
-Every state of :mod:`tests.web.states` that is `shown`, narrow, middle and wide, dark and light.  Every image in them
-is a phantom: nested ellipses, nobody's head.  States that cannot be reached are named at the end; then the exit code is 1.
+Every state of :mod:`tests.web.states` that is `shown`, in three widths, dark and light.  Every image in them is a
+phantom: nested ellipses, nobody's head.  States that cannot be reached are named, and exit 1 says so.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main(asked: Sequence[str]) -> int:
     finally:
         chromium.quit()
     if not asked:
-        known = {name_of(s, w, t) for s in wanted() for w, _ in SIZES for t in THEMES}
+        known = {name_of(s, w, t) for s in wanted() for w, _ in SIZES for t in COLOURS}
         for old in TARGET.glob("web-*.png"):
             if old.name not in known:
                 old.unlink()
