@@ -19,6 +19,7 @@ from qc_node.web.access import readers
 from qc_node.web.app import WebDeps, create_app
 from tests.part_settings import web_options
 from tests.web.conftest import BASE, Browser
+from tests.web.states import STATES
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "qc_node" / "web" / "templates"
@@ -97,6 +98,10 @@ def test_every_page_is_linked_or_deliberately_not(app: FastAPI, visitor: Browser
     linked = set(re.findall(r'href="([^"]+)"', navigation))
     assert linked | set(LINKED_ELSEWHERE) == pages(app)
     assert not linked & set(LINKED_ELSEWHERE)
+
+
+def test_every_page_has_a_state(app: FastAPI) -> None:
+    assert pages(app) - {state.page for state in STATES} == set(), "a line in tests/web/states.py"
 
 
 def test_every_page_is_described(app: FastAPI) -> None:
