@@ -6,7 +6,7 @@ import secrets
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
-from itsdangerous import BadData
+from itsdangerous import BadData, URLSafeSerializer
 
 from qc_node.domain import QcNodeError
 from qc_node.ledger.rows import ReaderRow
@@ -113,7 +113,7 @@ def _own_address(request: Request, path: str) -> str:
     return base.rstrip("/") + path
 
 
-def _signer(request: Request) -> security.URLSafeSerializer:
+def _signer(request: Request) -> URLSafeSerializer:
     return security.signer(deps_of(request).web.secret, "oidc")
 
 
