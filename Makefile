@@ -13,7 +13,8 @@ LOCK ?= deploy/requirements-cpu.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
-PEERS := orthanc dcmtk dicom3tools libpixelmed-java default-jdk-headless prometheus chromium chromium-driver
+PEERS := orthanc orthanc-dicomweb orthanc-webviewer dcmtk dicom3tools libpixelmed-java default-jdk-headless prometheus \
+  chromium chromium-driver tesseract-ocr
 BENCHMARKS := $(filter-out soak,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 CPU_TORCH := https://download.pytorch.org/whl/cpu
 REACH_CPU_TORCH = $(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_TORCH)/torch/", timeout=5)' 2>/dev/null
