@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,21 +145,30 @@ def press_if_there(browser: Chromium, words: str) -> None:
 
 
 def open_series(browser: Chromium, description: str) -> None:
-    """Double-click the series in OHIF's study browser, as a reader does."""
+    """Double-click the series in OHIF's study browser, as a reader does: again where OHIF was not ready for it."""
     entry = (
-        "return [...document.querySelectorAll('[data-cy^=study-browser-thumbnail]')]"
+        "[...document.querySelectorAll('[data-cy^=study-browser-thumbnail]')]"
         ".find(e => e.innerText.includes(arguments[0]))"
     )
-    browser.until(entry, description, seconds=120)
-    browser.script(
-        entry.replace("return", "const found =")
-        + "; found.dispatchEvent(new MouseEvent('dblclick', {bubbles: true}));"
-        + "found.firstElementChild?.dispatchEvent(new MouseEvent('dblclick', {bubbles: true}))",
-        description,
-    )
-    browser.until(
-        "return document.querySelector('[data-cy=viewport-grid]').innerText.includes(arguments[0])", description
-    )
+    browser.until(f"return {entry}", description, seconds=120)
+
+    def opened() -> bool:
+        dismiss(browser)
+        browser.script(
+            f"const found = {entry}; for (const e of [found, found.firstElementChild])"
+            " e?.dispatchEvent(new MouseEvent('dblclick', {bubbles: true}))",
+            description,
+        )
+        time.sleep(3)
+        return description in browser.text("[data-cy=viewport-grid]")
+
+    wait_for(opened, timeout=120.0)
+
+
+def dismiss(browser: Chromium) -> None:
+    """OHIF's tour and its notice, whenever they come."""
+    for words in ("Skip all", "Confirm and hide"):
+        press_if_there(browser, words)
 
 
 CANVAS = "[data-cy=viewport-grid] canvas"
@@ -167,9 +177,8 @@ OVER_IT = "[data-cy^=viewport-overlay], [data-cy^=cine], .cine-player"
 
 
 def unobstructed(browser: Chromium, tmp_path: Path) -> Pixels:
-    """What OHIF shows, without its tour and its notice, whenever they come."""
-    for words in ("Skip all", "Confirm and hide"):
-        press_if_there(browser, words)
+    """What OHIF shows of an image."""
+    dismiss(browser)
     browser.script("document.querySelectorAll(arguments[0]).forEach(e => e.style.visibility = 'hidden')", OVER_IT)
     return area_of(browser, CANVAS, tmp_path)
 
