@@ -229,7 +229,7 @@ def post_json(url: str, body: Mapping[str, Any]) -> None:
 
 
 def hindrance(url: str, environ: Mapping[str, str]) -> str | None:
-    """Why the target of this address cannot be told, as a sentence; None where nothing is known.  Sends nothing."""
+    """Why the target of this address cannot be told, as a sentence; None where no reason shows.  Sends nothing."""
     try:
         whole = with_environment(url, environ)
         if not NoticeTarget("", whole).is_plain:

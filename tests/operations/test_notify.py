@@ -307,9 +307,8 @@ def test_apprise_sends_mail(free_port: Callable[[], int]) -> None:
 def test_the_doctor_says_what_keeps_a_target_from_being_told() -> None:
     assert hindrance("https://x", {}) is None
     assert hindrance("mailto://${HOST}", {"HOST": "mail.example?to=a@b.example&from=c@d.example"}) is None
-    assert (
-        hindrance("mailto://${HOST}", {}) == "The environment variable HOST, which [[notify]] names, is not set."
-    )
+    missing = "The environment variable HOST, which [[notify]] names, is not set."
+    assert hindrance("mailto://${HOST}", {}) == missing
     assert hindrance("nonsense://secret", {}) == "Its address is none that Apprise knows."
 
 
