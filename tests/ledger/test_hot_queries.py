@@ -81,8 +81,9 @@ HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
     ),
     "notifications": lambda ledger, spool: (
         *(ledger.notifications.due(2e9, 9, 3600.0), ledger.notifications.next_attempt_at()),
-        (ledger.notifications.postpone("x", 2e9), ledger.notifications.remove(1e9)),
+        ledger.notifications.remove(1e9),
     ),
+    "a target that is away": lambda ledger, spool: ledger.notifications.postpone("x", 2e9),
     "the newest 300": lambda ledger, spool: (ledger.verdicts.recent(300), ledger.series.recent(300)),
     "a study": lambda ledger, spool: (
         *(ledger.series.of_study("1"), ledger.series.get("1"), ledger.series.find("1", "2")),
