@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
+
+from starlette.concurrency import run_in_threadpool
 
 HEARTBEAT_S = 10.0
 """A stream that is silent for so long sends ``beat``, so that a page knows that it is not cut off."""
@@ -14,6 +16,7 @@ QUEUE = 64
 MAX_SUBSCRIBERS = 1000
 
 Message = tuple[str, Mapping[str, Any]]
+First = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 
 
 class Full(Exception):
@@ -60,10 +63,11 @@ class Broadcaster:
             except RuntimeError:
                 continue
 
-    async def stream(self, *channels: str, first: Mapping[str, Any] | None = None) -> AsyncIterator[str]:
+    async def stream(self, *channels: str, first: First = None) -> AsyncIterator[str]:
         """Server-sent events of some channels (WHATWG HTML, section 9.2), with the event ``beat`` in silence.
 
-        `first` is sent at once as the event ``hello``: a page that comes back after a cut has all it needs.
+        `first` is sent at once as the event ``hello``: a page that comes back after a cut has all it needs.  A
+        function is called in a thread, after the page has subscribed: what changes meanwhile is sent as well.
 
         Raises
         ------
@@ -80,7 +84,7 @@ class Broadcaster:
         try:
             yield "retry: 1000\n\n"
             if first is not None:
-                yield frame("hello", first)
+                yield frame("hello", await run_in_threadpool(first) if callable(first) else first)
             while True:
                 try:
                     message = await asyncio.wait_for(queue.get(), HEARTBEAT_S)

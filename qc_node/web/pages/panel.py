@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 from qc_node.domain import QcNodeError
 from qc_node.web.access.identity import Known, current_reader, deps_of, known_reader
 from qc_node.web.access.readers import Reader
-from qc_node.web.broadcast import HEARTBEAT_S, Broadcaster, Full
+from qc_node.web.broadcast import HEARTBEAT_S, Broadcaster, First, Full
 from qc_node.web.fhircast.follower import NOT_FOLLOWING
 from qc_node.web.pages.rendering import page
 from qc_node.web.texts import _
@@ -97,7 +97,10 @@ def panel_for(request: Request, handle: Handle, reader: Maybe) -> Response:
 async def panel_events(request: Request, reader: Annotated[Reader, Depends(known_reader)]) -> StreamingResponse:
     """What the viewer opens and closes for this reader, and votes from this reader's other windows."""
     broadcaster: Broadcaster = request.app.state.broadcaster
-    first = {"reader": reader.reader_id, "beat_s": HEARTBEAT_S, "context": _followed(request, reader)}
+
+    def first() -> dict[str, Any]:
+        return {"reader": reader.reader_id, "beat_s": HEARTBEAT_S, "context": _followed(request, reader)}
+
     return event_stream(broadcaster, f"reader:{reader.reader_id}", first=first)
 
 
@@ -122,7 +125,7 @@ def _followed(request: Request, reader: Reader) -> dict[str, Any]:
     return found or NOT_FOLLOWING
 
 
-def event_stream(broadcaster: Broadcaster, *channels: str, first: dict[str, Any]) -> StreamingResponse:
+def event_stream(broadcaster: Broadcaster, *channels: str, first: First) -> StreamingResponse:
     """Server-sent events as a response; ends at once when too many pages are open."""
 
     async def events() -> AsyncIterator[str]:
