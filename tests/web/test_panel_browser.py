@@ -46,7 +46,7 @@ def served(clinic: Clinic, chromium: Chromium, hub: Hub) -> Iterator[Served]:
     clinic.receive("1.2.4", "1.2.4.1", accession="MR-2", description="ראש")
     reader, token = clinic.reader(name="Dr. M. Bode")
     clinic.ledger.sessions.start("digest", reader.reader_id, clinic.clock.now)
-    server: ServerHandle = serve(create_app(clinic.deps(fhircast_hubs=(hub.url,), undo_s=60.0)), "127.0.0.1", 0)
+    server: ServerHandle = serve(create_app(clinic.deps(fhircast_hubs=(hub.url,), undo_s=20.0)), "127.0.0.1", 0)
     found = Served(clinic, server, f"{server.url}/sign-in#{token}", reader.reader_id)
     chromium.open(f"{server.url}/healthz")
     chromium.script("localStorage.clear()")
@@ -256,3 +256,28 @@ def test_one_heading_and_legible_buttons_in_every_state(chromium: Chromium, serv
     chromium.until_text("#says", "how sure")
     chromium.until("return !document.getElementById('agreeing').hidden")
     check("after the vote")
+
+
+def test_the_technologists_answer_comes_back_to_who_voted_poor(chromium: Chromium, served: Served) -> None:
+    pytest.importorskip(
+        "qc_node.web.votes.calling", reason="the board asks technologists since the merge of h/board"
+    )
+    show(chromium, served)
+    chromium.press("3")
+    wait_for(lambda: served.votes() == ["poor"])
+    calls = served.clinic.ledger.alarms
+    wait_for(
+        lambda: [alarm for alarm in calls.open_ones() if alarm["vote_id"] == 1], 60
+    )  # once it cannot be undone
+    (alarm,) = (alarm for alarm in calls.open_ones() if alarm["vote_id"] == 1)
+    show(chromium, served)
+    assert chromium.script("return document.getElementById('answer').hidden"), "nobody has answered yet"
+    acknowledge = (
+        "return fetch(arguments[0], {method: 'POST', headers: {'content-type': 'application/json'},"
+        " body: JSON.stringify({answer: 'repeated'})}).then((r) => r.status)"
+    )
+    assert chromium.script(acknowledge, f"/api/alarms/{alarm['id']}/acknowledge") == 200
+    show(chromium, served)
+    chromium.until_text("#answer", "Technologist: The series was repeated.")
+    chromium.press("/")
+    chromium.until_text("#answers", "The series was repeated.")
