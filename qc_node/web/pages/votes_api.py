@@ -289,8 +289,8 @@ def _answer(
 def _case_of_vote(deps: WebDeps, handle: str | None, row: VoteRow) -> CaseRow:
     """The case that a vote was cast on."""
     case = deps.ledger.cases.get(handle) if handle is not None else None
-    name = "study_uid" if row["study_uid"] else "accession_number"
-    if case is not None and case[name] == row[name]:
+    same = case is not None and case["study_uid"] == row["study_uid"]
+    if case is not None and same and (case["study_uid"] or case["accession_number"] == row["accession_number"]):
         return case
     named = cases.Launch(row["study_uid"], None, row["accession_number"])
     found = deps.ledger.cases.get(cases.resolve(deps, named)[0])

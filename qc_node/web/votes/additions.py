@@ -73,7 +73,7 @@ def standing_additions(acts: Iterable[ActRow]) -> Additions:
     """What stands: of each kind what was said last (`acts` are not taken back, oldest first)."""
     found: dict[str, Any] = {}
     for act in acts:
-        value = json.loads(act["value"]) if act["value"] is not None else None
+        value: Any = json.loads(act["value"] or "null")
         match act["kind"]:
             case Kind.REASONS:
                 found |= {"reasons": tuple(value), "reasons_at": act["at"]}

@@ -390,13 +390,13 @@ def _import_row(
         ms_to_vote=int(ms) if ms else None,
         verdict_visible=visible,
     )
-    vote, fresh = ledger.votes.add([new])[0]
+    written, fresh = ledger.votes.add([new])[0]
     _count(done, fresh)
     for kind, value, at in acts if fresh else ():
         ledger.votes.act(
             NewAct(
                 key=digest(key, kind),
-                vote_id=vote["id"],
+                vote_id=written["id"],
                 kind=kind.value,
                 reader_id=reader.reader_id,
                 role=role,
