@@ -1,7 +1,7 @@
 """How long the review page waits: ``python benchmarks/review.py [SERIES] [VOTES]``.
 
-A ledger with so many series of 100 stations (default 1,000) and votes (default 50,000) is made in a temporary folder;
-then each kind of search is asked of the application as a browser would, and the slowest of five answers is printed.
+A ledger with so many series of 100 stations (default 1,000) and votes (default 50,000) is made in a temporary
+folder; then each kind of search is asked of the application, and the slowest of five answers is printed.
 """
 
 from __future__ import annotations
@@ -66,13 +66,14 @@ def fill(ledger: Ledger, series: int, votes: int) -> None:
     for n in range(23):
         row = (f"r{n}", f"r{n}", f"R {n}", "Potsdam", "radiologist", f"reader-{n}")
         conn.execute(
-            "INSERT INTO readers (reader_id, login, name, site, role, pseudonym, created_at) VALUES (?,?,?,?,?,?,1)",
+            "INSERT INTO readers (reader_id, login, name, site, role, pseudonym, created_at)"
+            " VALUES (?,?,?,?,?,?,1)",
             row,
         )
     for n in range(votes):
         conn.execute(
-            "INSERT INTO votes (key, reader_id, role, study_uid, site, modality, vote, voted_at, received_at, source,"
-            " verdict_visible) VALUES (?,?,'radiologist',?,'Potsdam','MR','good',?,?,'panel',0)",
+            "INSERT INTO votes (key, reader_id, role, study_uid, site, modality, vote, voted_at, received_at,"
+            " source, verdict_visible) VALUES (?,?,'radiologist',?,'Potsdam','MR','good',?,?,'panel',0)",
             (f"k{n}", f"r{n % 23}", f"1.2.826.0.1.{n % series}", START, START),
         )
     conn.execute("COMMIT")
@@ -82,6 +83,7 @@ def fill(ledger: Ledger, series: int, votes: int) -> None:
 def main(series: int, votes: int) -> None:
     """Fill a ledger and ask."""
     middle = series // 2
+    day = {"since": START + 60.0 * middle, "until": START + 60.0 * middle + 86400}
     asked: dict[str, dict[str, Any]] = {
         "the newest 50": {},
         "accession number": {"text": f"A{middle:09}"},

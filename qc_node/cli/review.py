@@ -32,7 +32,7 @@ ANALYST = "analyst"
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for verdicts, pictures and corrections; default: one for each FOLDER below ~/.local/share/qc-node/review.",
+    help="Where verdicts and corrections are kept; default: below ~/.local/share/qc-node/review.",
 )
 @click.option(
     "--export",
@@ -43,7 +43,8 @@ ANALYST = "analyst"
 def review(folder: Path, port: int, keep: Path | None, export: Path | None, config: Path | None) -> None:
     """Open the analyst page on a folder of your own.
 
-    What was found and what you corrected is kept: the same folder opened again shows it.  Your folder is only read.
+    What was found and what you corrected is kept: the same folder opened again shows it.  Your folder is only
+    read.
     """
     from qc_node.engine.from_disk import keep as keep_series
     from qc_node.ledger import Ledger
@@ -89,7 +90,7 @@ def kept_in(folder: Path) -> Path:
 
 
 def _token(ledger: Ledger) -> str:
-    """A personal link for the one who sits here; the same reader each time, so that corrections stay theirs."""
+    """A personal link for the one who sits here; the same reader each time, who keeps the corrections."""
     from qc_node.web.access import readers
 
     if ledger.readers.by_login(ANALYST) is not None:

@@ -353,13 +353,18 @@ def test_a_series_that_arrives_moves_nothing_under_the_readers_eye(chromium: Chr
         clinic.judge(f"1.3.{n}.1", brain())
     open_review(chromium, served, 22)
     chromium.script(
-        "for (let n = 0; n < 12; n++) document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'j', bubbles: true}))"
+        "const down = () => new KeyboardEvent('keydown', {key: 'j', bubbles: true});"
+        "for (let n = 0; n < 12; n++) document.body.dispatchEvent(down())"
     )
     chromium.script(
         "document.querySelector('.row.current [data-act=confirm]').focus(); window.met = 0; const real = fetch;"
-        "window.fetch = async (...a) => { const said = await real(...a); window.met += (await said.clone().text()).length; return said }"
+        "window.fetch = async (...a) => { const said = await real(...a);"
+        " window.met += (await said.clone().text()).length; return said }"
     )
-    here = "const r = document.querySelector('.row.current'); return [r.dataset.series, r.getBoundingClientRect().top, document.activeElement.dataset.act]"
+    here = (
+        "const r = document.querySelector('.row.current');"
+        "return [r.dataset.series, r.getBoundingClientRect().top, document.activeElement.dataset.act]"
+    )
     before = chromium.script(here)
     clinic.receive("1.4.1", "1.4.1.1", accession="NEW-1")
     clinic.judge("1.4.1.1", brain())
@@ -391,7 +396,7 @@ def test_pictures_open_and_stored_slices_are_windowed_and_scrolled(chromium: Chr
     served.clinic.judge("1.2.9.1", brain())
     open_review(chromium, served, 3)
     middle = (
-        "const c = document.querySelector('.film'); const [x, y] = [Math.round(c.width * arguments[0]), c.height >> 1];"
+        "const c = document.querySelector('.film'), x = Math.round(c.width * arguments[0]), y = c.height >> 1;"
         "return c.getContext('2d').getImageData(x, y, 1, 1).data[0]"
     )
     chromium.click(".row.current [data-act=pictures]")

@@ -1,4 +1,4 @@
-"""Any series is found by any name: identifiers, words, filters, pages, tables; skipped and failed ones among them."""
+"""Any series is found by any name: identifiers, words, filters, pages, tables; skipped and failed ones too."""
 
 from __future__ import annotations
 

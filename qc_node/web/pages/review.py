@@ -125,7 +125,7 @@ def one_slice(
     number: Annotated[int, Path(ge=0, le=10_000)],
     reader: Anyone,
 ) -> Response:
-    """One slice as numbers (:mod:`qc_node.web.slices`); the headers say its size, and how many slices there are."""
+    """One slice as numbers (:mod:`qc_node.web.slices`); the headers say its size, and how many there are."""
     deps = deps_of(request)
     row = deps.ledger.series.by_id(series_id)
     gone = HTTPException(404, "This slice is not kept any more.")

@@ -1,4 +1,4 @@
-"""Search over all series: by accession number or UID at once, by anything else newest first, as far as time allows.
+"""Search over all series: by accession number or UID at once, by all else newest first, as far as time allows.
 
 An answer never takes longer than its budget by more than one stretch.  Where the list was not gone through to its
 end the answer says so (``more_than``, ``back_to``), and ``next`` goes on from there.
@@ -60,8 +60,8 @@ class Found(StrEnum):
 class ReviewFilter:
     """What is looked for; every condition holds at once.
 
-    `text` is words, of which one may be an accession number, a study or a series UID, or its beginning.  `since` and
-    `until` (not included) are seconds since the epoch; `numbers` limits it to these series of the ledger.
+    `text` is words, of which one may be an accession number, a study or a series UID, or its beginning.  `since`
+    and `until` (not included) are seconds since the epoch; `numbers` limits it to these series of the ledger.
     """
 
     text: str = ""
@@ -172,8 +172,8 @@ def find(
 ) -> tuple[dict[str, Any], set[str]]:
     """One page of what is looked for, and the studies whose verdicts are on it.
 
-    ``rows``; ``next``: where the next page begins, None at the end; ``total`` and ``more_than``: how many there are
-    from here on, or more than so many; ``back_to``: how far back was looked where the list has not ended.
+    ``rows``; ``next``: where the next page begins, None at the end; ``total`` and ``more_than``: how many there
+    are from here on, or more than so many; ``back_to``: how far back was looked where the list has not ended.
     """
     began = steady()
     search = prepare(deps, asked)
@@ -202,7 +202,8 @@ def _by_verdict(
 ) -> tuple[list[Entry], int, Place]:
     shown: list[Entry] = []
     total, reached = 0, before
-    for found, reached in stretches(deps, search, before, LOOKED_THROUGH):
+    for found, last in stretches(deps, search, before, LOOKED_THROUGH):
+        reached = last
         shown += found[: limit - len(shown)]
         total += len(found)
         if late():
