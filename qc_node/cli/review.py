@@ -82,7 +82,7 @@ def review(folder: Path, port: int, keep: Path | None, export: Path | None, conf
 
 
 def kept_in(folder: Path) -> Path:
-    """Where what people say of a folder is kept: below the user's data folder (XDG), never in the folder itself."""
+    """Where what people say of a folder is kept: below the user's data folder (XDG), never in it."""
     home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     whole = folder.resolve()
     name = f"{whole.name}-{hashlib.sha256(str(whole).encode()).hexdigest()[:12]}"

@@ -59,7 +59,8 @@ class SeriesWanted:
     @property
     def in_order_of_time(self) -> bool:
         """Whether the index of arrival alone answers, so that counting reads no row."""
-        return self.modality is self.stage is self.scanner is self.numbers is None and not self.states
+        named = (self.modality, self.stage, self.scanner, self.numbers)
+        return not self.states and all(value is None for value in named)
 
 
 class SeriesSearch:

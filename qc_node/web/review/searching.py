@@ -21,7 +21,7 @@ from qc_node.web.settings import WebDeps
 
 BUDGET_S = 0.15
 """Seconds that one answer may take; a click goes on."""
-LOOKED_THROUGH = 100
+LOOKED_THROUGH = 50
 """Series whose verdicts are read at a time."""
 PASSED_OVER = 5000
 """Series of which only the row is looked at, at a time."""
