@@ -104,7 +104,7 @@ def _export(folder: Path, root: Path, target: Path) -> None:
     """Write ``/review.csv`` of what is kept."""
     from qc_node.ledger import Ledger
     from qc_node.spool import Spool
-    from qc_node.web.review import searching, tables
+    from qc_node.web.review import csv_tables, searching
     from qc_node.web.settings import WebDeps
 
     if not (root / LEDGER_NAME).is_file():
@@ -112,10 +112,10 @@ def _export(folder: Path, root: Path, target: Path) -> None:
     ledger = Ledger(root / LEDGER_NAME)
     deps = WebDeps(ledger=ledger, spool=Spool(root), web=_web_options(root))
     found = searching.all_entries(deps, searching.ReviewFilter())
-    rows = itertools.chain.from_iterable(map(tables.per_answer, found))
+    rows = itertools.chain.from_iterable(map(csv_tables.per_answer, found))
     try:
         with target.open("w", encoding="utf-8", newline="") as stream:
-            stream.writelines(tables.streamed(rows, tables.PER_ANSWER))
+            stream.writelines(csv_tables.streamed(rows, csv_tables.PER_ANSWER))
     except OSError as error:
         raise QcNodeError(f"{target} cannot be written: {error.strerror or error}.") from error
     finally:
