@@ -459,6 +459,7 @@ def test_expert_grading_by_the_papers_keys(chromium: Chromium, served: Served) -
     chromium.until_text("#tier", "Straight reject")
     chromium.press("r", "k", "a", "z", "d", "d", " ")
     wait_for(lambda: clinic.ledger.db.value("SELECT count(*) FROM gradings") == 3)
+    chromium.until_text("#tier", "Still open: straight reject")
     chromium.until_text("#progress", "2 graded by you, 1 to do")
     first, second = clinic.ledger.gradings.current()
     assert (first["motion"], first["contrast"], first["noise"], first["gadolinium"]) == (1, 2, 0, 1)
@@ -467,7 +468,11 @@ def test_expert_grading_by_the_papers_keys(chromium: Chromium, served: Served) -
     chromium.network(False)
     chromium.press("r", "r", " ")
     chromium.until_text("#grade-says", "Not saved: the network is cut")
+    chromium.script("document.getElementById('back').click()")
+    chromium.until_text("#trouble-says", "nothing could be loaded")
     chromium.network(True)
+    chromium.click("#again")
+    chromium.until("return !document.getElementById('task').hidden")
 
 
 def test_statistics_page_and_plots(chromium: Chromium, served: Served) -> None:
