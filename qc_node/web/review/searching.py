@@ -155,11 +155,19 @@ def _named(deps: WebDeps, word: str) -> list[int]:
 def stretches(
     deps: WebDeps, search: PreparedSearch, before: Place, size: int
 ) -> Iterator[tuple[list[ReviewedSeries], Place]]:
-    """Wanted entries, newest first, a stretch at a time, each with the place that it reaches down to."""
+    """Wanted entries, newest first, a stretch at a time, each with the place that it reaches down to.
+
+    No stretch reads the verdicts of more than `size` series; where few have the columns that are wanted, it grows.
+    """
+    ledger, span = deps.ledger.search, size
     while before > OLDEST:
-        last = deps.ledger.search.end_of_stretch(search.columns, before, size)
-        found = entries(deps, deps.ledger.search.between(search.columns, before, last))
-        yield [entry for entry in found if search.wants(entry)], last
+        last = ledger.end_of_stretch(search.columns, before, span)
+        found = ledger.between(search.columns, before, last, size)
+        if len(found) == size:
+            last = place_of(found[-1])
+        elif 2 * len(found) < size:
+            span = min(2 * span, PASSED_OVER)
+        yield [entry for entry in entries(deps, found) if search.wants(entry)], last
         before = last
 
 
