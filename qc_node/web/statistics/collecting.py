@@ -1,7 +1,7 @@
 """From the ledger to the columns of statistics: everything once, then only what came since.
 
-One object is kept by the application.  A page asks it, it asks the ledger what is new, and figures that were made of
-the same rows are given again.  It is right at every moment: nothing is shown that is older than the question.
+One object is kept by the application.  A page asks it, it asks the ledger what is new, and figures that were made
+of the same rows are given again.  It is right at every moment: nothing is shown that is older than the question.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class JudgedFact:
 
 
 @dataclass(frozen=True)
-class Facts:
+class KnownFacts:
     """Everything known at one moment.
 
     ``names`` are pseudonyms by reader id, ``model`` the machine's level by study (the worst of any series),
@@ -78,15 +78,15 @@ class Collected:
         self._presentation = 0
         self._log = FactLog()
         self._judged: dict[int, tuple[float, JudgedFact]] = {}
-        self._facts: Facts | None = None
+        self._facts: KnownFacts | None = None
         self._answers: dict[Hashable, Any] = {}
 
-    def facts(self) -> Facts:
+    def facts(self) -> KnownFacts:
         """What the ledger holds now."""
         with self._lock:
             return self._now()
 
-    def answer(self, name: Hashable, make: Callable[[Facts], Answer]) -> Answer:
+    def answer(self, name: Hashable, make: Callable[[KnownFacts], Answer]) -> Answer:
         """What `make` makes of the facts; made once as long as they are the same, and `name` is."""
         with self._lock:
             facts = self._now()
@@ -97,7 +97,7 @@ class Collected:
             found: Answer = self._answers[name]
             return found
 
-    def _now(self) -> Facts:
+    def _now(self) -> KnownFacts:
         history = self.ledger.history
         erased, newest_shown = history.erased(), history.newest_presentation()
         if erased != self._erased or newest_shown < self._presentation:
@@ -114,7 +114,7 @@ class Collected:
         self._look_at(judged)
         series = [self._judged[number][1] for number, *_ in judged]
         names = {reader: name for reader, (name, _) in known.items()}
-        self._facts = Facts(token, names, self._log.table(), _model(series), series)
+        self._facts = KnownFacts(token, names, self._log.table(), _model(series), series)
         self._answers.clear()
         return self._facts
 
