@@ -50,8 +50,8 @@ def verdicts(rng: random.Random, modality: str) -> Verdict:
         return rejected(rng.choice((Reason.COVERAGE, Reason.SKULL_STRIPPED, Reason.MOTION)))
     if kind < 0.12:
         return undecided()
-    grades = rng.choices((0, 1, 2), (0.7, 0.22, 0.08), k=3)
-    return brain(*grades, gadolinium=rng.random() < 0.3)
+    motion, contrast, noise = rng.choices((0, 1, 2), (0.7, 0.22, 0.08), k=3)
+    return brain(motion, contrast, noise, gadolinium=rng.random() < 0.3)
 
 
 def make(
@@ -172,7 +172,9 @@ def _votes(
     _fill(ledger, "cases", "handle,subject,study_uid,modality,created_at",
           [(handle_of(n), f"1.2.826.0.2.{n}", f"1.2.826.0.2.{n}", modality[n], now - days * DAY_S)
            for n in range(1, studies + 1)])  # fmt: skip
-    shown, votes, acts = [], [], []
+    shown: list[tuple[Any, ...]] = []
+    votes: list[tuple[Any, ...]] = []
+    acts: list[tuple[Any, ...]] = []
     at = [now - rng.random() * days * DAY_S for _ in range(count)]
     for number, voted_at in enumerate(sorted(at), 1):
         reader_id, role, site = rng.choice(who)

@@ -203,7 +203,12 @@ def test_what_is_new_is_read_and_nothing_else(clinic: Clinic, monkeypatch: pytes
     assert figures.summarise(collected.facts().table).votes == 1
     asked: list[int] = []
     votes = clinic.ledger.history.votes
-    monkeypatch.setattr(clinic.ledger.history, "votes", lambda after=0: asked.append(after) or votes(after))
+
+    def listening(after: int = 0) -> Any:
+        asked.append(after)
+        return votes(after)
+
+    monkeypatch.setattr(clinic.ledger.history, "votes", listening)
     assert collected.facts() is collected.facts() and asked == []
     cast(clinic.ledger, reader.reader_id, "1.2", "k2", 2.0)
     clinic.ledger.votes.act(

@@ -125,9 +125,9 @@ class Collected:
             for row in history.votes(self._vote_id):
                 self._log.note_vote(VoteFact(row[0], known[row[1]][0], *row[2:]))
             self._vote_id = newest_vote
-        for number, reader, *rest in history.presented(self._presentation):
+        for number, reader, subject, site, modality, at in history.presented(self._presentation):
             name, role = known[reader]
-            self._log.note_shown(Shown(name, *rest, role))
+            self._log.note_shown(Shown(name, subject, site, modality, at, role))
             self._presentation = max(self._presentation, number)
 
     def _look_at(self, judged: list[tuple[int, float, int, str]]) -> None:

@@ -171,7 +171,8 @@ def votes_cast(table: FactTable, rows: Integers, places: Mapping[str, MadeAt]) -
     for cell, count in zip(found.tolist(), times.tolist(), strict=True):
         cell, what_code = divmod(cell, len(names))
         week_number, place_code = divmod(cell, len(known))
-        yield Happened(names[what_code], week_number, *known[place_code], count)
+        scanner, protocol = known[place_code]
+        yield Happened(names[what_code], week_number, scanner, protocol, count)
 
 
 def verdict_given(fact: JudgedFact, place: MadeAt) -> Iterator[Happened]:
