@@ -44,6 +44,7 @@ def create_app(deps: WebDeps) -> FastAPI:
         if app.state.follower is not None:
             app.state.follower.resume()
         app.state.follow_up.start()
+        app.state.collected.warm()
         yield
         app.state.follow_up.stop()
         if app.state.follower is not None:

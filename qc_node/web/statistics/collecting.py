@@ -7,6 +7,7 @@ of the same rows are given again.  It is right at every moment: nothing is shown
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from qc_node.domain import Question, Verdict, vote_level
 from qc_node.ledger import Ledger
 from qc_node.web.access import readers
 from qc_node.web.statistics.fact_table import FactLog, FactTable, Shown, VoteFact
+
+log = logging.getLogger("qc_node.web.statistics")
 
 REMEMBERED = 64
 """Answers that are kept at most; they are dropped together with the rows they were made of."""
@@ -85,6 +88,18 @@ class Collected:
         """What the ledger holds now."""
         with self._lock:
             return self._now()
+
+    def warm(self) -> None:
+        """Read what the ledger holds in a thread of its own, so that no page is the first to wait for it."""
+        threading.Thread(target=self._warm, name="statistics", daemon=True).start()
+
+    def _warm(self) -> None:
+        try:
+            self.facts()
+        except Exception:
+            log.exception("the votes could not be read for statistics; a page tries again")
+        finally:
+            self.ledger.close()
 
     def answer(self, name: Hashable, make: Callable[[KnownFacts], Answer]) -> Answer:
         """What `make` makes of the facts; made once as long as they are the same, and `name` is."""
