@@ -98,7 +98,7 @@ def test_plots_are_readable_on_a_phone_and_follow_the_theme(room: Room) -> None:
     make(room.clinic.ledger, now=time.time(), series=40, stations=8, votes=400)
     for width, shown, hidden in ((320, ".tight", ".wide"), (1600, ".wide", ".tight")):
         chromium.resize(width, 900)
-        chromium.open(f"{room.url}/stats")
+        chromium.open(f"{room.url}/stats?period=all")
         size = chromium.until(
             "const text = document.querySelector(arguments[0] + ' svg text');"
             "return text && text.getBoundingClientRect().height",
@@ -108,6 +108,12 @@ def test_plots_are_readable_on_a_phone_and_follow_the_theme(room: Room) -> None:
         assert chromium.script("return document.querySelector(arguments[0]).offsetHeight", hidden) == 0
         assert chromium.script("return document.documentElement.scrollWidth <= innerWidth")
     bar = "return getComputedStyle(document.querySelector('.wide svg rect')).fill"
-    dark = chromium.script(bar)
-    chromium.do("POST", "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"media": "print"}})
-    assert chromium.script(bar) != dark, "no plot for the dark on paper"
+    seen = {}
+    for media, scheme in (("screen", "dark"), ("screen", "light"), ("print", "dark")):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        asked = {"cmd": "Emulation.setEmulatedMedia", "params": {"media": media, "features": features}}
+        chromium.do("POST", "/goog/cdp/execute", asked)
+        seen[media, scheme] = chromium.script(bar)
+    assert seen["screen", "dark"] != seen["screen", "light"] == seen["print", "dark"], (
+        "no plot for the dark on paper"
+    )
