@@ -96,7 +96,8 @@ def _token(ledger: Ledger) -> str:
     if ledger.readers.by_login(ANALYST) is not None:
         return readers.new_link(ledger, ANALYST, time.time())
     role = readers.Role.EXPERT
-    _, token = readers.add(ledger, ANALYST, name="Analyst", site="here", at=time.time(), role=role, by="qc-node review")
+    by = "qc-node review"
+    _, token = readers.add(ledger, ANALYST, name="Analyst", site="here", at=time.time(), role=role, by=by)
     return token
 
 

@@ -329,7 +329,7 @@ class OidcSettings(_Section):
     """Centre of readers that are made."""
     role_claim: Annotated[str, Field(min_length=1)] = "groups"
     """Claim that lists a user's groups."""
-    roles: dict[str, Literal["radiologist", "technologist", "expert", "physicist"]] = {}
+    roles: dict[str, Literal["radiologist", "technologist", "expert", "physicist", "operator"]] = {}
     """The role of each group, the first that fits counts; only for readers that are made."""
 
     @model_validator(mode="after")

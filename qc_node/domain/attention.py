@@ -181,7 +181,7 @@ class Calls:
     @property
     def acted(self) -> int:
         """Of those raised by the program, how many led to something."""
-        return sum(n for answer, n in self.answered.items() if answer in _ACTED)
+        return sum(n for answer, n in self.answered.items() if answer in ACTED)
 
     @property
     def share(self) -> float | None:
@@ -206,7 +206,7 @@ class Calls:
 
 SEEN = "seen"
 """How :class:`Calls` counts a call that was acknowledged without an answer."""
-_ACTED = frozenset(answer.value for answer in AlarmAnswer if answer.acted)
+ACTED = frozenset(answer.value for answer in AlarmAnswer if answer.acted)
 
 
 @dataclass(frozen=True, slots=True)

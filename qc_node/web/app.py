@@ -70,7 +70,8 @@ def create_app(deps: WebDeps) -> FastAPI:
     app.state.board = Board(deps, app.state.broadcaster)
     app.state.follower = Follower(deps, app.state.broadcaster) if deps.web.fhircast_hubs else None
     app.state.follow_up = FollowUp(deps, app.state.board.refresh, VoteCalls(deps, app.state.board).step)
-    for module in (sign_in, single_sign_on, panel, votes_api, series_api, live, review, stats, annotate, me, operations):
+    of_votes = (panel, votes_api, series_api, annotate, me)
+    for module in (sign_in, single_sign_on, *of_votes, live, review, stats, operations):
         app.include_router(module.router)
     _add_general_routes(app, deps)
     add_error_pages(app)

@@ -198,10 +198,10 @@ class WebDeps:
     """What the pages work with.
 
     ``on_vote(vote, site, modality)`` counts a new vote, ``on_failed_sign_in(way)`` a sign-in that failed,
-    ``on_call(kind, outcome)`` what the board raises and what becomes of it; ``notify`` has other systems told, in
-    the transaction of what it is about; ``report_vote(vote_row, reader_row)`` sends a vote to the PACS as its own
-    SR where that is wished; ``rng`` draws the prompts; ``notice`` says what the board should say of the node itself
-    (models are being loaded), or nothing; ``running`` what operators see beside the ledger.
+    ``on_call(kind, outcome)`` what the board raises and what becomes of it; ``notify`` has other systems told,
+    in the transaction of what it is about; ``report_vote(vote_row, reader_row)`` sends a vote to the PACS as
+    its own SR where that is wished; ``rng`` draws the prompts; ``notice`` says what the board should say of
+    the node itself (models are being loaded), or nothing; ``running`` what operators see beside the ledger.
     """
 
     ledger: Ledger

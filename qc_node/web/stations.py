@@ -40,6 +40,10 @@ class Stations:
         """The room of the scanner that people call so; empty where nobody said."""
         return tuple(dict.fromkeys(s.room for s in self.named if s.name == name and s.room))
 
+    def gives(self, name: str | None) -> bool:
+        """Whether the configuration gives some scanner this name, so that no header has to have it."""
+        return any(s.name == name for s in self.named)
+
     def shows(self, wanted: str | None, name: str) -> bool:
         """Whether a board of `wanted` (a scanner or a room; None: everything) shows this scanner."""
         return wanted is None or wanted == name or wanted in self.rooms(name)

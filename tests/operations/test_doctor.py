@@ -290,7 +290,7 @@ def of_provider(settings: Settings, **said: Any) -> list[Diagnosis]:
     options = oidc_options(settings)
     assert options is not None
     provider = Provider(replace(options, **said), lambda: 0.0)
-    found = doctor.examine(settings, say_nothing, provider=provider.check)
+    found = doctor.examine(settings, say_nothing, take_all, provider=provider.check)
     return [check for check in found if "OpenID" in check.sentence or "[oidc]" in check.sentence]
 
 

@@ -94,7 +94,8 @@ def area_of(browser: Chromium, selector: str, tmp_path: Path) -> Pixels:
         "return [r.left, r.top, r.right, r.bottom]",
         selector,
     )
-    return np.asarray(Image.open(path).convert("RGB").crop([round(side) for side in box]))
+    left, top, right, bottom = (round(side) for side in box)
+    return np.asarray(Image.open(path).convert("RGB").crop((left, top, right, bottom)))
 
 
 def fitted(picture: Pixels, shape: tuple[int, ...]) -> Pixels:

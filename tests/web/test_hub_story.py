@@ -299,4 +299,4 @@ def test_only_the_viewer_of_the_reader_says_what_is_open(clinic: Clinic, followe
     other = cases.open_study(clinic.deps(), OTHER)
     refused = browser.post(f"/api/cases/{other}/show?how=fhircast")
     assert refused.status_code == 409 and "viewer" in refused.json()["detail"]
-    assert clinic.ledger.cases.presented() == []
+    assert clinic.ledger.history.presented() == []

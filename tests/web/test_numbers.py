@@ -62,7 +62,7 @@ def test_a_typed_number_that_nothing_names_becomes_no_study(clinic: Clinic, brow
         assert answer["found"] == []
     assert [s["accession_number"] for s in answer["near"]] == ["MR-204417", "MR-204418"]
     made = clinic.ledger.db.value("SELECT count(*) FROM cases WHERE study_uid IS NULL OR study_uid = '1.2.999'")
-    assert made == 0 and clinic.ledger.cases.presented() == []
+    assert made == 0 and clinic.ledger.history.presented() == []
     assert browser.post("/api/search", json={"text": "a\\b"}).status_code == 422
 
 

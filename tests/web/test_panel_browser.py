@@ -224,7 +224,7 @@ def test_a_slip_of_a_finger_is_no_study_and_near_ones_are_offered(chromium: Chro
     chromium.until_text("#search-says", "No study has the number MR-3")
     chromium.until("return document.querySelectorAll('#recent button').length === 2")
     assert chromium.text("#recent-title") == "Did you mean"
-    assert served.clinic.ledger.cases.presented() == []
+    assert served.clinic.ledger.history.presented() == []
     assert (
         chromium.script("return getComputedStyle(document.querySelector('#recent bdi')).unicodeBidi") == "isolate"
     )
@@ -259,9 +259,6 @@ def test_one_heading_and_legible_buttons_in_every_state(chromium: Chromium, serv
 
 
 def test_the_technologists_answer_comes_back_to_who_voted_poor(chromium: Chromium, served: Served) -> None:
-    pytest.importorskip(
-        "qc_node.web.votes.calling", reason="the board asks technologists since the merge of h/board"
-    )
     show(chromium, served)
     chromium.press("3")
     wait_for(lambda: served.votes() == ["poor"])

@@ -36,14 +36,14 @@ def see(selector: str, words: str = "") -> Step:
     )
 
 
-def narrow(visitor: Visitor) -> object:
+def narrow(visitor: Visitor) -> None:
     """The window becomes as narrow as the panel beside a viewer."""
-    return visitor.chromium.resize(320, 900)
+    visitor.chromium.resize(320, 900)
 
 
-def cut(visitor: Visitor) -> object:
+def cut(visitor: Visitor) -> None:
     """The cable is pulled out, in the middle of everything."""
-    return visitor.site.cable.pull()
+    visitor.site.cable.pull()
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,9 @@ def search(request: Request, body: ReviewSearchIn, reader: Anyone) -> dict[str, 
 @router.get("/api/review/filters")
 def filters(request: Request, reader: Anyone) -> dict[str, Any]:
     """What a filter can be set to here: every scanner that ever sent."""
-    return {"scanners": deps_of(request).ledger.search.scanners()}
+    deps = deps_of(request)
+    called = (deps.web.stations.name(known, known) for known in deps.ledger.search.scanners())
+    return {"scanners": sorted(dict.fromkeys(called))}
 
 
 @router.get("/api/slices/{series_id}")

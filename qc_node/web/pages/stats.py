@@ -36,11 +36,6 @@ def collected_of(request: Request) -> Collected:
     return found
 
 
-def named(station: str, calling_ae: str) -> str:
-    """What a scanner is called."""
-    return station or calling_ae
-
-
 @router.get("/stats", response_class=HTMLResponse, include_in_schema=False)
 def stats(
     request: Request,
@@ -60,7 +55,7 @@ def stats(
     # the figures of a period move with the clock; of the same hour they are the same to everybody
     hour = since if days is None else since // 3600 * 3600
     found = collected.answer(("of a period", hour, who), lambda facts: _summary(facts, hour, who))
-    whole = trends_of(collected, days, now, named)
+    whole = trends_of(collected, days, now, deps_of(request).web.stations.name)
     part = whole.only(scanner or None, protocol or None)
     return page(
         request,
@@ -119,7 +114,9 @@ def trends_csv(
 
 
 def _trends(request: Request, period: str, scanner: str, protocol: str) -> Trends:
-    found = trends_of(collected_of(request), PERIODS[period], deps_of(request).clock(), named)
+    found = trends_of(
+        collected_of(request), PERIODS[period], deps_of(request).clock(), deps_of(request).web.stations.name
+    )
     return found.only(scanner or None, protocol or None)
 
 

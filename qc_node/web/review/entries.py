@@ -6,7 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from qc_node.ledger.packing import plain
 from qc_node.ledger.rows import EventRow, FoundSeries, LabelRow, VerdictRow
 from qc_node.web.pages import phrases
 from qc_node.web.settings import WebDeps
+from qc_node.web.stations import Stations
 from qc_node.web.votes import cases
 
 UNJUDGED = ("skipped", "failed")
@@ -34,6 +35,8 @@ class ReviewedSeries:
     events: Sequence[EventRow]
     names: Mapping[str, str]
     """Pseudonyms of readers."""
+    stations: Stations = field(default_factory=Stations)
+    """What scanners are called."""
 
     @property
     def verdict(self) -> VerdictRow | None:
@@ -52,6 +55,11 @@ class ReviewedSeries:
     def scanner(self) -> str:
         """Who made the series."""
         return scanner_of(self.series["station"], self.claims, self.series["calling_ae"])
+
+    @property
+    def called(self) -> str:
+        """What people call the scanner."""
+        return self.stations.name(self.scanner, self.series["calling_ae"])
 
     @cached_property
     def card(self) -> Card:
@@ -100,7 +108,8 @@ class ReviewedSeries:
         said = self.card
         claims = (self.claims.get(name) for name in ("series_description", "protocol_name", "study_description"))
         parts = [
-            *(self.series["accession_number"], self.scanner, self.series["calling_ae"], self.series["modality"]),
+            *(self.series["accession_number"], self.called, self.scanner, self.series["calling_ae"]),
+            self.series["modality"],
             *(self.series["study_description"], *claims, phrases.claimed(self.claims), *self.ordered),
             *(said.headline, said.detail, said.sure, said.action, *self.warnings, *self.missing, *self.notes),
         ]
@@ -123,7 +132,7 @@ class ReviewedSeries:
             "accession_number": series["accession_number"],
             "at": verdict["judged_at"] if verdict is not None else series["last_received"],
             "state": series["state"],
-            "scanner": self.scanner,
+            "scanner": self.called,
             "modality": series["modality"],
             "stage": verdict["stage"] if verdict is not None else None,
             "images": series["instances"],
@@ -195,7 +204,14 @@ def entries(deps: WebDeps, found: Sequence[FoundSeries]) -> list[ReviewedSeries]
         events[event["series_id"]].append(event)
     names = {row["reader_id"]: row["pseudonym"] for row in ledger.readers.all()}
     return [
-        ReviewedSeries(row, given[row["series_id"]], labels[row["series_id"]], events[row["series_id"]], names)
+        ReviewedSeries(
+            row,
+            given[row["series_id"]],
+            labels[row["series_id"]],
+            events[row["series_id"]],
+            names,
+            deps.web.stations,
+        )
         for row in found
     ]
 

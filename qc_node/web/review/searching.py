@@ -93,7 +93,7 @@ class PreparedSearch:
     def wants(self, entry: ReviewedSeries) -> bool:
         """Whether an entry, whose columns fit, is wanted."""
         asked = self.asked
-        if asked.scanner is not None and entry.scanner != asked.scanner:
+        if asked.scanner is not None and asked.scanner not in (entry.called, entry.scanner):
             return False
         match asked.show:
             case Worklist.MISMATCHES if not (entry.warnings or entry.missing or entry.notes):
@@ -137,7 +137,7 @@ def prepare(deps: WebDeps, asked: ReviewFilter) -> PreparedSearch:
         modality=asked.modality,
         stage=asked.stage,
         states=states,
-        scanner=asked.scanner,
+        scanner=None if deps.web.stations.gives(asked.scanner) else asked.scanner,
         since=asked.since,
         until=asked.until,
         numbers=None if numbers is None else tuple(sorted(numbers)),

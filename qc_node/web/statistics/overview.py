@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
+from qc_node.domain.attention import ACTED
 from qc_node.ledger import Ledger
 from qc_node.web.statistics import figures, plots
 from qc_node.web.statistics.collecting import Collected, KnownFacts
 from qc_node.web.statistics.figures import DAY_S, Statistics
 from qc_node.web.statistics.trends import (
-    ACTS,
     ELSEWHERE,
     Happened,
     MadeAt,
@@ -34,6 +34,8 @@ class Experts:
 
     labels: dict[str, int]
     kappas: dict[str, figures.Agreement]
+    blind: dict[str, figures.Agreement]
+    """Kappa of those gradings whose raters had not seen the machine's verdict."""
     queue: int
 
 
@@ -71,8 +73,9 @@ def all_figures(collected: Collected) -> Statistics:
 
 def experts_of(ledger: Ledger) -> Experts:
     """Where the expert protocol stands now."""
-    graded = gradings.board(ledger.gradings.current())
-    return Experts(gradings.tiers(graded), gradings.kappas(graded), len(graded.queue))
+    current = ledger.gradings.current()
+    graded, unseen = gradings.board(current), gradings.board(gradings.blind(current))
+    return Experts(gradings.tiers(graded), gradings.kappas(graded), gradings.kappas(unseen), len(graded.queue))
 
 
 def asked_for(ledger: Ledger) -> dict[str, int]:
@@ -129,7 +132,7 @@ def _calls(ledger: Ledger, since: float | None, places: dict[int, MadeAt]) -> It
     for series_id, raised_at, answer in ledger.history.calls(since or 0.0):
         place, week = places.get(series_id, ELSEWHERE), week_of(raised_at)
         yield Happened("calls", week, *place)
-        if answer in ACTS:
+        if answer in ACTED:
             yield Happened("acted", week, *place)
 
 

@@ -32,8 +32,6 @@ COUNTS = (*READERS_VOTES, *TECHNOLOGISTS_VOTES, *VERDICTS, *CALLS)
 ``vote_good`` are votes of readers who are no technologists; ``judged`` series have a verdict, whatever it says (a
 CT has no tier); ``acted`` of the ``calls`` led to an act of somebody, and not only to an acknowledgement.
 """
-ACTS = frozenset({"repeated", "patient_moved"})
-"""Answers to a call that say that it led to something."""
 NOBODY = ""
 """The scanner of votes on studies that the node never received."""
 
