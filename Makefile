@@ -13,8 +13,8 @@ LOCK ?= deploy/requirements-cpu.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
-PEERS := orthanc dcmtk dicom3tools libpixelmed-java default-jdk-headless prometheus chromium chromium-driver \
-  nginx-light
+PEERS := orthanc orthanc-dicomweb orthanc-webviewer dcmtk dicom3tools libpixelmed-java default-jdk-headless prometheus \
+  chromium chromium-driver nginx-light tesseract-ocr
 OPENID := oidc-provider@9.13.3
 BENCHMARKS := $(filter-out soak,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 CPU_TORCH := https://download.pytorch.org/whl/cpu

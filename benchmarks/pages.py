@@ -1,7 +1,7 @@
 """How long the node takes to make each page: 1,000 series of 100 stations, 50,000 votes, one warm process.
 
-Run as ``python -m benchmarks.pages [--times N] [--keep FILE]``.  Printed are the median and the slowest time of each
-page and API, the time of the very first request (caches empty), the statements that SQLite ran, and the size.
+Run as ``python -m benchmarks.pages [--times N] [--keep FILE]``.  Printed are the median and the slowest time of
+each page and API, the time of the very first request (caches empty), the statements that SQLite ran, and the size.
 """
 
 from __future__ import annotations

@@ -45,6 +45,19 @@ def refusal(tmp_path: Path, text: str, environ: dict[str, str] | None = None) ->
     return sentence
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "https://ohif/viewer?StudyInstanceUIDs={study_uid}",
+        "weasis://%24dicom%3Ars%20-r%20%22accessionNumber%3D{accession_number}%22",
+        "radiant://?n=paet&v=PACS&n=pstv&v=0020000D&v={study_uid}",
+    ],
+)
+def test_a_viewer_is_named_by_what_the_series_is_called(tmp_path: Path, template: str) -> None:
+    settings = load(write(tmp_path, f'[node]\ndata_dir = "{tmp_path}"\n[web]\nviewer_url = "{template}"\n'), {})
+    assert parts.web_options(settings).viewer_url == template
+
+
 def test_no_configuration_is_a_node_on_loopback() -> None:
     settings = load(None, {})
     assert settings.node.ae_title == "QCNODE"
@@ -131,6 +144,20 @@ def test_unknown_section(tmp_path: Path) -> None:
         ('[[rule]]\norder = "head"\n', "line 2: [[rule]] order has no expectation"),
         ("[web]\nport = 9108\n", "9108 is already the port of [web]"),
         ('[webhook]\nurl = "localhost"\n', "line 2: [webhook] url must be a http:// or https:// address"),
+        *(
+            (f'[web]\nviewer_url = "{template}"\n', f"line 2: [web] viewer_url {sentence}")
+            for template, sentence in (
+                ("javascript:alert({study_uid})", "must begin with http:, https:, weasis:"),
+                ("file:///etc/{study_uid}", "must begin with"),
+                ("//ohif/{study_uid}", "must begin with"),
+                ("https://ohif/viewer?StudyInstanceUIDs={study}", "has {study}; known are {study_uid}"),
+                ("https://ohif/viewer?StudyInstanceUIDs={study_uid", "has a single brace"),
+                ("https://ohif/viewer", "must have one of {study_uid}"),
+                ("https://{accession_number}/viewer", "must name the viewer's host"),
+                ("https:ohif/{study_uid}", "must name the viewer's host"),
+                ("https://ohif/ {study_uid}", "must begin with"),
+            )
+        ),
         ("[prompt]\nrandom_share = 5\n", "line 2: [prompt] random_share"),
         ("[node\n", "is not valid TOML"),
         ("node = 3\n", "line 1: node"),

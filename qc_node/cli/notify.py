@@ -15,7 +15,7 @@ from qc_node.domain.errors import QcNodeError
 
 @click.group(cls=LazyGroup)
 def notify() -> None:
-    """Try those who are told what happened ([[notify]] and [webhook] of the configuration)."""
+    """Try whether those who are told what happened can be reached."""
 
 
 @notify.command("test")

@@ -15,7 +15,7 @@ from qc_node.cli.shared import LazyGroup, config_option, ledger_made, load_setti
 if TYPE_CHECKING:
     from qc_node.config import Settings
 
-ROLES = ("radiologist", "technologist", "expert", "physicist")
+ROLES = ("radiologist", "technologist", "expert", "physicist", "operator")
 """As :class:`qc_node.web.access.readers.Role` has them, which is not imported for a page of help."""
 
 
@@ -33,7 +33,7 @@ def readers() -> None:
     type=click.Choice(ROLES),
     default="radiologist",
     show_default=True,
-    help="Experts also grade by the protocol.",
+    help="Experts also grade by the protocol; operators act on the page Operations.",
 )
 @click.option("--pin", is_flag=True, help="Ask for a PIN (6 to 12 digits) besides the personal link.")
 @click.option("--dicom-name", help="How key objects spell the person: Bode^Mechthild.")

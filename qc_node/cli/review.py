@@ -32,7 +32,7 @@ ANALYST = "analyst"
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for verdicts, pictures and corrections; default: one for each FOLDER below ~/.local/share/qc-node/review.",
+    help="Where verdicts and corrections are kept; default: below ~/.local/share/qc-node/review.",
 )
 @click.option(
     "--export",
@@ -43,7 +43,8 @@ ANALYST = "analyst"
 def review(folder: Path, port: int, keep: Path | None, export: Path | None, config: Path | None) -> None:
     """Open the analyst page on a folder of your own.
 
-    What was found and what you corrected is kept: the same folder opened again shows it.  Your folder is only read.
+    What was found and what you corrected is kept: the same folder opened again shows it.  Your folder is only
+    read.
     """
     from qc_node.engine.from_disk import keep as keep_series
     from qc_node.ledger import Ledger
@@ -81,7 +82,7 @@ def review(folder: Path, port: int, keep: Path | None, export: Path | None, conf
 
 
 def kept_in(folder: Path) -> Path:
-    """Where what people say of a folder is kept: below the user's data folder (XDG), never in the folder itself."""
+    """Where what people say of a folder is kept: below the user's data folder (XDG), never in it."""
     home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     whole = folder.resolve()
     name = f"{whole.name}-{hashlib.sha256(str(whole).encode()).hexdigest()[:12]}"
@@ -89,7 +90,7 @@ def kept_in(folder: Path) -> Path:
 
 
 def _token(ledger: Ledger) -> str:
-    """A personal link for the one who sits here; the same reader each time, so that corrections stay theirs."""
+    """A personal link for the one who sits here; the same reader each time, who keeps the corrections."""
     from qc_node.web.access import readers
 
     if ledger.readers.by_login(ANALYST) is not None:
@@ -103,7 +104,7 @@ def _export(folder: Path, root: Path, target: Path) -> None:
     """Write ``/review.csv`` of what is kept."""
     from qc_node.ledger import Ledger
     from qc_node.spool import Spool
-    from qc_node.web.review import searching, tables
+    from qc_node.web.review import csv_tables, searching
     from qc_node.web.settings import WebDeps
 
     if not (root / LEDGER_NAME).is_file():
@@ -111,10 +112,10 @@ def _export(folder: Path, root: Path, target: Path) -> None:
     ledger = Ledger(root / LEDGER_NAME)
     deps = WebDeps(ledger=ledger, spool=Spool(root), web=_web_options(root))
     found = searching.all_entries(deps, searching.ReviewFilter())
-    rows = itertools.chain.from_iterable(map(tables.per_answer, found))
+    rows = itertools.chain.from_iterable(map(csv_tables.per_answer, found))
     try:
         with target.open("w", encoding="utf-8", newline="") as stream:
-            stream.writelines(tables.streamed(rows, tables.PER_ANSWER))
+            stream.writelines(csv_tables.streamed(rows, csv_tables.PER_ANSWER))
     except OSError as error:
         raise QcNodeError(f"{target} cannot be written: {error.strerror or error}.") from error
     finally:

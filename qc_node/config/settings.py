@@ -262,7 +262,7 @@ class WebSettings(_Section):
     blind: bool = True
     """The panel shows the machine's verdict only after the vote."""
     viewer_url: Annotated[str, AfterValidator(_viewer_url)] | None = None
-    """Address that opens a study in the department's viewer, shown as "Open in my viewer" on the review page; in it
+    """Address that opens a study in the department's viewer, as "Open in my viewer" on the review page; in it
     ``{study_uid}``, ``{series_uid}`` and ``{accession_number}`` become those of the series."""
     theme: Literal["system", "dark", "light"] = "system"
     """Colours of the pages: ``system`` follows the browser, ``dark`` suits a dark room whose PCs ask for

@@ -485,7 +485,8 @@ class Deliveries:
         return self._db.rows(
             "SELECT d.destination, sum(d.state = 'pending') AS waiting, sum(d.state = 'failed') AS failed,"
             " min(iif(d.state = 'pending', d.created_at, NULL)) AS oldest,"
-            " min(iif(d.state = 'pending' AND d.attempts > 0, coalesce(since, d.created_at), NULL)) AS failing_since,"
+            " min(iif(d.state = 'pending' AND d.attempts > 0, coalesce(since, d.created_at), NULL))"
+            " AS failing_since,"
             " sum(d.state = 'pending' AND d.attempts = 0 AND EXISTS (SELECT 1 FROM reports AS r"
             "  CROSS JOIN deliveries AS before USING (sop_instance_uid) WHERE r.series_id = reports.series_id"
             "  AND before.destination = d.destination AND before.state = 'pending' AND before.id < d.id)) AS held"

@@ -50,8 +50,8 @@ class History:
         ``(number, reader_id, subject, site, modality, at)`` in order of writing; the subject as in :meth:`votes`.
         """
         return self._db.tuples(
-            "SELECT presentations.rowid, reader_id, coalesce(cases.study_uid, '#' || cases.accession_number), site,"
-            " coalesce(presentations.modality, 'OT'), at FROM presentations JOIN cases USING (handle)"
+            "SELECT presentations.rowid, reader_id, coalesce(cases.study_uid, '#' || cases.accession_number),"
+            " site, coalesce(presentations.modality, 'OT'), at FROM presentations JOIN cases USING (handle)"
             " WHERE presentations.rowid > ? ORDER BY presentations.rowid",
             (after,),
         )
@@ -61,7 +61,7 @@ class History:
         return int(self._db.value("SELECT coalesce(max(rowid), 0) FROM presentations"))
 
     def judged(self) -> list[tuple[int, float, int, str]]:
-        """``(verdict, judged_at, series_id, study_uid)`` of the present run of each series, by its routed verdict."""
+        """``(verdict, judged_at, series_id, study_uid)`` of each series: the routed verdict on its present run."""
         return self._db.tuples(
             "SELECT verdicts.id, judged_at, series_id, study_uid FROM verdicts JOIN series USING (series_id, run)"
             " WHERE routed = 1 ORDER BY verdicts.id"
@@ -83,7 +83,8 @@ class History:
         The station is empty where nobody noted one.
         """
         return self._db.tuples(
-            "SELECT series_id, study_uid, series_uid, coalesce(station, ''), calling_ae FROM series ORDER BY series_id"
+            "SELECT series_id, study_uid, series_uid, coalesce(station, ''), calling_ae FROM series"
+            " ORDER BY series_id"
         )
 
     def calls(self, since: float) -> list[tuple[int, float, str | None]]:

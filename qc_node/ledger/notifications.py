@@ -36,7 +36,7 @@ class Notifications:
         """
         return self._db.rows(
             f"SELECT * FROM notifications WHERE {_WAITS} AND (next_attempt_at <= ? OR next_attempt_at > ?)"
-            " ORDER BY id LIMIT ?",
+            " ORDER BY +id LIMIT ?",  # the + has SQLite look at what waits, not at every row
             (now, now + longest_s, limit),
             of=NotificationRow,
         )

@@ -350,8 +350,8 @@ class AskedDelivery(ReportDelivery):
 class DestinationRow(TypedDict):
     """What a destination has not taken.
 
-    ``failing_since`` is when the first object was written, or turned down, that has been tried in vain; ``held`` are
-    objects that were not tried because an earlier one of their series waits.
+    ``failing_since`` is when the first object was written, or turned down, that has been tried in vain; ``held``
+    are objects that were not tried because an earlier one of their series waits.
     """
 
     destination: str

@@ -1,8 +1,8 @@
-"""Finding series among all that ever came: identifiers by an index, everything else newest first, a stretch at a time.
+"""Finding series among all that ever came: identifiers by an index, all else newest first, a stretch at a time.
 
-Nobody asks for "all series that say chest" in one statement: a ledger of years would be gone through while a page
-waits.  Who searches takes stretches (:meth:`SeriesSearch.end_of_stretch`), from the newest series on, until there is
-enough to show or the time is up, and goes on from there when asked again.
+Nobody asks for "all series that say chest" in one statement: a ledger of years would be gone through while a
+page waits.  Who searches takes stretches (:meth:`SeriesSearch.end_of_stretch`), from the newest series on, until
+there is enough to show or the time is up, and goes on from there when asked again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _STUDY = " CROSS JOIN studies ON studies.study_uid = series.study_uid"
 _BY_TIME = " INDEXED BY idx_series_last_received"
 _STRETCH = (
     "series.last_received <= ?1 AND series.last_received >= ?3"
-    " AND (series.last_received, series.series_id) < (?1, ?2) AND (series.last_received, series.series_id) >= (?3, ?4)"
+    " AND (series.last_received, series.series_id) < (?1, ?2)"
+    " AND (series.last_received, series.series_id) >= (?3, ?4)"
 )
 _NEWEST_FIRST = " ORDER BY series.last_received DESC, series.series_id DESC"
 
@@ -58,7 +59,8 @@ class SeriesWanted:
     @property
     def in_order_of_time(self) -> bool:
         """Whether the index of arrival alone answers, so that counting reads no row."""
-        return self.modality is self.stage is self.scanner is self.numbers is None and not self.states
+        named = (self.modality, self.stage, self.scanner, self.numbers)
+        return not self.states and all(value is None for value in named)
 
 
 class SeriesSearch:
@@ -86,7 +88,7 @@ class SeriesSearch:
         return sorted(found)
 
     def end_of_stretch(self, wanted: SeriesWanted, before: Place, size: int) -> Place:
-        """The place of the last of the next `size` series, wanted or not; the end of the list where fewer are left."""
+        """The place of the last of the next `size` series, wanted or not; the end where fewer are left."""
         if wanted.numbers is not None:
             return OLDEST
         row = self._db.row(

@@ -12,7 +12,7 @@ class Sessions:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def start(self, session_id: str, reader_id: str, at: float, way: str) -> None:
+    def start(self, session_id: str, reader_id: str, at: float, way: str = "link") -> None:
         """Write one sign-in by `way`; `session_id` is a digest of what the cookie holds."""
         row = {"session_id": session_id, "reader_id": reader_id, "way": way, "started_at": at}
         self._db.insert("sessions", row)

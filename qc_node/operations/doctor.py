@@ -23,7 +23,7 @@ from qc_node.ledger.database import prove_writable, schema_of
 from qc_node.ledger.integrity import Checked, damaged, quick_check
 from qc_node.ledger.migrations import MIGRATIONS
 from qc_node.networks import weights
-from qc_node.operations import machine, offers, scanner_clocks
+from qc_node.operations import machine, notify, offers, scanner_clocks
 from qc_node.operations.diagnosis import Diagnosis, fault, fine, warning
 from qc_node.operations.listener import port_sentence
 from qc_node.spool import has_reports, refuse_unfinished
@@ -96,6 +96,9 @@ def _configuration(settings: Settings, config: Path | None) -> Iterator[Diagnosi
     for peer in settings.peer:
         if peer.tls:
             yield fault(f"[[peer]] {peer.name} asks for tls, which this version does not speak.")
+    for target in settings.notify:
+        if (trouble := notify.hindrance(target.url, os.environ)) is not None:
+            yield fault(f"[[notify]] {target.name} cannot be told. {trouble}")
 
 
 def _count(number: int, noun: str) -> str:

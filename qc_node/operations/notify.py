@@ -228,7 +228,19 @@ def post_json(url: str, body: Mapping[str, Any]) -> None:
         raise NotTaken(f"It could not be reached ({getattr(reason, 'strerror', None) or reason}).") from None
 
 
-def _by_apprise(url: str, body: Mapping[str, Any]) -> None:
+def hindrance(url: str, environ: Mapping[str, str]) -> str | None:
+    """Why the target of this address cannot be told, as a sentence; None where no reason shows.  Sends nothing."""
+    try:
+        whole = with_environment(url, environ)
+        if not NoticeTarget("", whole).is_plain:
+            _apprise(whole)
+    except (QcNodeError, NotTaken) as trouble:
+        return str(trouble)
+    return None
+
+
+def _apprise(url: str) -> Any:
+    """Apprise with one address."""
     try:
         import apprise
     except ImportError:
@@ -237,8 +249,13 @@ def _by_apprise(url: str, body: Mapping[str, Any]) -> None:
     found = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False, app_id="qc-node"))
     if not found.add(url):
         raise NotTaken("Its address is none that Apprise knows.")
+    return found
+
+
+def _by_apprise(url: str, body: Mapping[str, Any]) -> None:
+    found = _apprise(url)
     try:
-        taken = found.notify(title=title(body), body=text(body), body_format=apprise.NotifyFormat.TEXT)
+        taken = found.notify(title=title(body), body=text(body), body_format="text")
     except Exception as error:  # a plugin's own trouble is the target's
         raise NotTaken(f"Apprise could not tell it ({type(error).__name__}).") from None
     if not taken:

@@ -43,8 +43,11 @@ _HEADLINE, _DETAIL, _NOTES = (62, 50, 40), (38, 32), (32, 28)
 _SMALL, _DISCLAIMER = 27, 32
 """Heights of letters in pixels; those after the first for text that does not fit otherwise."""
 _VIEW = 304
-_VIEW_TOP = 216
-_TEXT_TOP = _VIEW_TOP + _VIEW + 52
+_VIEW_TOP = 88
+_HEAD_TOP = _VIEW_TOP + _VIEW + 52
+"""The verdict stands in the middle: viewers write their own words into corners and along the upper edge, and OHIF
+lays its player over the upper middle of an image of this modality."""
+_TEXT_TOP = _HEAD_TOP + 134
 _FOOT_TOP = SIDE - 172
 
 
@@ -84,9 +87,9 @@ def draw(page: SummaryPage) -> Picture:
     colour = COLOURS[page.card.tone]
     pen.rectangle((0, 0, SIDE, 14), fill=colour)
     _lines(pen, [f"QC summary: {page.title}"], (_MARGIN, 32), (_SMALL,), _FAINT, bottom=80)
-    _shape(pen, page.card.tone, (_MARGIN + 34, 138), 34)
-    _lines(pen, [page.card.headline], (_MARGIN + 96, 82), _HEADLINE, colour, bottom=_VIEW_TOP - 6)
     _views(image, pen, page.views or {})
+    _shape(pen, page.card.tone, (_MARGIN + 34, _HEAD_TOP + 48), 34)
+    _lines(pen, [page.card.headline], (_MARGIN + 96, _HEAD_TOP), _HEADLINE, colour, bottom=_TEXT_TOP - 6)
     detail = _without(page.card.detail, page.notes)
     # What to do is for whoever stands at the scanner; the picture is read when the patient has left.
     sure = f"{page.card.sure}." if page.card.sure else ""
@@ -187,7 +190,7 @@ def _views(image: Image.Image, pen: ImageDraw.ImageDraw, views: Mapping[str, Pic
             (_MARGIN, _VIEW_TOP + _VIEW // 2),
             (_SMALL,),
             _FAINT,
-            bottom=_TEXT_TOP,
+            bottom=_HEAD_TOP,
         )
     for column, name in enumerate(MID_PLANES):
         view = usable.get(name)

@@ -46,6 +46,7 @@ def create_app(deps: WebDeps) -> FastAPI:
         if app.state.follower is not None:
             await run_in_threadpool(app.state.follower.resume)
         app.state.follow_up.start()
+        app.state.collected.warm()
         yield
         app.state.follow_up.stop()
         if app.state.follower is not None:

@@ -124,8 +124,8 @@ class WebOptions:
     fhircast_token
         Bearer token (OAuth 2.0) that these hubs want; sent to them only.
     viewer_url
-        Address of the department's image viewer with ``{study_uid}``, ``{series_uid}`` or ``{accession_number}`` in
-        it; None: no page offers to open a study there.
+        Address of the department's image viewer with ``{study_uid}``, ``{series_uid}`` or ``{accession_number}``
+        in it; None: no page offers to open a study there.
     theme
         ``system`` follows what the browser asks for; ``dark`` and ``light`` settle it for everybody.
     limits

@@ -1,8 +1,8 @@
 """Slices of a stored series: as pictures, and as numbers that a page windows itself, in three planes.
 
-Numbers travel as unsigned 16 bit, little-endian, row by row; ``value = number * step + least`` (Hounsfield units in CT,
-stored values elsewhere).  Every stored slice keeps its resolution (up to :data:`MAX_SIDE`); the two other planes are
-cut through a block whose slices are thinned to :data:`BLOCK_SIDE`.
+Numbers travel as unsigned 16 bit, little-endian, row by row; ``value = number * step + least`` (Hounsfield units
+in CT, stored values elsewhere).  Every stored slice keeps its resolution (up to :data:`MAX_SIDE`); the two other
+planes are cut through a block whose slices are thinned to :data:`BLOCK_SIDE`.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ def render(spool: Spool, stack: PictureStack, number: int) -> bytes:
 def describe(stack: PictureStack) -> dict[str, Any]:
     """What a page must know to show a stack: planes, how many slices each has, windows, how values are made.
 
-    ``planes`` is in the order in which they are offered, the stored one first; ``stored`` where nothing says how the
-    slices lie.
+    ``planes`` is in the order in which they are offered, the stored one first; ``stored`` where nothing says how
+    the slices lie.
     """
     planes: dict[str, int] = {}
     if stack.slices:
@@ -163,9 +163,10 @@ def describe(stack: PictureStack) -> dict[str, Any]:
 
 
 def numbers(spool: Spool, stack: PictureStack, plane: str, number: int) -> tuple[np.ndarray, float, int]:
-    """One slice of a plane as uint16 (rows, columns), the height of a pixel in widths, and how many slices there are.
+    """One slice of a plane as uint16 (rows, columns), the height of a pixel in widths, and how many there are.
 
-    Axial as seen from the feet, coronal from the front, sagittal from the left; slices from the feet (right, front) on.
+    Axial as seen from the feet, coronal from the front, sagittal from the left; slices from the feet (right,
+    front) on.
 
     Raises
     ------

@@ -170,8 +170,8 @@ def test_nothing_that_identifies_is_left_in_any_column(ledger: Ledger, erasing: 
         by_number = {v for v in kept if (table, column, v) in outside(ledger)}
         assert kept == by_number, f"{table}.{column}"
     assert ledger.db.rows("PRAGMA foreign_key_check") == []
-    kept = str(ledger.db.rows("SELECT value FROM vote_acts"))
-    assert "Doe" not in kept and STUDY not in kept and '"agrees":' in kept
+    said = str(ledger.db.rows("SELECT value FROM vote_acts"))
+    assert "Doe" not in said and STUDY not in said and '"agrees":' in said
 
 
 def outside(ledger: Ledger) -> set[tuple[str, str, Any]]:

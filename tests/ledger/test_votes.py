@@ -91,8 +91,8 @@ def test_a_new_channel_reason_kind_or_act_needs_no_new_schema(ledger: Ledger) ->
     vote = replace(VOTE, source="voice_assistant", reasons=("invented_reason",), vote="undecided")
     ((row, _),) = ledger.votes.add([vote])
     assert (row["source"], row["vote"], row["reasons"]) == ("voice_assistant", "undecided", ["invented_reason"])
-    ledger.votes.act(replace(ACT, kind="agreement", value="yes"))  # type: ignore[arg-type]
-    assert [act["kind"] for act in ledger.votes.acts_of(row["id"])] == ["reasons", "agreement"]
+    ledger.votes.act(replace(ACT, kind="mood", value="yes"))  # type: ignore[arg-type]
+    assert [act["kind"] for act in ledger.votes.acts_of(row["id"])] == ["reasons", "mood"]
     grading = dict.fromkeys(("gadolinium", "motion", "contrast", "noise", "ms"))
     ledger.gradings.add(
         key="g",

@@ -25,7 +25,7 @@ from qc_node.ledger import Ledger
 from qc_node.ledger.integrity import Checked
 from qc_node.networks import weights
 from qc_node.operations import doctor, machine
-from qc_node.operations.diagnosis import Level
+from qc_node.operations.diagnosis import Diagnosis, Level
 from qc_node.operations.offers import WORDS
 from qc_node.parts import oidc_options
 from qc_node.spool import RESTORING
@@ -285,7 +285,7 @@ def test_a_gpu_that_is_not_there(settings: Callable[..., Settings]) -> None:
     assert "cuda:77" in fault
 
 
-def of_provider(settings: Settings, **said: Any) -> list[doctor.Diagnosis]:
+def of_provider(settings: Settings, **said: Any) -> list[Diagnosis]:
     """What the doctor says of the OpenID provider, asked by the code that signs people in."""
     options = oidc_options(settings)
     assert options is not None

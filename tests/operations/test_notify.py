@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -25,6 +26,7 @@ from qc_node.config import load
 from qc_node.domain import QcNodeError
 from qc_node.domain.attention import Notice
 from qc_node.ledger import Ledger
+from qc_node.node import Node
 from qc_node.operations.metrics import Metrics
 from qc_node.operations.notify import (
     FIRST_PAUSE_S,
@@ -36,8 +38,11 @@ from qc_node.operations.notify import (
     NoticeTarget,
     Notifier,
     NotTaken,
+    hindrance,
     tell,
 )
+from tests.web.conftest import Clinic, rejected
+from tests.web.test_browser import RealClock
 
 START = 1_790_000_000.0
 NOTICE = Notice("attention", "MR 1 (room 3)", "Poor quality. Severe motion.", START)
@@ -170,10 +175,8 @@ def test_who_is_away_is_told_when_he_is_back_and_holds_up_nobody(
     assert [body["scanner"] for body in hook.bodies] == ["MR 0", "MR 1", "MR 2"]
     assert site.outcomes.count(("away", "retry")) == 1, "one attempt, not one for each"
     assert due == START + FIRST_PAUSE_S
-    assert (
-        "secret" not in caplog.text
-        and "secret" not in site.ledger.notifications.due(START + 1e5, 9, 1)[0]["last_error"]
-    )
+    (row, *_) = site.ledger.notifications.due(START + 1e5, 9, 1.0)
+    assert "secret" not in caplog.text and "secret" not in (row["last_error"] or "secret")
     notifier.step()
     assert len(site.outcomes) == 4, "it rests"
     site.targets = [NoticeTarget("away", hook.url)]
@@ -301,6 +304,14 @@ def test_apprise_sends_mail(free_port: Callable[[], int]) -> None:
     assert any(b"Poor quality." in part for part in parts_of_it if isinstance(part, bytes))
 
 
+def test_the_doctor_says_what_keeps_a_target_from_being_told() -> None:
+    assert hindrance("https://x", {}) is None
+    assert hindrance("mailto://${HOST}", {"HOST": "mail.example?to=a@b.example&from=c@d.example"}) is None
+    missing = "The environment variable HOST, which [[notify]] names, is not set."
+    assert hindrance("mailto://${HOST}", {}) == missing
+    assert hindrance("nonsense://secret", {}) == "Its address is none that Apprise knows."
+
+
 def test_an_address_that_nobody_knows_is_said() -> None:
     with pytest.raises(NotTaken, match="none that Apprise knows"):
         tell(NoticeTarget("x", "nonsense://secret"), BODY)
@@ -336,6 +347,42 @@ def test_the_command_tries_each_target_and_says_one_line(tmp_path: Path, hook: H
     assert (one.exit_code, one.output) == (0, "[webhook]: told.\n")
     none = CliRunner().invoke(main_group, ["notify", "test", "--name", "up", "--config", str(path)])
     assert none.exit_code == 1 and "known: down, [webhook]" in str(none.exception)
+
+
+def test_a_node_tells_what_its_board_raises(tmp_path: Path, hook: Hook, free_port: Callable[[], int]) -> None:
+    """From the rows of a judged series in a closed study to the target, through the parts of a whole node."""
+    (tmp_path / "data").mkdir()
+    text = f'[web]\nport = {free_port()}\n[[scanner]]\nstation = "MR_EAST"\nname = "MR 1"\n'
+    rule = '[[rule]]\norder = "head"\nseries = ["venous"]\n'
+    path = configured(tmp_path, f'{text}{rule}[[notify]]\nname = "team"\nurl = "{hook.url}"\n')
+    node = Node(load(path, {}))
+    web = node._open_web()
+    try:
+        clinic = Clinic(node.ledger, node.spool, RealClock())
+        clinic.receive("1.1", "1.1.1")
+        clinic.judge("1.1.1", rejected())
+        clinic.ledger.series.note_claims(clinic.number("1.1.1"), {"modality": "MR", "ordered": ["MRI head"]})
+        series, study = clinic.ledger.series.get("1.1.1"), clinic.ledger.studies.get("1.1")
+        assert series is not None and study is not None
+        assert clinic.ledger.studies.close("1.1", study["last_received"], "test", time.time())
+        finished = {"event": "finished", "series_id": series["series_id"], "state": "judged", "stage": "brain_mri"}
+        node._on_worker({**finished, "timings": {}, "verdicts": []})
+        node._on_delivery({"kind": "sr"}, "PACS", "failed")  # type: ignore[typeddict-item]
+        assert hook.bodies == []
+        node._notifier.step()
+    finally:
+        web.stop()
+        node.intake.close()
+    assert [(body["event"], body["scanner"]) for body in hook.bodies] == [
+        ("attention", "MR 1"),
+        ("missing", "MR 1"),
+        ("delivery", ""),
+    ]
+    lacks = 'Orders like "head" expect a series like "venous", and the study has none.'
+    assert hook.bodies[1]["sentence"] == lacks
+    said = node.metrics.render().body.decode()
+    assert 'qc_node_notifications_total{outcome="sent",target="team"} 3.0' in said
+    assert 'qc_node_calls_total{kind="missing",outcome="raised"} 1.0' in said
 
 
 def test_outcomes_are_counted_from_zero() -> None:

@@ -60,7 +60,7 @@ def require(*programs: str) -> list[str]:
         sentence = f"{', '.join(missing)} is not installed"
         if os.environ.get("QC_NODE_REQUIRE_PEERS") == "1":
             pytest.fail(f"{sentence}, and QC_NODE_REQUIRE_PEERS=1 demands every peer")
-        pytest.skip(f"{sentence} (Debian: orthanc dcmtk dicom3tools libpixelmed-java default-jdk-headless)")
+        pytest.skip(f"{sentence} (Debian: make peers)")
     return [path for path in paths.values() if path]
 
 

@@ -431,3 +431,24 @@ def test_a_port_in_use_is_one_sentence(start_receiver: StartReceiver) -> None:
     other = start_receiver(start=False, port=receiver.port)
     with pytest.raises(QcNodeError, match=rf"The DICOM port 127\.0\.0\.1:{receiver.port} cannot be opened"):
         other.start()
+
+
+@pytest.mark.parametrize(
+    ("said", "station"),
+    [
+        ({"StationName": "MR750-ROOM1"}, "MR750-ROOM1"),
+        (
+            {"Manufacturer": "SIEMENS", "ManufacturerModelName": "Skyra", "DeviceSerialNumber": "45"},
+            "SIEMENS Skyra 45",
+        ),
+        ({}, "PEER"),
+    ],
+)
+def test_a_series_knows_its_scanner_from_its_first_image_on(
+    said: dict[str, str], station: str, start_receiver: StartReceiver
+) -> None:
+    receiver = start_receiver()
+    ds = image(**said)
+    assert send(receiver.port, ds) == 0
+    row = receiver.ledger.series.get(ds.SeriesInstanceUID)
+    assert row is not None and (row["station"], row["calling_ae"]) == (station, "PEER")

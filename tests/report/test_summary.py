@@ -200,7 +200,7 @@ def test_each_tone_has_a_bar_of_its_colour_and_a_shape_of_its_own(tone: Tone) ->
     assert picture.shape == (SIDE, SIDE, 3) and tuple(picture[5, 500]) == COLOURS[tone]
     shapes = {}
     for other in Tone:
-        mark = draw(SummaryPage("x", Card("x", other)))[100:176, 36:112]
+        mark = draw(SummaryPage("x", Card("x", other)))[452:532, 36:112]
         shapes[other] = (mark == np.array(COLOURS[other])).all(axis=2)
     assert all(not np.array_equal(shapes[tone], shape) for other, shape in shapes.items() if other is not tone)
     assert shapes[tone].sum() > 700
@@ -223,11 +223,11 @@ def test_colours_stand_out_from_the_ground() -> None:
 
 
 @pytest.mark.parametrize("words", HEADLINES)
-def test_a_headline_of_any_length_stays_above_the_pictures(words: str) -> None:
+def test_a_headline_of_any_length_stays_between_pictures_and_text_where_no_viewer_writes(words: str) -> None:
     picture = draw(SummaryPage("x", Card(words, Tone.POOR), views=VIEWS))
     without = draw(SummaryPage("x", Card("", Tone.POOR), views=VIEWS))
     differs = np.flatnonzero((picture != without).any(axis=(1, 2)))
-    assert differs.size and differs.min() >= 80 and differs.max() < 214
+    assert differs.size and differs.min() >= 440 and differs.max() < 574
 
 
 def test_every_sentence_adds_ink_and_none_runs_into_the_foot() -> None:
@@ -247,8 +247,8 @@ def test_a_sentence_is_not_said_twice() -> None:
 
 def test_views_have_their_shape_and_a_picture_without_any_says_so() -> None:
     with_views, without = draw(SummaryPage("x", PAGE.card, views=VIEWS)), draw(SummaryPage("x", PAGE.card))
-    assert inked(with_views, 216, 520) > 50_000 and 300 < inked(without, 216, 520) < 20_000
-    left = with_views[216:520, 40:344]
+    assert inked(with_views, 88, 392) > 50_000 and 300 < inked(without, 88, 392) < 20_000
+    left = with_views[88:392, 40:344]
     assert (left[:30] == with_views[30, 5]).all(), "three by four lies in a square"
 
 

@@ -34,9 +34,9 @@ class WebDriverError(Exception):
 
 
 class Chromium:
-    """One browser with an empty profile; several windows share it."""
+    """One browser with an empty profile; several windows share it.  `flags` are added to the command line."""
 
-    def __init__(self) -> None:
+    def __init__(self, *flags: str) -> None:
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self._port = s.getsockname()[1]
@@ -53,7 +53,7 @@ class Chromium:
                 break
             except (OSError, WebDriverError):
                 time.sleep(0.05)
-        options = {"args": [*FLAGS, f"--user-data-dir={self._profile}"], "binary": browser}
+        options = {"args": [*FLAGS, *flags, f"--user-data-dir={self._profile}"], "binary": browser}
         wanted = {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}}
         self._session = self._ask("POST", "/session", {"capabilities": wanted})["sessionId"]
 

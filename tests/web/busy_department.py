@@ -1,6 +1,6 @@
 """A made-up department after a busy year: 100 stations, 1,000 series, 50,000 votes.  The same with every making.
 
-Rows are written in bulk, because a year through the doors of the program would take minutes.
+Rows are written in bulk, because a year through the program would take minutes.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def verdicts(rng: random.Random, modality: str) -> Verdict:
         return rejected(rng.choice((Reason.COVERAGE, Reason.SKULL_STRIPPED, Reason.MOTION)))
     if kind < 0.12:
         return undecided()
-    grades = rng.choices((0, 1, 2), (0.7, 0.22, 0.08), k=3)
-    return brain(*grades, gadolinium=rng.random() < 0.3)
+    motion, contrast, noise = rng.choices((0, 1, 2), (0.7, 0.22, 0.08), k=3)
+    return brain(motion, contrast, noise, gadolinium=rng.random() < 0.3)
 
 
 def make(
@@ -72,7 +72,9 @@ def make(
     for n in range(people):
         role = "technologist" if n % 6 == 5 else "expert" if n == 1 else "radiologist"
         site = SITES[n % len(SITES)]
-        reader, token = readers.add(ledger, f"r{n}", name=f"Reader {n}", site=site, role=role, at=now - days * DAY_S)
+        reader, token = readers.add(
+            ledger, f"r{n}", name=f"Reader {n}", site=site, role=role, at=now - days * DAY_S
+        )
         tokens.setdefault(role, token)
         who.append((reader.reader_id, role, site))
     _, tokens["operator"] = readers.add(ledger, "ops", name="Operator", site="Berlin", role="operator", at=now)
@@ -90,7 +92,8 @@ def _fill(ledger: Ledger, table: str, columns: str, rows: Sequence[tuple[Any, ..
 
 def _series(ledger: Ledger, rng: random.Random, now: float, count: int, stations: int, days: int) -> None:
     table: dict[str, list[tuple[Any, ...]]] = {
-        name: [] for name in ("studies", "series", "verdicts", "events", "reports", "deliveries", "alarms", "labels")
+        name: []
+        for name in ("studies", "series", "verdicts", "events", "reports", "deliveries", "alarms", "labels")
     }
     for n in range(1, count + 1):
         # every station has sent in the last three days, the rest is spread over the year
@@ -124,7 +127,9 @@ def _series(ledger: Ledger, rng: random.Random, now: float, count: int, stations
              json.dumps({"total": 1.4}), "x", at + 10, at + 10, json.dumps(pictures))
         )  # fmt: skip
         sop = f"2.25.{n}"
-        table["reports"].append((sop, "1.2.840.10008.5.1.4.1.1.88.33", n, study, 1, "sr", f"reports/{sop}", at + 11))
+        table["reports"].append(
+            (sop, "1.2.840.10008.5.1.4.1.1.88.33", n, study, 1, "sr", f"reports/{sop}", at + 11)
+        )
         delivery = "pending" if n % 40 == 1 else "failed" if n % 90 == 2 else "committed"
         error = None if delivery == "committed" else "PACS answered 0xA700 (out of resources)."
         table["deliveries"].append((sop, "ARCHIVE", delivery, 1, at + 20, at + 11, at + 12, error))
@@ -139,7 +144,8 @@ def _series(ledger: Ledger, rng: random.Random, now: float, count: int, stations
     _fill(ledger, "studies", "study_uid,accession_number,description,first_received,last_received,state,missing",
           table["studies"])  # fmt: skip
     _fill(ledger, "series", "series_id,study_uid,series_uid,modality,calling_ae,station,first_received,"
-          "last_received,instances,run,state,closed_at,claimed_at,sentence,stage,claims", table["series"])  # fmt: skip
+          "last_received,instances,run,state,closed_at,claimed_at,sentence,stage,claims",
+          table["series"])  # fmt: skip
     _fill(ledger, "events", "series_id,run,at,event,detail", table["events"])
     _fill(ledger, "verdicts", "series_id,run,stage,verdict,claims,warnings,timings,source_path,judged_at,"
           "report_after,thumbnails", table["verdicts"])  # fmt: skip
@@ -147,7 +153,9 @@ def _series(ledger: Ledger, rng: random.Random, now: float, count: int, stations
           table["reports"])  # fmt: skip
     _fill(ledger, "deliveries", "sop_instance_uid,destination,state,attempts,next_attempt_at,created_at,sent_at,"
           "last_error", table["deliveries"])  # fmt: skip
-    _fill(ledger, "alarms", "series_id,run,calling_ae,station,raised_at,closed_at,closed_by,answer", table["alarms"])
+    _fill(
+        ledger, "alarms", "series_id,run,calling_ae,station,raised_at,closed_at,closed_by,answer", table["alarms"]
+    )
     grader = next(row["reader_id"] for row in ledger.readers.all() if row["role"] == "expert")
     _fill(ledger, "labels", "series_id,run,question,found,label,at,reader_id",
           [(*row, grader) for row in table["labels"]])  # fmt: skip
@@ -164,30 +172,34 @@ def _votes(
     _fill(ledger, "cases", "handle,subject,study_uid,modality,created_at",
           [(handle_of(n), f"1.2.826.0.2.{n}", f"1.2.826.0.2.{n}", modality[n], now - days * DAY_S)
            for n in range(1, studies + 1)])  # fmt: skip
-    shown, votes, acts = [], [], []
+    shown: list[tuple[Any, ...]] = []
+    votes: list[tuple[Any, ...]] = []
+    acts: list[tuple[Any, ...]] = []
     at = [now - rng.random() * days * DAY_S for _ in range(count)]
     for number, voted_at in enumerate(sorted(at), 1):
         reader_id, role, site = rng.choice(who)
         study = rng.randint(1, series) if rng.random() < 0.1 else rng.randint(1, studies)
         vote = rng.choices(LEVELS, (0.75, 0.19, 0.06))[0]
         ms = int(rng.lognormvariate(8.3, 0.6))
-        shown.append((f"p{number}", handle_of(study), reader_id, site, modality[study], voted_at - ms / 1000, "panel"))
+        shown.append(
+            (f"p{number}", handle_of(study), reader_id, site, modality[study], voted_at - ms / 1000, "panel")
+        )
         votes.append(
             (number, f"key-{number:08}", reader_id, role, f"1.2.826.0.2.{study}", site, modality[study], vote,
              voted_at, voted_at + 0.1, ms, "panel", int(rng.random() < 0.2), f"p{number}")
         )  # fmt: skip
         if vote != "good" and rng.random() < 0.7:
-            acts.append((number, "reasons", json.dumps([rng.choice(("motion", "noise", "coverage"))]), reader_id, role,
-                         voted_at, None))  # fmt: skip
+            acts.append((number, "reasons", json.dumps([rng.choice(("motion", "noise", "coverage"))]), reader_id,
+                         role, voted_at, None))  # fmt: skip
         if rng.random() < 0.01:
             acts.append((number, "withdrawal", None, reader_id, role, voted_at + 5, f"undo-{number:08}"))
     for n in range(count // 4):
         reader_id, _, site = rng.choice(who)
         study = rng.randint(1, studies)
-        shown.append((f"q{n}", handle_of(study), reader_id, site, modality[study], now - rng.random() * days * DAY_S,
-                      "panel"))  # fmt: skip
+        shown.append((f"q{n}", handle_of(study), reader_id, site, modality[study],
+                      now - rng.random() * days * DAY_S, "panel"))  # fmt: skip
     _fill(ledger, "presentations", "id,handle,reader_id,site,modality,at,how", shown)
-    _fill(ledger, "votes", "id,key,reader_id,role,study_uid,site,modality,vote,voted_at,received_at,ms_to_vote,source,"
-          "verdict_visible,presentation", votes)  # fmt: skip
+    _fill(ledger, "votes", "id,key,reader_id,role,study_uid,site,modality,vote,voted_at,received_at,ms_to_vote,"
+          "source,verdict_visible,presentation", votes)  # fmt: skip
     _fill(ledger, "vote_acts", "id,vote_id,kind,value,reader_id,role,at,key,received_at,source,verdict_visible",
           [(count + n, *act, act[5], "panel", 0) for n, act in enumerate(acts, 1)])  # fmt: skip

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-from qc_node.ledger import database
-
 
 @dataclass
 class Statements:
@@ -30,9 +28,9 @@ def counted_statements() -> Iterator[Statements]:
     found, connect = Statements(), sqlite3.connect
 
     def listening(*args: Any, **more: Any) -> sqlite3.Connection:
-        conn = connect(*args, **more)
+        conn: sqlite3.Connection = connect(*args, **more)
         conn.set_trace_callback(found.said.append)
         return conn
 
-    with mock.patch.object(database.sqlite3, "connect", listening):
+    with mock.patch("qc_node.ledger.database.sqlite3.connect", listening):
         yield found

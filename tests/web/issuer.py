@@ -69,11 +69,12 @@ class Issuer:
             def do_GET(self) -> None:
                 issuer.asked.append(self.path)
                 time.sleep(issuer.delay_s)
-                found = {
+                answers: dict[str, Callable[[], Json]] = {
                     "/.well-known/openid-configuration": issuer.document,
                     "/jwks": lambda: {"keys": [issuer.key.as_dict(private=False)]},
                     "/me": lambda: issuer.userinfo,
-                }.get(self.path)
+                }
+                found = answers.get(self.path)
                 self._answer(200 if found else 404, found() if found else {})
 
             def do_POST(self) -> None:

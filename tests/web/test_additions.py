@@ -54,14 +54,13 @@ def report(clinic: Clinic, uid: str, run: int = 1) -> None:
 def test_every_fact_is_a_row_with_its_own_time_and_the_vote_stays_as_it_was(clinic: Clinic, cast: Cast) -> None:
     browser, _, shown = cast
     before = clinic.ledger.votes.all()
-    for number, (kind, what) in enumerate(
-        {
-            "reasons": {"reasons": ["motion", "noise"]},
-            "confidence": {"confidence": "fairly"},
-            "comment": {"comment": "moved\ttwice "},
-            "agreement": {"agrees": False},
-        }.items()
-    ):
+    said: dict[str, dict[str, Any]] = {
+        "reasons": {"reasons": ["motion", "noise"]},
+        "confidence": {"confidence": "fairly"},
+        "comment": {"comment": "moved\ttwice "},
+        "agreement": {"agrees": False},
+    }
+    for number, (kind, what) in enumerate(said.items()):
         answer = add(browser, number, kind, **what, case=shown["case"], presentation=shown["presentation"])
         assert answer.status_code == 201, answer.text
         clinic.clock.forward(10)
@@ -180,14 +179,13 @@ def test_comments_leave_only_when_asked_for_and_are_never_logged(
 def test_exported_facts_come_back_with_their_own_times(clinic: Clinic, cast: Cast, tmp_path: Any) -> None:
     browser, *_ = cast
     report(clinic, "1.2.840.1")
-    for number, (kind, what) in enumerate(
-        (
-            ("reasons", {"reasons": ["motion"]}),
-            ("confidence", {"confidence": "unsure"}),
-            ("comment", {"comment": "moved"}),
-            ("agreement", {"agrees": True}),
-        )
-    ):
+    said: dict[str, dict[str, Any]] = {
+        "reasons": {"reasons": ["motion"]},
+        "confidence": {"confidence": "unsure"},
+        "comment": {"comment": "moved"},
+        "agreement": {"agrees": True},
+    }
+    for number, (kind, what) in enumerate(said.items()):
         clinic.clock.forward(7)
         add(browser, number, kind, **what)
     logged = list(export_rows(clinic.ledger, whole_log=True, comments=True))

@@ -374,13 +374,18 @@ def test_a_series_that_arrives_moves_nothing_under_the_readers_eye(chromium: Chr
         clinic.judge(f"1.3.{n}.1", brain())
     open_review(chromium, served, 22)
     chromium.script(
-        "for (let n = 0; n < 12; n++) document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'j', bubbles: true}))"
+        "const down = () => new KeyboardEvent('keydown', {key: 'j', bubbles: true});"
+        "for (let n = 0; n < 12; n++) document.body.dispatchEvent(down())"
     )
     chromium.script(
         "document.querySelector('.row.current [data-act=confirm]').focus(); window.met = 0; const real = fetch;"
-        "window.fetch = async (...a) => { const said = await real(...a); window.met += (await said.clone().text()).length; return said }"
+        "window.fetch = async (...a) => { const said = await real(...a);"
+        " window.met += (await said.clone().text()).length; return said }"
     )
-    here = "const r = document.querySelector('.row.current'); return [r.dataset.series, r.getBoundingClientRect().top, document.activeElement.dataset.act]"
+    here = (
+        "const r = document.querySelector('.row.current');"
+        "return [r.dataset.series, r.getBoundingClientRect().top, document.activeElement.dataset.act]"
+    )
     before = chromium.script(here)
     clinic.receive("1.4.1", "1.4.1.1", accession="NEW-1")
     clinic.judge("1.4.1.1", brain())
@@ -412,7 +417,7 @@ def test_pictures_open_and_stored_slices_are_windowed_and_scrolled(chromium: Chr
     served.clinic.judge("1.2.9.1", brain())
     open_review(chromium, served, 3)
     middle = (
-        "const c = document.querySelector('.film'); const [x, y] = [Math.round(c.width * arguments[0]), c.height >> 1];"
+        "const c = document.querySelector('.film'), x = Math.round(c.width * arguments[0]), y = c.height >> 1;"
         "return c.getContext('2d').getImageData(x, y, 1, 1).data[0]"
     )
     chromium.click(".row.current [data-act=pictures]")
@@ -475,6 +480,7 @@ def test_expert_grading_by_the_papers_keys(chromium: Chromium, served: Served) -
     chromium.until_text("#tier", "Straight reject")
     chromium.press("r", "k", "a", "z", "d", "d", " ")
     wait_for(lambda: clinic.ledger.db.value("SELECT count(*) FROM gradings") == 3)
+    chromium.until_text("#tier", "Still open: straight reject")
     chromium.until_text("#progress", "2 graded by you, 1 to do")
     first, second = clinic.ledger.gradings.current()
     assert (first["motion"], first["contrast"], first["noise"], first["gadolinium"]) == (1, 2, 0, 1)
@@ -483,7 +489,11 @@ def test_expert_grading_by_the_papers_keys(chromium: Chromium, served: Served) -
     chromium.network(False)
     chromium.press("r", "r", " ")
     chromium.until_text("#grade-says", "Not saved: the network is cut")
+    chromium.script("document.getElementById('back').click()")
+    chromium.until_text("#trouble-says", "nothing could be loaded")
     chromium.network(True)
+    chromium.click("#again")
+    chromium.until("return !document.getElementById('task').hidden")
 
 
 def test_statistics_page_and_plots(chromium: Chromium, served: Served) -> None:

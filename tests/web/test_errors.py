@@ -131,7 +131,10 @@ def test_the_programs_own_fault_is_a_page_and_one_line_without_what_was_sent(
 def test_the_line_names_the_place_in_the_program(
     signed_in: Browser, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qc_node.web.votes.cases.resolve", lambda *_: {}["Doe^John"])
+    def fail(*_: object) -> None:
+        raise KeyError("Doe^John")
+
+    monkeypatch.setattr("qc_node.web.votes.cases.resolve", fail)
     assert signed_in.get("/launch?StudyInstanceUID=1.2.3", headers=HTML).status_code == 500
     (line,) = [record.getMessage() for record in caplog.records]
     assert re.fullmatch(r"a page failed: KeyError in web/pages/panel\.py:\d+ \(launch\)", line)

@@ -108,7 +108,7 @@ def test_the_viewer_left_the_study_without_closing_it(name: str) -> None:
     for message in (open_event(STUDY, 1), open_event(STUDY, 1, kind="DiagnosticReport")):
         session.hear(as_event(message))
     assert session.hear(as_event(told(name, 2))) == (200, True)
-    assert session.studies == ()
+    assert not session.studies
     session.hear(as_event(open_event(OTHER, 3)))
     assert session.hear(as_event(told(name, 2) | {"id": "late"})) == (200, False), "older than what is open now"
     assert [study.study_uid for study in session.studies] == [OTHER]
@@ -122,8 +122,8 @@ def as_event(message: dict[str, Any]) -> messages.Event:
 
 def test_the_published_heartbeat_promises_the_next_event() -> None:
     assert as_event(published.HEARTBEAT).period_s == 10.0
-    broken = {**published.HEARTBEAT, "event": {**published.HEARTBEAT["event"], "context": [{"key": "period"}]}}
-    assert as_event(broken).period_s is None
+    for decimal in (None, "soon", -1):
+        assert as_event(told("Heartbeat", 1, [{"key": "period", "decimal": decimal}])).period_s is None
 
 
 @pytest.mark.parametrize("denies", [False, True])

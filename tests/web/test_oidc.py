@@ -298,6 +298,13 @@ def test_signing_out_goes_on_to_the_provider(clinic: Clinic, browser: Browser, i
     assert parse_qs(left.query) == {"client_id": [CLIENT_ID], "post_logout_redirect_uri": [f"{BASE}/sign-in"]}
 
 
+def test_the_tenth_answer_of_a_minute_is_the_last(clinic: Clinic, browse: Browse, issuer: Issuer) -> None:
+    clinic.clock = RealClock()
+    browser = browse(public_base=BASE, oidc=oidc_of(issuer.address))
+    codes = [come_back(browser, issuer, code="guessed").status_code for _ in range(11)]
+    assert codes == [401] * 10 + [429] and issuer.asked.count("/token") == 10
+
+
 def test_who_came_by_pin_or_whose_provider_has_no_sign_out_stays_here(
     clinic: Clinic, browser: Browser, issuer: Issuer
 ) -> None:

@@ -36,7 +36,7 @@ def written(clinic: Clinic, study: str, kind: str = "sr", series: str | None = N
 
 @pytest.fixture
 def troubled(clinic: Clinic) -> dict[str, int]:
-    """Three studies: a report that was refused, one that is tried in vain, and one behind it that was never tried."""
+    """Three studies: a report that was refused, one tried in vain, and one behind it that was never tried."""
     for study in ("1.1", "1.2"):
         clinic.receive(study, f"{study}.1", accession=f"MR-{study}")
         clinic.judge(f"{study}.1", brain())
@@ -48,7 +48,9 @@ def troubled(clinic: Clinic) -> dict[str, int]:
     number = clinic.number("1.3.1")
     row = clinic.ledger.series.by_id(number)
     assert row is not None and clinic.ledger.series.close(number, row["last_received"], "test", clinic.clock.now)
-    clinic.ledger.series.finish(number, 1, "failed", clinic.clock.now, sentence="The pixel data cannot be decoded.")
+    clinic.ledger.series.finish(
+        number, 1, "failed", clinic.clock.now, sentence="The pixel data cannot be decoded."
+    )
     return {"refused": refused, "vain": vain, "held": held, "series": number}
 
 
@@ -139,7 +141,9 @@ def test_all_that_was_refused_goes_again(clinic: Clinic, browse: Browse, trouble
     browser = operator(clinic, browse)
     assert browser.post("/api/operations/deliveries/all-again").json() == {"again": 1}
     assert browser.post("/api/operations/deliveries/all-again").json() == {"again": 0}
-    assert audit(clinic.ledger) == [(acts.AGAIN, {"deliveries": [troubled["refused"]]})], "nothing done, nothing noted"
+    assert audit(clinic.ledger) == [(acts.AGAIN, {"deliveries": [troubled["refused"]]})], (
+        "nothing done, nothing noted"
+    )
 
 
 def test_a_failed_series_is_judged_again_once(clinic: Clinic, browse: Browse, troubled: dict[str, int]) -> None:
@@ -156,7 +160,10 @@ def test_what_is_not_there_is_said_and_nothing_is_done(
 ) -> None:
     browser = operator(clinic, browse)
     answer = browser.post("/api/operations/deliveries/drop", json={"ids": [troubled["vain"], 999]})
-    assert (answer.status_code, answer.json()["detail"]) == (409, "There is no unfinished delivery with the id 999.")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        409,
+        "There is no unfinished delivery with the id 999.",
+    )
     assert delivery_state(clinic, troubled["vain"]) == "pending"
     assert audit(clinic.ledger) == []
     with pytest.raises(QcNodeError, match="no unfinished delivery"):
@@ -197,7 +204,9 @@ def test_on_the_network_only_operators_look(clinic: Clinic, browse: Browse) -> N
 def test_another_sites_page_cannot_act(clinic: Clinic, browse: Browse, troubled: dict[str, int]) -> None:
     browser = operator(clinic, browse)
     answer = browser.post(
-        "/api/operations/deliveries/drop", json={"ids": [troubled["vain"]]}, headers={"origin": "https://evil.example"}
+        "/api/operations/deliveries/drop",
+        json={"ids": [troubled["vain"]]},
+        headers={"origin": "https://evil.example"},
     )
     assert answer.status_code == 403
     assert delivery_state(clinic, troubled["vain"]) == "pending"

@@ -63,7 +63,9 @@ def departments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, 
         yield found
 
 
-PAGES = [(role, address) for role, of in addresses(BusyDepartment({}, handle_of(3), "", 0, 0)).items() for address in of]
+PAGES = [
+    (role, address) for role, of in addresses(BusyDepartment({}, handle_of(3), "", 0, 0)).items() for address in of
+]
 
 
 @pytest.mark.parametrize(("role", "address"), PAGES)

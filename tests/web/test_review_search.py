@@ -1,4 +1,4 @@
-"""Any series is found by any name: identifiers, words, filters, pages, tables; skipped and failed ones among them."""
+"""Any series is found by any name: identifiers, words, filters, pages, tables; skipped and failed ones too."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from qc_node.domain import Reason
 from qc_node.ledger.search import NEWEST
-from qc_node.web.review import searching, tables
-from qc_node.web.review.searching import ReviewFilter, Shown
-from qc_node.web.review.tables import series_columns
+from qc_node.web.review import csv_tables, searching
+from qc_node.web.review.csv_tables import series_columns
+from qc_node.web.review.searching import ReviewFilter, Worklist
 from tests.web.conftest import Browse, Browser, Clinic, brain, ct, rejected, undecided
 
 
@@ -230,7 +230,7 @@ def test_tables_are_whole_however_many_stretches_they_take(
     clinic: Clinic, browse: Browse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(searching, "LOOKED_THROUGH", 4)
-    monkeypatch.setattr(tables, "LINES", 3)
+    monkeypatch.setattr(csv_tables, "LINES", 3)
     for n in range(15):
         clinic.receive(f"1.4.{n}", f"1.4.{n}.1", images=1)
         if n % 3 == 0:
@@ -276,5 +276,5 @@ def test_enum_of_what_is_shown_is_what_the_page_offers() -> None:
     from qc_node.web.pages.rendering import HERE
 
     page = (HERE / "templates" / "review.html").read_text(encoding="utf-8")
-    assert all(f"'{shown}'" in page for shown in Shown)
-    assert all(f"'{found}'" in page for found in searching.Found)
+    assert all(f"'{shown}'" in page for shown in Worklist)
+    assert all(f"'{found}'" in page for found in searching.VerdictWanted)

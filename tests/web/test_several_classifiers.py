@@ -8,7 +8,6 @@ import pytest
 
 from qc_node.web.board import Board
 from qc_node.web.broadcast import Broadcaster
-from qc_node.web.pages.review import rows
 from qc_node.web.statistics.collecting import machine_levels
 from qc_node.web.votes import cases
 from tests.classifiers import invented
@@ -44,10 +43,12 @@ def test_the_review_page_asks_every_question_and_takes_corrections(judged: Clini
     _, token = judged.reader()
     browser = browse()
     browser.sign_in(token)
-    found = {row["series_uid"]: row for row in rows(judged.deps())}
+    found = {row["series_uid"]: row for row in browser.get("/api/review").json()["rows"]}
     names = [a["name"] for a in found["1.1.1"]["answers"]]
     assert names == ["Body part", "Enhanced", "Uptake", "Corrected", "Grain"]
     assert found["1.2.1"]["stage"] == "pet_invented"
+    table = browser.post("/review/series.csv", data={"search": "{}"}).text.splitlines()
+    assert {"pet_uptake", "pet_uptake_label", "body_part"} <= set(table[0].split(",")) and len(table) == 3
     address = f"/api/verdicts/{found['1.1.1']['id']}/labels"
     said = browser.post(address, json={"labels": {"pet_uptake": "normal", "body_part": "neck"}})
     assert said.status_code == 201

@@ -1,4 +1,4 @@
-"""Stored slices as numbers, in three planes: whichever way a series was acquired, the patient is the right way up."""
+"""Stored slices as numbers, in three planes: however a series was acquired, the patient is the right way up."""
 
 from __future__ import annotations
 

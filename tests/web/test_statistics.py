@@ -180,8 +180,10 @@ def test_statistics_pages(clinic: Clinic, browse: Browse) -> None:
     _, token = clinic.reader()
     browser = browse()
     browser.sign_in(token)
-    page = browser.get("/stats").text
-    assert "1,527" in page and page.count("<svg") == 6 and "style=" not in page
+    page = browser.get("/stats?period=all").text
+    votes, weeks = page.split("Week by week")
+    assert "1,527" in votes and votes.count("<svg") == 2 * 6, "each plot for wide and for narrow windows"
+    assert weeks.count("<svg") == 2 * 3 and "style=" not in page
     assert "r1" not in [cell.strip() for cell in page.replace("<", ">").split(">")], "no login is shown"
     assert browser.get("/api/stats").json()["votes"] == 1527
     assert browser.get("/stats/cumulative.svg").headers["content-type"] == "image/svg+xml"

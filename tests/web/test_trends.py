@@ -27,7 +27,9 @@ WEEK = 7 * 86_400.0
 
 
 def week_rows(browser: Browser, **chosen: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = browser.get("/api/stats/trends", params={"period": "all", **chosen}).json()["rows"]
+    rows: list[dict[str, Any]] = browser.get("/api/stats/trends", params={"period": "all", **chosen}).json()[
+        "rows"
+    ]
     return rows
 
 
@@ -94,7 +96,10 @@ def test_the_weeks_come_as_a_table_too(year: Browser) -> None:
     answer = year.get("/stats/trends.csv", params={"period": "all"})
     assert answer.headers["content-disposition"] == 'attachment; filename="trends.csv"'
     table = list(csv.DictReader(io.StringIO(answer.text)))
-    assert sum(int(row["vote_good"]) for row in table) == 1 and sum(int(row["technologist_poor"]) for row in table) == 1
+    assert (
+        sum(int(row["vote_good"]) for row in table) == 1
+        and sum(int(row["technologist_poor"]) for row in table) == 1
+    )
     assert "Rad" not in answer.text and "Tech" not in answer.text
 
 
@@ -198,7 +203,12 @@ def test_what_is_new_is_read_and_nothing_else(clinic: Clinic, monkeypatch: pytes
     assert figures.summarise(collected.facts().table).votes == 1
     asked: list[int] = []
     votes = clinic.ledger.history.votes
-    monkeypatch.setattr(clinic.ledger.history, "votes", lambda after=0: asked.append(after) or votes(after))
+
+    def listening(after: int = 0) -> Any:
+        asked.append(after)
+        return votes(after)
+
+    monkeypatch.setattr(clinic.ledger.history, "votes", listening)
     assert collected.facts() is collected.facts() and asked == []
     cast(clinic.ledger, reader.reader_id, "1.2", "k2", 2.0)
     clinic.ledger.votes.act(
@@ -240,9 +250,9 @@ def test_the_same_department_is_made_every_time(tmp_path: Path) -> None:
     ledgers = [Ledger(tmp_path / f"{n}.sqlite") for n in range(2)]
     for ledger in ledgers:
         make(ledger, series=30, stations=5, votes=200)
-    assert (a := json.dumps([r["verdict"] for r in ledgers[0].db.rows("SELECT verdict FROM verdicts")])) == json.dumps(
-        [r["verdict"] for r in ledgers[1].db.rows("SELECT verdict FROM verdicts")]
-    ) and len(a) > 1000
+    assert (
+        a := json.dumps([r["verdict"] for r in ledgers[0].db.rows("SELECT verdict FROM verdicts")])
+    ) == json.dumps([r["verdict"] for r in ledgers[1].db.rows("SELECT verdict FROM verdicts")]) and len(a) > 1000
     counts = [figures.summarise(Collected(ledger).facts().table) for ledger in ledgers]
     assert counts[0].by_vote == counts[1].by_vote and counts[0].cumulative == counts[1].cumulative
 
@@ -253,7 +263,9 @@ def test_charts_of_many_readers_have_lines_that_can_be_told_apart(clinic: Clinic
 
     def log(people: int) -> list[VoteFact]:
         return [
-            VoteFact(n, f"r{n % people:02}", f"s{n}", "", "x", "MR", "good", "[]", n * 3600.0, None, "panel", 0, None)
+            VoteFact(
+                n, f"r{n % people:02}", f"s{n}", "", "x", "MR", "good", "[]", n * 3600.0, None, "panel", 0, None
+            )
             for n in range(1, 1 + 10 * people)
         ]
 
@@ -264,7 +276,9 @@ def test_charts_of_many_readers_have_lines_that_can_be_told_apart(clinic: Clinic
     assert "r07" not in plots_of(many)["acceptance"], "nobody is named"
 
 
-@pytest.mark.parametrize(("days", "unit"), [(1, "days"), (14, "days"), (70, "weeks"), (400, "months"), (3000, "years")])
+@pytest.mark.parametrize(
+    ("days", "unit"), [(1, "days"), (14, "days"), (70, "weeks"), (400, "months"), (3000, "years")]
+)
 def test_the_time_axis_has_whole_numbers_of_a_fitting_unit(days: int, unit: str) -> None:
     from qc_node.web.statistics.overview import plots_of
 

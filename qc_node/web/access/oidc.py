@@ -289,7 +289,7 @@ def _silent(issuer: str, error: Exception) -> ProviderSilentError:
             why = f"no answer within {TIMEOUT_S:g} s"
         case NoConnection():
             why = "no connection"
-        case HTTPError():
+        case HTTPError() if error.response is not None:
             why = f"it answers {error.response.status_code}"
         case JSONDecodeError():
             why = "its answer is no JSON"

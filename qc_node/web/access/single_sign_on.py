@@ -6,7 +6,7 @@ import secrets
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
-from itsdangerous import BadData
+from itsdangerous import BadData, URLSafeSerializer
 
 from qc_node.domain import QcNodeError
 from qc_node.ledger.rows import ReaderRow
@@ -14,6 +14,7 @@ from qc_node.web.access import readers, security
 from qc_node.web.access.identity import deps_of
 from qc_node.web.access.oidc import Provider, ProviderRefusedError
 from qc_node.web.access.sign_in import (
+    Maybe,
     note_failure,
     safe_next,
     set_cookie,
@@ -34,10 +35,9 @@ LASTS_S = 600
 
 
 @router.get(PATH, include_in_schema=False)
-def go_to_provider(request: Request, next: str = "/panel") -> Response:
+def go_to_provider(request: Request, reader: Maybe, next: str = "/panel") -> Response:
     """Send the browser to the provider; a cookie keeps what the answer must fit to."""
     deps = deps_of(request)
-    spend_attempt(request, "")
     state, nonce, verifier = (secrets.token_urlsafe(n) for n in (24, 24, 48))
     try:
         address = _provider(request).authorization_url(_own_address(request, BACK), state, nonce, verifier)
@@ -50,9 +50,10 @@ def go_to_provider(request: Request, next: str = "/panel") -> Response:
 
 
 @router.get(BACK, include_in_schema=False)
-def come_back(request: Request, state: str = "", code: str = "", error: str = "", iss: str = "") -> Response:
+def come_back(
+    request: Request, reader: Maybe, state: str = "", code: str = "", error: str = "", iss: str = ""
+) -> Response:
     """Sign in whom the provider names, if that is a reader."""
-    spend_attempt(request, "")
     begun = _begun(request, state)
     if begun is None:
         return _refused(
@@ -61,6 +62,7 @@ def come_back(request: Request, state: str = "", code: str = "", error: str = ""
     nonce, verifier, target = begun
     if error or not code:
         return _refused(request, target, _("You were not signed in at the provider."))
+    spend_attempt(request, "")
     provider = _provider(request)
     try:
         if iss and iss != _options(request).issuer:
@@ -83,7 +85,7 @@ def come_back(request: Request, state: str = "", code: str = "", error: str = ""
 
 
 @router.get("/sign-out/provider", include_in_schema=False)
-def out_of_provider(request: Request) -> Response:
+def out_of_provider(request: Request, reader: Maybe) -> Response:
     """Go on to the provider's own sign-out, where it has one; it sends the browser back to the sign-in page."""
     try:
         address = _provider(request).end_session_url(_own_address(request, "/sign-in"))
@@ -111,7 +113,7 @@ def _own_address(request: Request, path: str) -> str:
     return base.rstrip("/") + path
 
 
-def _signer(request: Request) -> security.URLSafeSerializer:
+def _signer(request: Request) -> URLSafeSerializer:
     return security.signer(deps_of(request).web.secret, "oidc")
 
 

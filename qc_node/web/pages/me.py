@@ -13,7 +13,7 @@ from qc_node.web.pages.panel import Maybe
 from qc_node.web.pages.rendering import page
 from qc_node.web.pages.stats import collected_of
 from qc_node.web.statistics import figures, own, plots
-from qc_node.web.statistics.collecting import Facts
+from qc_node.web.statistics.collecting import KnownFacts
 
 router = APIRouter(tags=["statistics"])
 
@@ -48,7 +48,7 @@ def me_json(request: Request, reader: Known) -> dict[str, Any]:
 def _found(request: Request, reader: Reader) -> own.OwnFigures:
     now = deps_of(request).clock()
 
-    def make(facts: Facts) -> own.OwnFigures:
+    def make(facts: KnownFacts) -> own.OwnFigures:
         return own.own_figures(facts, reader.pseudonym, now)
 
     return collected_of(request).answer(("own", reader.reader_id, int(now // 3600)), make)

@@ -1,8 +1,8 @@
 """``/operations``: what the node has in hand, what it could not do, and the operator's acts.
 
-The acts are those of ``qc-node outbox again``, ``outbox drop`` and ``judge-again`` (:mod:`qc_node.outbox.acts`): the
-same code, the same row of the audit.  No name, number or UID of a patient is on the page; the accession number of what
-failed is shown to people who have signed in.
+The acts are those of ``qc-node outbox again``, ``outbox drop`` and ``judge-again`` (:mod:`qc_node.outbox.acts`):
+the same code, the same row of the audit.  No name, number or UID of a patient is on the page; the accession number
+of what failed is shown to people who have signed in.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def state(request: Request, reader: Looks) -> dict[str, Any]:
     return state_of(deps_of(request), named=reader is not None)
 
 
-class Deliveries(BaseModel):
+class ChosenDeliveries(BaseModel):
     """Which deliveries, by the numbers that the list gives."""
 
     model_config = ConfigDict(extra="forbid")
@@ -84,7 +84,7 @@ class Deliveries(BaseModel):
 
 
 @router.post("/api/operations/deliveries/again")
-def again(request: Request, body: Deliveries, reader: Operator) -> dict[str, int]:
+def again(request: Request, body: ChosenDeliveries, reader: Operator) -> dict[str, int]:
     """Send objects again that wait or were refused."""
     return {"again": _act(acts.send_again, deps_of(request), body.ids, reader)}
 
@@ -97,7 +97,7 @@ def all_again(request: Request, reader: Operator) -> dict[str, int]:
 
 
 @router.post("/api/operations/deliveries/drop")
-def drop(request: Request, body: Deliveries, reader: Operator) -> dict[str, int]:
+def drop(request: Request, body: ChosenDeliveries, reader: Operator) -> dict[str, int]:
     """Never send these objects; what waits behind them goes on."""
     return {"dropped": _act(acts.drop, deps_of(request), body.ids, reader)}
 

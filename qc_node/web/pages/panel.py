@@ -97,7 +97,10 @@ def panel_for(request: Request, handle: Handle, reader: Maybe) -> Response:
 async def panel_events(request: Request, reader: Annotated[Reader, Depends(known_reader)]) -> StreamingResponse:
     """What the viewer opens and closes for this reader, and votes from this reader's other windows."""
     broadcaster: Broadcaster = request.app.state.broadcaster
-    first = {"reader": reader.reader_id, "beat_s": HEARTBEAT_S, "context": _followed(request, reader)}
+
+    def first() -> dict[str, Any]:
+        return {"reader": reader.reader_id, "beat_s": HEARTBEAT_S, "context": _followed(request, reader)}
+
     return event_stream(broadcaster, f"reader:{reader.reader_id}", first=first)
 
 

@@ -25,8 +25,8 @@ from qc_node.web.access.readers import Reader
 from qc_node.web.board import REVIEW
 from qc_node.web.pages.panel import Maybe, event_stream
 from qc_node.web.pages.rendering import page
-from qc_node.web.review import searching, tables
-from qc_node.web.review.entries import Entry, asked, entries, rows
+from qc_node.web.review import csv_tables, searching
+from qc_node.web.review.entries import ReviewedSeries, asked, entries, rows
 from qc_node.web.settings import WebDeps
 from qc_node.web.texts import _
 
@@ -61,13 +61,13 @@ def review_rows(
     return {"rows": rows(deps, found)}
 
 
-class SearchIn(BaseModel):
+class ReviewSearchIn(BaseModel):
     """What is looked for; every condition holds at once."""
 
     model_config = ConfigDict(extra="forbid")
     text: str = Field("", max_length=200, description="words; an accession number, a UID, or its beginning")
-    show: searching.Shown = searching.Shown.ALL
-    verdict: searching.Found | None = None
+    show: searching.Worklist = searching.Worklist.ALL
+    verdict: searching.VerdictWanted | None = None
     modality: str | None = Field(None, max_length=16)
     stage: str | None = Field(None, max_length=40)
     scanner: str | None = Field(None, max_length=64)
@@ -84,7 +84,7 @@ class SearchIn(BaseModel):
 
 
 @router.post("/api/review/search")
-def search(request: Request, body: SearchIn, reader: Anyone) -> dict[str, Any]:
+def search(request: Request, body: ReviewSearchIn, reader: Anyone) -> dict[str, Any]:
     """One page of the series that are looked for, newest first.
 
     ``total`` counts from here on; with ``more_than`` there may be more, older than ``back_to``; ``next`` goes on.
@@ -125,7 +125,7 @@ def one_slice(
     number: Annotated[int, Path(ge=0, le=10_000)],
     reader: Anyone,
 ) -> Response:
-    """One slice as numbers (:mod:`qc_node.web.slices`); the headers say its size, and how many slices there are."""
+    """One slice as numbers (:mod:`qc_node.web.slices`); the headers say its size, and how many there are."""
     deps = deps_of(request)
     row = deps.ledger.series.by_id(series_id)
     gone = HTTPException(404, "This slice is not kept any more.")
@@ -196,8 +196,8 @@ def review_csv(request: Request, reader: Anyone) -> Response:
     """One line per question of every judged series: what was claimed, ordered, found, and what people say."""
     deps = deps_of(request)
     found = _seen(deps, reader, searching.all_entries(deps, searching.ReviewFilter()))
-    lines = itertools.chain.from_iterable(map(tables.per_answer, found))
-    return _table(tables.streamed(lines, tables.PER_ANSWER), "review.csv")
+    lines = itertools.chain.from_iterable(map(csv_tables.per_answer, found))
+    return _table(csv_tables.streamed(lines, csv_tables.PER_ANSWER), "review.csv")
 
 
 @router.post("/review/series.csv", include_in_schema=False)
@@ -208,14 +208,14 @@ async def series_csv(request: Request, reader: Anyone) -> Response:
     """
     sent = parse_qs((await request.body()).decode("utf-8", "replace")).get("search", ["{}"])[0]
     try:
-        body = SearchIn.model_validate_json(sent)
+        body = ReviewSearchIn.model_validate_json(sent)
     except ValidationError as error:
         raise HTTPException(422, "The search cannot be understood.") from error
     deps = deps_of(request)
-    columns = tables.series_columns()
+    columns = csv_tables.series_columns()
     wanted = await run_in_threadpool(searching.all_entries, deps, body.wanted())
-    lines = map(tables.per_series, _seen(deps, reader, wanted))
-    return _table(tables.streamed(lines, columns), "series.csv")
+    lines = map(csv_tables.per_series, _seen(deps, reader, wanted))
+    return _table(csv_tables.streamed(lines, columns), "series.csv")
 
 
 def _table(lines: Iterator[str], name: str) -> StreamingResponse:
@@ -223,15 +223,15 @@ def _table(lines: Iterator[str], name: str) -> StreamingResponse:
     return StreamingResponse(lines, media_type="text/csv", headers=headers)
 
 
-def _saw(deps: WebDeps, reader: Reader | None, found: Iterable[Entry]) -> None:
+def _saw(deps: WebDeps, reader: Reader | None, found: Iterable[ReviewedSeries]) -> None:
     """Note whose verdicts a reader sees, so that later votes and gradings say so."""
     studies = {entry.series["study_uid"] for entry in found if entry.given}
     if reader is not None and studies:
         deps.ledger.readers.saw_verdict(reader.reader_id, studies, deps.clock())
 
 
-def _seen(deps: WebDeps, reader: Reader | None, found: Iterator[Entry]) -> Iterator[Entry]:
+def _seen(deps: WebDeps, reader: Reader | None, found: Iterator[ReviewedSeries]) -> Iterator[ReviewedSeries]:
     """The same entries; a table shows verdicts as a page does."""
-    while some := list(itertools.islice(found, tables.LINES)):
+    while some := list(itertools.islice(found, csv_tables.LINES)):
         _saw(deps, reader, some)
         yield from some

@@ -13,7 +13,7 @@ from qc_node.web.access.readers import Role
 from qc_node.web.pages.panel import Maybe
 from qc_node.web.pages.rendering import page
 from qc_node.web.statistics import figures, plots
-from qc_node.web.statistics.collecting import Collected, Facts
+from qc_node.web.statistics.collecting import Collected, KnownFacts
 from qc_node.web.statistics.overview import all_figures, asked_for, experts_of, plots_of, trend_plots, trends_of
 from qc_node.web.statistics.trends import COUNTS, PERIODS, Trends, monday
 from qc_node.web.votes import exchange
@@ -84,7 +84,7 @@ def stats(
     )
 
 
-def _summary(facts: Facts, since: float, who: str) -> figures.Statistics:
+def _summary(facts: KnownFacts, since: float, who: str) -> figures.Statistics:
     return figures.summarise(facts.table, facts.model, since=since, roles=ROLES[who])
 
 

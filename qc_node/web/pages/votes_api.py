@@ -15,7 +15,7 @@ from qc_node.web.access.security import RateLimiter
 from qc_node.web.settings import WebDeps
 from qc_node.web.texts import _
 from qc_node.web.votes import additions, cases, casting
-from qc_node.web.votes.additions import LONGEST_COMMENT, Agreement, Confidence, Kind
+from qc_node.web.votes.additions import LONGEST_COMMENT, Confidence, Kind, VerdictAgreement
 
 router = APIRouter()
 
@@ -207,7 +207,7 @@ def act(request: Request, response: Response, body: ActIn, reader: Known) -> dic
     """
     deps = deps_of(request)
     _may_write(request, reader, body.reader)
-    said = None if body.agrees is None else Agreement(body.agrees, tuple(body.reports))
+    said = None if body.agrees is None else VerdictAgreement(body.agrees, tuple(body.reports))
     shown = deps.ledger.cases.presentation(body.presentation) if body.presentation is not None else None
     if body.presentation is not None and (shown is None or shown["reader_id"] != reader.reader_id):
         raise HTTPException(409, "This presentation was not for this reader.")
@@ -289,8 +289,8 @@ def _answer(
 def _case_of_vote(deps: WebDeps, handle: str | None, row: VoteRow) -> CaseRow:
     """The case that a vote was cast on."""
     case = deps.ledger.cases.get(handle) if handle is not None else None
-    name = "study_uid" if row["study_uid"] else "accession_number"
-    if case is not None and case[name] == row[name]:
+    same = case is not None and case["study_uid"] == row["study_uid"]
+    if case is not None and same and (case["study_uid"] or case["accession_number"] == row["accession_number"]):
         return case
     named = cases.Launch(row["study_uid"], None, row["accession_number"])
     found = deps.ledger.cases.get(cases.resolve(deps, named)[0])

@@ -24,7 +24,7 @@ UNJUDGED = ("skipped", "failed")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ReviewedSeries:
     """One series with everything that is known of its present run; nothing is asked of the ledger any more."""
 
     series: FoundSeries
@@ -180,7 +180,7 @@ def viewer_address(template: str | None, series: FoundSeries) -> str | None:
     return re.sub(r"\{(\w+)\}", lambda found: quote(values[found[1]], safe=""), template)
 
 
-def entries(deps: WebDeps, found: Sequence[FoundSeries]) -> list[Entry]:
+def entries(deps: WebDeps, found: Sequence[FoundSeries]) -> list[ReviewedSeries]:
     """What is known of these series, in their order; four questions to the ledger, however many they are."""
     ledger = deps.ledger
     numbers = [row["series_id"] for row in found]
@@ -195,11 +195,11 @@ def entries(deps: WebDeps, found: Sequence[FoundSeries]) -> list[Entry]:
         events[event["series_id"]].append(event)
     names = {row["reader_id"]: row["pseudonym"] for row in ledger.readers.all()}
     return [
-        Entry(row, given[row["series_id"]], labels[row["series_id"]], events[row["series_id"]], names)
+        ReviewedSeries(row, given[row["series_id"]], labels[row["series_id"]], events[row["series_id"]], names)
         for row in found
     ]
 
 
-def rows(deps: WebDeps, found: Iterable[Entry]) -> list[dict[str, Any]]:
+def rows(deps: WebDeps, found: Iterable[ReviewedSeries]) -> list[dict[str, Any]]:
     """The entries as the page draws them."""
     return [entry.row(deps.web.viewer_url) for entry in found]

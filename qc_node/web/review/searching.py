@@ -1,4 +1,4 @@
-"""Search over all series: by accession number or UID at once, by anything else newest first, as far as time allows.
+"""Search over all series: by accession number or UID at once, by all else newest first, as far as time allows.
 
 An answer never takes longer than its budget by more than one stretch.  Where the list was not gone through to its
 end the answer says so (``more_than``, ``back_to``), and ``next`` goes on from there.
@@ -16,12 +16,12 @@ from qc_node.domain import Question
 from qc_node.domain.wording import Tone
 from qc_node.ledger.rows import FoundSeries
 from qc_node.ledger.search import NEWEST, OLDEST, Place, SeriesWanted
-from qc_node.web.review.entries import Entry, entries, rows
+from qc_node.web.review.entries import ReviewedSeries, entries, rows
 from qc_node.web.settings import WebDeps
 
 BUDGET_S = 0.15
 """Seconds that one answer may take; a click goes on."""
-LOOKED_THROUGH = 100
+LOOKED_THROUGH = 50
 """Series whose verdicts are read at a time."""
 PASSED_OVER = 5000
 """Series of which only the row is looked at, at a time."""
@@ -33,7 +33,7 @@ NAME = 4
 """Least characters of an identifier of which only the beginning is given."""
 
 
-class Shown(StrEnum):
+class Worklist(StrEnum):
     """Which series a person works on."""
 
     ALL = "all"
@@ -44,7 +44,7 @@ class Shown(StrEnum):
     FAILED = "failed"
 
 
-class Found(StrEnum):
+class VerdictWanted(StrEnum):
     """What the verdict says."""
 
     GOOD = "good"
@@ -60,13 +60,13 @@ class Found(StrEnum):
 class ReviewFilter:
     """What is looked for; every condition holds at once.
 
-    `text` is words, of which one may be an accession number, a study or a series UID, or its beginning.  `since` and
-    `until` (not included) are seconds since the epoch; `numbers` limits it to these series of the ledger.
+    `text` is words, of which one may be an accession number, a study or a series UID, or its beginning.  `since`
+    and `until` (not included) are seconds since the epoch; `numbers` limits it to these series of the ledger.
     """
 
     text: str = ""
-    show: Shown = Shown.ALL
-    verdict: Found | None = None
+    show: Worklist = Worklist.ALL
+    verdict: VerdictWanted | None = None
     modality: str | None = None
     stage: str | None = None
     scanner: str | None = None
@@ -76,7 +76,7 @@ class ReviewFilter:
 
 
 @dataclass(frozen=True)
-class Search:
+class PreparedSearch:
     """A filter, taken apart: what the columns of the ledger answer, and what an entry must be asked."""
 
     columns: SeriesWanted
@@ -87,42 +87,42 @@ class Search:
     def reads_verdicts(self) -> bool:
         """Whether a series must be looked at as a whole to know if it is wanted."""
         asked = self.asked
-        by_state = asked.show in (Shown.ALL, Shown.SKIPPED, Shown.FAILED)
+        by_state = asked.show in (Worklist.ALL, Worklist.SKIPPED, Worklist.FAILED)
         return bool(self.words) or not by_state or asked.verdict is not None or asked.scanner is not None
 
-    def wants(self, entry: Entry) -> bool:
+    def wants(self, entry: ReviewedSeries) -> bool:
         """Whether an entry, whose columns fit, is wanted."""
         asked = self.asked
         if asked.scanner is not None and entry.scanner != asked.scanner:
             return False
         match asked.show:
-            case Shown.MISMATCHES if not (entry.warnings or entry.missing or entry.notes):
+            case Worklist.MISMATCHES if not (entry.warnings or entry.missing or entry.notes):
                 return False
-            case Shown.NOT_REVIEWED if not entry.given or entry.reviewed:
+            case Worklist.NOT_REVIEWED if not entry.given or entry.reviewed:
                 return False
-            case Shown.UNDETERMINED if not entry.undetermined:
+            case Worklist.UNDETERMINED if not entry.undetermined:
                 return False
         if asked.verdict is not None and not _says(entry, asked.verdict):
             return False
         return all(word in entry.text for word in self.words)
 
 
-def _says(entry: Entry, wanted: Found) -> bool:
+def _says(entry: ReviewedSeries, wanted: VerdictWanted) -> bool:
     match wanted:
-        case Found.GOOD | Found.USABLE | Found.POOR:
+        case VerdictWanted.GOOD | VerdictWanted.USABLE | VerdictWanted.POOR:
             return bool(entry.given) and entry.card.tone is Tone(wanted.value)
-        case Found.REJECT:
+        case VerdictWanted.REJECT:
             return _answered(entry, Question.STRAIGHT_REJECT) is True
         case _:
             return _answered(entry, Question.TIER) == int(wanted.value[-1])
 
 
-def _answered(entry: Entry, question: Question) -> object:
+def _answered(entry: ReviewedSeries, question: Question) -> object:
     found = [f for one in entry.given if (f := one["verdict"].finding(question)) is not None]
     return found[0].value if found else None
 
 
-def prepare(deps: WebDeps, asked: ReviewFilter) -> Search:
+def prepare(deps: WebDeps, asked: ReviewFilter) -> PreparedSearch:
     """Look up the identifier among the words, and sort the conditions by who can answer them."""
     words = asked.text.split()
     numbers = None if asked.numbers is None else set(asked.numbers)
@@ -132,7 +132,7 @@ def prepare(deps: WebDeps, asked: ReviewFilter) -> Search:
             numbers = set(named) if numbers is None else numbers & set(named)
             words.remove(word)
             break
-    states = {Shown.SKIPPED: ("skipped",), Shown.FAILED: ("failed",)}.get(asked.show, ())
+    states = {Worklist.SKIPPED: ("skipped",), Worklist.FAILED: ("failed",)}.get(asked.show, ())
     columns = SeriesWanted(
         modality=asked.modality,
         stage=asked.stage,
@@ -142,7 +142,7 @@ def prepare(deps: WebDeps, asked: ReviewFilter) -> Search:
         until=asked.until,
         numbers=None if numbers is None else tuple(sorted(numbers)),
     )
-    return Search(columns, tuple(word.lower() for word in words), asked)
+    return PreparedSearch(columns, tuple(word.lower() for word in words), asked)
 
 
 def _named(deps: WebDeps, word: str) -> list[int]:
@@ -152,12 +152,22 @@ def _named(deps: WebDeps, word: str) -> list[int]:
     return deps.ledger.search.named(word) or (deps.ledger.search.named(word.upper()) if word.islower() else [])
 
 
-def stretches(deps: WebDeps, search: Search, before: Place, size: int) -> Iterator[tuple[list[Entry], Place]]:
-    """Wanted entries, newest first, a stretch at a time, each with the place that it reaches down to."""
+def stretches(
+    deps: WebDeps, search: PreparedSearch, before: Place, size: int
+) -> Iterator[tuple[list[ReviewedSeries], Place]]:
+    """Wanted entries, newest first, a stretch at a time, each with the place that it reaches down to.
+
+    No stretch reads the verdicts of more than `size` series; where few have the columns that are wanted, it grows.
+    """
+    ledger, span = deps.ledger.search, size
     while before > OLDEST:
-        last = deps.ledger.search.end_of_stretch(search.columns, before, size)
-        found = entries(deps, deps.ledger.search.between(search.columns, before, last))
-        yield [entry for entry in found if search.wants(entry)], last
+        last = ledger.end_of_stretch(search.columns, before, span)
+        found = ledger.between(search.columns, before, last, size)
+        if len(found) == size:
+            last = place_of(found[-1])
+        elif 2 * len(found) < size:
+            span = min(2 * span, PASSED_OVER)
+        yield [entry for entry in entries(deps, found) if search.wants(entry)], last
         before = last
 
 
@@ -172,8 +182,8 @@ def find(
 ) -> tuple[dict[str, Any], set[str]]:
     """One page of what is looked for, and the studies whose verdicts are on it.
 
-    ``rows``; ``next``: where the next page begins, None at the end; ``total`` and ``more_than``: how many there are
-    from here on, or more than so many; ``back_to``: how far back was looked where the list has not ended.
+    ``rows``; ``next``: where the next page begins, None at the end; ``total`` and ``more_than``: how many there
+    are from here on, or more than so many; ``back_to``: how far back was looked where the list has not ended.
     """
     began = steady()
     search = prepare(deps, asked)
@@ -198,11 +208,12 @@ def place_of(series: FoundSeries) -> Place:
 
 
 def _by_verdict(
-    deps: WebDeps, search: Search, before: Place, limit: int, late: Callable[[], bool]
-) -> tuple[list[Entry], int, Place]:
-    shown: list[Entry] = []
+    deps: WebDeps, search: PreparedSearch, before: Place, limit: int, late: Callable[[], bool]
+) -> tuple[list[ReviewedSeries], int, Place]:
+    shown: list[ReviewedSeries] = []
     total, reached = 0, before
-    for found, reached in stretches(deps, search, before, LOOKED_THROUGH):
+    for found, last in stretches(deps, search, before, LOOKED_THROUGH):
+        reached = last
         shown += found[: limit - len(shown)]
         total += len(found)
         if late():
@@ -211,8 +222,8 @@ def _by_verdict(
 
 
 def _by_column(
-    deps: WebDeps, search: Search, before: Place, limit: int, late: Callable[[], bool]
-) -> tuple[list[Entry], int, Place]:
+    deps: WebDeps, search: PreparedSearch, before: Place, limit: int, late: Callable[[], bool]
+) -> tuple[list[ReviewedSeries], int, Place]:
     ledger, columns = deps.ledger.search, search.columns
     found: list[FoundSeries] = []
     total, reached = 0, before
@@ -232,7 +243,7 @@ def _by_column(
     return entries(deps, found), total, reached
 
 
-def all_entries(deps: WebDeps, asked: ReviewFilter) -> Iterator[Entry]:
+def all_entries(deps: WebDeps, asked: ReviewFilter) -> Iterator[ReviewedSeries]:
     """Every wanted entry, newest first; a table of years never stands in memory as a whole.
 
     A series that gets images meanwhile moves up and may come twice or not at all; one that is finished does not.

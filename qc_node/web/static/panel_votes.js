@@ -13,6 +13,7 @@ let lastPress = { at: -1e9, vote: null };
 let undoable = []; // what was done in the last seconds, oldest first
 let undoTimer = 0;
 let reasonTimer = 0;
+let newest = null; // key of what was done last: only its answer is worth a word
 
 const pressed = (selector) => [...document.querySelectorAll(`${selector}[aria-pressed="true"]`)];
 const press = (selector, is) => { for (const b of document.querySelectorAll(selector)) b.setAttribute("aria-pressed", String(is(b))); };
@@ -31,6 +32,7 @@ export const outbox = new Outbox(me, {
     if (!reasonTimer && !outbox.pending(entry.case)) setMine(answer.mine);
     setOpinions(answer.opinions);
     setAgreeing();
+    if (entry.key !== newest) return;
     if (entry.vote && entry.vote !== "withdrawn") says(t("Saved: {vote}.", { vote: words()[entry.vote] }));
     else if (entry.said) says(entry.said);
   },
@@ -121,6 +123,7 @@ function done(body, to, undone, mine) {
   const { shown } = state;
   const before = shown.mine;
   const key = outbox.put({ ...body, case: shown.case }, to);
+  newest = key;
   undoable.push({ key, at: performance.now(), before, undone, case: shown.case, presentation: shown.presentation });
   setMine({ ...before, ...mine, key: body.vote ? key : before.key });
   showUndo();
@@ -187,7 +190,7 @@ export function withdraw() {
   clearTimeout(reasonTimer);
   reasonTimer = 0;
   const said = t("Your vote is withdrawn.");
-  outbox.put({ of: shown.mine.key, kind: "withdrawal", case: shown.case, presentation: shown.presentation, said }, ACTS);
+  newest = outbox.put({ of: shown.mine.key, kind: "withdrawal", case: shown.case, presentation: shown.presentation, said }, ACTS);
   undoable = [];
   lastPress = { at: -1e9, vote: null };
   setMine(null);
@@ -204,6 +207,7 @@ export function undo() {
     const count = changed(shown.mine?.reasons ?? [], reasonsPressed());
     clearTimeout(reasonTimer);
     reasonTimer = 0;
+    newest = null;
     setMine(shown.mine);
     says(n("Reason taken back.", "Reasons taken back.", count));
     return;
@@ -215,7 +219,7 @@ export function undo() {
     return;
   }
   lastPress = { at: -1e9, vote: null };
-  outbox.put({ of: last.key, kind: "withdrawal", case: last.case, presentation: last.presentation, said: last.undone }, ACTS);
+  newest = outbox.put({ of: last.key, kind: "withdrawal", case: last.case, presentation: last.presentation, said: last.undone }, ACTS);
   setMine(last.before);
   setAgreeing();
   says(last.undone);

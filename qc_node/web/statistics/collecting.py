@@ -1,12 +1,13 @@
 """From the ledger to the columns of statistics: everything once, then only what came since.
 
-One object is kept by the application.  A page asks it, it asks the ledger what is new, and figures that were made of
-the same rows are given again.  It is right at every moment: nothing is shown that is older than the question.
+One object is kept by the application.  A page asks it, it asks the ledger what is new, and figures that were made
+of the same rows are given again.  It is right at every moment: nothing is shown that is older than the question.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from qc_node.domain import Question, Verdict, vote_level
 from qc_node.ledger import Ledger
 from qc_node.web.access import readers
 from qc_node.web.statistics.fact_table import FactLog, FactTable, Shown, VoteFact
+
+log = logging.getLogger("qc_node.web.statistics")
 
 REMEMBERED = 64
 """Answers that are kept at most; they are dropped together with the rows they were made of."""
@@ -50,7 +53,7 @@ class JudgedFact:
 
 
 @dataclass(frozen=True)
-class Facts:
+class KnownFacts:
     """Everything known at one moment.
 
     ``names`` are pseudonyms by reader id, ``model`` the machine's level by study (the worst of any series),
@@ -78,15 +81,27 @@ class Collected:
         self._presentation = 0
         self._log = FactLog()
         self._judged: dict[int, tuple[float, JudgedFact]] = {}
-        self._facts: Facts | None = None
+        self._facts: KnownFacts | None = None
         self._answers: dict[Hashable, Any] = {}
 
-    def facts(self) -> Facts:
+    def facts(self) -> KnownFacts:
         """What the ledger holds now."""
         with self._lock:
             return self._now()
 
-    def answer(self, name: Hashable, make: Callable[[Facts], Answer]) -> Answer:
+    def warm(self) -> None:
+        """Read what the ledger holds in a thread of its own, so that no page is the first to wait for it."""
+        threading.Thread(target=self._warm, name="statistics", daemon=True).start()
+
+    def _warm(self) -> None:
+        try:
+            self.facts()
+        except Exception:
+            log.exception("the votes could not be read for statistics; a page tries again")
+        finally:
+            self.ledger.close()
+
+    def answer(self, name: Hashable, make: Callable[[KnownFacts], Answer]) -> Answer:
         """What `make` makes of the facts; made once as long as they are the same, and `name` is."""
         with self._lock:
             facts = self._now()
@@ -97,7 +112,7 @@ class Collected:
             found: Answer = self._answers[name]
             return found
 
-    def _now(self) -> Facts:
+    def _now(self) -> KnownFacts:
         history = self.ledger.history
         erased, newest_shown = history.erased(), history.newest_presentation()
         if erased != self._erased or newest_shown < self._presentation:
@@ -114,7 +129,7 @@ class Collected:
         self._look_at(judged)
         series = [self._judged[number][1] for number, *_ in judged]
         names = {reader: name for reader, (name, _) in known.items()}
-        self._facts = Facts(token, names, self._log.table(), _model(series), series)
+        self._facts = KnownFacts(token, names, self._log.table(), _model(series), series)
         self._answers.clear()
         return self._facts
 
@@ -125,9 +140,9 @@ class Collected:
             for row in history.votes(self._vote_id):
                 self._log.note_vote(VoteFact(row[0], known[row[1]][0], *row[2:]))
             self._vote_id = newest_vote
-        for number, reader, *rest in history.presented(self._presentation):
+        for number, reader, subject, site, modality, at in history.presented(self._presentation):
             name, role = known[reader]
-            self._log.note_shown(Shown(name, *rest, role))
+            self._log.note_shown(Shown(name, subject, site, modality, at, role))
             self._presentation = max(self._presentation, number)
 
     def _look_at(self, judged: list[tuple[int, float, int, str]]) -> None:

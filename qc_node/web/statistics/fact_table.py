@@ -105,7 +105,16 @@ class FactLog:
         self._row[fact.id] = len(self._ids)
         for name, text in zip(
             self.TEXTS,
-            (fact.reader, fact.subject, fact.series, fact.site, fact.modality, fact.reasons, fact.source, fact.role),
+            (
+                fact.reader,
+                fact.subject,
+                fact.series,
+                fact.site,
+                fact.modality,
+                fact.reasons,
+                fact.source,
+                fact.role,
+            ),
             strict=True,
         ):
             self._codes[name].append(words[name][text])

@@ -96,7 +96,7 @@ class Statistics:
     presented, voted
         Distinct (reader, study) pairs that were shown, and those of them that got a vote.
     by_role
-        Votes of each level by role at the time of the vote: a technologist's says something else than a radiologist's.
+        Votes of each level by role at the time of the vote: a technologist's says something else than others'.
     acceptance
         By reader ``{"presented", "voted", "rate"}``.
     acceptance_weeks
@@ -266,7 +266,9 @@ def _acceptance(
     for n, name in sorted(enumerate(table.reader.names), key=lambda one: one[1]):
         total, voted_of = int(n_presented[n].sum()), int(n_voted[n].sum())
         if total:
-            weeks[name] = [(int(w), int(n_presented[n, w]), int(n_voted[n, w])) for w in np.flatnonzero(n_presented[n])]
+            weeks[name] = [
+                (int(w), int(n_presented[n, w]), int(n_voted[n, w])) for w in np.flatnonzero(n_presented[n])
+            ]
             rates[name] = {"presented": total, "voted": voted_of, "rate": voted_of / total}
     return len(pairs), weeks, rates
 

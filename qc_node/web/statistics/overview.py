@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from qc_node.ledger import Ledger
 from qc_node.web.statistics import figures, plots
-from qc_node.web.statistics.collecting import Collected, Facts
+from qc_node.web.statistics.collecting import Collected, KnownFacts
 from qc_node.web.statistics.figures import DAY_S, Statistics
 from qc_node.web.statistics.trends import (
     ACTS,
     ELSEWHERE,
     Happened,
-    Place,
+    MadeAt,
     Trends,
     monday,
     trends,
@@ -92,7 +92,7 @@ def trends_of(collected: Collected, days: float | None, now: float, called: Scan
     """Weeks of the last `days` (None: of all time) up to `now`."""
     since = None if days is None else monday(week_of(now - days * DAY_S))
 
-    def make(facts: Facts) -> Trends:
+    def make(facts: KnownFacts) -> Trends:
         places = _places(facts, collected.ledger, called)
         rows = facts.table.chosen(-math.inf if since is None else since, None, None)
         happened = chain(
@@ -108,24 +108,24 @@ def trends_of(collected: Collected, days: float | None, now: float, called: Scan
 
 
 class _Places(NamedTuple):
-    by_uid: dict[str, Place]
-    by_series: dict[int, Place]
+    by_uid: dict[str, MadeAt]
+    by_series: dict[int, MadeAt]
 
 
-def _places(facts: Facts, ledger: Ledger, called: ScannerName) -> _Places:
-    """Scanner and protocol by study and series UID, and by number of a series; a study's first series speaks for it."""
+def _places(facts: KnownFacts, ledger: Ledger, called: ScannerName) -> _Places:
+    """Scanner and protocol by study and series UID, and by series number; a study is where its first series is."""
     protocol = {fact.series_id: fact.protocol for fact in facts.judged}
-    by_uid: dict[str, Place] = {}
-    by_series: dict[int, Place] = {}
+    by_uid: dict[str, MadeAt] = {}
+    by_series: dict[int, MadeAt] = {}
     for series_id, study_uid, series_uid, station, calling_ae in ledger.history.stations():
-        place = Place(called(station, calling_ae), protocol.get(series_id, ""))
+        place = MadeAt(called(station, calling_ae), protocol.get(series_id, ""))
         by_series[series_id] = by_uid[series_uid] = place
         if not by_uid.get(study_uid, ELSEWHERE).protocol:
             by_uid[study_uid] = place
     return _Places(by_uid, by_series)
 
 
-def _calls(ledger: Ledger, since: float | None, places: dict[int, Place]) -> Iterator[Happened]:
+def _calls(ledger: Ledger, since: float | None, places: dict[int, MadeAt]) -> Iterator[Happened]:
     for series_id, raised_at, answer in ledger.history.calls(since or 0.0):
         place, week = places.get(series_id, ELSEWHERE), week_of(raised_at)
         yield Happened("calls", week, *place)
@@ -140,7 +140,8 @@ def acceptance_lines(found: Statistics, own: str | None = None) -> dict[str, lis
     of its readers lies, and oneself.
     """
     weeks = {
-        reader: {week: (shown, voted) for week, shown, voted in rows} for reader, rows in found.acceptance_weeks.items()
+        reader: {week: (shown, voted) for week, shown, voted in rows}
+        for reader, rows in found.acceptance_weeks.items()
     }
     each = {reader: [(w + 1.0, v / s) for w, (s, v) in of.items()] for reader, of in weeks.items()}
     if len(each) <= len(plots.STYLES):
@@ -197,7 +198,14 @@ def trend_plots(found: Trends, width: int = plots.WIDE) -> dict[str, str]:
             for word, (name, _style) in names.items()
         }
         styles = {word: style for word, (_name, style) in names.items()}
-        return plots.lines(several, title=title, x_label=_("week from; the last one is not over"), width=width, styles=styles, x_ticks=axis)
+        return plots.lines(
+            several,
+            title=title,
+            x_label=_("week from; the last one is not over"),
+            width=width,
+            styles=styles,
+            x_ticks=axis,
+        )
 
     levels = plots.LEVEL_STYLES
     good, usable, poor = levels["good"], levels["acceptable"], levels["poor"]

@@ -1,7 +1,8 @@
 """One reader's own figures, beside what the department has reached together.  Pure.
 
-Juneja et al. saw that acceptance differed widely and proposed incentives; here these are progress and thanks.  Nothing
-compares one person with another: of all others together only the agreement is told, and the department's sum.
+Juneja et al. saw that acceptance differed widely and proposed incentives; here these are progress and thanks.
+Nothing compares one person with another: of all others together only the agreement is told, and the
+department's sum.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qc_node.web.statistics import figures, plots
-from qc_node.web.statistics.collecting import Facts
+from qc_node.web.statistics.collecting import KnownFacts
 from qc_node.web.statistics.figures import DAY_S, Agreement, Statistics
 from qc_node.web.statistics.trends import monday, week_of
 from qc_node.web.texts import _
@@ -68,7 +69,7 @@ def next_goal(votes: int) -> int:
     return (votes // step + 1) * step
 
 
-def own_figures(facts: Facts, name: str, now: float) -> OwnFigures:
+def own_figures(facts: KnownFacts, name: str, now: float) -> OwnFigures:
     """The figures of the reader with this pseudonym."""
     table = facts.table
     rows = table.chosen(-np.inf, None, name)

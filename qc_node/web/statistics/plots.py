@@ -26,7 +26,7 @@ LETTER = 6.6
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a line is told from others: colour, dashes, and the mark on its points (colour alone tells too little)."""
+    """How a line is told from others: colour, dashes, and the mark on its points (colour is not enough)."""
 
     colour: str
     dash: str = ""
@@ -43,7 +43,7 @@ STYLES = (
     Style(ACCENT, "5 2 1 2", "square"),
     Style(USABLE, "10 2", "diamond"),
 )
-"""Eight lines can be told apart; who has more must say less (:func:`qc_node.web.statistics.overview.acceptance_lines`)."""
+"""Eight lines can be told apart; who has more must say less (:func:`.overview.acceptance_lines`)."""
 LEVEL_STYLES = {
     "good": Style(GOOD),
     "acceptable": Style(USABLE, "6 3", "triangle"),
@@ -131,7 +131,9 @@ def lines(
     for name, line in series.items():
         style = given[name]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*p) for p in line))
-        body.append(f"<polyline points='{path}' fill='none' stroke='{style.colour}' stroke-width='2'{_dashes(style)}/>")
+        body.append(
+            f"<polyline points='{path}' fill='none' stroke='{style.colour}' stroke-width='2'{_dashes(style)}/>"
+        )
         if len(line) <= MOST_MARKS:
             body += [_mark(style, *place(*p)) for p in line]
     body.append(_text((left + width - RIGHT) / 2, HEIGHT - 6, x_label, "middle"))
@@ -156,7 +158,9 @@ def bars(values: Mapping[str, float], *, title: str, width: int = WIDE) -> str:
         number = f"{value:,.10g}"
         length = value / top * (width - label - 20 - LETTER * max(len(f"{top:,.10g}"), 3))
         body.append(_text(label - 8, y + 15, name if len(name) <= fits else name[: fits - 1] + "…", "end", INK))
-        body.append(f"<rect x='{label}' y='{y + 3}' width='{max(length, 1):.1f}' height='16' rx='3' fill='{ACCENT}'/>")
+        body.append(
+            f"<rect x='{label}' y='{y + 3}' width='{max(length, 1):.1f}' height='16' rx='3' fill='{ACCENT}'/>"
+        )
         body.append(_text(label + length + 7, y + 15, number, "start", INK))
     return _svg(title, "", body, width, height)
 
@@ -213,7 +217,8 @@ def _text(x: float, y: float, said: str, anchor: str, colour: str = SOFT, day: s
 def _svg(title: str, y_label: str, body: Sequence[str], width: int, height: float) -> str:
     name = escape(f"{title}{', ' + y_label if y_label else ''}", quote=True)
     head = (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height:.0f}' role='img' aria-label='{name}'>"
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height:.0f}' role='img'"
+        f" aria-label='{name}'>"
         f"<title>{name}</title>"
     )
     return head + "".join(body) + "</svg>"

@@ -29,8 +29,8 @@ CALLS = ("calls", "acted")
 COUNTS = (*READERS_VOTES, *TECHNOLOGISTS_VOTES, *VERDICTS, *CALLS)
 """What is counted for each week, scanner and protocol.
 
-``vote_good`` are votes of readers who are no technologists; ``judged`` series have a verdict, whatever it says (a CT has
-no tier); ``acted`` of the ``calls`` led to an act of somebody, and not only to an acknowledgement.
+``vote_good`` are votes of readers who are no technologists; ``judged`` series have a verdict, whatever it says (a
+CT has no tier); ``acted`` of the ``calls`` led to an act of somebody, and not only to an acknowledgement.
 """
 ACTS = frozenset({"repeated", "patient_moved"})
 """Answers to a call that say that it led to something."""
@@ -58,14 +58,14 @@ class Happened(NamedTuple):
     times: int = 1
 
 
-class Place(NamedTuple):
+class MadeAt(NamedTuple):
     """Where the images of a study or series were made, and how."""
 
     scanner: str
     protocol: str
 
 
-ELSEWHERE = Place(NOBODY, "")
+ELSEWHERE = MadeAt(NOBODY, "")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def trends(happened: Iterable[Happened], since: float | None, until: float) -> T
     return Trends(range(first, last + 1), cells)
 
 
-def votes_cast(table: FactTable, rows: Integers, places: Mapping[str, Place]) -> Iterator[Happened]:
+def votes_cast(table: FactTable, rows: Integers, places: Mapping[str, MadeAt]) -> Iterator[Happened]:
     """Standing votes as things that happened; `places` by study, and by series where one had the vote."""
     if not len(rows):
         return
@@ -171,10 +171,11 @@ def votes_cast(table: FactTable, rows: Integers, places: Mapping[str, Place]) ->
     for cell, count in zip(found.tolist(), times.tolist(), strict=True):
         cell, what_code = divmod(cell, len(names))
         week_number, place_code = divmod(cell, len(known))
-        yield Happened(names[what_code], week_number, *known[place_code], count)
+        scanner, protocol = known[place_code]
+        yield Happened(names[what_code], week_number, scanner, protocol, count)
 
 
-def verdict_given(fact: JudgedFact, place: Place) -> Iterator[Happened]:
+def verdict_given(fact: JudgedFact, place: MadeAt) -> Iterator[Happened]:
     """What a verdict adds to its week."""
     week = week_of(fact.at)
     yield Happened("judged", week, *place)

@@ -48,7 +48,7 @@ def in_words(sureness: float) -> Confidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class VerdictAgreement:
     """Whether a reader agrees with what the machine said in these reports (SOP Instance UIDs)."""
 
     agrees: bool
@@ -65,7 +65,7 @@ class Additions:
     comment_at: float | None = None
     confidence: Confidence | None = None
     confidence_at: float | None = None
-    agreement: Agreement | None = None
+    agreement: VerdictAgreement | None = None
     agreement_at: float | None = None
 
 
@@ -73,7 +73,7 @@ def standing_additions(acts: Iterable[ActRow]) -> Additions:
     """What stands: of each kind what was said last (`acts` are not taken back, oldest first)."""
     found: dict[str, Any] = {}
     for act in acts:
-        value = json.loads(act["value"]) if act["value"] is not None else None
+        value: Any = json.loads(act["value"] or "null")
         match act["kind"]:
             case Kind.REASONS:
                 found |= {"reasons": tuple(value), "reasons_at": act["at"]}
@@ -82,7 +82,7 @@ def standing_additions(acts: Iterable[ActRow]) -> Additions:
             case Kind.CONFIDENCE:
                 found |= {"confidence": in_words(float(value)), "confidence_at": act["at"]}
             case Kind.AGREEMENT:
-                said = Agreement(bool(value["agrees"]), tuple(value["reports"]))
+                said = VerdictAgreement(bool(value["agrees"]), tuple(value["reports"]))
                 found |= {"agreement": said, "agreement_at": act["at"]}
     return Additions(**found)
 
@@ -119,7 +119,7 @@ def value_of(
     reasons: Sequence[VoteReason] = (),
     comment: str = "",
     confidence: Confidence | None = None,
-    agreement: Agreement | None = None,
+    agreement: VerdictAgreement | None = None,
 ) -> tuple[str, ...] | str | float | dict[str, Any] | None:
     """What the ledger keeps of one addition."""
     match kind:
@@ -149,7 +149,7 @@ def add(
     reasons: Sequence[VoteReason] = (),
     comment: str = "",
     confidence: Confidence | None = None,
-    agreement: Agreement | None = None,
+    agreement: VerdictAgreement | None = None,
 ) -> tuple[VoteRow, bool]:
     """Add something to a vote, or take a vote or an addition back; the same key again changes nothing.
 
@@ -183,7 +183,7 @@ def add(
     if kind is Kind.WITHDRAWAL and (None if earlier is None else earlier["id"]) in taken_back:
         raise Refused(409, "This was taken back already.")
     if kind is Kind.AGREEMENT:
-        agreement = _about(deps, reader, vote, at, agreement or Agreement(True))
+        agreement = _about(deps, reader, vote, at, agreement or VerdictAgreement(True))
     value = value_of(kind, reasons=reasons, comment=comment, confidence=confidence, agreement=agreement)
     act = NewAct(
         key=key,
@@ -214,7 +214,7 @@ def _target(deps: WebDeps, reader: Reader, of: str, kind: Kind) -> tuple[VoteRow
     return vote, earlier
 
 
-def _about(deps: WebDeps, reader: Reader, vote: VoteRow, at: float, said: Agreement) -> Agreement:
+def _about(deps: WebDeps, reader: Reader, vote: VoteRow, at: float, said: VerdictAgreement) -> VerdictAgreement:
     """An agreement with the reports that it is about: those named, else those that the verdicts have now."""
     study = vote["study_uid"]
     if study is None or not seen_by(deps, reader, study, at):
@@ -230,4 +230,6 @@ def _about(deps: WebDeps, reader: Reader, vote: VoteRow, at: float, said: Agreem
             raise Refused(409, "This report is not about the study that was voted on.")
         return said
     last = (deps.ledger.deliveries.last_report(row["series_id"]) for row in judged)
-    return Agreement(said.agrees, tuple(report["sop_instance_uid"] for report in last if report is not None))
+    return VerdictAgreement(
+        said.agrees, tuple(report["sop_instance_uid"] for report in last if report is not None)
+    )

@@ -138,14 +138,14 @@ def open_series(deps: WebDeps, row: SeriesRow) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundCases:
     """What was found of typed text: handles of what is meant, or of what may be."""
 
     handles: tuple[str, ...] = ()
     near: tuple[str, ...] = ()
 
 
-def search(deps: WebDeps, text: str) -> Found:
+def search(deps: WebDeps, text: str) -> FoundCases:
     """What a reader typed: an accession number or a UID that something here names.
 
     Text that nothing names becomes no study: a slip of a finger must not be votable, nor count as presented.
@@ -158,18 +158,18 @@ def search(deps: WebDeps, text: str) -> Found:
     text, ledger = text.strip(), deps.ledger
     if "." in text and is_uid(text):  # a plain number is an accession number
         if ledger.series.get(text) is not None:
-            return Found(tuple(resolve(deps, Launch(series_uid=text))))
+            return FoundCases(tuple(resolve(deps, Launch(series_uid=text))))
         if ledger.studies.get(text) is not None:
-            return Found((open_study(deps, text),))
+            return FoundCases((open_study(deps, text),))
         case = ledger.cases.of_study(text)
-        return Found(() if case is None else (case["handle"],))
+        return FoundCases(() if case is None else (case["handle"],))
     if security.ACCESSION.fullmatch(text) is None:
         raise QcNodeError(_("Type an accession number or a UID."))
     found = _numbered(deps, text)
     if found:
-        return Found(found)
+        return FoundCases(found)
     near = numbers.nearest(text, ledger.studies.newest_numbers(NUMBERS))
-    return Found((), tuple(handle for number in near for handle in _numbered(deps, number)))
+    return FoundCases((), tuple(handle for number in near for handle in _numbered(deps, number)))
 
 
 def _numbered(deps: WebDeps, accession_number: str) -> tuple[str, ...]:

@@ -22,9 +22,9 @@ from qc_node.web.access.readers import Role
 from qc_node.web.votes.additions import (
     LONGEST_COMMENT,
     Additions,
-    Agreement,
     Confidence,
     Kind,
+    VerdictAgreement,
     clean,
     standing_additions,
     value_of,
@@ -390,13 +390,13 @@ def _import_row(
         ms_to_vote=int(ms) if ms else None,
         verdict_visible=visible,
     )
-    vote, fresh = ledger.votes.add([new])[0]
+    written, fresh = ledger.votes.add([new])[0]
     _count(done, fresh)
     for kind, value, at in acts if fresh else ():
         ledger.votes.act(
             NewAct(
                 key=digest(key, kind),
-                vote_id=vote["id"],
+                vote_id=written["id"],
                 kind=kind.value,
                 reader_id=reader.reader_id,
                 role=role,
@@ -427,7 +427,7 @@ def _acts_of(
         if word not in ("agree", "disagree"):
             raise QcNodeError(f"{place} has an unknown agreement {word!r}.")
         reports = tuple(uid for uid in row.get("agreed_reports", "").split() if is_uid(uid))
-        said = Agreement(word == "agree", reports)
+        said = VerdictAgreement(word == "agree", reports)
         out.append((Kind.AGREEMENT, value_of(Kind.AGREEMENT, agreement=said), at[Kind.AGREEMENT]))
     return out
 

@@ -220,7 +220,7 @@ def _write(writer: Any, series: str, rater: str, kind: str, grading: Grading, at
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """A rating of a table: whose, of which series, when, and whether the verdict had been seen (None: not said)."""
+    """A rating of a table: whose, of which series, when, and whether the verdict had been seen, if said."""
 
     series: str
     rater: str

@@ -10,7 +10,7 @@ from typing import Any
 from qc_node.classifiers import catalogue
 from qc_node.ledger.rows import VerdictRow
 from qc_node.web.pages import phrases
-from qc_node.web.review.entries import Entry
+from qc_node.web.review.entries import ReviewedSeries
 from qc_node.web.votes.exchange import harmless, to_iso
 
 PER_ANSWER = (
@@ -35,7 +35,7 @@ LINES = 200
 """Lines that are sent at a time."""
 
 
-def per_answer(entry: Entry) -> Iterator[dict[str, Any]]:
+def per_answer(entry: ReviewedSeries) -> Iterator[dict[str, Any]]:
     """Each answer of an entry: what was claimed, ordered, found, and what people say."""
     verdict = entry.verdict
     if verdict is None:
@@ -83,7 +83,7 @@ def series_columns() -> tuple[str, ...]:
     )
 
 
-def per_series(entry: Entry) -> dict[str, Any]:
+def per_series(entry: ReviewedSeries) -> dict[str, Any]:
     """One entry with every answer of every classifier that judged it."""
     series = entry.series
     out: dict[str, Any] = {
