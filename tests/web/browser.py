@@ -161,8 +161,9 @@ class Chromium:
         )
 
     def theme(self, name: str) -> None:
-        """What the system asks for: ``dark`` or ``light``."""
-        self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
+        """What the system asks for: ``dark`` or ``light``, at once (colours do not fade over)."""
+        asked = {"prefers-color-scheme": name, "prefers-reduced-motion": "reduce"}
+        self.devtools("Emulation.setEmulatedMedia", features=[{"name": k, "value": v} for k, v in asked.items()])
 
     def devtools(self, command: str, **params: Any) -> Any:
         return self.do("POST", "/goog/cdp/execute", {"cmd": command, "params": params})

@@ -31,3 +31,6 @@ for (const node of document.querySelectorAll("data.figure")) {
   node.textContent = (node.dataset.unit === "percent" ? share : figure)(Number(node.value), digits);
 }
 setInterval(() => { for (const node of document.querySelectorAll("time[data-as=ago]")) write(node); }, 30000);
+
+// Pictures further down are fetched when they come into view; on paper everything is in view.
+window.addEventListener("beforeprint", () => { for (const img of document.querySelectorAll("img[loading=lazy]")) img.loading = "eager"; });
