@@ -94,7 +94,8 @@ def area_of(browser: Chromium, selector: str, tmp_path: Path) -> Pixels:
         "return [r.left, r.top, r.right, r.bottom]",
         selector,
     )
-    return np.asarray(Image.open(path).convert("RGB").crop([round(side) for side in box]))
+    left, top, right, bottom = (round(side) for side in box)
+    return np.asarray(Image.open(path).convert("RGB").crop((left, top, right, bottom)))
 
 
 def fitted(picture: Pixels, shape: tuple[int, ...]) -> Pixels:
@@ -117,8 +118,11 @@ def likeness(shown: Pixels, picture: Pixels) -> float:
     A viewer may be off by one pixel, which tells a sharp letter from itself, and a block not.
     """
     expected = fitted(picture, shown.shape)
-    both = [np.asarray(Image.fromarray(part[PLAYER:]).reduce(4), float).ravel() for part in (shown, expected)]
-    return float(np.corrcoef(*both)[0, 1])
+    one, other = (
+        np.asarray(Image.fromarray(part[PLAYER:]).reduce(4)).astype(np.float64).ravel()
+        for part in (shown, expected)
+    )
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def words_in(shown: Pixels) -> str:
