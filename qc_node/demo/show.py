@@ -42,7 +42,7 @@ PICTURE_S = 60.0
 
 
 @dataclass(frozen=True)
-class Shown:
+class JudgedSample:
     """A series that was judged: what it was, its place, and what came of it."""
 
     sample: Sample
@@ -122,7 +122,7 @@ def demo_settings(folder: Path, pacs_port: int, free_ports: bool) -> Settings:
     return load(config, {})
 
 
-def _walk(pacs: DemoPacs, node: Node, folder: Path, seed: int) -> list[Shown]:
+def _walk(pacs: DemoPacs, node: Node, folder: Path, seed: int) -> list[JudgedSample]:
     with _step("Making three sample series"):
         made = list(samples(node.settings.classify.models_dir, seed))
     with _step("Loading the models"):
@@ -139,7 +139,7 @@ def _wait_for_models(node: Node) -> None:
         time.sleep(0.1)
 
 
-def _judge(pacs: DemoPacs, node: Node, folder: Path, number: int, sample: Sample) -> Shown:
+def _judge(pacs: DemoPacs, node: Node, folder: Path, number: int, sample: Sample) -> JudgedSample:
     """Send one series, wait for its report, and say what it says."""
     paths, study_uid, series_uid = _write(sample, folder / f"series-{number}")
     peer = Peer("node", node.settings.node.ae_title, "127.0.0.1", node.receiver.port, sample.station)
@@ -157,10 +157,10 @@ def _judge(pacs: DemoPacs, node: Node, folder: Path, number: int, sample: Sample
     given = node.ledger.verdicts.of(row["series_id"], row["run"])
     verdicts, warnings = [one["verdict"] for one in given], given[0]["warnings"]
     click.echo(f"  {in_words(verdicts, warnings)}")
-    return Shown(sample, study_uid, report, shared_card(verdicts, warnings).attention)
+    return JudgedSample(sample, study_uid, report, shared_card(verdicts, warnings).attention)
 
 
-def _tell(shown: Sequence[Shown]) -> None:
+def _tell(shown: Sequence[JudgedSample]) -> None:
     """One report as a tree: of a series that needs attention, if there is one."""
     chosen = next((one for one in shown if one.attention), shown[0])
     click.echo()
@@ -168,7 +168,7 @@ def _tell(shown: Sequence[Shown]) -> None:
     click.echo("\n".join("  " + line for line in as_text(chosen.report).splitlines()) + "\n")
 
 
-def _keep_pictures(shown: Sequence[Shown], pacs: DemoPacs, folder: Path) -> None:
+def _keep_pictures(shown: Sequence[JudgedSample], pacs: DemoPacs, folder: Path) -> None:
     """The QC summaries as PNG, for whoever has no viewer at hand."""
     from PIL import Image
 

@@ -108,10 +108,21 @@ def fitted(picture: Pixels, shape: tuple[int, ...]) -> Pixels:
     return np.asarray(whole)
 
 
+PLAYER = 90
+"""Rows from the top, in CSS pixels, down to which OHIF's player lies over an image; they are not compared."""
+
+
 def likeness(shown: Pixels, picture: Pixels) -> float:
-    """Correlation of what is shown with the picture, over all colours; 1 is the same."""
+    """Correlation of what is shown with the picture, over all colours, in blocks of four by four; 1 is the same.
+
+    A viewer may be off by one pixel, which tells a sharp letter from itself, and a block not.
+    """
     expected = fitted(picture, shown.shape)
-    return float(np.corrcoef(shown.ravel().astype(float), expected.ravel().astype(float))[0, 1])
+    one, other = (
+        np.asarray(Image.fromarray(part[PLAYER:]).reduce(4)).astype(np.float64).ravel()
+        for part in (shown, expected)
+    )
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def words_in(shown: Pixels) -> str:
@@ -193,7 +204,7 @@ def test_ohif_shows_the_picture_and_its_words_are_legible(
     chromium.resize(width, height)
     chromium.open(f"{ohif_over}/viewer?StudyInstanceUIDs={source().StudyInstanceUID}")
     open_series(chromium, "QC summary")
-    shown = settled(lambda: unobstructed(chromium, tmp_path), POOR, least=0.93)
+    shown = settled(lambda: unobstructed(chromium, tmp_path), POOR)
     assert likeness(shown, GOOD) < likeness(shown, POOR), "worst first"
     read = words_in(shown)
     for words in ("Poor quality", "Severe motion", "not for diagnosis"):
@@ -207,7 +218,7 @@ def test_orthancs_own_viewer_shows_the_picture(archive: Orthanc, chromium: Chrom
     chromium.resize(1100, 900)
     chromium.open(f"{archive.url}/web-viewer/app/viewer.html?series={series['ID']}")
     chromium.until("return document.querySelector('canvas')", seconds=60)
-    shown = settled(lambda: area_of(chromium, "canvas", tmp_path), POOR, least=0.93)
+    shown = settled(lambda: area_of(chromium, "canvas", tmp_path), POOR)
     read = words_in(shown)
     assert "Poor quality" in read and "not for diagnosis" in read, read
 
