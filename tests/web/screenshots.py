@@ -10,6 +10,7 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -40,7 +41,7 @@ def small(png: bytes, theme: str) -> Image.Image:
     """A screenshot with few colours, those of the theme exact, without noise in what is flat."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     counted = picture.getcolors(picture.width * picture.height) or []
-    flat = [colour for _, colour in sorted(counted, reverse=True)[:FLAT]]
+    flat: Any = [colour for _, colour in sorted(counted, reverse=True)[:FLAT]]
     named = [tuple(channels(colour)) for colour in COLOURS[theme].values()]
     greys = [(g, g, g) for g in range(0, 256, 256 // GREYS)]
     palette = Image.new("P", (1, 1))

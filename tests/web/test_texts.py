@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from babel.messages.catalog import Catalog
@@ -131,7 +132,8 @@ def other_language(tmp_path: Path) -> Iterator[str]:
     folder.mkdir(parents=True)
     with (folder / "qc_node.po").open("wb") as stream:
         write_po(stream, catalog)
-    CommandLineInterface().run(["pybabel", "--quiet", "compile", "-D", "qc_node", "-d", str(tmp_path)])
+    pybabel: Any = CommandLineInterface()
+    pybabel.run(["pybabel", "--quiet", "compile", "-D", "qc_node", "-d", str(tmp_path)])
     texts.speak("pl", tmp_path)
     yield "pl"
     texts.speak()
