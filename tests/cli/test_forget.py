@@ -52,7 +52,7 @@ def test_it_says_what_went_what_stays_and_what_it_cannot_reach(run: Run, folder:
     assert "To be forgotten: 1 studies, 1 series, 6 images, 1 reports, 1 network inputs, 1 thumbnails." in said
     assert "To stay without link: 1 votes." in said
     assert f"  {report} PACS\n" in said
-    for sentence in ("arrive later are taken in again", "Backups", "No model here", "Record 2 of the audit"):
+    for sentence in ("arrive later are taken in again", "Backups", "No model here", "Record 3 of the audit"):
         assert sentence in said
     assert "The ledger was rewritten" in said
     assert folder.left("PID-100") == [] and folder.left("PID-200")
@@ -88,7 +88,7 @@ def test_asked_again_it_says_when_it_was_and_ends_well(run: Run, folder: Patient
     run("forget", "--patient-id", "PID-100", "--yes")
     for again in (("--patient-id", "PID-100"), ("--study-uid", row["study_uid"])):
         said = run("forget", *again, "--yes")
-        assert "Forgotten on " in said and "record 2 of the audit" in said
+        assert "Forgotten on " in said and "record 3 of the audit" in said
     assert len(folder.ledger.audit.of("forgotten")) == 1
 
 
