@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from qc_node.web.app import create_app
 from qc_node.web.board import Board
 from qc_node.web.server import ServerHandle, serve
 from qc_node.web.stations import NamedScanner, Stations
+from qc_node.web.votes.calling import VoteCalls
 from tests.peers import require, wait_for
 from tests.web.browser import Chromium
 from tests.web.conftest import Clinic, brain, ct, rejected
@@ -97,11 +99,42 @@ def test_calls_stay_until_they_are_answered_with_one_press(chromium: Chromium, s
     chromium.until_text("#cards", "Images are arriving")
     assert chromium.script("return document.activeElement.textContent") == "Patient moved", "the focus stays"
     for left in (2, 1, 0):
+        time.sleep(0.7)  # a person looks before the next press; less is a double click
         chromium.click(".answers button")
         chromium.until("return document.querySelectorAll('.alarm').length === arguments[0]", left)
     answers = [row["answer"] for row in shown.clinic.ledger.alarms.raised_since(0)]
     assert answers == ["repeated"] * 3
     chromium.until_text("#cards", "2 calls today, 2 acted upon")
+
+
+def test_a_double_click_answers_one_call_and_not_the_next_that_moves_there(
+    chromium: Chromium, shown: Shown
+) -> None:
+    chromium.open(f"{shown.server.url}/live")
+    chromium.until("return document.querySelectorAll('.alarm').length === 3")
+    chromium.script("document.querySelector('.answers button').click()")
+    chromium.until(
+        "return document.querySelectorAll('.alarm').length === 2"
+        " && (document.querySelector('.answers button').click(), true)"
+    )
+    time.sleep(1.0)
+    assert chromium.script("return document.querySelectorAll('.alarm').length") == 2
+    assert [row["answer"] for row in shown.clinic.ledger.alarms.raised_since(0)].count("repeated") == 1
+
+
+def test_a_call_of_a_good_series_does_not_say_nothing_to_do(chromium: Chromium, shown: Shown) -> None:
+    _, token = shown.clinic.reader()
+    body = {"key": "a-poor-vote", "vote": "poor", "study_instance_uid": "1.8", "reasons": ["motion"]}
+    answer = httpx.post(f"{shown.server.url}/api/votes", json=body, headers={"authorization": f"Bearer {token}"})
+    assert answer.status_code == 201, answer.text
+    later = replace(shown.clinic.deps(stations=NAMED), clock=lambda: time.time() + 3600)
+    calls = VoteCalls(later, shown.board)
+    calls.step()
+    calls.step()
+    chromium.open(f"{shown.server.url}/live")
+    chromium.until_text("#cards", "Read as poor")
+    said = chromium.script("return document.querySelector('.vote-alarm').innerText")
+    assert "Look at the images before the patient leaves." in said and "Nothing to do" not in said
 
 
 def test_one_room_is_a_board_of_its_own(chromium: Chromium, shown: Shown) -> None:

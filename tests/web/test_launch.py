@@ -76,6 +76,7 @@ def test_one_number_two_studies_asks(clinic: Clinic, browse: Browse) -> None:
     browser.sign_in(token)
     page = browser.get(browser.get("/panel?AccessionNumber=A-77").headers["location"])
     assert "Head" in page.text and "Neck" in page.text
+    assert len(re.findall(r'Received\s+<time datetime="20', page.text)) == 2, "what tells two alike apart"
     body = {"key": "key-00000001", "vote": "good", "accession_number": "A-77"}
     assert browser.post("/api/votes", json=body).status_code == 409
 

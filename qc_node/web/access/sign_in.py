@@ -14,6 +14,7 @@ from qc_node.web.access import security
 from qc_node.web.access.failures import FailedSignIns, Way
 from qc_node.web.access.identity import DAY_S, client_address, current_reader, deps_of, session_of
 from qc_node.web.access.readers import Reader, reader_from_row
+from qc_node.web.broadcast import Broadcaster
 from qc_node.web.pages.rendering import page
 from qc_node.web.settings import WebOptions
 from qc_node.web.texts import _
@@ -149,6 +150,9 @@ def sign_out(request: Request) -> RedirectResponse:
             and row["way"] == "single sign-on"
         ):
             target = "/sign-in?out=provider"  # not there at once: browsers follow no form to another site
+        if row:  # what another window shows is not for whoever comes next to this workstation
+            broadcaster: Broadcaster = request.app.state.broadcaster
+            broadcaster.publish(f"reader:{row['reader_id']}", "signed-out", {"by": "reader"})
     response = RedirectResponse(target, 303)
     response.delete_cookie(security.COOKIE, path="/")
     return response

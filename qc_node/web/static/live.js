@@ -62,10 +62,17 @@ function headNode(words) {
   return head;
 }
 
+// A verdict that finds nothing wrong must not say "nothing to do" under a call that has another cause.
+const ACTIONS = {
+  vote: () => t("Look at the images before the patient leaves."),
+  missing: () => t("See whether it is still to come before the patient leaves."),
+};
+const actionOf = (series) => (series.words.tone === "poor" ? undefined : ACTIONS[series.kind]?.()) ?? series.words.action;
+
 function entryNode(series) {
   const box = make("div", `entry ${series.words.tone}-tone`);
   const text = make("div", "text");
-  text.append(headNode(series.words), ...advice(series.words));
+  text.append(headNode(series.words), ...advice({ ...series.words, action: actionOf(series) }));
   const said = series.sentence ?? "";
   if (said && !series.words.detail.includes(said)) text.append(own("p", "warning", said));
   for (const sentence of [...series.mismatches, ...series.missing, ...series.notes]) {
@@ -78,11 +85,15 @@ function entryNode(series) {
   return box;
 }
 
+const DOUBLE_MS = 700;
+let answeredAt = -DOUBLE_MS;
 function answerNode(alarm, answer, says) {
   const button = make("button", "", ANSWERS[answer]?.() ?? answer);
   button.type = "button";
   button.dataset.key = `${alarm.id} ${answer}`;
   button.onclick = async () => {
+    if (performance.now() - answeredAt < DOUBLE_MS) return; // the next call has just moved under the finger
+    answeredAt = performance.now();
     const all = button.parentElement.querySelectorAll("button");
     for (const one of all) one.disabled = true;
     try {
@@ -178,7 +189,7 @@ function notice(text) {
   byId("notice").hidden = !text;
 }
 
-const spoken = (scanner, alarm) => [`${scanner}: ${KINDS[alarm.kind]?.() ?? ""}.`, `${alarm.words.headline}.`, alarm.sentence || alarm.words.detail, alarm.words.action].filter(Boolean).join(" ");
+const spoken = (scanner, alarm) => [`${scanner}: ${KINDS[alarm.kind]?.() ?? ""}.`, `${alarm.words.headline}.`, alarm.sentence || alarm.words.detail, actionOf(alarm)].filter(Boolean).join(" ");
 
 // -- the connection ---------------------------------------------------------------------------------
 function signIn() { location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`); }

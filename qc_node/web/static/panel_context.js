@@ -84,7 +84,7 @@ function connect() {
   on("beat", () => {});
   on("context", hear);
   on("vote", heardElsewhere);
-  on("signed-out", () => location.assign("/sign-in"));
+  on("signed-out", leaveIfSignedOut);
   events.onerror = cut;
 }
 
@@ -102,11 +102,18 @@ function retry(ms) {
   retrying = setTimeout(again, ms);
 }
 
-async function again() {
+// Somebody signed out, here or at another workstation: only this browser's own sign-in says whether it ended.
+async function leaveIfSignedOut() {
   try {
     const { reader } = await call("GET", "/api/me");
-    if (reader === null) { location.assign(`/sign-in?next=${encodeURIComponent(location.pathname)}`); return; }
-  } catch { /* still cut */ }
+    if (reader === me) return false;
+    location.assign(reader === null ? `/sign-in?next=${encodeURIComponent(location.pathname)}` : "/panel");
+    return true;
+  } catch { return false; /* cut */ }
+}
+
+async function again() {
+  if (await leaveIfSignedOut()) return;
   heard_at = performance.now();
   connect();
 }

@@ -240,6 +240,12 @@ function showUndo() {
 // Another window of this reader voted on, or added to, what is on the screen here.
 export function heardElsewhere(data) {
   if (state.shown?.case !== data.case || outbox.pending(data.case) || reasonTimer) return;
+  const key = data.mine?.key ?? null;
+  if (key !== (state.shown.mine?.key ?? null) && !undoable.some((done) => done.key === key)) {
+    undoable = []; // what was done here is no longer what stands
+    showUndo();
+    says(data.mine ? t("Voted in another window: {vote}.", { vote: words()[data.mine.vote] }) : t("Vote taken back in another window."));
+  }
   setMine(data.mine);
   setOpinions(data.opinions);
   setAgreeing();

@@ -70,6 +70,7 @@ async function more() {
       searching = false;
       byId("further").hidden = next === null;
       byId("no-rows").hidden = rows.size > 0 || next !== null;
+      byId("no-rows").textContent = Object.keys(wanted()).length > 1 || only !== "all" ? t("No series fits this search.") : t("No series has come yet.");
     }
   }
 }
