@@ -25,7 +25,7 @@ from qc_node.web.votes import cases
 from tests.web.conftest import SECRET, Clinic, brain
 from tests.web.test_every_page import api_routes
 
-STREAMS = {"/live/events", "/panel-events"}
+STREAMS = {"/live/events", "/panel-events", "/review/events"}
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
 
 
