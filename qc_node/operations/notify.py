@@ -236,14 +236,14 @@ def post_json(url: str, body: Mapping[str, Any]) -> None:
         raise NotTaken(f"Its address cannot be used ({type(error).__name__}).") from None
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class _OneTarget(urllib.request.HTTPRedirectHandler):
     """A POST that is sent elsewhere becomes a GET without its body, which anybody answers with 200."""
 
     def redirect_request(self, *args: Any, **more: Any) -> None:
         """Nowhere: the answer stays what it was."""
 
 
-_TO_NOBODY_ELSE = urllib.request.build_opener(_NoRedirect)
+_TO_NOBODY_ELSE = urllib.request.build_opener(_OneTarget)
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 

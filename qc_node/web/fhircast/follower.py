@@ -414,14 +414,14 @@ class Follower:
         return found
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class _OneHub(urllib.request.HTTPRedirectHandler):
     """A hub that is not listed must not get the token of one that is."""
 
     def redirect_request(self, *args: Any, **more: Any) -> None:
         """Nowhere: the answer stays what it was."""
 
 
-_TO_THE_HUB_ONLY = urllib.request.build_opener(_NoRedirect)
+_TO_THE_HUB_ONLY = urllib.request.build_opener(_OneHub)
 
 NOT_FOLLOWING: dict[str, Any] = {"following": False, "cases": [], "context": None, "link": None}
 
