@@ -16,8 +16,10 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from qc_node.domain import QcNodeError
 from qc_node.domain.attention import EVENTS, Notice
@@ -213,27 +215,59 @@ def post_json(url: str, body: Mapping[str, Any]) -> None:
     Raises
     ------
     NotTaken
-        Nobody took it within five seconds.
+        Nobody took it within five seconds, or the address leads on to another one.
     """
+    if (trouble := _no_address(url)) is not None:
+        raise NotTaken(trouble)
     request = urllib.request.Request(
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+        with _TO_NOBODY_ELSE.open(request, timeout=TIMEOUT_S):
             return
     except urllib.error.HTTPError as error:
-        raise NotTaken(f"It answered {error.code} {error.reason}.") from None
-    except (OSError, ValueError) as error:
+        raise NotTaken(f"It answered {error.code} {_PHRASES.get(error.code, '')}".strip() + ".") from None
+    except HTTPException as error:  # its words may quote the address, or whatever the other side says
+        raise NotTaken(f"It does not speak HTTP ({type(error).__name__}).") from None
+    except OSError as error:
         reason = getattr(error, "reason", error)
         raise NotTaken(f"It could not be reached ({getattr(reason, 'strerror', None) or reason}).") from None
+    except ValueError as error:
+        raise NotTaken(f"Its address cannot be used ({type(error).__name__}).") from None
+
+
+class _OneTarget(urllib.request.HTTPRedirectHandler):
+    """A POST that is sent elsewhere becomes a GET without its body, which anybody answers with 200."""
+
+    def redirect_request(self, *args: Any, **more: Any) -> None:
+        """Nowhere: the answer stays what it was."""
+
+
+_TO_NOBODY_ELSE = urllib.request.build_opener(_OneTarget)
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+def _no_address(url: str) -> str | None:
+    """Why this plain address cannot be used; the sentence quotes nothing of it."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or not url.isascii() or any(c.isspace() or not c.isprintable() for c in url):
+        return "Its address is none: host, port or a character in it is not valid."
+    if "@" in parts.netloc:
+        return "Its address holds a user or password, which a plain address cannot; Apprise's json:// takes them."
+    return None
 
 
 def hindrance(url: str, environ: Mapping[str, str]) -> str | None:
     """Why the target of this address cannot be told, as a sentence; None where no reason shows.  Sends nothing."""
     try:
         whole = with_environment(url, environ)
-        if not NoticeTarget("", whole).is_plain:
-            _apprise(whole)
+        if NoticeTarget("", whole).is_plain:
+            return _no_address(whole)
+        _apprise(whole)
     except (QcNodeError, NotTaken) as trouble:
         return str(trouble)
     return None

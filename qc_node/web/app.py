@@ -57,6 +57,7 @@ def create_app(deps: WebDeps) -> FastAPI:
         title="qc-node",
         version=_version(),
         docs_url=None,
+        openapi_url=None,
         redoc_url=None,
         lifespan=lifespan,
         description="Votes on image quality, verdicts of the node, and the board.",
@@ -107,6 +108,10 @@ def _add_general_routes(app: FastAPI, deps: WebDeps) -> None:
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     def docs(request: Request, reader: Anyone) -> HTMLResponse:
         return page(request, "docs.html", reader, api=app.openapi())
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi(reader: Anyone) -> JSONResponse:
+        return JSONResponse(app.openapi())
 
     @app.get("/help", response_class=HTMLResponse, include_in_schema=False)
     def help_page(request: Request, reader: Maybe) -> HTMLResponse:

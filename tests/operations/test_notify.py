@@ -43,6 +43,7 @@ from qc_node.operations.notify import (
 )
 from tests.web.conftest import Clinic, rejected
 from tests.web.test_browser import RealClock
+from tests.web.test_hostile_hub import answering
 
 START = 1_790_000_000.0
 NOTICE = Notice("attention", "MR 1 (room 3)", "Poor quality. Severe motion.", START)
@@ -395,3 +396,49 @@ def test_outcomes_are_counted_from_zero() -> None:
     assert "somebody" not in said
     metrics.call("vote", "repeated")
     assert 'qc_node_calls_total{kind="vote",outcome="repeated"} 1.0' in metrics.render().body.decode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "It does not speak HTTP (BadStatusLine)."),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n", "It does not speak HTTP (HTTPException)."),
+        (b"HTTP/1.1 500 \x1b[31m" + b"A" * 60_000 + b"\r\n\r\n", "It answered 500 Internal Server Error."),
+        (b"HTTP/1.1 302 Found\r\nLocation: {hook}\r\nContent-Length: 0\r\n\r\n", "It answered 302 Found."),
+    ],
+)
+def test_a_target_that_answers_nonsense_holds_up_nobody_else(
+    site: Site, hook: Hook, answer: bytes, said: str
+) -> None:
+    with answering(answer.replace(b"{hook}", hook.url.encode())) as port:
+        site.targets = [NoticeTarget("odd", f"http://127.0.0.1:{port}/x"), NoticeTarget("team", hook.url)]
+        notifier = site.notifier()
+        notifier.tell(NOTICE)
+        notifier.step()
+    (waiting,) = site.ledger.notifications.due(START + LONGEST_PAUSE_S, 9, LONGEST_PAUSE_S)
+    assert (waiting["target"], waiting["last_error"]) == ("odd", said)
+    assert len(hook.bodies) == 1, "told once, and not by following the other one's redirect"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:s3cret@127.0.0.1/hook",
+        "https://127.0.0.1:s3cret/hook",
+        "https://127.0.0.1/hook/s3 cret",
+        "https://[s3cret/hook",
+        "https://127.0.0.1/s3cret-\N{LATIN SMALL LETTER U WITH DIAERESIS}",
+        "https:///s3cret",
+    ],
+)
+def test_an_address_that_is_none_is_told_without_its_secret(
+    site: Site, hook: Hook, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.targets = [NoticeTarget("wrong", url), NoticeTarget("team", hook.url)]
+    notifier = site.notifier()
+    notifier.tell(NOTICE)
+    notifier.step()
+    assert site.outcomes == [("wrong", "retry"), ("team", "sent")]
+    trouble = hindrance(url, {})
+    assert trouble is not None and trouble.startswith("Its address")
+    assert "s3cret" not in caplog.text + trouble + str(site.ledger.notifications.due(START * 2, 9, 1.0))

@@ -217,3 +217,15 @@ def test_technologists_have_soft_labels_of_their_own(clinic: Clinic, cast: Cast,
 def test_words_and_numbers_of_confidence() -> None:
     assert [in_words(x) for x in (1.0, 0.8, 0.5, 0.3, 0.0)] == ["sure", "sure", "fairly", "fairly", "unsure"]
     assert clean("  a\x00b\n c\u202e ") == "a b c"
+
+
+def test_nothing_is_added_by_the_presentation_of_another_study(clinic: Clinic, browse: Browse) -> None:
+    _, token = clinic.reader()
+    browser = browse()
+    browser.sign_in(token)
+    voted, other = (browser.show(cases.open_study(clinic.deps(), uid)) for uid in ("1.2.7", "1.2.8"))
+    assert browser.vote(voted, "poor", "key-of-vote").status_code == 201
+    added = {"of": "key-of-vote", "kind": "confidence", "confidence": "sure"}
+    for shown, key, status in ((other, "key-forged", 409), (voted, "key-right", 201)):
+        act = {**added, "key": key, "presentation": shown["presentation"]}
+        assert browser.post("/api/votes/acts", json=act).status_code == status

@@ -25,7 +25,7 @@ from qc_node.web.votes import cases
 from tests.web.conftest import SECRET, Clinic, brain
 from tests.web.test_every_page import api_routes
 
-STREAMS = {"/live/events", "/panel-events"}
+STREAMS = {"/live/events", "/panel-events", "/review/events"}
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
 
 
@@ -132,7 +132,7 @@ def test_no_route_uses_sqlite_on_the_event_loop(clinic: Clinic, watch: Watch, se
     assert watch.on_the_loop == []
 
 
-NEEDS_NOBODY = {"/healthz", "/readyz", "/readyz/takes", "/openapi.json", "/static/1/pages.css", "/"}
+NEEDS_NOBODY = {"/healthz", "/readyz", "/readyz/takes", "/static/1/pages.css", "/"}
 
 
 def test_signing_in_and_voting_are_off_the_loop_too(clinic: Clinic, watch: Watch, server: ServerHandle) -> None:

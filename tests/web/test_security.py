@@ -382,3 +382,27 @@ def test_port_in_use_is_a_sentence(browse: Browse) -> None:
         taken.listen()
         with pytest.raises(QcNodeError, match=r"web port 127\.0\.0\.1:\d+ cannot be opened"):
             serve(browse().app, "127.0.0.1", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("number", [1 << 63, 10**30])
+def test_a_number_that_no_row_can_have_is_refused_not_a_fault(clinic: Clinic, browse: Browse, number: int) -> None:
+    _, token = clinic.reader("ops", role="operator")
+    browser = browse()
+    browser.sign_in(token)
+    asked = [
+        browser.get(f"/api/slices/{number}"),
+        browser.get(f"/api/slices/{number}/axial/0"),
+        browser.post(f"/api/alarms/{number}/acknowledge"),
+        browser.post(f"/api/verdicts/{number}/labels", json={"labels": {"motion": "0"}}),
+        browser.post(f"/api/operations/series/{number}/judge-again"),
+        browser.post("/api/operations/deliveries/again", json={"ids": [number]}),
+        browser.post("/api/operations/deliveries/drop", json={"ids": [number]}),
+        browser.post("/api/review/search", json={"after": [1e9, number]}),
+    ]
+    assert [answer.status_code for answer in asked] == [422] * len(asked)
+
+
+def test_the_api_is_described_to_those_who_may_look(browse: Browse) -> None:
+    assert browse().get("/openapi.json").json()["info"]["title"] == "qc-node"
+    outside = browse(host="0.0.0.0")
+    assert outside.get("/openapi.json").status_code == outside.get("/docs").status_code == 401

@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -61,8 +62,8 @@ class Link(StrEnum):
     REFUSED = "refused"
 
 
-def require_websockets() -> tuple[Callable[..., Any], type[Exception], type[Exception]]:
-    """``(connect, ConnectionClosed, InvalidHandshake)`` of the ``websockets`` library.
+def require_websockets() -> tuple[Callable[..., Any], type[Exception]]:
+    """``(connect, ConnectionClosed)`` of the ``websockets`` library.
 
     Raises
     ------
@@ -70,11 +71,11 @@ def require_websockets() -> tuple[Callable[..., Any], type[Exception], type[Exce
         The library is not installed.
     """
     try:
-        from websockets.exceptions import ConnectionClosed, InvalidHandshake
+        from websockets.exceptions import ConnectionClosed
         from websockets.sync.client import connect
     except ImportError as error:
         raise QcNodeError("FHIRcast needs the websockets library: pip install 'qc-node[fhircast]'.") from error
-    return connect, ConnectionClosed, InvalidHandshake
+    return connect, ConnectionClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Follower:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._subscriptions: dict[str, Subscription] = {}
-        self._connect, self._closed, self._refused = require_websockets()
+        self._connect, self._closed = require_websockets()
 
     def follow(self, reader_id: str, hub: str, topic: str) -> Subscription:
         """Subscribe a reader's topic; the one followed before ends.
@@ -218,7 +219,7 @@ class Follower:
             try:
                 self._subscribe(sub)
                 attempt = 0 if self._listen(sub) else attempt + 1
-            except (OSError, ValueError, QcNodeError, self._closed, self._refused) as error:
+            except Exception as error:  # whatever a hub sends: no thread may end with a study on the screen
                 log.warning(
                     "The FHIRcast hub %s cannot be followed: %s", urlsplit(sub.hub).netloc, type(error).__name__
                 )
@@ -398,15 +399,29 @@ class Follower:
             headers["Authorization"] = f"Bearer {self._deps.web.fhircast_token}"
         request = urllib.request.Request(url, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            with _TO_THE_HUB_ONLY.open(request, timeout=timeout_s) as answer:
                 body = answer.read(MAX_MESSAGE)
         except urllib.error.HTTPError as error:
             raise HubAnswered(error.code) from error
-        found = json.loads(body) if body.strip() else {}
+        except HTTPException as error:
+            raise QcNodeError("The hub does not speak HTTP.") from error
+        try:
+            found = json.loads(body) if body.strip() else {}
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
         if not isinstance(found, dict):
             raise ValueError("not an object")
         return found
 
+
+class _OneHub(urllib.request.HTTPRedirectHandler):
+    """A hub that is not listed must not get the token of one that is."""
+
+    def redirect_request(self, *args: Any, **more: Any) -> None:
+        """Nowhere: the answer stays what it was."""
+
+
+_TO_THE_HUB_ONLY = urllib.request.build_opener(_OneHub)
 
 NOT_FOLLOWING: dict[str, Any] = {"following": False, "cases": [], "context": None, "link": None}
 

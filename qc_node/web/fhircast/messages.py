@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from qc_node.dicom.uids import is_uid
@@ -34,6 +35,10 @@ EMPTYING = frozenset({"patient-close", "home-open", "userhibernate", "userlogout
 SILENT_PERIODS = 2.0
 """A hub that promised a heartbeat and is silent for so many periods is not there any more."""
 SUBSCRIBER = "qc-node"
+MOST_STUDIES = 20
+"""So many of one event are shown; no report is about more."""
+LONGEST_TEXT = 256
+"""So much is kept of an identifier or a description, in characters."""
 RENEW_SHARE = 0.8
 """A lease is renewed when this share of it has passed."""
 
@@ -119,7 +124,7 @@ def parse(text: str | bytes) -> Event | Confirmation | Denial | Nonsense:
     """What one message of the socket says."""
     try:
         message = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Nonsense("not JSON")
     if not isinstance(message, dict):
         return Nonsense("not an object")
@@ -135,7 +140,7 @@ def parse(text: str | bytes) -> Event | Confirmation | Denial | Nonsense:
             lease = 0.0
         return Confirmation(topic, events, lease)
     number, event = message.get("id"), message.get("event")
-    known = str(number) if number is not None else None
+    known = str(number)[:LONGEST_TEXT] if number is not None else None
     if known is None or not isinstance(event, dict) or not event.get("hub.event"):
         return Nonsense("no event", known)
     return Event(
@@ -143,7 +148,7 @@ def parse(text: str | bytes) -> Event | Confirmation | Denial | Nonsense:
         at=parse_timestamp(str(message.get("timestamp", ""))),
         topic=str(event.get("hub.topic", "")),
         name=str(event["hub.event"]).lower(),
-        studies=tuple(studies_in(event.get("context"))),
+        studies=tuple(islice(studies_in(event.get("context")), MOST_STUDIES)),
         period_s=_period(event.get("context")) if str(event["hub.event"]).lower() == "heartbeat" else None,
     )
 
@@ -177,13 +182,13 @@ def parse_timestamp(text: str) -> float | None:
     year, month, day, hour, minute = (int(match[n]) for n in range(1, 6))
     try:
         at = datetime(year, month, day, hour, minute, int(match[6] or 0), tzinfo=UTC)
-    except ValueError:
+        zone = match[8]
+        if zone and zone != "Z":
+            digits = zone[1:].replace(":", "")
+            shift = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+            at += -shift if zone[0] == "+" else shift
+    except (ValueError, OverflowError):
         return None
-    zone = match[8]
-    if zone and zone != "Z":
-        digits = zone[1:].replace(":", "")
-        shift = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
-        at += -shift if zone[0] == "+" else shift
     return at.timestamp() + float(match[7] or 0)
 
 
@@ -218,7 +223,8 @@ def _study(resource: Mapping[str, Any]) -> Study | None:
     if uid is None and accession is None:
         return None
     description = resource.get("description")
-    return Study(uid, accession, description if isinstance(description, str) else None, _modality(resource))
+    said = description[:LONGEST_TEXT] if isinstance(description, str) else None
+    return Study(uid, accession, said, _modality(resource))
 
 
 def _modality(resource: Mapping[str, Any]) -> str | None:
@@ -306,7 +312,7 @@ class Session:
         """Take in the answer of Get Current Context (section 2.9); returns whether the context changed."""
         before = self.studies
         kind = str(answer.get("context.type", "")).lower()
-        studies = tuple(studies_in(answer.get("context")))
+        studies = tuple(islice(studies_in(answer.get("context")), MOST_STUDIES))
         self._open.clear()
         if kind in ("imagingstudy", "diagnosticreport"):
             self._open[kind] = (max(self._last, 0.0), self._count, studies)

@@ -17,6 +17,7 @@ from qc_node.web.access.identity import Anyone, Known, deps_of, open_to_look
 from qc_node.web.board import Board, room_channel
 from qc_node.web.pages.panel import Maybe, event_stream
 from qc_node.web.pages.rendering import page
+from qc_node.web.pages.row_number import RowNumber
 from qc_node.web.settings import WebDeps
 from qc_node.web.texts import _
 
@@ -62,7 +63,7 @@ class Acknowledged(BaseModel):
 
 @router.post("/api/alarms/{alarm_id}/acknowledge")
 def acknowledge(
-    request: Request, alarm_id: int, reader: Anyone, done: Acknowledged | None = None
+    request: Request, alarm_id: RowNumber, reader: Anyone, done: Acknowledged | None = None
 ) -> dict[str, Any]:
     """Somebody has seen it, and may say what was done; on a board without sign-in the board itself is named."""
     board: Board = request.app.state.board

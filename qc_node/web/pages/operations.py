@@ -20,6 +20,7 @@ from qc_node.web.access.identity import Anyone, Known, deps_of, open_to_look
 from qc_node.web.access.readers import Reader, Role
 from qc_node.web.pages.panel import Maybe
 from qc_node.web.pages.rendering import page
+from qc_node.web.pages.row_number import RowNumber
 from qc_node.web.settings import WebDeps
 
 router = APIRouter(tags=["operations"])
@@ -80,7 +81,7 @@ class ChosenDeliveries(BaseModel):
     """Which deliveries, by the numbers that the list gives."""
 
     model_config = ConfigDict(extra="forbid")
-    ids: list[int] = Field(min_length=1, max_length=1000)
+    ids: list[RowNumber] = Field(min_length=1, max_length=1000)
 
 
 @router.post("/api/operations/deliveries/again")
@@ -103,7 +104,7 @@ def drop(request: Request, body: ChosenDeliveries, reader: Operator) -> dict[str
 
 
 @router.post("/api/operations/series/{series_id}/judge-again")
-def judge_again(request: Request, series_id: int, reader: Operator) -> dict[str, int]:
+def judge_again(request: Request, series_id: RowNumber, reader: Operator) -> dict[str, int]:
     """Judge a finished series once more."""
     deps = deps_of(request)
     if not acts.judge_again(deps.ledger, series_id, reader.reader_id, deps.clock()):

@@ -25,6 +25,7 @@ from qc_node.web.access.readers import Reader
 from qc_node.web.board import REVIEW
 from qc_node.web.pages.panel import Maybe, event_stream
 from qc_node.web.pages.rendering import page
+from qc_node.web.pages.row_number import LARGEST, RowNumber
 from qc_node.web.review import csv_tables, searching
 from qc_node.web.review.entries import ReviewedSeries, asked, entries, rows
 from qc_node.web.settings import WebDeps
@@ -35,7 +36,6 @@ router = APIRouter(tags=["review"])
 LIMIT = 300
 PAGE = 50
 """Series that the page shows at a time."""
-Number = Annotated[int, Path(ge=1)]
 
 
 @router.get("/review", response_class=HTMLResponse, include_in_schema=False)
@@ -73,8 +73,10 @@ class ReviewSearchIn(BaseModel):
     scanner: str | None = Field(None, max_length=64)
     since: float | None = Field(None, description="seconds since the epoch")
     until: float | None = Field(None, description="seconds since the epoch, not included")
-    numbers: list[int] | None = Field(None, max_length=1000, description="only these series")
-    after: tuple[float, int] | None = Field(None, description="`next` of the page before")
+    numbers: list[RowNumber] | None = Field(None, max_length=1000, description="only these series")
+    after: tuple[float, Annotated[int, Field(le=LARGEST)]] | None = Field(
+        None, description="`next` of the page before"
+    )
     limit: int = Field(PAGE, ge=1, le=500)
 
     def wanted(self) -> searching.ReviewFilter:
@@ -106,7 +108,7 @@ def filters(request: Request, reader: Anyone) -> dict[str, Any]:
 
 
 @router.get("/api/slices/{series_id}")
-def stored(request: Request, series_id: Number, reader: Anyone) -> dict[str, Any]:
+def stored(request: Request, series_id: RowNumber, reader: Anyone) -> dict[str, Any]:
     """What is kept of the images of a series: planes, slices, windows; or a sentence why nothing is."""
     deps = deps_of(request)
     row = deps.ledger.series.by_id(series_id)
@@ -122,7 +124,7 @@ def stored(request: Request, series_id: Number, reader: Anyone) -> dict[str, Any
 @router.get("/api/slices/{series_id}/{plane}/{number}", include_in_schema=False)
 def one_slice(
     request: Request,
-    series_id: Number,
+    series_id: RowNumber,
     plane: Annotated[str, Path(pattern="^(axial|coronal|sagittal|stored)$")],
     number: Annotated[int, Path(ge=0, le=10_000)],
     reader: Anyone,
@@ -162,7 +164,7 @@ class LabelsIn(BaseModel):
 
 
 @router.post("/api/verdicts/{verdict_id}/labels", status_code=201)
-def label(request: Request, verdict_id: Number, body: LabelsIn, reader: Known) -> dict[str, Any]:
+def label(request: Request, verdict_id: RowNumber, body: LabelsIn, reader: Known) -> dict[str, Any]:
     """Confirm or correct answers; they are kept as labels for later training, the verdict stays as it was."""
     deps = deps_of(request)
     verdict = deps.ledger.verdicts.by_id(verdict_id)

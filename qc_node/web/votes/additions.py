@@ -167,13 +167,16 @@ def add(
     ------
     Refused
         404: this reader has no such vote.  409: it was taken back already; the key was used for something else;
-        there was no verdict on the screen to agree with.  422: unbelievable times.
+        there was no verdict on the screen to agree with; the presentation was of another study.  422: unbelievable
+        times.
     """
     votes, now = deps.ledger.votes, deps.clock()
     if not 0 <= age_ms / 1000 <= MAX_AGE_S:
         raise Refused(422, "age_ms is not between 0 and 45 days.")
     at = now - age_ms / 1000
     vote, earlier = _target(deps, reader, of, kind)
+    if presentation is not None:
+        _refuse_other_study(deps, presentation, vote)
     done = votes.act_by_key(reader.reader_id, key)
     if done is not None or votes.by_key(reader.reader_id, key) is not None:
         if done is None or done["kind"] != kind or done["vote_id"] != vote["id"]:
@@ -200,6 +203,15 @@ def add(
         presentation=presentation,
     )
     return vote, votes.act(act)[1]
+
+
+def _refuse_other_study(deps: WebDeps, presentation: str, vote: VoteRow) -> None:
+    """An addition was made on the study that was voted on, or on none."""
+    shown = deps.ledger.cases.presentation(presentation)
+    case = None if shown is None else deps.ledger.cases.get(shown["handle"])
+    studies = {vote["study_uid"], None if case is None else case["study_uid"]} - {None}
+    if len(studies) > 1:
+        raise Refused(409, "This presentation was of another study.")
 
 
 def _target(deps: WebDeps, reader: Reader, of: str, kind: Kind) -> tuple[VoteRow, ActRow | None]:
