@@ -1,6 +1,6 @@
 """Notifications: what calls is told to other systems too, until they have taken it.
 
-Each target gets a row of the ledger, in the transaction of what it is about, so that a kill loses none.  A loop
+Each target gets a row of the ledger, in the transaction of what calls, so that a kill loses none.  A loop
 tries them: again after 10 s, then after twice as long each time, up to an hour; after a day it gives up and says
 so.  A plain ``https://`` address gets JSON; everything else is Apprise's, which knows e-mail, Teams, Slack and
 others.
@@ -8,6 +8,7 @@ others.
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import re
@@ -127,7 +128,7 @@ class Notifier:
             self._send(target, json.loads(row["body"]))
         except NotTaken as trouble:
             now = self._wall()
-            if not 0 <= now - row["created_at"] < GIVE_UP_S:
+            if abs(now - row["created_at"]) >= GIVE_UP_S:  # before it was made, where the clock was set back
                 self._give_up(row, str(trouble), now)
                 return False
             again_at = now + min(FIRST_PAUSE_S * 2.0 ** min(row["attempts"], 30), LONGEST_PAUSE_S)
@@ -207,22 +208,34 @@ def tell(target: NoticeTarget, body: Mapping[str, Any]) -> None:
         _by_apprise(target.url, body)
 
 
+class _NoDetour(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the body would not go with it, and a sign-in page would count as an answer."""
+
+    def redirect_request(self, *args: Any, **more: Any) -> None:
+        """Go nowhere; the answer becomes an error."""
+
+
+_opener = urllib.request.build_opener(_NoDetour)
+
+
 def post_json(url: str, body: Mapping[str, Any]) -> None:
     """POST one JSON object.
 
     Raises
     ------
     NotTaken
-        Nobody took it within five seconds.
+        Nobody took it within five seconds, or the answer was a redirect or no HTTP.
     """
     request = urllib.request.Request(
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+        with _opener.open(request, timeout=TIMEOUT_S):
             return
     except urllib.error.HTTPError as error:
         raise NotTaken(f"It answered {error.code} {error.reason}.") from None
+    except http.client.HTTPException as error:
+        raise NotTaken(f"It did not answer as a web server does ({type(error).__name__}).") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise NotTaken(f"It could not be reached ({getattr(reason, 'strerror', None) or reason}).") from None
