@@ -102,6 +102,35 @@ def test_the_whole_story(clinic: Clinic, start: StartFollower) -> None:
         hub.close()
 
 
+@pytest.mark.parametrize(
+    "nonsense", ["[" * 100_000, '{"hub.mode": "subscribe", "hub.lease_seconds": "nan"}', "{}"]
+)
+def test_no_nonsense_of_a_hub_leaves_an_old_study_on_the_screen(
+    clinic: Clinic, start: StartFollower, nonsense: str
+) -> None:
+    me, hub = clinic.reader()[0].reader_id, Hub()
+    follower = start(hub)
+    follower.follow(me, hub.url, TOPIC)
+    wait_for(lambda: shows(follower, me, Link.CONNECTED))
+    hub.say(open_event(STUDY, 1))
+    wait_for(lambda: shows(follower, me, Link.CONNECTED, STUDY))
+    try:
+        begun_anew = nonsense.startswith("[")
+        sockets = hub.sockets
+        hub.sockets = [] if begun_anew else list(sockets)
+        for socket in sockets:
+            socket.send(nonsense)
+        wait_for(lambda: hub.sockets and shows(follower, me, Link.CONNECTED, *(() if begun_anew else (STUDY,))))
+        hub.say(open_event(OTHER, 2))
+        wait_for(lambda: shows(follower, me, Link.CONNECTED, OTHER))
+    finally:
+        hub.close()
+
+
+def test_a_time_at_the_end_of_all_time_is_none() -> None:
+    assert messages.parse_timestamp("9999-12-31T23:59:59-14:00") is None
+
+
 @pytest.mark.parametrize("name", ["Home-open", "home-open", "Patient-close", "UserHibernate", "userHibernate"])
 def test_the_viewer_left_the_study_without_closing_it(name: str) -> None:
     session = messages.Session(TOPIC)

@@ -223,6 +223,10 @@ class Follower:
                     "The FHIRcast hub %s cannot be followed: %s", urlsplit(sub.hub).netloc, type(error).__name__
                 )
                 attempt += 1
+            except Exception as error:  # if the thread ended here, an old study would stay on the screen
+                name = type(error).__name__  # its text may quote what the hub said
+                log.error("The FHIRcast hub %s is not understood: %s", urlsplit(sub.hub).netloc, name)
+                attempt += 1
             if not sub.ended:
                 self._cut(sub)
                 sub.stop.wait(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])

@@ -183,7 +183,10 @@ def parse_timestamp(text: str) -> float | None:
     if zone and zone != "Z":
         digits = zone[1:].replace(":", "")
         shift = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
-        at += -shift if zone[0] == "+" else shift
+        try:
+            at += -shift if zone[0] == "+" else shift
+        except OverflowError:  # the last hours of the year 9999
+            return None
     return at.timestamp() + float(match[7] or 0)
 
 
