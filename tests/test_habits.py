@@ -129,7 +129,7 @@ def test_the_makefile_explains_each_of_its_targets() -> None:
 def test_the_recipes_are_complete() -> None:
     page = text("CONTRIBUTING.md")
     recipes = re.split(r"^### ", page.split("## Ten changes")[1].split("\n## ")[0], flags=re.MULTILINE)[1:]
-    assert len(recipes) == 10
+    assert len(recipes) >= 10
     for recipe in recipes:
         title = recipe.splitlines()[0]
         assert "**Files**" in recipe, f"{title}: which files?"

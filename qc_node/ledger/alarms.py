@@ -40,16 +40,36 @@ class Alarms:
         station: str | None = None,
         vote_id: int | None = None,
     ) -> bool:
-        """Ask for attention; False when this was asked before.  What an earlier run asked for is closed."""
+        """Ask for attention; False when this was asked before.  What an earlier run asked for is closed.
+
+        A call that was taken back and has its reason again is open again.
+        """
         with self._db.transaction() as conn:
             if kind.of_a_run:
                 self.supersede(series_id, run, at)
+            elif self._open_again(series_id, run, kind, vote_id):
+                return True
             cursor = conn.execute(
                 "INSERT OR IGNORE INTO alarms (series_id, run, calling_ae, station, raised_at, kind, vote_id)"
                 " VALUES (?,?,?,?,?,?,?)",
                 (series_id, run, calling_ae, station or calling_ae, at, kind.value, vote_id),
             )
             return cursor.rowcount == 1
+
+    def _open_again(self, series_id: int, run: int, kind: AttentionKind, vote_id: int | None) -> bool:
+        """A vote has one call, whatever run of its series it came in."""
+        which = "series_id = ? AND run = ? AND kind = ?"
+        values: tuple[object, ...] = (series_id, run, kind.value)
+        if vote_id is not None:
+            which, values = "vote_id = ?", (vote_id,)
+        with self._db.transaction() as conn:
+            return (
+                conn.execute(
+                    f"UPDATE alarms SET closed_at = NULL, closed_by = NULL WHERE {which} AND closed_by = ?",
+                    (*values, TAKEN_BACK),
+                ).rowcount
+                == 1
+            )
 
     def supersede(self, series_id: int, run: int, at: float) -> int:
         """Close what earlier runs of a series asked for, as it has been judged anew; returns how many.

@@ -16,9 +16,6 @@ from typing import Any, Final, Literal
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import ActRow, LoggedVote, MarkRow, StoredMark, VoteRow
 
-VoteFacts = tuple[int, str, str, str, str, str, str, str, float, int | None, str, int, int | None]
-"""See :meth:`Votes.facts`."""
-
 ActKind = Literal["reasons", "comment", "confidence", "agreement", "withdrawal"]
 STANDING: Final = (
     "SELECT * FROM vote_acts WHERE kind != 'withdrawal' AND NOT EXISTS"

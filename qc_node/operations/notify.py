@@ -1,6 +1,6 @@
 """Notifications: what calls is told to other systems too, until they have taken it.
 
-Each target gets a row of the ledger, in the transaction of what it is about, so that a kill loses none.  A loop
+Each target gets a row of the ledger, in the transaction of what calls, so that a kill loses none.  A loop
 tries them: again after 10 s, then after twice as long each time, up to an hour; after a day it gives up and says
 so.  A plain ``https://`` address gets JSON; everything else is Apprise's, which knows e-mail, Teams, Slack and
 others.
@@ -129,7 +129,7 @@ class Notifier:
             self._send(target, json.loads(row["body"]))
         except NotTaken as trouble:
             now = self._wall()
-            if not 0 <= now - row["created_at"] < GIVE_UP_S:
+            if abs(now - row["created_at"]) >= GIVE_UP_S:  # before it was made, where the clock was set back
                 self._give_up(row, str(trouble), now)
                 return False
             again_at = now + min(FIRST_PAUSE_S * 2.0 ** min(row["attempts"], 30), LONGEST_PAUSE_S)

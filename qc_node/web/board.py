@@ -116,10 +116,10 @@ class Board:
         return True
 
     # -- votes ---------------------------------------------------------------------------------------
-    def voted_poor(self, vote_id: int, series: SeriesRow, cause: Cause) -> bool:
-        """Raise the alarm of a vote on a series; False where it was raised before."""
+    def voted_poor(self, vote_id: int, series: SeriesRow, cause: Cause, at: float) -> bool:
+        """Raise the alarm of a vote, received `at`, on a series; False where it was raised before."""
         with self._deps.ledger.db.transaction():
-            new = self._raise(series, series["run"], [cause], self._deps.clock(), vote_id=vote_id)
+            new = self._raise(series, series["run"], [cause], at, vote_id=vote_id)
         self._send_card(self._cards.name(series))
         return bool(new)
 
@@ -228,10 +228,11 @@ class Board:
     def _fill_stations(self, since: float) -> None:
         """Series of before 0.3: their scanner by what their header claims."""
         series = self._deps.ledger.series
-        for row in series.without_station(since, MOST_WITHOUT_STATION):
-            claims = series.claims_of(row["series_id"])
-            names = (str(claims.get(key) or "") for key in ("station_name", "manufacturer", "model_name"))
-            series.set_station(row["series_id"], station_of(*names) or row["calling_ae"])
+        with self._deps.ledger.db.transaction():  # one flush, not thousands, before the first page
+            for row in series.without_station(since, MOST_WITHOUT_STATION):
+                claims = series.claims_of(row["series_id"])
+                names = (str(claims.get(key) or "") for key in ("station_name", "manufacturer", "model_name"))
+                series.set_station(row["series_id"], station_of(*names) or row["calling_ae"])
 
 
 def _outside(given: Sequence[VerdictRow]) -> Card:

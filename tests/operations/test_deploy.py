@@ -45,7 +45,7 @@ def test_the_sample_loads_with_every_option_taken_in(tmp_path: Path) -> None:
     path = tmp_path / "qc-node.toml"
     path.write_text(EVERYTHING)
     settings = load(path, {})
-    assert [p.name for p in settings.peer] == ["tools-here", "PACS", "MR1"]
+    assert [p.name for p in settings.peer] == ["tools-here", "PACS", "MR1", "OLD"]
     assert len(settings.rule) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -73,6 +74,12 @@ def hook() -> Iterator[Hook]:
             if kept.status == 200:
                 kept.bodies.append(json.loads(body))
             self.send_response(kept.status)
+            if kept.status == 302:
+                self.send_header("Location", "/sign-in")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(200)  # a page to sign in
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
@@ -215,6 +222,46 @@ def test_a_clock_that_was_a_year_ahead_holds_up_nothing(site: Site, hook: Hook) 
     hook.status, site.now = 200, START
     notifier.step()
     assert len(hook.bodies) == 1
+
+
+def test_a_clock_set_back_a_little_gives_up_nothing(site: Site, hook: Hook) -> None:
+    hook.status = 503
+    notifier = site.notifier()
+    notifier.tell(NOTICE)
+    notifier.step()
+    site.now = START - LONGEST_PAUSE_S  # what waits so long is tried at once
+    notifier.step()
+    hook.status, site.now = 200, START + LONGEST_PAUSE_S
+    notifier.step()
+    assert site.outcomes[-1] == ("team", "sent") and len(hook.bodies) == 1
+
+
+def test_a_target_that_speaks_no_http_keeps_nobody_else_from_hearing(site: Site, hook: Hook) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def babble() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.recv(4096)
+                peer.sendall(b"nonsense\r\n\r\n")
+
+        talking = threading.Thread(target=babble, daemon=True)
+        talking.start()
+        babbles = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        site.targets = [NoticeTarget("babbles", babbles), NoticeTarget("team", hook.url)]
+        notifier = site.notifier()
+        notifier.tell(NOTICE)
+        notifier.step()
+        talking.join(5)
+    assert site.outcomes == [("babbles", "retry"), ("team", "sent")]
+
+
+def test_a_redirect_is_no_answer(site: Site, hook: Hook) -> None:
+    hook.status = 302
+    notifier = site.notifier()
+    notifier.tell(NOTICE)
+    notifier.step()
+    assert site.outcomes == [("team", "retry")] and site.ledger.notifications.waiting() == 1
 
 
 def test_rows_that_are_done_with_go_after_a_month(site: Site, hook: Hook) -> None:

@@ -155,6 +155,22 @@ def test_what_a_closed_study_lacks_calls_until_it_came(clinic: Clinic, browse: B
     assert browser.get("/api/board").json()["cards"][0]["alarms"] == []
 
 
+def test_what_a_study_lacks_again_calls_again(clinic: Clinic, browse: Browse) -> None:
+    browser = browse()
+    board: Board = browser.app.state.board
+    clinic.receive("1.1", "1.1.1", scanner="CT_1", modality="CT")
+    clinic.judge("1.1.1", ct("chest"))
+    lacks = ["Ordered: neck; no series of the neck came."]
+    for missing, called in ((lacks, 1), ([], 0), (lacks, 1)):  # another series is judged again, and once more
+        clinic.ledger.studies.note_missing("1.1", missing)
+        board.study_closed("1.1")
+        assert len(clinic.ledger.alarms.open_ones()) == called
+    (alarm,) = clinic.ledger.alarms.open_ones()
+    assert board.acknowledge(alarm["id"], "board")
+    board.study_closed("1.1")
+    assert clinic.ledger.alarms.open_ones() == [], "what somebody has seen stays closed"
+
+
 def test_two_bad_series_two_seconds_apart_are_both_on_the_board(clinic: Clinic, browse: Browse) -> None:
     browser = browse()
     clinic.receive("1.1", "1.1.1")

@@ -94,6 +94,43 @@ def test_a_vote_that_stands_no_more_calls_nobody(clinic: Clinic, browse: Browse,
     assert browser.get("/api/votes/answers").json() == {"answers": []}
 
 
+def test_a_poor_vote_that_stands_again_calls_again(clinic: Clinic, browse: Browse) -> None:
+    browser, case = voted_poor(clinic, browse)
+    settle(clinic, browser)
+    shown = browser.show(case)
+    assert browser.vote(shown, "good", "key-of-vote-0002").status_code in (200, 201)
+    VoteCalls(browser.app.state.deps, browser.app.state.board).step()
+    assert alarms(browser) == []
+    clinic.ledger.series.judge_again(clinic.number("1.1.1"), clinic.clock())
+    undone = browser.vote(shown, "withdrawn", "key-of-vote-0003", withdraws="key-of-vote-0002")
+    assert undone.status_code in (200, 201), undone.text
+    settle(clinic, browser)
+    (alarm,) = alarms(browser)
+    assert (alarm["kind"], alarm["sentence"]) == ("vote", "Voted poor: motion.")
+    (answer,) = browser.get("/api/votes/answers").json()["answers"]
+    assert answer["answer"] is None
+
+
+def test_a_step_that_fails_is_taken_again(clinic: Clinic, browse: Browse, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser, _ = voted_poor(clinic, browse)
+    calls = VoteCalls(browser.app.state.deps, browser.app.state.board)
+    calls.step()
+    clinic.clock.forward(browser.app.state.deps.web.undo_s + GRACE_S + 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(browser.app.state.board, "voted_poor", None)
+        with pytest.raises(TypeError):
+            calls.step()
+    calls.step()
+    assert len(alarms(browser)) == 1
+
+
+def test_an_old_vote_is_called_on_the_board_and_told_to_nobody_else(clinic: Clinic, browse: Browse) -> None:
+    browser, _ = voted_poor(clinic, browse)
+    clinic.clock.forward(2 * 3600.0)
+    settle(clinic, browser)
+    assert len(alarms(browser)) == 1 and clinic.told == []
+
+
 def test_a_technologist_calls_no_technologist(clinic: Clinic, browse: Browse) -> None:
     browser, _ = voted_poor(clinic, browse, role="technologist")
     settle(clinic, browser)

@@ -63,6 +63,11 @@ def shows(follower: Follower, reader_id: str, link: str, *studies: str) -> bool:
     return now is not None and (now["link"], now["cases"]) == (link, wanted)
 
 
+def closed_by(clinic: Clinic, context: str) -> str | None:
+    row = clinic.ledger.contexts.get(context)
+    return None if row is None else row["closed_by"]
+
+
 def test_the_whole_story(clinic: Clinic, start: StartFollower) -> None:
     reader, _ = clinic.reader()
     clinic.ledger.sessions.start("digest", reader.reader_id, clinic.clock.now)
@@ -77,7 +82,7 @@ def test_the_whole_story(clinic: Clinic, start: StartFollower) -> None:
     assert context is not None
     hub.cut()
     wait_for(lambda: shows(follower, me, Link.CUT))
-    wait_for(lambda: (clinic.ledger.contexts.get(context) or {}).get("closed_by") == "cut")  # pages come first
+    wait_for(lambda: closed_by(clinic, context) == "cut")  # pages come first
     wait_for(lambda: hub.sockets)
     hub.say(open_event(STUDY, 1))  # told once more, word for word: after a cut it is news
     wait_for(lambda: shows(follower, me, Link.CONNECTED, STUDY))
@@ -99,6 +104,35 @@ def test_the_whole_story(clinic: Clinic, start: StartFollower) -> None:
     finally:
         follower.stop()
         hub.close()
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["[" * 100_000, '{"hub.mode": "subscribe", "hub.lease_seconds": "nan"}', "{}"]
+)
+def test_no_nonsense_of_a_hub_leaves_an_old_study_on_the_screen(
+    clinic: Clinic, start: StartFollower, nonsense: str
+) -> None:
+    me, hub = clinic.reader()[0].reader_id, Hub()
+    follower = start(hub)
+    follower.follow(me, hub.url, TOPIC)
+    wait_for(lambda: shows(follower, me, Link.CONNECTED))
+    hub.say(open_event(STUDY, 1))
+    wait_for(lambda: shows(follower, me, Link.CONNECTED, STUDY))
+    try:
+        begun_anew = nonsense.startswith("[")
+        sockets = hub.sockets
+        hub.sockets = [] if begun_anew else list(sockets)
+        for socket in sockets:
+            socket.send(nonsense)
+        wait_for(lambda: hub.sockets and shows(follower, me, Link.CONNECTED, *(() if begun_anew else (STUDY,))))
+        hub.say(open_event(OTHER, 2))
+        wait_for(lambda: shows(follower, me, Link.CONNECTED, OTHER))
+    finally:
+        hub.close()
+
+
+def test_a_time_at_the_end_of_all_time_is_none() -> None:
+    assert messages.parse_timestamp("9999-12-31T23:59:59-14:00") is None
 
 
 @pytest.mark.parametrize("name", ["Home-open", "home-open", "Patient-close", "UserHibernate", "userHibernate"])

@@ -25,8 +25,6 @@ SESSION = "sign-in"
 """What session cookies are signed for; up to 0.2.0 it was another word, and they named the reader themselves."""
 ACCESSION = re.compile(r"[^\\\x00-\x1f\x7f]{1,64}")
 """An accession number (SH, but longer ones exist): no backslash, no control characters."""
-HANDLE = re.compile(r"[A-Za-z0-9_-]{22}")
-"""An opaque name: 128 random bits."""
 
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 

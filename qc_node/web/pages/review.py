@@ -15,7 +15,6 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.concurrency import run_in_threadpool
 
 from qc_node.classifiers import catalogue
 from qc_node.ledger.search import NEWEST
@@ -217,8 +216,7 @@ async def series_csv(request: Request, reader: Anyone) -> Response:
         raise HTTPException(422, "The search cannot be understood.") from error
     deps = deps_of(request)
     columns = csv_tables.series_columns()
-    wanted = await run_in_threadpool(searching.all_entries, deps, body.wanted())
-    lines = map(csv_tables.per_series, _seen(deps, reader, wanted))
+    lines = map(csv_tables.per_series, _seen(deps, reader, searching.all_entries(deps, body.wanted())))
     return _table(csv_tables.streamed(lines, columns), "series.csv")
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from qc_node.domain import VoteChannel, attention
 from qc_node.domain.attention import Cause
+from qc_node.ledger.alarms import TAKEN_BACK
 from qc_node.ledger.rows import AlarmRow, SeriesRow, VoteRow
 from qc_node.web.settings import WebDeps
 from qc_node.web.votes.casting import GRACE_S, effective
@@ -21,8 +22,8 @@ LOOK_BACK_S = 7 * 86_400.0
 class Caller(Protocol):
     """What raises alarms: the board."""
 
-    def voted_poor(self, vote_id: int, series: SeriesRow, cause: Cause) -> bool:
-        """Raise the alarm of a vote on a series; False where it was raised before."""
+    def voted_poor(self, vote_id: int, series: SeriesRow, cause: Cause, at: float) -> bool:
+        """Raise the alarm of a vote, received `at`, on a series; False where it was raised before."""
         ...
 
     def take_back(self, alarm: AlarmRow) -> None:
@@ -47,24 +48,25 @@ class VoteCalls:
         now = self._deps.clock()
         settled = now - self._deps.web.undo_s - GRACE_S
         standing = effective(self._deps.ledger.votes.received_since(now - LOOK_BACK_S))
-        self._unsettled = False
+        unsettled = False
         for row in standing:
             if row["vote"] == "poor" and row["voted_at"] > settled:
-                self._unsettled = True  # may still be undone
+                unsettled = True  # may still be undone
             else:
                 self._call(row, now)
         for alarm in self._deps.ledger.alarms.open_votes():
             if alarm["vote_id"] is not None and not self._stands(alarm["vote_id"]):
                 self._board.take_back(alarm)
-        self._seen = newest
+        self._seen, self._unsettled = newest, unsettled  # only now: a step that failed is taken again
 
     def _call(self, row: VoteRow, now: float) -> None:
         causes = attention.of_vote(row["vote"], row["role"], row["reasons"])
         if not causes or row["source"] == VoteChannel.IMPORT or row["voted_at"] < now - LOOK_BACK_S:
             return
         series = self._series(row)
-        if series is not None and self._deps.ledger.alarms.of_vote(row["id"]) is None:
-            self._board.voted_poor(row["id"], series, causes[0])
+        before = self._deps.ledger.alarms.of_vote(row["id"])
+        if series is not None and (before is None or before["closed_by"] == TAKEN_BACK):
+            self._board.voted_poor(row["id"], series, causes[0], row["received_at"])
 
     def _series(self, row: VoteRow) -> SeriesRow | None:
         """The series that a vote is about; of a study the newest of its modality; None where none was received."""
