@@ -303,7 +303,7 @@ def test_a_link_pasted_on_the_open_sign_in_page_signs_in(chromium: Chromium, ser
     chromium.until("return Boolean(document.querySelector('#pin-form'))")
     chromium.script("location.hash = 'not-a-link'")
     chromium.until_text("#link-says", "not valid any more")
-    assert chromium.script("return location.hash") == "" and chromium.script("return history.length") < 50
+    assert chromium.script("return location.hash") == ""
     assert not chromium.script("return document.querySelector('#pin-form').hidden"), "the other way is open"
     chromium.script("location.hash = arguments[0]", served.link.split("#")[1])
     chromium.until("return location.pathname === '/live'")
@@ -335,8 +335,9 @@ def test_the_panel_follows_the_viewer_and_a_switch_in_mid_vote_costs_nothing(
         assert "Following your viewer" in chromium.text("#follow")
         # The key goes down on MR-1; its vote is still on the slow line when the PACS opens MR-2.
         chromium.script(
-            "const real = fetch; window.fetch = async (a, ...b) => {"
-            " if (a === '/api/votes') await new Promise((done) => { window.release = done });"
+            "const real = fetch; let first = true; window.fetch = async (a, ...b) => {"
+            " if (a === '/api/votes' && first) { first = false;"
+            " await new Promise((done) => { window.release = done }) }"
             " return real(a, ...b) }"
         )
         chromium.press("3")

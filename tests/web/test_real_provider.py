@@ -96,5 +96,5 @@ def test_in_by_the_provider_and_out_of_both(chromium: Chromium, server: ServerHa
 
 def test_a_stranger_reads_why(chromium: Chromium, server: ServerHandle, clinic: Clinic) -> None:
     sign_in(chromium, server, "cleaner")
-    chromium.until_text("[role=alert]", "cleaner is in no group that may vote here.")
+    chromium.until_text("main [role=alert]", "cleaner is in no group that may vote here.")
     assert name_at(chromium) is None and clinic.ledger.readers.by_login("cleaner") is None
