@@ -34,6 +34,8 @@ from qc_node.web.access import readers
 from qc_node.web.app import WebDeps, create_app
 from tests.ledger.makers import number_of
 from tests.part_settings import SECRET, web_options
+from tests.peers import require
+from tests.web.browser import Chromium
 
 __all__ = ["SECRET"]
 
@@ -249,6 +251,15 @@ class Clinic:
         **more: Any,
     ) -> tuple[readers.Reader, str]:
         return readers.add(self.ledger, login, name=name, site=site, role=role, at=self.clock.now, **more)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    require("chromium")
+    require("chromedriver")
+    browser = Chromium()
+    yield browser
+    browser.quit()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from qc_node.web.board import Board
 from qc_node.web.server import ServerHandle, serve
 from qc_node.web.stations import NamedScanner, Stations
 from qc_node.web.votes.calling import VoteCalls
-from tests.peers import require, wait_for
+from tests.peers import wait_for
 from tests.web.browser import Chromium
 from tests.web.conftest import Clinic, brain, ct, rejected
 from tests.web.test_browser import RealClock
@@ -25,15 +25,6 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("brows
 
 NAMED = Stations((NamedScanner("MR750-ROOM3", "MR 1 (room 3)", "room 3"),))
 ARABIC = "رأس ٣"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    require("chromium")
-    require("chromedriver")
-    browser = Chromium()
-    yield browser
-    browser.quit()
 
 
 @dataclass

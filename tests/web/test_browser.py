@@ -13,7 +13,7 @@ import pytest
 from qc_node.web.app import create_app
 from qc_node.web.server import ServerHandle, serve
 from qc_node.web.votes import cases, exchange
-from tests.peers import require, wait_for
+from tests.peers import wait_for
 from tests.web.browser import Chromium
 from tests.web.conftest import Clinic, brain, ct, rejected
 from tests.web.hub import TOPIC, Hub, open_event
@@ -35,15 +35,6 @@ class RealClock:
 
     def forward(self, seconds: float) -> None:
         """Time passes by itself."""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    require("chromium")
-    require("chromedriver")
-    browser = Chromium()
-    yield browser
-    browser.quit()
 
 
 @dataclass

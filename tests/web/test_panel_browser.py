@@ -10,7 +10,7 @@ import pytest
 
 from qc_node.web.app import create_app
 from qc_node.web.server import ServerHandle, serve
-from tests.peers import require, wait_for
+from tests.peers import wait_for
 from tests.web.browser import Chromium
 from tests.web.conftest import Clinic, brain
 from tests.web.hub import TOPIC, Hub, open_event, told
@@ -20,15 +20,6 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("brows
 
 READY = "return !document.getElementById('study').hidden && !document.querySelector('.vote').disabled"
 NOTHING = "return !document.getElementById('nothing').hidden"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    require("chromium")
-    require("chromedriver")
-    browser = Chromium()
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture
