@@ -19,6 +19,7 @@ from qc_node.ledger.history import History
 from qc_node.ledger.instances import Instances, Received
 from qc_node.ledger.integrity import LedgerDamagedError, LedgerError, damaged, quick_check
 from qc_node.ledger.labels import Labels
+from qc_node.ledger.measured import MeasuredTable
 from qc_node.ledger.models import Models
 from qc_node.ledger.notifications import Notifications
 from qc_node.ledger.patients import Patients
@@ -76,6 +77,7 @@ class Ledger:
         self.summaries = Summaries(self.db)
         self.patients = Patients(self.db)
         self.history = History(self.db)
+        self.measured = MeasuredTable(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:
         """Write a row on a connection of its own and remove it again.

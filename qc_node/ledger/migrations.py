@@ -348,6 +348,10 @@ def _screens(conn: sqlite3.Connection, path: Path) -> None:
     schema.screens(sqlite_utils.Database(conn))
 
 
+def _measured(conn: sqlite3.Connection, path: Path) -> None:
+    schema.measured(sqlite_utils.Database(conn))
+
+
 MIGRATIONS: list[Step] = [
     _script(SPINE),
     _script(VOTES),
@@ -358,6 +362,7 @@ MIGRATIONS: list[Step] = [
     _relinks,
     _summaries,
     _screens,
+    _measured,
 ]
 """Step *n* brings the schema from version *n* - 1 to *n* (``PRAGMA user_version``)."""
 

@@ -607,6 +607,53 @@ class ContextRow(TypedDict):
     closed_by: str | None
 
 
+class ChartRow(TypedDict):
+    """One scanner, software version and protocol, whose series are compared with each other."""
+
+    chart_id: int
+    modality: str
+    station: str
+    software: str
+    protocol: str
+    opened_at: float
+
+
+class MeasuredRow(TypedDict):
+    """What was measured of one run of a series.
+
+    ``measures``, ``parameters``, ``unmeasured`` are JSON dictionaries, ``unusual``, ``departures`` JSON lists
+    (:mod:`qc_node.domain.measure`); ``version`` is that of the measures.
+    """
+
+    measured_id: int
+    series_id: int
+    run: int
+    chart_id: int | None
+    at: float
+    version: int
+    body_size: float | None
+    parameters: str
+    measures: str
+    unmeasured: str
+    unusual: str
+    departures: str
+    seconds: float
+
+
+class KeptInputRow(TypedDict):
+    """A file that models may learn from; ``kind``: ``input`` (as the classifier takes it) or ``pictures``."""
+
+    kept_id: int
+    series_id: int
+    run: int
+    kind: str
+    path: str
+    bytes: int
+    sampled: int
+    kept_at: float
+    removed_at: float | None
+
+
 class NotificationRow(TypedDict):
     """What is to be told to one target; `body` is JSON without patient data."""
 

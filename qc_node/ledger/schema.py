@@ -229,6 +229,40 @@ CONTEXTS: Columns = {
     "closed_by": str | None,
 }
 AUDIT: Columns = {"id": int, "at": float, "event": str, "actor": str, "detail": str}
+CHARTS: Columns = {
+    "chart_id": int,
+    "modality": str,
+    "station": str,
+    "software": str,
+    "protocol": str,
+    "opened_at": float,
+}
+MEASURED: Columns = {
+    "measured_id": int,
+    "series_id": int,
+    "run": int,
+    "chart_id": int | None,
+    "at": float,
+    "version": int,
+    "body_size": float | None,
+    "parameters": str,
+    "measures": str,
+    "unmeasured": str,
+    "unusual": str,
+    "departures": str,
+    "seconds": float,
+}
+KEPT_INPUTS: Columns = {
+    "kept_id": int,
+    "series_id": int,
+    "run": int,
+    "kind": str,
+    "path": str,
+    "bytes": int,
+    "sampled": int,
+    "kept_at": float,
+    "removed_at": float | None,
+}
 
 _SERIES = ("series_id", "series", "series_id")
 _DELIVERY = ("delivery_id", "deliveries", "id")
@@ -374,6 +408,23 @@ def screens(db: sqlite_utils.Database) -> None:
     db.conn.execute("CREATE INDEX notifications_made ON notifications (created_at)")
     _table(db, "contexts", CONTEXTS, [_READER])
     db.conn.execute("CREATE INDEX contexts_open ON contexts (opened_at) WHERE closed_at IS NULL")
+
+
+def measured(db: sqlite_utils.Database) -> None:
+    """What is measured on every series (schema 10), the charts that tell what is normal, and kept inputs.
+
+    A chart is one scanner, software version and protocol.  Lists and dictionaries are JSON: what is measured grows
+    without a change here.
+    """
+    _table(db, "charts", CHARTS)
+    db.table("charts").create_index(["station", "protocol", "software", "modality"], unique=True)
+    _table(db, "measured", MEASURED, [_SERIES, ("chart_id", "charts", "chart_id")])
+    db.table("measured").create_index(["series_id", "run"], unique=True)
+    db.table("measured").create_index(["chart_id", "measured_id"])
+    db.conn.execute("CREATE INDEX measured_unusual ON measured (at) WHERE unusual != '[]' OR departures != '[]'")
+    _table(db, "kept_inputs", KEPT_INPUTS, [_SERIES])
+    db.table("kept_inputs").create_index(["series_id", "run"])
+    db.conn.execute("CREATE INDEX kept_inputs_there ON kept_inputs (kept_at) WHERE removed_at IS NULL")
 
 
 def _table(

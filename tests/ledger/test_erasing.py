@@ -44,6 +44,8 @@ IDENTIFIES: dict[str, str] = {
     "quarantine": "path",
     "relinks": "study_uid series_uid identity named",
     "summaries_due": "study_uid",
+    "measured": "measured_id series_id",
+    "kept_inputs": "kept_id series_id path",
 }
 """Columns that name a patient, or lead to one by the rows of another table."""
 DOES_NOT: dict[str, str] = {
@@ -82,6 +84,9 @@ DOES_NOT: dict[str, str] = {
     "given_numbers": "name last",
     "relinks": "id at by",
     "summaries_due": "at",
+    "charts": "chart_id modality station software protocol opened_at",
+    "measured": "run chart_id at version body_size parameters measures unmeasured unusual departures seconds",
+    "kept_inputs": "run kind bytes sampled kept_at removed_at",
     "audit": "id at event actor detail",
 }
 """What may stay.  ``vote_acts.value`` of a comment is free text, that of an agreement names reports: emptied."""

@@ -41,6 +41,9 @@ TABLES = {
     "gradings": rows.GradingRow,
     "audit": rows.AuditRow,
     "relinks": rows.RelinkRow,
+    "charts": rows.ChartRow,
+    "measured": rows.MeasuredRow,
+    "kept_inputs": rows.KeptInputRow,
 }
 DUMMIES = {
     "tuple[float, int]": (0.0, 0),
@@ -168,6 +171,9 @@ def test_the_schema_and_the_row_types_have_the_same_columns() -> None:
         "model_aliases": schema.MODEL_ALIASES,
         "audit": schema.AUDIT,
         "relinks": schema.RELINKS,
+        "charts": schema.CHARTS,
+        "measured": schema.MEASURED,
+        "kept_inputs": schema.KEPT_INPUTS,
     }
     for table, columns in written.items():
         assert dict(columns) == get_type_hints(TABLES[table]), table

@@ -1,0 +1,65 @@
+"""What is measured: slices, or radiographs.  Arrays with what the header says of them; no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qc_node.domain.image import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Parallel slices of one MR or CT acquisition, one per place.
+
+    Attributes
+    ----------
+    volume
+        Voxels as stored ``(K, J, I)`` with slope, intercept (HU in CT) and affine to LPS mm; evenly spaced as far as
+        the affine says, else by the median distance.
+    thickness_mm
+        Slice Thickness (0018,0050); None where it is not stated.
+    is_3d
+        Whether the acquisition is three-dimensional: then its slices were not acquired one after another.
+    groups
+        How many images lie at each place (echoes, diffusion weightings, phases); these are those of the first.
+    """
+
+    volume: Volume
+    thickness_mm: float | None = None
+    is_3d: bool = False
+    groups: int = 1
+
+    def values(self, k: int) -> npt.NDArray[np.float32]:
+        """Slice `k` as rescaled values ``(J, I)``."""
+        plane = self.volume.voxels[k].astype(np.float32)
+        return plane * np.float32(self.volume.slope) + np.float32(self.volume.intercept)
+
+
+@dataclass(frozen=True, eq=False)
+class Radiograph:
+    """One CR, DX or MG image.
+
+    Attributes
+    ----------
+    pixels
+        ``(J, I)`` as stored, after inversion so that **a higher value is shown brighter** (bone bright, air dark).
+    lowest, highest
+        What Bits Stored (0028,0101) and the sign allow, in the same direction.
+    spacing_mm
+        (column distance, row distance): Imager Pixel Spacing (0018,1164) or Pixel Spacing; None where not stated.
+    for_processing
+        Presentation Intent Type (0008,0068) is FOR PROCESSING: raw detector values.
+    lossy
+        Compressed with loss.
+    """
+
+    pixels: npt.NDArray[Any]
+    lowest: float
+    highest: float
+    spacing_mm: tuple[float, float] | None = None
+    for_processing: bool = False
+    lossy: bool = False

@@ -1,0 +1,182 @@
+"""What is measured of a series, and what is unusual for its scanner.  Frozen values; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Unit(StrEnum):
+    """Units as UCUM spells them (PS3.3 section 8, CID 82)."""
+
+    ONE = "1"
+    PERCENT = "%"
+    MM = "mm"
+    PER_MM = "/mm"
+    CM = "cm"
+    HU = "[hnsf'U]"
+    MGY = "mGy"
+    MGY_CM = "mGy.cm"
+    KV = "kV"
+    MA = "mA"
+    MAS = "mA.s"
+    MS = "ms"
+    DEG = "deg"
+    GREY = "{grey value}"
+    """Stored grey values, which mean something within one scanner and protocol only."""
+
+
+class Better(StrEnum):
+    """Which way a measure improves."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+    NEITHER = "neither"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number that may be measured of a series.
+
+    Attributes
+    ----------
+    name
+        In JSON, ledger and exports; lower case with underscores, never renamed.
+    title
+        In a sentence ("noise in air").
+    low, high
+        Every value lies between them, borders included; infinite where nothing bounds it.
+    modalities
+        DICOM modalities of which it can be measured.
+    source
+        Where its definition comes from: a paper, a standard, "own".
+    charted
+        Whether it is compared with what is normal for the scanner and protocol.
+    with_size
+        Whether it depends on how big the patient is, so that this is taken out before it is compared.
+    """
+
+    name: str
+    title: str
+    unit: Unit
+    better: Better
+    low: float
+    high: float
+    modalities: frozenset[str]
+    source: str
+    charted: bool = True
+    with_size: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of one series.
+
+    Attributes
+    ----------
+    values
+        By name of the measure; finite, within its range.
+    unmeasured
+        Why a measure has no value, a sentence by its name; ``"*"`` where nothing could be measured at all.
+    seconds
+        How long it took.
+    """
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+ALL = "*"
+"""The name in :attr:`Measured.unmeasured` of a sentence that is about every measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What is normal: of one measure, on one scanner, in one protocol and software version.
+
+    Attributes
+    ----------
+    centre, spread
+        Robust centre and spread (as a standard deviation), in the unit of the measure.
+    series
+        How many series they come from.
+    """
+
+    centre: float
+    spread: float
+    series: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unusual:
+    """A measure that is far from what is normal.
+
+    Attributes
+    ----------
+    measure
+        Its name.
+    value
+        As measured.
+    z
+        How many spreads from the centre, with its sign; body size taken out where it matters.
+    kind
+        ``"outlier"``: this series alone; ``"drift"``: the last series together.
+    since
+        For a drift, how many series it has lasted.
+    """
+
+    measure: str
+    value: float
+    z: float
+    baseline: Baseline
+    kind: str = "outlier"
+    since: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; :meth:`from_dict` is its inverse."""
+        return {
+            "measure": self.measure,
+            "value": self.value,
+            "z": round(self.z, 2),
+            "kind": self.kind,
+            "since": self.since,
+            "baseline": {
+                "centre": self.baseline.centre,
+                "spread": self.baseline.spread,
+                "series": self.baseline.series,
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Unusual:
+        """What :meth:`as_dict` wrote."""
+        return cls(
+            data["measure"], data["value"], data["z"], Baseline(**data["baseline"]), data["kind"], data["since"]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A parameter that was set otherwise than this protocol usually has it.
+
+    Attributes
+    ----------
+    parameter
+        Its name in :data:`qc_node.domain.technique.PARAMETERS`.
+    value, usual
+        As text.
+    share
+        In which share of the earlier series it had the usual value, 0 to 1.
+    """
+
+    parameter: str
+    value: str
+    usual: str
+    share: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; ``Departure(**…)`` is its inverse."""
+        return {"parameter": self.parameter, "value": self.value, "usual": self.usual, "share": self.share}

@@ -1,0 +1,1 @@
+"""Numbers measured on every image series, and what is normal for its scanner and protocol.  Pure."""
