@@ -362,8 +362,6 @@ def load(model_dir: Path, device: str = "cpu") -> BrainMriClassifier:
         if twin in names:
             pixels = networks.PixelNet({k: n for k, n in HEADS.items() if k != REJECT_HEAD})
             _fill(pixels, model_dir, twin)
-            # A third faster on a CPU.
-            pixels.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         members.append(Member(measured, pixels))
     decision = decision_of(card.content.get("decision", {}))
     second = _second_opinion(model_dir, head) if BRAIN_MASK in names else None

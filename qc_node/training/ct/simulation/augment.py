@@ -286,4 +286,4 @@ def augment(
         warped[index, :, py - width : py + width, px - width : px + width] = 2500.0
     floor = u(AIR, -960)[:, None, None, None]
     result = torch.where(warped < -950, floor, warped)
-    return result.contiguous(memory_format=torch.channels_last)
+    return result.contiguous()  # not channels last: oneDNN (torch 2.13) corrupts the heap with it on some CPUs

@@ -128,7 +128,6 @@ def train_together(
         return {"loss": float(np.mean(losses)), "worst": max(losses)}
 
     model = Together(runs, CLASSES if position else 1, settings.width)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = fit(
         model,
         batches,
