@@ -59,6 +59,15 @@ class Notifications:
                 (at, target),
             )
 
+    def give_up(self, target: str, before: float, error: str, at: float) -> int:
+        """Tell a target nothing any more of what was made before then; returns of how much."""
+        with self._db.transaction() as conn:
+            sql = (
+                "UPDATE notifications SET given_up_at = ?, last_error = ?"
+                f" WHERE {_WAITS} AND target = ? AND created_at <= ?"
+            )
+            return conn.execute(sql, (at, error, target, before)).rowcount
+
     def remove(self, before: float) -> int:
         """Remove what was made before then and is done with; returns how many."""
         with self._db.transaction() as conn:

@@ -131,6 +131,7 @@ class Notifier:
             now = self._wall()
             if abs(now - row["created_at"]) >= GIVE_UP_S:  # before it was made, where the clock was set back
                 self._give_up(row, str(trouble), now)
+                self._give_up_the_old(target.name, str(trouble), now)
                 return False
             again_at = now + min(FIRST_PAUSE_S * 2.0 ** min(row["attempts"], 30), LONGEST_PAUSE_S)
             with self._ledger.db.transaction():
@@ -148,6 +149,14 @@ class Notifier:
         self._ledger.notifications.failed(row["id"], why, None, now)
         log.error("%s was not told of an event (%s) and never will be: %s", row["target"], row["event"], why)
         self._on_outcome(row["target"], "given_up")
+
+    def _give_up_the_old(self, target: str, why: str, now: float) -> None:
+        """What waited as long behind it: else a target that is away for good would be tried once for each."""
+        gone = self._ledger.notifications.give_up(target, now - GIVE_UP_S, why, now)
+        if gone:
+            log.error("%s was not told of %d more events and never will be: %s", target, gone, why)
+        for _ in range(gone):
+            self._on_outcome(target, "given_up")
 
     @staticmethod
     def _webhook(notice: Notice) -> dict[str, Any]:

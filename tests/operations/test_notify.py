@@ -213,6 +213,16 @@ def test_pauses_grow_and_after_a_day_it_is_given_up_aloud(
     assert notifier.step() is None
 
 
+def test_what_waits_for_a_target_that_never_comes_back_ends_after_a_day(site: Site, hook: Hook) -> None:
+    hook.status = 503
+    notifier = site.notifier()
+    for n in range(100):
+        notifier.tell(Notice("attention", "MR", "Poor quality.", START + n))
+    while site.now < START + GIVE_UP_S + 3 * LONGEST_PAUSE_S and (due := notifier.step()) is not None:
+        site.now = due
+    assert site.ledger.notifications.waiting() == 0 and site.outcomes.count(("team", "given_up")) == 100
+
+
 def test_a_clock_that_was_a_year_ahead_holds_up_nothing(site: Site, hook: Hook) -> None:
     hook.status = 503
     site.now += 365 * 86_400

@@ -130,6 +130,8 @@ def test_old_repeated_and_foreign_events_change_nothing() -> None:
     foreign = open_event("1.3", 20)
     foreign["event"]["hub.topic"] = "somebody-else"
     assert session.hear(event(foreign)) == (409, False)
+    session.hear(event(open_event("1.3", 3000)), now=event(open_event("1.3", 15)).at or 0.0)
+    assert session.hear(event(open_event("1.2", 21))) == (200, True), "a date in the future makes nothing old"
     assert session.hear(event(open_event("9.9", 21, verb="close"))) == (200, False), "a close of another study"
     assert uids(session) == ["1.2"]
     assert session.hear(event(open_event("x", 22, kind="Observation"))) == (200, False)

@@ -11,6 +11,7 @@ import pytest
 from qc_node.web.app import create_app
 from qc_node.web.server import ServerHandle, serve
 from tests.peers import wait_for
+from tests.web.axe import bring_axe
 from tests.web.browser import Chromium
 from tests.web.conftest import Clinic, brain
 from tests.web.hub import TOPIC, Hub, open_event, told
@@ -224,14 +225,9 @@ def test_a_slip_of_a_finger_is_no_study_and_near_ones_are_offered(chromium: Chro
 
 
 def test_one_heading_and_legible_buttons_in_every_state(chromium: Chromium, served: Served) -> None:
-    axe = pytest.importorskip("axe_playwright_python")
-    from pathlib import Path
-
-    source = next(Path(axe.__file__).parent.rglob("axe.min.js")).read_text(encoding="utf-8")
-
     def check(state: str) -> None:
         chromium.devtools("Page.setBypassCSP", enabled=True)
-        chromium.script(source + "; window.axe = axe")
+        bring_axe(chromium)
         chromium.script("axe.run().then((r) => { window.found = r.violations })")
         found = chromium.until(
             "return window.found && [window.found.map((v) => [v.id, v.impact, v.nodes[0].html])]"

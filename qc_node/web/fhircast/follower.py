@@ -326,7 +326,7 @@ class Follower:
             sub.events = messages.BASE_EVENTS  # perhaps it was one of the others
 
     def _hear(self, sub: Subscription, event: messages.Event, send: Callable[[str], None]) -> None:
-        status, changed = sub.session.hear(event)
+        status, changed = sub.session.hear(event, self._deps.clock())
         # The screen comes before the answer: a hub may tell the reader that all have followed.
         if changed and event.name != "syncerror":
             self._changed(sub, list(sub.session.studies), "closed" if not sub.session.studies else "switched")

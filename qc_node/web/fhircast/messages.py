@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -35,6 +35,8 @@ EMPTYING = frozenset({"patient-close", "home-open", "userhibernate", "userlogout
 SILENT_PERIODS = 2.0
 """A hub that promised a heartbeat and is silent for so many periods is not there any more."""
 SUBSCRIBER = "qc-node"
+FUTURE_S = 5.0
+"""So far may the clock of a hub be ahead before its dates are not believed."""
 MOST_STUDIES = 20
 """So many of one event are shown; no report is about more."""
 LONGEST_TEXT = 256
@@ -267,11 +269,12 @@ class Session:
             return ()
         return max(self._open.values(), key=lambda entry: entry[:2])[2]
 
-    def hear(self, event: Event) -> tuple[int, bool]:
+    def hear(self, event: Event, now: float = float("inf")) -> tuple[int, bool]:
         """Take in one event; returns the status to answer and whether the context changed.
 
         A repeated notification and one older than the last change are acknowledged and ignored
-        (section 2.5.1); an event of another topic is refused (409).
+        (section 2.5.1); an event of another topic is refused (409).  One that is dated after `now` counts as of
+        now: else a single wrong date would make all that follows look old.
         """
         if event.topic and event.topic != self.topic:
             return 409, False
@@ -280,6 +283,8 @@ class Session:
         self._seen[event.id] = None
         while len(self._seen) > 256:
             del self._seen[next(iter(self._seen))]
+        if event.at is not None:
+            event = replace(event, at=min(event.at, now + FUTURE_S))
         if event.name in EMPTYING:
             return 200, self._empty(event)
         anchor, _, verb = event.name.rpartition("-")
