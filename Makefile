@@ -33,7 +33,8 @@ demo: $(READY)
 
 # Tests of one group (a module that shares a node, whatever must not run beside each other) stay in one process.
 # Without bytecode each of them, and each program that a test starts, would compile everything anew.
-PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+# A process of tests that crashes ends the run: pytest-xdist waits for ever for what it had in hand in a group.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --max-worker-restart 0
 
 test: $(READY)
 	$(PYTEST) -m "not nightly" $(ARGS)
