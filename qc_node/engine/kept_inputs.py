@@ -24,8 +24,8 @@ from pydicom.pixels import apply_color_lut, pixel_array
 from qc_node.engine.own_faults import own_fault, raised_by_machine
 from qc_node.series.headers.routing import REPORT_TYPES
 from qc_node.series.raw_header import read_dataset
-from qc_node.series.volume.instances import Frame, Instance, single_frame
-from qc_node.series.volume.pixels import GREY, FrameReader, check_pixels
+from qc_node.series.volume.instances import Frame, Instance, PixelFormat, single_frame
+from qc_node.series.volume.pixels import GREY, FrameReader, check_pixels, stored_range
 from qc_node.series.volume.stack import OpenedSeries
 
 log = logging.getLogger("qc_node.engine")
@@ -161,7 +161,7 @@ def _read(reader: FrameReader, frame: Frame) -> Picture:
     if pixels.samples == 1 and pixels.photometric in GREY:
         check_pixels(frame.instance)
         grey = np.array(reader.read(frame))
-        return grey if pixels.photometric != "MONOCHROME1" else _inverted(grey)
+        return grey if pixels.photometric != "MONOCHROME1" else _inverted(grey, pixels)
     if frame.instance.raw.pixel_length > MOST_BYTES:
         raise ValueError("too large")
     ds = read_dataset(frame.instance.path, pixels=True)
@@ -173,11 +173,12 @@ def _read(reader: FrameReader, frame: Frame) -> Picture:
     return picture.astype(np.uint8)
 
 
-def _inverted(grey: Picture) -> Picture:
-    """A higher value is shown brighter, as in all others; the same range."""
-    if grey.dtype.kind == "u":
-        return np.asarray(np.iinfo(grey.dtype).max - grey)
-    return np.asarray(-1 - grey if grey.dtype.kind == "i" else -grey)
+def _inverted(grey: Picture, pixels: PixelFormat) -> Picture:
+    """A higher value is shown brighter, as in all others; within what Bits Stored (0028,0101) allows."""
+    if grey.dtype.kind == "f":
+        return np.asarray(-grey)
+    low, high = stored_range(pixels)
+    return ((low + high) - grey.astype(np.int64)).astype(grey.dtype)
 
 
 def smaller(picture: Picture) -> Picture:

@@ -36,8 +36,8 @@ ONLY_OPEN = {
     "studies_due",
     "kept_inputs_there",
 }
-"""Partial indexes: they hold what is not done yet, or is on the disk for a while; going through one is going through
-that."""
+"""Partial indexes: they hold what is not done yet, or is on the disk for a while; going through one is going
+through that."""
 STOPS_EARLY = {"idx_verdicts_judged_at", "idx_series_last_received"}
 """Gone through from the newest on, for as many rows as are shown."""
 BOUNDED = {"quarantine", "json_each", "alarms", "models", "n", "objects", "summaries_due"}
