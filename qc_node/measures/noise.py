@@ -1,10 +1,10 @@
 """Noise of MR magnitudes, measured twice by independent means, and the signal above it.
 
 In air a magnitude is noise alone: its mean square is twice the variance of each channel of a complex image
-(Gudbjartsson and Patz 1995).  With several channels added by their squares it is more; so it compares series of one scanner and
-protocol, as everything here.  In the body noise is what is left in the finest diagonal detail of an image (Donoho and
-Johnstone 1994), in those places that are flattest on a coarser scale; near the floor of magnitudes it is corrected
-after Koay and Basser (2006).
+(Gudbjartsson and Patz 1995).  With several channels added by their squares it is more; so it compares series of one
+scanner and protocol, as everything here.  In the body noise is what is left in the finest diagonal detail of an
+image (Donoho and Johnstone 1994), in those places that are flattest on a coarser scale; near the floor of magnitudes
+it is corrected after Koay and Basser (2006).
 
 An image that was interpolated, filtered or filled with zeros in k-space has less of the finest detail: there the
 noise of the body reads too low, by a factor that is the same for all series of the protocol.
@@ -49,8 +49,8 @@ PLANES = 48
 GROUP = 4
 """Coefficients along the side of a group; each stands for 2 x 2 pixels."""
 FLAT = 0.25
-"""Share of the groups that is used: the flattest.  Of pure noise, detail does not depend on what is coarser, so the
-choice shifts nothing; of a body it leaves out edges and texture."""
+"""Share of the groups that is used: the flattest.  Of pure noise, detail does not depend on what is coarser, so
+the choice shifts nothing; of a body it leaves out edges and texture."""
 LEAST_GROUPS = 24
 
 LEAST_SNR = 0.5
@@ -121,7 +121,7 @@ def chi2_median(n: float) -> float:
 
 
 def air_sigma(regions: Regions) -> float | str:
-    """Sigma of each channel of the complex image by its magnitudes in air, in stored values; or why there is none."""
+    """Sigma of each channel of the complex image by the magnitudes in air, in stored values; or why there is none."""
     air, outside = regions.air, ~regions.body
     count = int(air.sum())
     blanked = float(regions.blanked[outside].mean()) if outside.any() else 0.0

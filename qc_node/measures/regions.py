@@ -3,8 +3,8 @@
 Blocks of about 4 mm are smooth enough that noise as strong as the signal does not hide the body, and few enough
 that everything on them takes milliseconds.  The body lies above a level between two classes of their square roots
 (Otsu 1979): noise of magnitudes is brought near the spread of tissue by the root, and 0.35 of the way from dark to
-bright keeps the dark ends of the body.  Air is what lies well below it and away from it.  What was set to one value,
-as outside a mask or where an image was padded, is not air: it has no noise.
+bright keeps the dark ends of the body.  Air is what lies below it and away from it.  What was set to one value, as
+outside a mask or where an image was padded, is not air: it has no noise.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ there.  With them as priors a mixture of three normal distributions and one of o
 voxels (Ashburner and Friston 2005, without their deformation), and with it a smooth field of the coil: the same
 polynomial as in :mod:`qc_node.measures.uniformity`.  No voxel is interpolated, so that noise stays what it is.
 
-A classifier that knows where a head lies makes :class:`Places` and asks :func:`levels_of`; the engine gives what it
-got to :func:`qc_node.measures.volumes.measure_volume`.
+A classifier that knows where a head lies makes :class:`Places` and asks :func:`levels_of`; the engine gives what
+it got to :func:`qc_node.measures.volumes.measure_volume`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MIXTURE = "mixture after Ashburner and Friston 2005; ratio own"
 
 MEASURES = (
     Measure("grey_white_ratio", "grey over white matter", Unit.ONE, Better.NEITHER, 0, 10, _MR, _MIXTURE),
-    Measure("csf_white_ratio", "fluid over white matter", Unit.ONE, Better.NEITHER, 0, 10, _MR, _MIXTURE),
+    Measure("csf_white_ratio", "fluid over white matter", Unit.ONE, Better.NEITHER, 0, 10, _MR, _MIXTURE, False),
     Measure("white_grey_cnr", "the contrast to noise ratio", Unit.ONE, Better.HIGHER, 0, 1e5, _MR, _MIXTURE),
     Measure("tissue_overlap", "the overlap of the tissues", Unit.ONE, Better.LOWER, 0, 1000, _MR, _MIXTURE),
 )
@@ -81,7 +81,7 @@ def of_head(levels: TissueLevels | None, noise: float | None) -> dict[str, float
 
 
 def levels_of(volume: Volume, places: Places) -> TissueLevels | None:
-    """The levels of the tissues at places of a brain; None where too few lie in the image or nothing can be told."""
+    """Levels of the tissues at places of a brain; None where too few lie in the image or nothing can be told."""
     values, inside = nearest(volume, places.points)
     shares = places.shares.astype(np.float64)
     use = inside & np.isfinite(values) & (values > 0) & (shares.sum(1) > 0.5)

@@ -2,8 +2,8 @@
 
 The logarithm of the tissue is fitted by a polynomial of the second degree; what lies far from it, as fat and fluid
 do, counts less and less (Tukey's biweight), so that the surface follows the commonest tissue.  The measure is the
-span of that surface as NEMA MS 3 writes non-uniformity, over the middle 90 % of the body: (high - low) / (high + low).
-It is anatomy as well as field, so it compares series of one protocol.
+span of that surface as NEMA MS 3 writes non-uniformity, over the middle 90 % of the body:
+(high - low) / (high + low).  It is anatomy as well as field, so it compares series of one protocol.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _inner(regions: Regions) -> npt.NDArray[np.bool_]:
 
 
 def surface_terms(points: FloatArray) -> FloatArray:
-    """Terms up to the second degree ``(n, m)`` of points ``(n, 3)``, leaving out axes along which nothing extends."""
+    """Terms up to the second degree ``(n, m)`` of points ``(n, 3)``, without axes along which nothing extends."""
     span = np.ptp(points, axis=0)
     wide = span > 0
     x = (points[:, wide] - points[:, wide].mean(0)) / (span[wide] / 2)
