@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from qc_node.domain.measurable import Slices
 from qc_node.domain.measure import Better, Measure, Unit
-from qc_node.measures.planes import Floats, ImagePlane, planes_of, tiles_of
+from qc_node.measures.planes import Floats, ImagePlane, is_known, planes_of, tiles_of
 
 EDGE_WIDTH = Measure(
     "edge_width_mm",
@@ -27,6 +27,7 @@ MEASURES = (EDGE_WIDTH,)
 EDGES, SHARE = 400, 0.25
 """So many edges of a plane at most, and no more than this share of all its gradient peaks."""
 FEWEST = 20
+TINY = np.float32(1e-12)
 REACH = 10
 """How many pixels an edge is followed to each side."""
 FALL = 0.1
@@ -42,7 +43,7 @@ def of_slices(slices: Slices) -> dict[str, float | str]:
 
 def of_image(pixels: npt.NDArray[np.generic], spacing_mm: tuple[float, float] | None) -> dict[str, float | str]:
     """Edge width of a radiograph ``(rows, columns)`` with the distances of (rows, columns) in mm."""
-    if spacing_mm is None or not all(0 < mm < 100 for mm in spacing_mm):
+    if not is_known(spacing_mm):
         return {EDGE_WIDTH.name: NO_SPACING}
     return of_planes(tiles_of(pixels, spacing_mm))
 
@@ -59,11 +60,11 @@ def edge_widths(plane: ImagePlane) -> npt.NDArray[np.float64]:
     """Widths in mm ``(edges,)`` of the strongest gradient peaks in the object."""
     smooth = ndimage.gaussian_filter(plane.values[plane.box], 1.0)
     gradient = np.stack(np.gradient(smooth, *plane.spacing_mm))
-    at = _peaks(np.hypot(*gradient), plane.inside[plane.box])
+    strength = np.hypot(*gradient)
+    at = _peaks(strength, plane.inside[plane.box])
     if not at.shape[1]:
         return np.empty(0)
-    direction = gradient[:, at[0], at[1]]
-    profiles = _profiles(plane, at, direction / np.linalg.norm(direction, axis=0))
+    profiles = _profiles(plane, at, (gradient / np.maximum(strength, TINY))[:, at[0], at[1]])
     return _rises(profiles) * min(plane.spacing_mm) / 2
 
 
@@ -71,7 +72,7 @@ def _peaks(strength: Floats, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.in
     """Rows and columns ``(2, edges)`` of the strongest local maxima in the object and at its border."""
     largest = ndimage.maximum_filter(strength, 5)
     within = ndimage.binary_dilation(inside, iterations=2)
-    at = np.stack(np.nonzero((strength == largest) & (strength > 0) & within))
+    at = np.stack(np.nonzero((strength == largest) & (strength > TINY) & within))
     count = min(EDGES, int(SHARE * at.shape[1]))
     return at[:, np.argsort(-strength[at[0], at[1]], kind="stable")[:count]]
 
