@@ -127,7 +127,7 @@ def _shift(three: Floats, inside: Mask, spacing: tuple[float, float]) -> float:
 
 def _step(target: Floats, reference: Floats, inside: Mask) -> npt.NDArray[np.float64]:
     """Points by which the reference should move along (rows, columns): least squares of four terms."""
-    rows, columns = np.gradient(reference)
+    rows, columns = map(np.asarray, np.gradient(reference))
     terms = [reference[inside], -rows[inside], -columns[inside], np.ones(int(inside.sum())), target[inside]]
     products = np.array(terms, np.float64) @ np.array(terms, np.float64).T
     fitted = np.asarray(np.linalg.lstsq(products[:4, :4], products[:4, 4], rcond=None)[0])

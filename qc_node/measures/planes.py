@@ -172,19 +172,28 @@ def block_means(values: Floats, step: int) -> Floats:
 def threshold(values: Floats) -> tuple[float, float] | None:
     """The level that parts object from air and the value of air; None where all is about one value.
 
-    Otsu's threshold (1979) lies too high for dark tissue, so the level is half way from air to it.
+    Ridler and Calvard's threshold (1978) of square roots, sought from below: tissue that is much brighter than the
+    rest (fat, fluid) never takes the object's place.  It lies too high for dark tissue: half of it is the level.
     """
     low, high = np.percentile(values, (0.5, 99.5))
     if not high > low:
         return None
-    counts, borders = np.histogram(values, 128, (low, high))
-    middle = (borders[1:] + borders[:-1]) / 2
-    below, sums = np.cumsum(counts), np.cumsum(counts * middle)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        apart = (sums[-1] * below / below[-1] - sums) ** 2 / (below * (below[-1] - below))
-    otsu = middle[int(np.nanargmax(apart))]
-    air = float(np.median(values[values <= otsu]))
-    return (air + float(otsu)) / 2, air
+    roots = np.sqrt((values.ravel() - low).clip(0, high - low))
+    level = _isodata(roots)
+    air = float(low) + float(np.median(roots[roots <= level])) ** 2
+    return air + (float(low) + level**2 - air) / 2, air
+
+
+def _isodata(values: Floats) -> float:
+    """The lowest level that is half way between the means on both its sides."""
+    counts, borders = np.histogram(values, 256)
+    below, sums = np.cumsum(counts), np.cumsum(counts * (borders[1:] + borders[:-1]) / 2)
+    bin_, step = 256 // 16, 1
+    while step and 0 <= bin_ < 255:
+        under, over = sums[bin_] / max(below[bin_], 1), (sums[-1] - sums[bin_]) / max(below[-1] - below[bin_], 1)
+        step = int((under + over) / 2 > borders[bin_ + 1])
+        bin_ += step
+    return float(borders[min(bin_, 254) + 1])
 
 
 def _object_in(slices: Slices) -> tuple[float, float, list[slice]] | None:

@@ -17,7 +17,7 @@ SLOPE = Measure(
     "slope of the power spectrum",
     Unit.ONE,
     Better.NEITHER,
-    -12.0,
+    -20.0,
     6.0,
     frozenset({"MR", "CT", "CR", "DX", "MG"}),
     "exponent of the radial power spectrum, Burgess 1999 (J Opt Soc Am A 16:633); range of frequencies own",
