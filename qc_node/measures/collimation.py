@@ -42,6 +42,9 @@ BRIGHT = 0.5
 DARK = 0.12
 """Direct radiation is darker than this share of the range of grey values."""
 
+RIM = 3
+"""At its border, within this many blocks, direct radiation is not smooth."""
+
 SMOOTH = 0.04
 """Neighbouring blocks differ by less than this share of the range in direct radiation."""
 
@@ -69,8 +72,9 @@ class Irradiated:
 
     @property
     def body(self) -> npt.NDArray[np.bool_]:
-        """Inside the field and behind the body."""
-        return self.field & ~self.direct
+        """Well inside the field and behind the body."""
+        inner = ndimage.binary_erosion(self.field, iterations=4, border_value=1)
+        return inner & ~ndimage.binary_dilation(self.direct)
 
     def full(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """A mask of blocks, one value for each pixel; pixels beyond the last whole block are left out."""
@@ -119,7 +123,7 @@ def _grey_range(values: npt.NDArray[np.float32]) -> tuple[float, float]:
 def _field(scaled: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Inside all four borders; an image without borders is all field."""
     field = np.ones(scaled.shape, bool)
-    if min(scaled.shape) < 16:
+    if min(scaled.shape) < 48:
         return field
     for turns in range(4):
         turned = np.rot90(scaled, turns)
@@ -164,10 +168,11 @@ def _is_shadow(scaled: npt.NDArray[np.float32], inside: npt.NDArray[np.bool_]) -
 
 
 def _direct(scaled: npt.NDArray[np.float32], field: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Dark, smooth regions that touch the border of the field."""
-    edge = field & ~ndimage.binary_erosion(field, iterations=2)
+    """Dark, smooth regions that touch the border of the field, with their rim where it is as dark."""
+    dark = field & (scaled < DARK)
     quiet = ndimage.gaussian_gradient_magnitude(scaled, 1.0) < SMOOTH
-    dark = field & (scaled < DARK) & quiet
-    labels, _ = ndimage.label(dark)
-    touching = np.unique(labels[edge & dark])
-    return np.isin(labels, touching[touching > 0])
+    labels, _ = ndimage.label(dark & quiet)
+    edge = field & ~ndimage.binary_erosion(field, iterations=2)
+    names = np.unique(labels[edge])
+    direct = np.isin(labels, names[names > 0])
+    return ndimage.binary_dilation(direct, iterations=RIM, mask=dark) if direct.any() else direct
