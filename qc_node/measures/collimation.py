@@ -87,7 +87,7 @@ def irradiated(image: Radiograph) -> Irradiated:
     A mammogram has no collimator in view: air around the breast is its direct radiation.
     """
     block = max(1, round(max(image.pixels.shape) / REDUCED))
-    values = block_means(image.pixels, block)
+    values = reduced(image.pixels, block)
     low, high = _grey_range(values)
     scaled = (values - low) / max(high - low, 1e-6)
     field = _field(scaled)
@@ -99,11 +99,13 @@ def of_field(found: Irradiated) -> dict[str, float | str]:
     inside = int(found.field.sum())
     return {
         "field_share": 100.0 * inside / max(found.field.size, 1),
-        "direct_share": 100.0 * int(found.direct.sum()) / inside if inside else "Nothing in the image was irradiated.",
+        "direct_share": 100.0 * int(found.direct.sum()) / inside
+        if inside
+        else "Nothing in the image was irradiated.",
     }
 
 
-def block_means(pixels: npt.NDArray[np.generic], block: int) -> npt.NDArray[np.float32]:
+def reduced(pixels: npt.NDArray[np.generic], block: int) -> npt.NDArray[np.float32]:
     """Means of square blocks ``(J // block, I // block)``; what is not finite counts as 0."""
     rows, columns = (max(1, side // block) for side in pixels.shape)
     cut = pixels[: rows * block, : columns * block]
@@ -112,7 +114,9 @@ def block_means(pixels: npt.NDArray[np.generic], block: int) -> npt.NDArray[np.f
     if min(pixels.shape) < block:
         return np.full((rows, columns), cut.mean() if cut.size else 0.0, np.float32)
     sums = np.add.reduceat(cut, np.arange(0, columns * block, block), axis=1, dtype=np.float32)
-    return np.add.reduceat(sums, np.arange(0, rows * block, block), axis=0, dtype=np.float32) / np.float32(block**2)
+    return np.add.reduceat(sums, np.arange(0, rows * block, block), axis=0, dtype=np.float32) / np.float32(
+        block**2
+    )
 
 
 def _grey_range(values: npt.NDArray[np.float32]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from qc_node.domain.measurable import Radiograph
 from qc_node.domain.measure import Better, Measure, Unit
-from qc_node.measures.collimation import XRAY, Irradiated, block_means
+from qc_node.measures.collimation import XRAY, Irradiated, reduced
 
 _IEC = "IEC 62494-1:2008"
 
@@ -111,7 +111,9 @@ def of_greys(image: Radiograph, found: Irradiated) -> dict[str, float | str]:
     """
     level = {"field_level": _level(image, found)}
     if not found.body.any():
-        return level | dict.fromkeys(("grain", "black_clipped", "white_clipped"), "No body was found in the image.")
+        return level | dict.fromkeys(
+            ("grain", "black_clipped", "white_clipped"), "No body was found in the image."
+        )
     return level | {"grain": _grain(image, found)} | _clipped(image, found)
 
 
@@ -119,7 +121,7 @@ def _level(image: Radiograph, found: Irradiated) -> float | str:
     width = image.highest - image.lowest
     if not (width > 0 and math.isfinite(width) and found.field.any()):
         return "The range of grey values is not known."
-    share = (float(np.median(found.values[found.field])) - image.lowest) / width
+    share = (float(np.median(found.values[found.field])) - float(image.lowest)) / float(width)
     return min(100.0, max(0.0, 100.0 * share))
 
 
@@ -137,7 +139,7 @@ def _grain(image: Radiograph, found: Irradiated) -> float | str:
 def _haar_sigma(image: Radiograph, found: Irradiated, mask: npt.NDArray[np.bool_]) -> float | str:
     """Noise of pixels of about 0.2 mm, in grey values, within a mask of blocks."""
     side = _noise_block(image)
-    pixels = block_means(image.pixels, side) if side > 1 else image.pixels.astype(np.float32)
+    pixels = reduced(image.pixels, side) if side > 1 else image.pixels.astype(np.float32)
     rows, columns = (length // 2 * 2 for length in pixels.shape)
     p = pixels[:rows, :columns]
     detail = (p[::2, ::2] - p[1::2, ::2] - p[::2, 1::2] + p[1::2, 1::2]) / 2
@@ -186,7 +188,7 @@ def _stands_out(counts: npt.NDArray[np.int64], total: int) -> bool:
 
 
 def _share_of_blocks(mask: npt.NDArray[np.bool_], block: int) -> npt.NDArray[np.float32]:
-    return block_means(mask.view(np.uint8), block)
+    return reduced(mask.view(np.uint8), block)
 
 
 def _touching_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -8,19 +8,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from qc_node.domain.measurable import Radiograph
 from qc_node.domain.measure import ALL, Better, Measure, Measured, Unit
 from qc_node.domain.technique import Technique
-from qc_node.measures import collimation, exposure
+from qc_node.measures import collimation, edges, exposure
 from qc_node.measures.collimation import XRAY, Irradiated
 
 MEASURES = (
-    Measure("grid_lines", "lines of the grid", Unit.ONE, Better.LOWER, 0, math.inf, XRAY, "own"),
-    Measure("flank_width", "width of the sharpest edges", Unit.MM, Better.LOWER, 0, 100, XRAY, "own"),
+    Measure("grid_lines", "lines of the grid", Unit.ONE, Better.LOWER, 0, math.inf, XRAY, "Lin et al. 2006; own"),
 )
 
-BY_NAME: Mapping[str, Measure] = {m.name: m for m in (*MEASURES, *collimation.MEASURES, *exposure.MEASURES)}
+BY_NAME: Mapping[str, Measure] = {
+    m.name: m for m in (*MEASURES, *collimation.MEASURES, *exposure.MEASURES, *edges.MEASURES)
+}
 
 SMALLEST = 8
 """An image with fewer rows or columns is none."""
@@ -61,7 +63,7 @@ def of_image(image: Radiograph) -> Values:
         **collimation.of_field(found),
         **exposure.of_greys(image, found),
         "grid_lines": grid_lines(image.pixels),
-        "flank_width": _flank_width(image, found),
+        **_edge_width(image, found),
     }
 
 
@@ -104,9 +106,15 @@ def _above_neighbours(power: npt.NDArray[np.float64]) -> float:
     return float(np.sqrt((power / np.maximum(around, floor)).max()))
 
 
-def _flank_width(image: Radiograph, found: Irradiated) -> float | str:
-    """Width of the sharpest edges of the body, of :mod:`qc_node.measures.edges`."""
-    return "Edges are not measured."
+def _edge_width(image: Radiograph, found: Irradiated) -> Values:
+    """Edge width inside the collimator's borders: the borders themselves are no sign of motion."""
+    inner = found.full(ndimage.binary_erosion(found.field, iterations=4, border_value=1))
+    at = [np.flatnonzero(inner.any(axis=axis)) for axis in (1, 0)]
+    if not (at[0].size and at[1].size):
+        return {edges.EDGE_WIDTH.name: "Nothing in the image was irradiated."}
+    rows, columns = (slice(int(places[0]), int(places[-1]) + 1) for places in at)
+    spacing = (image.spacing_mm[1], image.spacing_mm[0]) if image.spacing_mm else None
+    return edges.of_image(image.pixels[rows, columns], spacing)
 
 
 def _worst(measure: Measure, seen: Sequence[float | str]) -> float | str:
@@ -120,8 +128,15 @@ def _worst(measure: Measure, seen: Sequence[float | str]) -> float | str:
 
 
 def _finite(image: Radiograph) -> Radiograph:
-    pixels = np.nan_to_num(image.pixels.astype(np.float32), nan=image.lowest, posinf=image.highest, neginf=image.lowest)
+    pixels = np.nan_to_num(
+        image.pixels.astype(np.float32), nan=image.lowest, posinf=image.highest, neginf=image.lowest
+    )
     limit = np.float32(1e9)
     return Radiograph(
-        pixels.clip(-limit, limit), image.lowest, image.highest, image.spacing_mm, image.for_processing, image.lossy
+        pixels.clip(-limit, limit),
+        image.lowest,
+        image.highest,
+        image.spacing_mm,
+        image.for_processing,
+        image.lossy,
     )
