@@ -1,10 +1,10 @@
 """Noise of MR magnitudes, measured twice by independent means, and the signal above it.
 
 In air a magnitude is noise alone: its mean square is twice the variance of each channel of a complex image
-(Gudbjartsson and Patz 1995).  With several channels added by their squares it is more; so it compares series of one
-scanner and protocol, as everything here.  In the body noise is what is left in the finest diagonal detail of an
-image (Donoho and Johnstone 1994), in those places that are flattest on a coarser scale; near the floor of magnitudes
-it is corrected after Koay and Basser (2006).
+(Gudbjartsson and Patz 1995).  With several channels added by their squares it is more; so it compares series of
+one scanner and protocol, as everything here.  In the body noise is what is left in the finest diagonal detail of
+an image (Donoho and Johnstone 1994), in those places that are flattest on a coarser scale; near the floor of
+magnitudes it is corrected after Koay and Basser (2006).
 
 An image that was interpolated, filtered or filled with zeros in k-space has less of the finest detail: there the
 noise of the body reads too low, by a factor that is the same for all series of the protocol.
@@ -40,7 +40,7 @@ LEAST_AIR_BLOCKS, LEAST_AIR_VOXELS = 20, 500
 """Less air is no measure."""
 MOSTLY_BLANKED, LEAST_OF_OUTSIDE = 0.3, 0.1
 """Shares of all that is not body: where so much was blanked and so little is air, the air was blanked."""
-SIGNED = 0.1
+SIGNED = 0.3
 """Mean of air, over its root mean square, below which its values are not magnitudes (magnitudes: 0.89)."""
 TOO_MANY_ZEROS = 0.2
 """Share of zeros in air above what noise that was rounded would have, from which a part of it was blanked."""
@@ -121,7 +121,7 @@ def chi2_median(n: float) -> float:
 
 
 def air_sigma(regions: Regions) -> float | str:
-    """Sigma of each channel of the complex image by the magnitudes in air, in stored values; or why there is none."""
+    """Sigma of each channel of the complex image by the magnitudes in air, in stored values; or why not."""
     air, outside = regions.air, ~regions.body
     count = int(air.sum())
     blanked = float(regions.blanked[outside].mean()) if outside.any() else 0.0

@@ -1,4 +1,4 @@
-"""How much of a volume carries nothing: values that were cut off, areas and slices of one value."""
+"""How much of a volume carries nothing: values that were cut off, and areas of one value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ _ANY = frozenset({"MR", "CT"})
 MEASURES = (
     Measure("clipped_share", "the share of clipped pixels", Unit.PERCENT, Better.LOWER, 0, 100, _ANY, "own"),
     Measure("empty_share", "the blanked share", Unit.PERCENT, Better.LOWER, 0, 100, _ANY, "own", charted=False),
-    Measure("empty_slices", "the share of empty slices", Unit.PERCENT, Better.LOWER, 0, 100, _ANY, "own", False),
 )
 
 
@@ -27,11 +26,7 @@ def of_shares(slices: Slices, regions: Regions | str) -> dict[str, float | str]:
         return {m.name: NO_NUMBERS for m in MEASURES}
     if isinstance(regions, str):
         nothing = regions in (ALL_ONE_VALUE, NO_NUMBERS)
-        return {
-            "clipped_share": regions,
-            "empty_share": 100.0 if nothing else regions,
-            "empty_slices": empty_slices(voxels),
-        }
+        return {"clipped_share": regions, "empty_share": 100.0 if nothing else regions}
     body = int(regions.body.sum()) * regions.block_size
     clipped: float | str = "No body is seen."
     if body:
@@ -39,7 +34,6 @@ def of_shares(slices: Slices, regions: Regions | str) -> dict[str, float | str]:
     return {
         "clipped_share": clipped,
         "empty_share": 100.0 * float((regions.empty >= 1).mean()),
-        "empty_slices": empty_slices(voxels),
     }
 
 
@@ -60,13 +54,3 @@ def plateau(voxels: npt.NDArray[Any], highest: float) -> int:
                 part[rows, columns] |= square
         count += int(np.count_nonzero(part))
     return count
-
-
-def empty_slices(voxels: npt.NDArray[Any]) -> float:
-    """Share in % of slices whose pixels all have one value or are no numbers."""
-    low, high = voxels.min((1, 2)), voxels.max((1, 2))
-    empty = low == high
-    for k in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high))):
-        low_k, high_k = extremes(voxels[k])
-        empty[k] = not low_k < high_k
-    return 100.0 * float(empty.mean())
