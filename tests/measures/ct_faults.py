@@ -1,4 +1,4 @@
-"""Faults planted in real CT, from the physics of each: noise, metal with its streaks, a field that is too small."""
+"""Faults planted in real CT, from the physics of each: metal with its streaks, a field that is too small."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def with_metal(plane: Floats, spacing_mm: float, at: tuple[int, int], radius_mm:
     """One slice with a rod of metal, and the streaks of what went wrong on the rays through it.
 
     Rays through metal are hardened (their attenuation is short of its sum by a part of its square) and starved
-    (noise that grows with their whole attenuation).  Filtered back projection is linear, so the image of the error alone is
-    added to the slice.
+    (noise that grows with their whole attenuation).  Filtered back projection is linear, so the image of the error
+    alone is added to the slice.
     """
     y, x = np.indices(plane.shape)
     metal = np.hypot(y - at[0], x - at[1]) * spacing_mm < radius_mm

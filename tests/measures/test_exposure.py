@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_fewer_quanta_are_more_grain_in_order(shared_data: Path, name):
     image = read_images(shared_data)[name]
     grain = [measured(underexposed(image, times))["grain"] for times in (1, 2, 4, 8, 16)]
     assert measured(image)["grain"] < grain[0]
-    assert all(later > 1.2 * earlier for earlier, later in zip(grain, grain[1:], strict=False))
+    assert all(later > 1.2 * earlier for earlier, later in pairwise(grain))
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -79,7 +80,7 @@ def test_exposure_moves_the_level_in_order_both_ways(shared_data: Path, name):
     darker = [measured(overexposed(image, times))["field_level"] for times in (8, 4, 2, 1)]
     brighter = [measured(underexposed(image, times, 0, False))["field_level"] for times in (2, 4)]
     levels = darker + brighter
-    assert all(later > earlier for earlier, later in zip(levels, levels[1:], strict=False)), levels
+    assert all(later > earlier for earlier, later in pairwise(levels)), levels
 
 
 def test_lungs_lost_in_black_are_found(shared_data: Path):

@@ -27,7 +27,7 @@ DECADES = 2.0
 """How many decades of exposure the range of grey values shows (assumed)."""
 
 QUANTA = 2000.0
-"""How many quanta a pixel at the middle grey value counts when exposed as usual (about 2 uGy in 0.2 mm; assumed)."""
+"""How many quanta a pixel at the middle grey value counts as usual (about 2 uGy in 0.2 mm; assumed)."""
 
 
 @cache
@@ -59,7 +59,7 @@ def overexposed(image: Radiograph, times: float) -> Radiograph:
 
 
 def underexposed(image: Radiograph, times: float, seed: int = 0, shown_as_usual: bool = True) -> Radiograph:
-    """So many times fewer quanta, counted anew; brighter by their logarithm, unless the display makes up for it."""
+    """So many times fewer quanta, counted anew; brighter by their logarithm, or shown as usual."""
     pixels = image.pixels.astype(float)
     per_grey, middle = DECADES / _range(pixels), float(np.median(pixels))
     expected = QUANTA / times * 10 ** (-(pixels - middle) * per_grey)
