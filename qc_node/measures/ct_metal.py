@@ -24,7 +24,7 @@ WITH_METAL = 8
 """In so many of the slices with most metal, metal is sought inside the body and streaks are measured."""
 
 METAL_HU = 3000.0
-"""Enamel and dense contrast agent are below; most scanners store no more than 3071."""
+"""Enamel is below, undiluted contrast agent may be above; most scanners store no more than 3071."""
 
 
 def of_metal(slices: Slices, body: float) -> dict[str, float | str]:

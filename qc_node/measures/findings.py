@@ -58,7 +58,7 @@ def _metal(values: Values) -> ImageFinding | None:
     share, streaks = values.get("metal_share", 0.0), values.get("metal_streaks", 0.0)
     if share < METAL_SHARE or streaks < METAL_STREAKS:
         return None
-    return ImageFinding("metal", f"Metal in the body makes streaks of {streaks:.0f} HU.")
+    return ImageFinding("metal", f"Metal, or contrast agent as dense, makes streaks of {streaks:.0f} HU.")
 
 
 def _truncation(values: Values) -> ImageFinding | None:

@@ -27,9 +27,11 @@ QUANTA = 3e4
 HARDENING = 0.03
 
 
-def slices_of(hu: npt.NDArray[np.floating], spacing_mm: tuple[float, float, float], **kind: float) -> Slices:
+def slices_of(
+    hu: npt.NDArray[np.floating], spacing_mm: tuple[float, float, float], thickness_mm: float | None = None
+) -> Slices:
     """Slices ``(K, J, I)`` with the distances of (columns, rows, slices)."""
-    return Slices(Volume(np.rint(hu).astype(np.int16), np.diag([*spacing_mm, 1.0]), modality="CT"), **kind)
+    return Slices(Volume(np.rint(hu).astype(np.int16), np.diag([*spacing_mm, 1.0]), modality="CT"), thickness_mm)
 
 
 def read_archive(path: Path) -> tuple[Floats, tuple[float, float, float]]:
@@ -46,9 +48,9 @@ def read_archive(path: Path) -> tuple[Floats, tuple[float, float, float]]:
 
 def read_nifti(path: Path) -> tuple[Floats, tuple[float, float, float]]:
     """HU ``(K, J, I)`` of a NIfTI volume, and the distances of (columns, rows, slices)."""
-    image = nib.load(path)
-    spacing = tuple(float(mm) for mm in image.header.get_zooms()[:3])
-    return np.ascontiguousarray(np.asarray(image.dataobj, np.float32).T), spacing
+    image = nib.Nifti1Image.from_filename(str(path))
+    i, j, k = (float(mm) for mm in image.header.get_zooms()[:3])
+    return np.ascontiguousarray(np.asarray(image.dataobj, np.float32).T), (i, j, k)
 
 
 def with_metal(plane: Floats, spacing_mm: float, at: tuple[int, int], radius_mm: float, seed: int) -> Floats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from qc_node.domain.measure import Baseline, Measured, Unusual
@@ -13,11 +15,11 @@ from qc_node.measures.radiographs import BY_NAME
 CT, DX, MR = Technique("CT"), Technique("DX"), Technique("MR")
 
 
-def kinds(values, technique=DX, unusual=()):
+def kinds(values: dict[str, float], technique: Technique = DX, unusual: Sequence[Unusual] = ()) -> list[str]:
     return [finding.kind for finding in of(Measured(values), technique, unusual)]
 
 
-def far(measure, z, kind="outlier"):
+def far(measure: str, z: float, kind: str = "outlier") -> Unusual:
     return Unusual(measure, 1.0, z, Baseline(0.0, 1.0, 60), kind)
 
 
@@ -33,7 +35,7 @@ def far(measure, z, kind="outlier"):
         ({"white_clipped": 9.0}, "clipping"),
     ],
 )
-def test_certain_values_are_findings(values, kind):
+def test_certain_values_are_findings(values: dict[str, float], kind: str) -> None:
     (finding,) = of(Measured(values), DX, ())
     assert finding.kind == kind
     assert finding.sentence.endswith(".")
@@ -56,11 +58,11 @@ def test_certain_values_are_findings(values, kind):
         {"noise_hu": 80.0},
     ],
 )
-def test_ordinary_values_are_none(values):
+def test_ordinary_values_are_none(values: dict[str, float]) -> None:
     assert kinds(values, CT) == kinds(values, DX) == []
 
 
-def test_one_finding_of_each_kind():
+def test_one_finding_of_each_kind() -> None:
     values = {"deviation_index": -9.0, "grain": 5.0}
     assert kinds(values, DX, [far("exposure_index", -20)]) == ["underexposure"]
 
@@ -78,16 +80,16 @@ def test_one_finding_of_each_kind():
         ("cut_outline", 9, "truncation"),
     ],
 )
-def test_far_outside_normal_is_a_finding(measure, z, kind):
+def test_far_outside_normal_is_a_finding(measure: str, z: float, kind: str) -> None:
     assert kinds({}, DX, [far(measure, z)]) == [kind]
     assert kinds({}, DX, [far(measure, z * (FAR - 1) / 9)]) == []
     assert kinds({}, DX, [far(measure, z, "drift")]) == []
 
 
-def test_less_noise_than_usual_is_none():
+def test_less_noise_than_usual_is_none() -> None:
     assert kinds({}, CT, [far("noise_hu", -20), far("grain", -20), far("kvp", 30)]) == []
 
 
-def test_meanings_are_of_measures_that_exist():
+def test_meanings_are_of_measures_that_exist() -> None:
     charted = {measure.name for measure in (*OF_CT, *BY_NAME.values()) if measure.charted}
     assert {*FAR_ABOVE, *FAR_BELOW} <= charted
