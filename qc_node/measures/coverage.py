@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from qc_node.domain.measurable import Slices
 from qc_node.domain.measure import Better, Measure, Unit
+from qc_node.measures.planes import finite
 
 _BOTH = frozenset({"MR", "CT"})
 _SOURCE = "Image Plane Module (PS3.3 C.7.6.2)"
@@ -76,14 +78,19 @@ def _gap(slices: Slices) -> float | str:
     columns, rows, between = slices.volume.affine[:3, :3].T
     normal = np.cross(columns, rows)
     length = np.linalg.norm(normal)
-    distance = abs(float(between @ normal)) / length if length > 0 else np.inf
-    return distance - slices.thickness_mm if 0 < distance < GAP.high else NO_GEOMETRY
+    distance = float(abs(between @ normal) / length) if length > 0 else np.inf
+    return round(distance - slices.thickness_mm, 6) if 0 < distance < GAP.high else NO_GEOMETRY
 
 
 def _missing(slices: Slices) -> float | str:
     """Share of slices that hold one value only, in percent, between the first and the last that hold more."""
-    held = [bool(plane.size) and bool(np.nanmin(plane) < np.nanmax(plane)) for plane in slices.volume.voxels]
+    held = [_varies(plane) for plane in slices.volume.voxels]
     places = np.flatnonzero(held)
     if not len(places):
         return 100.0 if held else NO_GEOMETRY
-    return 100.0 * (1 - len(places) / (places[-1] - places[0] + 1))
+    return 100.0 * (1 - len(places) / int(places[-1] - places[0] + 1))
+
+
+def _varies(plane: npt.NDArray[np.generic]) -> bool:
+    values = finite(plane)
+    return values.size > 0 and bool(values.min() < values.max())

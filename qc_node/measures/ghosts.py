@@ -42,8 +42,8 @@ EMPTY_AIR = "The air around the object was set to one value, so that no ghost ca
 
 
 def of_slices(slices: Slices) -> dict[str, float | str]:
-    """Ghost level along rows and columns of the slices as stored; see :func:`of_planes`."""
-    return of_planes(planes_of(slices))
+    """Ghost level along rows and columns of MR slices as stored; see :func:`of_planes`."""
+    return of_planes(planes_of(slices)) if slices.volume.modality == "MR" else {}
 
 
 def of_planes(planes: Sequence[ImagePlane]) -> dict[str, float | str]:

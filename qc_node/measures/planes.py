@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,8 @@ SMALLEST = 16
 COARSE = 128
 """The object is found on a grid of about this many places."""
 TILE = 512
+HUGE = 1e9
+"""No scanner stores more; squares of larger numbers would not be finite."""
 CT_RANGE = (-1024.0, 3071.0)
 """HU outside are padding or metal, which would outshine everything."""
 
@@ -79,7 +82,7 @@ class ImagePlane:
 def hann(shape: tuple[int, ...]) -> Floats:
     """Hann window of two dimensions."""
     rows, columns = (np.hanning(n + 2)[1:-1].astype(np.float32) for n in shape)
-    return np.outer(rows, columns)
+    return np.asarray(np.outer(rows, columns))
 
 
 def planes_of(slices: Slices) -> tuple[ImagePlane, ...]:
@@ -101,11 +104,20 @@ def planes_of(slices: Slices) -> tuple[ImagePlane, ...]:
     return tuple(plane for plane in planes if plane is not None)
 
 
-def tiles_of(pixels: npt.NDArray[np.generic], spacing_mm: tuple[float, float]) -> tuple[ImagePlane, ...]:
+def is_known(spacing_mm: tuple[float, float] | None) -> TypeGuard[tuple[float, float]]:
+    """Whether these can be distances of pixels in mm."""
+    return spacing_mm is not None and all(0 < mm < 1000 for mm in spacing_mm)
+
+
+def tiles_of(
+    pixels: npt.NDArray[np.generic], spacing_mm: tuple[float, float] | None = None
+) -> tuple[ImagePlane, ...]:
     """Up to nine tiles of at most 512 × 512 pixels, evenly spread over a radiograph ``(rows, columns)``.
 
     Everything in a tile counts as object; its signal is the distance of the 5th and 95th percentile of the image.
+    Square pixels are assumed where no distance is stated.
     """
+    spacing = spacing_mm if is_known(spacing_mm) else (1.0, 1.0)
     if pixels.ndim != 2 or min(pixels.shape) < SMALLEST:
         return ()
     low, high = np.percentile(finite(pixels[::7, ::7]), (5, 95))
@@ -115,7 +127,7 @@ def tiles_of(pixels: npt.NDArray[np.generic], spacing_mm: tuple[float, float]) -
         finite(pixels[rows, columns]) for rows in _spread(pixels.shape[0]) for columns in _spread(pixels.shape[1])
     )
     return tuple(
-        ImagePlane(tile, spacing_mm, np.ones(tile.shape, bool), float(high - low), float(low))
+        ImagePlane(tile, spacing, np.ones(tile.shape, bool), float(high - low), float(low))
         for tile in tiles
         if tile.max() > tile.min()
     )
@@ -123,14 +135,18 @@ def tiles_of(pixels: npt.NDArray[np.generic], spacing_mm: tuple[float, float]) -
 
 def finite(values: npt.NDArray[np.generic]) -> Floats:
     """Values as ``float32``; what is not finite or beyond any scanner becomes 0 or the border."""
-    return np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=1e9, neginf=-1e9).clip(-1e9, 1e9)
+    floats = values.astype(np.float32)
+    if values.dtype.kind in "iub":
+        return floats
+    return np.nan_to_num(floats, copy=False, nan=0.0, posinf=HUGE, neginf=-HUGE).clip(-HUGE, HUGE)
 
 
 def cleaned(slices: Slices, values: npt.NDArray[np.generic]) -> Floats:
     """Rescaled and finite; HU within what CT can show."""
     volume = slices.volume
-    rescaled = finite(values) * np.float32(volume.slope) + np.float32(volume.intercept)
-    return rescaled.clip(*CT_RANGE) if volume.modality == "CT" else finite(rescaled)
+    slope, intercept = (number if abs(number) < HUGE else 0.0 for number in (volume.slope, volume.intercept))
+    rescaled = finite(values) * np.float32(slope) + np.float32(intercept)
+    return rescaled.clip(*CT_RANGE) if volume.modality == "CT" else rescaled
 
 
 def object_of(values: Floats, level: float) -> Mask:
@@ -148,27 +164,36 @@ def object_of(values: Floats, level: float) -> Mask:
 def block_means(values: Floats, step: int) -> Floats:
     """Means of blocks of `step` × `step`; the last ones are filled up with their border."""
     rows, columns = (-n % step for n in values.shape)
-    padded = np.pad(values, ((0, rows), (0, columns)), mode="edge")
-    shape = padded.shape[0] // step, step, padded.shape[1] // step, step
-    return padded.reshape(shape).mean(axis=(1, 3))
+    padded = np.pad(values, ((0, rows), (0, columns)), mode="edge") if rows or columns else values
+    by_rows = padded.reshape(padded.shape[0] // step, step, -1).sum(axis=1)
+    return np.asarray(by_rows.reshape(len(by_rows), -1, step).sum(axis=2) / np.float32(step**2))
 
 
 def threshold(values: Floats) -> tuple[float, float] | None:
     """The level that parts object from air and the value of air; None where all is about one value.
 
-    Otsu's threshold (1979) lies too high for dark tissue, so the level is half way from air to it.
+    Ridler and Calvard's threshold (1978) of square roots, sought from below: tissue that is much brighter than the
+    rest (fat, fluid) never takes the object's place.  It lies too high for dark tissue: half of it is the level.
     """
     low, high = np.percentile(values, (0.5, 99.5))
     if not high > low:
         return None
-    counts, borders = np.histogram(values, 128, (low, high))
-    middle = (borders[1:] + borders[:-1]) / 2
-    below, sums = np.cumsum(counts), np.cumsum(counts * middle)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        apart = (sums[-1] * below / below[-1] - sums) ** 2 / (below * (below[-1] - below))
-    otsu = middle[int(np.nanargmax(apart))]
-    air = float(np.median(values[values <= otsu]))
-    return (air + float(otsu)) / 2, air
+    roots = np.sqrt((values.ravel() - low).clip(0, high - low))
+    level = _isodata(roots)
+    air = float(low) + float(np.median(roots[roots <= level])) ** 2
+    return air + (float(low) + level**2 - air) / 2, air
+
+
+def _isodata(values: Floats) -> float:
+    """The lowest level that is half way between the means on both its sides."""
+    counts, borders = np.histogram(values, 256)
+    below, sums = np.cumsum(counts), np.cumsum(counts * (borders[1:] + borders[:-1]) / 2)
+    bin_, step = 256 // 16, 1
+    while step and 0 <= bin_ < 255:
+        under, over = sums[bin_] / max(below[bin_], 1), (sums[-1] - sums[bin_]) / max(below[-1] - below[bin_], 1)
+        step = int((under + over) / 2 > borders[bin_ + 1])
+        bin_ += step
+    return float(borders[min(bin_, 254) + 1])
 
 
 def _object_in(slices: Slices) -> tuple[float, float, list[slice]] | None:
@@ -218,7 +243,7 @@ def _plane(
     values: Floats, spacing: tuple[float, float], level: float, air: float, *, stored: bool
 ) -> ImagePlane | None:
     inside = object_of(values, level)
-    if inside.sum() < SMALLEST**2 or not all(0 < mm < 100 for mm in spacing):
+    if inside.sum() < SMALLEST**2 or not is_known(spacing):
         return None
     plane = ImagePlane(values, spacing, inside, float(np.median(values[inside])) - air, air, stored)
     usable = plane.signal > 0 and min(inside[plane.box].shape) >= SMALLEST

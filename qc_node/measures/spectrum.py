@@ -17,7 +17,7 @@ SLOPE = Measure(
     "slope of the power spectrum",
     Unit.ONE,
     Better.NEITHER,
-    -12.0,
+    -20.0,
     6.0,
     frozenset({"MR", "CT", "CR", "DX", "MG"}),
     "exponent of the radial power spectrum, Burgess 1999 (J Opt Soc Am A 16:633); range of frequencies own",
@@ -49,7 +49,7 @@ def of_slices(slices: Slices) -> dict[str, float | str]:
 
 def of_image(pixels: npt.NDArray[np.generic], spacing_mm: tuple[float, float] | None) -> dict[str, float | str]:
     """Slope of a radiograph ``(rows, columns)``; square pixels are assumed where no distance is stated."""
-    return slope_of(tiles_of(pixels, spacing_mm or (1.0, 1.0)))
+    return slope_of(tiles_of(pixels, spacing_mm))
 
 
 def of_planes(planes: Sequence[ImagePlane]) -> dict[str, float | str]:
