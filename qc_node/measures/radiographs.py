@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from qc_node.domain.measurable import Radiograph
 from qc_node.domain.measure import ALL, Better, Measure, Measured, Unit
@@ -78,8 +78,8 @@ def grid_lines(pixels: npt.NDArray[np.generic]) -> float | str:
     Returns
     -------
     The square root of the ratio of power at one frequency (0.1 to 0.5 per pixel) to the median of the frequencies
-    around it; a picture without a grid has 1 to 2.  A grid that is seen is a line at one frequency (Lin et al.,
-    Med Phys 2006, 33:4548).
+    around it; a picture without a grid has 1 to 2.  A grid that is seen is a line at one frequency (Lin et al.
+    2006, J Digit Imaging 19:351).
     """
     if min(pixels.shape) < WINDOW // 2:
         return "The image is too small to see lines of a grid."
@@ -108,10 +108,10 @@ def _above_neighbours(power: npt.NDArray[np.float64]) -> float:
 
 def _edge_width(image: Radiograph, found: Irradiated) -> Values:
     """Edge width inside the collimator's borders: the borders themselves are no sign of motion."""
-    inner = found.full(ndimage.binary_erosion(found.field, iterations=4, border_value=1))
+    inner = found.full(found.inner)
     at = [np.flatnonzero(inner.any(axis=axis)) for axis in (1, 0)]
     if not (at[0].size and at[1].size):
-        return {edges.EDGE_WIDTH.name: "Nothing in the image was irradiated."}
+        return {edges.EDGE_WIDTH.name: collimation.NOTHING}
     rows, columns = (slice(int(places[0]), int(places[-1]) + 1) for places in at)
     spacing = (image.spacing_mm[1], image.spacing_mm[0]) if image.spacing_mm else None
     return edges.of_image(image.pixels[rows, columns], spacing)
@@ -128,15 +128,7 @@ def _worst(measure: Measure, seen: Sequence[float | str]) -> float | str:
 
 
 def _finite(image: Radiograph) -> Radiograph:
-    pixels = np.nan_to_num(
-        image.pixels.astype(np.float32), nan=image.lowest, posinf=image.highest, neginf=image.lowest
-    )
-    limit = np.float32(1e9)
-    return Radiograph(
-        pixels.clip(-limit, limit),
-        image.lowest,
-        image.highest,
-        image.spacing_mm,
-        image.for_processing,
-        image.lossy,
-    )
+    """Floating pixels without what no detector delivers."""
+    low, high = (float(np.clip(np.nan_to_num(end), -1e9, 1e9)) for end in (image.lowest, image.highest))
+    pixels = np.nan_to_num(image.pixels.astype(np.float32), nan=low, posinf=high, neginf=low).clip(-1e9, 1e9)
+    return replace(image, pixels=pixels, lowest=low, highest=high)
