@@ -35,7 +35,7 @@ class Slices:
 
     def values(self, k: int) -> npt.NDArray[np.float32]:
         """Slice `k` as rescaled values ``(J, I)``."""
-        plane = self.volume.voxels[k].astype(np.float32)
+        plane: npt.NDArray[np.float32] = self.volume.voxels[k].astype(np.float32)
         return plane * np.float32(self.volume.slope) + np.float32(self.volume.intercept)
 
 

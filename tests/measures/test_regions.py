@@ -24,7 +24,7 @@ def seen(slices: Slices, hounsfield: bool = False) -> Regions:
 def truth(found: Regions, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
     """Where the ellipsoid of a made head is, in blocks."""
     axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
-    inside = sum((x / r) ** 2 for x, r in zip(axes, (0.8, 0.7, 0.65), strict=True)) < 1
+    inside = np.sum([(x / r) ** 2 for x, r in zip(axes, (0.8, 0.7, 0.65), strict=True)], axis=0) < 1
     k, j, i = (n // f for n, f in zip(shape, found.factors, strict=True))
     fk, fj, fi = found.factors
     blocks = inside[: k * fk, : j * fj, : i * fi].reshape(k, fk, j, fj, i, fi)

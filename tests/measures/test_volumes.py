@@ -64,8 +64,8 @@ def absurd() -> Iterator[tuple[str, npt.NDArray[Any]]]:
         ("infinite", lambda s: np.full(s, np.inf, np.float32)),
         ("half NaN", lambda s: np.where(RNG.random(s) < 0.5, np.nan, RNG.random(s)).astype(np.float32)),
         ("some infinite", lambda s: np.where(RNG.random(s) < 0.01, -np.inf, RNG.random(s)).astype(np.float32)),
-        ("huge", lambda s: (RNG.random(s) * 3e38).astype(np.float32)),
-        ("tiny", lambda s: (RNG.random(s) * 1e-38).astype(np.float32)),
+        ("huge", lambda s: np.float32(3e38) * RNG.random(s, np.float32)),
+        ("tiny", lambda s: np.float32(1e-38) * RNG.random(s, np.float32)),
         ("one pixel", lambda s: np.eye(1, int(np.prod(s)), dtype=np.uint16).reshape(s) * 60000),
         ("ramp", lambda s: np.arange(int(np.prod(s)), dtype=np.int32).astype(np.int16).reshape(s)),
     ]
