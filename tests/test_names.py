@@ -35,6 +35,10 @@ SAME_ROLE = {
     *("cases", "gradings", "kept_inputs", "labels", "prompts"),  # a table and what fills it
     "measured",  # numbers of a series: a table, and what training makes of them
     *("interface", "server", "settings"),
+    *(
+        "catalogue",
+        "volumes",
+    ),  # what there is: classifiers, measures; volumes that are trained on, that are measured
 }
 """Names of modules that stand in several folders for one role there, or for one thing seen from there."""
 
