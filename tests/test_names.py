@@ -34,6 +34,7 @@ SAME_ROLE = {
     *("backup", "classify", "models", "node", "notify", "readers", "review", "votes"),  # a part and its commands
     *("cases", "gradings", "labels", "prompts"),  # a table and what fills it
     *("interface", "server", "settings"),
+    "measurable",  # what can be measured, and what finds it in a series
 }
 """Names of modules that stand in several folders for one role there, or for one thing seen from there."""
 

@@ -36,7 +36,8 @@ class Slices:
     def values(self, k: int) -> npt.NDArray[np.float32]:
         """Slice `k` as rescaled values ``(J, I)``."""
         plane = self.volume.voxels[k].astype(np.float32)
-        return plane * np.float32(self.volume.slope) + np.float32(self.volume.intercept)
+        values: npt.NDArray[np.float32] = plane * np.float32(self.volume.slope) + np.float32(self.volume.intercept)
+        return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,9 @@ class Radiograph:
         Presentation Intent Type (0008,0068) is FOR PROCESSING: raw detector values.
     lossy
         Compressed with loss.
+    padding
+        Smallest and largest value that mean "no data" (Pixel Padding Value (0028,0120), its range limit), in the
+        direction of `pixels`: outside the collimation, no evidence of exposure.  None where nothing is stated.
     """
 
     pixels: npt.NDArray[Any]
@@ -63,3 +67,4 @@ class Radiograph:
     spacing_mm: tuple[float, float] | None = None
     for_processing: bool = False
     lossy: bool = False
+    padding: tuple[float, float] | None = None
