@@ -19,6 +19,7 @@ from qc_node.dicom.uids import CT_IMAGES, LOSSY, MANUFACTURER, MODEL_NAME, MR_IM
 from qc_node.domain import Volume
 from qc_node.domain.measurable import Radiograph, Slices
 from qc_node.series.errors import NotDicom, SeriesRefused, is_of_machine
+from qc_node.series.headers.acquisition_values import measured_modality
 from qc_node.series.headers.claims import number_of, text_of, texts_of
 from qc_node.series.headers.routing import LOCALIZER_TYPES, REPORT_TYPES
 from qc_node.series.headers.sequences import IMAGE_TYPES
@@ -91,7 +92,7 @@ def measurable(opened: OpenedSeries, volume: Volume | None = None) -> Slices | t
         reason = _unmeasured(opened)
         if reason is not None:
             return reason
-        if _modality_of(opened) in ("MR", "CT"):
+        if measured_modality(opened) in ("MR", "CT"):
             return _decoded(opened)
         return _radiographs(opened)
     except (SeriesRefused, NotDicom) as error:
@@ -101,14 +102,9 @@ def measurable(opened: OpenedSeries, volume: Volume | None = None) -> Slices | t
 
 
 # -- why not -----------------------------------------------------------------------------------------
-def _modality_of(opened: OpenedSeries) -> str:
-    """``CR``, ``DX`` or ``MG`` by the SOP class, which some devices contradict; else the stated modality."""
-    return XRAY_IMAGES.get(opened.instances[0].sop_class_uid) or opened.modality
-
-
 def _unmeasured(opened: OpenedSeries) -> str | None:
     """Why a series has no measures by its header; None where it may have some."""
-    modality, header = _modality_of(opened), opened.header
+    modality, header = measured_modality(opened), opened.header
     if text_of(header, "Manufacturer") == MANUFACTURER and text_of(header, "ManufacturerModelName") == MODEL_NAME:
         return "A qc-node made this series, so nothing is measured."
     if opened.patient_conflict:
