@@ -70,7 +70,7 @@ def main() -> None:
     from tests.series.makers import make_radiograph
 
     print(
-        "| transfer syntax | file MB | open CPU ms | technique CPU ms | pixels CPU ms (median, best) | peak MB added |"
+        "| transfer syntax | file MB | open CPU ms | technique CPU ms | pixels CPU ms (median, best) | peak MB |"
     )
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
