@@ -35,9 +35,8 @@ class Slices:
 
     def values(self, k: int) -> npt.NDArray[np.float32]:
         """Slice `k` as rescaled values ``(J, I)``."""
-        plane = self.volume.voxels[k].astype(np.float32)
-        values: npt.NDArray[np.float32] = plane * np.float32(self.volume.slope) + np.float32(self.volume.intercept)
-        return values
+        plane: npt.NDArray[np.float32] = self.volume.voxels[k].astype(np.float32)
+        return plane * np.float32(self.volume.slope) + np.float32(self.volume.intercept)
 
 
 @dataclass(frozen=True, eq=False)
