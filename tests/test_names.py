@@ -39,6 +39,7 @@ SAME_ROLE = {
         "catalogue",
         "volumes",
     ),  # what there is: classifiers, measures; volumes that are trained on, that are measured
+    "measurable",  # what can be measured, and what finds it in a series
 }
 """Names of modules that stand in several folders for one role there, or for one thing seen from there."""
 
