@@ -2,7 +2,7 @@
 
 What is usual is what most earlier series of the chart had (the mode, as mrQA has it).  A parameter is watched
 only where nearly all of them agree: what the scanner adapts to the patient (the exposure under tube current
-modulation, a repetition time that follows the heart) has no such value and never calls.
+modulation, a repetition time that follows the heart or the limit of SAR) has no such value and never calls.
 """
 
 from __future__ import annotations
@@ -26,6 +26,15 @@ SHARE = 0.8
 WINDOW_STATED = 100
 """How many of the newest earlier series are looked at: what was changed on purpose is usual after 80."""
 
+HABIT = 0.1
+"""Share of them from which another value is a second habit, and no departure."""
+
+FEW_OTHERS, NEARLY_ALL = 3, 0.95
+"""More other values than that say that the scanner adapts the parameter, unless nearly all agree."""
+
+_WIDE, _AGREE = 0.1, 0.25
+"""Of a tolerance that is wider, earlier values must agree within this part: a wide one is met by chance."""
+
 STATES_OR_NOT = frozenset({"contrast"})
 """Parameters of which only counts whether they are stated: names and doses of agents are written in many ways."""
 
@@ -42,11 +51,19 @@ class UsualValue:
         A number in the unit of the parameter, or text.
     count, stated
         How many earlier series had it, of how many that state the parameter.
+    others
+        How many other values there were.
     """
 
     value: float | str
     count: int
     stated: int
+    others: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether nearly all agree, so that another value says something."""
+        return self.share >= SHARE and (self.others <= FEW_OTHERS or self.share >= NEARLY_ALL)
 
     @property
     def share(self) -> float:
@@ -99,12 +116,15 @@ def usual_value(parameter: Parameter, earlier: Sequence[float | str | None]) -> 
     stated = [value for value in earlier if value is not None]
     if len(stated) < ENOUGH_STATED:
         return None
-    numbers = [value for value in stated if not isinstance(value, str)]
+    value, count = _mode(parameter, stated)
+    others = {str(one).casefold() for one in stated if not _same(parameter, one, value)}
+    return UsualValue(value, count, len(stated), len(others))
+
+
+def _mode(parameter: Parameter, stated: Sequence[float | str]) -> tuple[float | str, int]:
     words = Counter(value for value in stated if isinstance(value, str)).most_common(1)
-    number, count = _modal_number(parameter, numbers)
-    if words and words[0][1] > count:
-        return UsualValue(*words[0], len(stated))
-    return UsualValue(number, count, len(stated))
+    number, count = _modal_number(parameter, [value for value in stated if not isinstance(value, str)])
+    return words[0] if words and words[0][1] > count else (number, count)
 
 
 def _departure(
@@ -113,7 +133,9 @@ def _departure(
     if value is None:  # a header that does not state it says nothing
         return None
     usual = usual_value(parameter, earlier)
-    if usual is None or usual.share < SHARE or _same(parameter, value, usual.value):
+    if usual is None or not usual.settled or _same(parameter, value, usual.value):
+        return None
+    if sum(one is not None and _same(parameter, value, one) for one in earlier) > HABIT * usual.stated:
         return None
     return Departure(parameter.name, _text(value), _text(usual.value), round(usual.share, 4), usual.stated)
 
@@ -128,11 +150,12 @@ def _stated(parameters: Mapping[str, float | str], name: str) -> float | str | N
 
 
 def _modal_number(parameter: Parameter, numbers: Sequence[float]) -> tuple[float, int]:
-    """The number that most others equal within the tolerance, and how many do."""
+    """The number that most others agree with, and how many do."""
     if not numbers:
         return 0.0, 0
     ordered = np.sort(np.asarray(numbers, dtype=np.float64))
-    margin = parameter.tolerance * np.abs(ordered) + 1e-9
+    agree = parameter.tolerance * (_AGREE if parameter.tolerance > _WIDE else 1.0)
+    margin = agree * np.abs(ordered) + 1e-9
     counts = np.searchsorted(ordered, ordered + margin, "right") - np.searchsorted(ordered, ordered - margin)
     best = np.flatnonzero(counts == counts.max())
     return float(ordered[best[len(best) // 2]]), int(counts.max())

@@ -34,10 +34,10 @@ class CumulativeSum:
     most: float
 
 
-FAST = CumulativeSum(1.5, 5.5, 4.0)
+FAST = CumulativeSum(1.3, 5.0, 3.5)
 """For what breaks: a coil element that is lost (about +3 spreads) shows within five series."""
 
-SLOW = CumulativeSum(0.5, 12.0, 3.0)
+SLOW = CumulativeSum(0.6, 11.0, 3.0)
 """For what creeps: a fifth more noise (about +1.2 spreads) shows within forty series."""
 
 _STILL = 8
@@ -66,7 +66,7 @@ def sums(z: Array, kind: CumulativeSum, slack: float) -> tuple[Array, Array]:
 
 
 def lasts(z: Array, since: Array, allowance: float) -> Array:
-    """Whether the newest series still show it: their median is beyond the allowance; ``(M,)`` of bool."""
+    """Whether the newest series still show it: their mean is beyond the allowance; ``(M,)`` of bool."""
     recent = z[-_STILL:]
     age = np.arange(len(recent), 0, -1)[:, None]
     inside = (age <= since) & ~np.isnan(recent)

@@ -31,7 +31,7 @@ OUTLIER = 8.0
 """Spreads from the centre at which one series alone is unusual, where the baseline is long."""
 
 TAIL = 2.5
-"""And how many times as far as the third farthest series of the baseline; as the farthest, where most are the same."""
+"""And how many times as far as the third farthest series of the baseline; as the farthest where most are equal."""
 
 _SHORT = 20.0
 """A baseline of so many series would double the limit: it knows neither the spread nor the tails well."""
@@ -215,7 +215,7 @@ def _scaled(raw: Array, logarithms: Array, length: int) -> Array:
     """Values on the scale of comparison; a zero counts as half of the smallest amount of the baseline."""
     least = np.where(raw[:length] > 0, raw[:length], np.inf).min(axis=0) / 2
     least = np.where(np.isfinite(least), least, 1.0)
-    logs = np.log(np.where(logarithms, np.fmax(raw, least), 1.0))
+    logs = np.log(np.where(logarithms, np.where(raw > 0, raw, least), 1.0))
     return np.asarray(np.where(logarithms, logs, raw) + 0.0 * raw)  # missing stays missing
 
 
@@ -234,13 +234,13 @@ def _normal(
     line = away[:, None] * slope
     fitted = np.array(robust.centre_and_spread((scaled - line)[:length][base], floor))
     by_line, usual = known[:, None] & with_size, np.where(with_size, fitted, plain)
-    return np.where(by_line, fitted[0] + line, plain[0]), np.where(by_line, fitted[1], plain[1]) * shape, usual
+    return np.where(by_line, fitted[0] + line, plain[0]), np.where(by_line, fitted[1], plain[1]), usual
 
 
 def _from_usual_size(sizes: Array, length: int) -> Array:
     """Logarithm of size from its median, bounded so that a mistyped weight bends no line; unknown is usual."""
     middle, spread = robust.centre_and_spread(sizes[:length, None], np.array([1e-3]))
-    return np.nan_to_num(np.clip(sizes - middle[0], -3 * spread[0], 3 * spread[0]))
+    return np.asarray(np.nan_to_num(np.clip(sizes - middle[0], -3 * spread[0], 3 * spread[0])))
 
 
 def _floors(kinds: Sequence[Measure], logarithms: Array) -> Array:

@@ -19,6 +19,7 @@ patients a day and scanner; each has four protocols, so charts of one scanner sh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,13 +128,13 @@ def _loadings() -> Array:
 LOADINGS = _loadings()
 
 
-def scanner_year(seed: int, cv: float, days: int = 365, states_size: bool = True) -> list[Chart]:
-    """The eight charts of one scanner, `days` long."""
+def scanner_year(seed: int, cv: float, days: int = 365) -> list[Chart]:
+    """The eight charts of one scanner, `days` long; the seed is its number."""
     rng = np.random.default_rng(seed)
     patients = 2 * A_DAY * days
     size, sex = rng.normal(0, 0.17, patients), rng.choice([-1.0, 1.0], patients)
     person, day = _student(rng, patients, FACTORS), _wander(rng, days)
-    stated = _stated(rng, 25 * np.exp(size)) if states_size else np.full(patients, np.nan)
+    stated = _stated(rng, 25 * np.exp(size)) if states_size(seed) else np.full(patients, np.nan)
     charts = []
     for protocol in range(PROTOCOLS):
         who = np.arange(patients).reshape(days, 2, A_DAY)[:, protocol % 2].ravel()
@@ -191,48 +192,67 @@ def _values(rng: np.random.Generator, deviates: Array, cv: float) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What :func:`qc_node.measures.normal.evidence` has of each series of a chart, its largest over the measures.
+    """What :func:`qc_node.measures.normal.evidence` has of each series of a chart, as shares of the limits.
 
     Attributes
     ----------
-    at
-        ``(T,)``, the number of the series in its chart.
-    single, fast, slow
-        ``(T,)``: 1 is the limit of a single series; cumulative sums.
+    first
+        The number of the first of T series in its chart.
+    shares
+        ``(T, 3, M)``: of the limit of a single series, of the fast and of the slow sum; 1 calls.
     """
 
-    at: Array
-    single: Array
-    fast: Array
-    slow: Array
+    first: int
+    shares: Array
 
-    def calls(self) -> npt.NDArray[np.bool_]:
-        """Which series call, ``(T,)``."""
-        drift = (self.fast >= cusum.FAST.limit) | (self.slow >= cusum.SLOW.limit)
-        return np.asarray(drift | (self.single >= 1))
+    def of(self, *names: str) -> Array:
+        """The largest share among some measures, ``(T,)``."""
+        return np.asarray(self.shares[:, :, [NAMES.index(name) for name in names or NAMES]].max(axis=(1, 2)))
 
-    def alarms(self) -> int:
-        """How often somebody is called: calls within twenty series of the last one are the same."""
-        return episodes(self.at, self.calls())
+    def alarms(self, limit: float = 1.0) -> list[int]:
+        """Series at which somebody is called: calls within twenty series of the last one are the same."""
+        called = self.first + np.flatnonzero(self.of() >= limit)
+        return [int(now) for now, gap in zip(called, np.diff(called, prepend=-99), strict=True) if gap > 20]
 
-
-def episodes(at: Array, calls: npt.NDArray[np.bool_]) -> int:
-    """Runs of calls, with fewer than twenty quiet series inside."""
-    called = at[calls]
-    return int(len(called) > 0) + int((np.diff(called) > 20).sum())
+    def delay(self, limit: float = 1.0, *names: str) -> float:
+        """How many series until one calls, from 1; infinite where none does."""
+        called = np.flatnonzero(self.of(*names) >= limit)
+        return float(called[0] + 1) if len(called) else INF
 
 
-def seen(chart: Chart, first: int = normal.ENOUGH, last: int | None = None, only: tuple[str, ...] = NAMES) -> Seen:
+def seen(chart: Chart, first: int = normal.ENOUGH, last: int | None = None) -> Seen:
     """Each series of a chart from `first` on, compared with what came before it, as a node does."""
-    rows = [_evidence(chart, number, only) for number in range(first, last or len(chart.values))]
-    at = np.arange(first, first + len(rows), dtype=np.float64)
-    return Seen(at, *np.array(rows).reshape(-1, 3).T)
+    rows = [_shares(chart, number) for number in range(first, last or len(chart.values))]
+    return Seen(first, np.array(rows))
 
 
-def _evidence(chart: Chart, number: int, only: tuple[str, ...]) -> tuple[float, float, float]:
+def _shares(chart: Chart, number: int) -> Array:
     start = max(0, number - normal.WINDOW)
     values, sizes = chart.values[start : number + 1], chart.sizes[start : number + 1]
     learnt = normal.learn_table(values, sizes, MEASURES, normal.baseline_length(number - start))
     found = normal.evidence(learnt)
-    columns = [NAMES.index(name) for name in only]
-    return float(found.single[columns].max()), float(found.fast[columns].max()), float(found.slow[columns].max())
+    return np.array([found.single, found.fast / cusum.FAST.limit, found.slow / cusum.SLOW.limit])
+
+
+def with_fault(chart: Chart, fault: str, onset: int) -> Chart:
+    """The same with one of :data:`FAULTS` from series `onset` on."""
+    return chart.changed(FAULTS[fault](np.arange(len(chart.values)) - onset))
+
+
+FAULTS: dict[str, Callable[[npt.NDArray[np.int_]], Array]] = {
+    "lost coil element, noise +60 %": lambda t: np.where(t >= 0, 1.6, 1.0),
+    "step of noise +20 %": lambda t: np.where(t >= 0, 1.2, 1.0),
+    "ramp of noise to +20 % in 20 series": lambda t: 1 + 0.2 * np.clip((t + 1) / 20, 0, 1),
+    "ramp of noise to +20 % in 40 series": lambda t: 1 + 0.2 * np.clip((t + 1) / 40, 0, 1),
+    "one series with noise x 2": lambda t: np.where(t == 0, 2.0, 1.0),
+    "one series with noise x 3": lambda t: np.where(t == 0, 3.0, 1.0),
+    "one series with noise x 5": lambda t: np.where(t == 0, 5.0, 1.0),
+}
+"""Noise as a factor by the number of the series from the onset on; what follows from noise moves with it."""
+
+COIL, STEP, RAMP = tuple(FAULTS)[:3]
+
+
+def states_size(scanner: int) -> bool:
+    """Whether a scanner's headers tell how big patients are: three of five do."""
+    return scanner % SCANNERS < 3
