@@ -180,3 +180,23 @@ class Departure:
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; ``Departure(**…)`` is its inverse."""
         return {"parameter": self.parameter, "value": self.value, "usual": self.usual, "share": self.share}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFinding:
+    """Something that is physically certain of an image, or far outside what is normal.
+
+    Attributes
+    ----------
+    kind
+        ``noise``, ``metal``, ``truncation``, ``underexposure``, ``overexposure`` or ``clipping``.
+    sentence
+        For people, without patient data.
+    """
+
+    kind: str
+    sentence: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; ``ImageFinding(**…)`` is its inverse."""
+        return {"kind": self.kind, "sentence": self.sentence}
