@@ -97,7 +97,7 @@ def of_failure(state: str, sentence: str | None) -> tuple[Cause, ...]:
     return (Cause(AttentionKind.FAILED, sentence or "The series could not be judged."),)
 
 
-CALL_Z = 6.0
+CALL_Z = 8.0
 """From how many spreads on a measure of one series calls somebody.  Fewer are a line on the board."""
 
 

@@ -70,14 +70,16 @@ class ControlCharts:
         )
         return rows[::-1]
 
-    def before(self, row: MeasuredRow) -> MeasuredRow | None:
-        """The series that came before another one in its chart."""
-        return self._db.row(
-            "SELECT * FROM measured WHERE chart_id = ? AND (at, measured_id) < (?, ?) AND series_id != ?"
-            " ORDER BY at DESC, measured_id DESC LIMIT 1",
-            (row["chart_id"], row["at"], row["measured_id"], row["series_id"]),
+    def earlier(self, row: MeasuredRow, limit: int) -> list[MeasuredRow]:
+        """Up to `limit` series that came before another one in its chart, oldest first."""
+        rows = self._db.rows(
+            "SELECT measured.* FROM measured JOIN series USING (series_id, run)"
+            " WHERE chart_id = ? AND (at, measured_id) < (?, ?) AND measured.series_id != ?"
+            " ORDER BY at DESC, measured_id DESC LIMIT ?",
+            (row["chart_id"], row["at"], row["measured_id"], row["series_id"], limit),
             of=MeasuredRow,
         )
+        return rows[::-1]
 
     def drifting(self, since: float) -> list[DriftRow]:
         """Charts whose newest series says that it drifts, and came since then; oldest first."""

@@ -111,11 +111,11 @@ def test_only_what_is_far_worse_in_one_series_calls(better: Better, z: float, ki
 
 
 def test_what_is_certain_of_an_image_calls_and_says_so_first() -> None:
-    unusual = Unusual("m", 1.0, 8.0, Baseline(0.5, 0.1, 60))
+    unusual = Unusual("m", 1.0, 9.0, Baseline(0.5, 0.1, 60))
     found = ImageFinding("clipping", "The body is clipped.")
     (cause,) = of_measures([unusual], [found], {"m": measure(Better.LOWER)})
     assert cause.kind is AttentionKind.UNUSUAL and EVENT_OF[cause.kind] in EVENTS
-    said = "The body is clipped. Noise in air is 8.0 times the usual spread above normal."
+    said = "The body is clipped. Noise in air is 9.0 times the usual spread above normal."
     assert cause.sentence == said
 
 

@@ -91,7 +91,7 @@ HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
     ),
     "control charts": lambda ledger, spool: (
         *(ledger.control_charts.stations(), ledger.control_charts.of_station("STATION_1", 300)),
-        *(ledger.control_charts.newest(1, 100), ledger.control_charts.before(measured_row())),
+        *(ledger.control_charts.newest(1, 100), ledger.control_charts.earlier(measured_row(), 9)),
     ),
     "notifications": lambda ledger, spool: (
         *(ledger.notifications.due(2e9, 9, 3600.0), ledger.notifications.next_attempt_at()),
