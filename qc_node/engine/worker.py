@@ -34,10 +34,15 @@ from qc_node.domain import (
     QcNodeError,
     Stage,
     Verdict,
+    Volume,
     looks_cut_short,
     verdict_to_json,
 )
-from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
+from qc_node.domain.measure import Measured
+from qc_node.domain.technique import Technique
+from qc_node.engine.judging import Measuring, Pending, SeriesOutcome, decide, prepare
+from qc_node.engine.measures_json import values_json
+from qc_node.engine.measuring import compared, given_up, keep_measured, take
 from qc_node.engine.opening import blank_outcome, decoded, text_of
 from qc_node.engine.orders import Rule
 from qc_node.engine.own_faults import MAX_ATTEMPTS, OwnFault, OwnTrouble, own_fault
@@ -50,7 +55,7 @@ from qc_node.process import ParentProcess
 from qc_node.report.identifiers import correct
 from qc_node.series.headers.expected import count_is_certain
 from qc_node.series.headers.routing import route
-from qc_node.series.volume.stack import open_series
+from qc_node.series.volume.stack import OpenedSeries, open_series
 from qc_node.spool import Spool, digest
 
 log = logging.getLogger("qc_node.worker")
@@ -69,8 +74,9 @@ class WorkerSettings:
 
     ``batch`` is how many series are judged in one forward pass on a GPU (a CPU takes one at a time);
     ``threads`` bounds the threads of torch and SimpleITK (0 = as many as cores); ``confirm_s`` delays the
-    report of a coverage reject where nobody knew how many images the series has; ``logging`` is a configuration
-    for :func:`logging.config.dictConfig`.
+    report of a coverage reject where nobody knew how many images the series has; ``measures`` says whether series
+    are measured, ``window`` with how many earlier ones each is compared; ``logging`` is a configuration for
+    :func:`logging.config.dictConfig`.
     """
 
     data_dir: str
@@ -79,6 +85,8 @@ class WorkerSettings:
     batch: int
     threads: int
     confirm_s: float
+    measures: bool
+    window: int
     rules: tuple[Mapping[str, Any], ...]
     logging: Mapping[str, Any]
     nice: int = 10
@@ -94,8 +102,9 @@ class Made(NamedTuple):
 class Worker:
     """One worker.
 
-    Emits ``{"event": "ready", "models": […]}`` once, then for every series ``started`` and ``finished``
-    (with ``state`` judged, skipped, failed or forgotten, the timings and the verdicts) or ``given_back``, and
+    Emits ``{"event": "ready", "models": […]}`` once, then for every series ``started``, ``measuring`` where it is
+    measured, and ``finished`` (with ``state`` judged, skipped, failed or forgotten, the timings, the verdicts and
+    what was measured: ``measures``, ``unusual``, ``departures``, ``modality``, ``station``) or ``given_back``, and
     ``fault`` with a sentence when it cannot work at all.  ``beat`` says that it is there, and in ``trouble`` what
     of the machine's keeps it from judging (:mod:`qc_node.engine.own_faults`), or nothing.
     """
@@ -127,7 +136,12 @@ class Worker:
     def apply(self, settings: WorkerSettings) -> None:
         """Go on with other rules, patience and logging; the rest stays as it was started with."""
         self._settings = replace(
-            self._settings, confirm_s=settings.confirm_s, rules=settings.rules, logging=settings.logging
+            self._settings,
+            confirm_s=settings.confirm_s,
+            measures=settings.measures,
+            window=settings.window,
+            rules=settings.rules,
+            logging=settings.logging,
         )
         self._rules = tuple(Rule(**rule) for rule in settings.rules)
         logging.config.dictConfig(dict(settings.logging))
@@ -232,7 +246,21 @@ class Worker:
             lambda: decoded(opened),
             self._registry.classifier,
             self._clock,
+            self._measuring(row, opened),
         )
+
+    def _measuring(self, row: SeriesRow, opened: OpenedSeries) -> Measuring | None:
+        """How the series is measured; not at the last attempt, so that no measure ever fails a series."""
+        if not self._settings.measures:
+            return None
+        if row["attempts"] >= MAX_ATTEMPTS:
+            return lambda volume: given_up()
+
+        def measure(volume: Volume | None) -> tuple[Measured, Technique | None]:
+            self._emit({"event": "measuring", **_named(row)})
+            return take(opened, volume, self._clock)
+
+        return measure
 
     def _judge(self, stage: Stage, pairs: Sequence[tuple[SeriesRow, Pending]]) -> None:
         try:
@@ -251,10 +279,9 @@ class Worker:
 
     def _finish(self, row: SeriesRow, outcome: SeriesOutcome) -> None:
         series_id, run, now = row["series_id"], row["run"], self._wall()
+        outcome = compared(outcome, self._ledger, series_id, self._settings.window)
         if outcome.verdict is None:
-            stage = outcome.stage.value if outcome.stage else None
-            self._ledger.series.finish(series_id, run, "skipped", now, stage=stage, sentence=outcome.skipped)
-            self._tell(row, "skipped", outcome, outcome.skipped)
+            self._skip(row, outcome, now)
             return
         kept = [self._keep(row, *mine) for mine in self._made(outcome)]
         report_after = now + max(self._patience(row, verdict) for verdict in outcome.verdicts)
@@ -277,8 +304,21 @@ class Worker:
                     thumbnails=thumbnails,
                     routed=verdict is outcome.verdict,
                 )
+            keep_measured(outcome, self._ledger, series_id, run, now)
             self._ledger.series.finish(series_id, run, "judged", now, stage=outcome.verdict.stage.value)
         self._tell(row, "judged", outcome, None)
+
+    def _skip(self, row: SeriesRow, outcome: SeriesOutcome, now: float) -> None:
+        """No classifier judges the series; what was measured of it is kept."""
+        series_id, run = row["series_id"], row["run"]
+        with self._ledger.db.transaction():
+            if self._ledger.series.by_id(series_id) is None:
+                self._forgotten(row, ())
+                return
+            keep_measured(outcome, self._ledger, series_id, run, now)
+            stage = outcome.stage.value if outcome.stage else None
+            self._ledger.series.finish(series_id, run, "skipped", now, stage=stage, sentence=outcome.skipped)
+        self._tell(row, "skipped", outcome, outcome.skipped)
 
     def _forgotten(self, row: SeriesRow, kept: Sequence[tuple[str | None, Sequence[str]]]) -> None:
         """The series was forgotten while it was judged: nothing of it may stay."""
@@ -339,6 +379,7 @@ class Worker:
                 "sentence": sentence,
                 "timings": dict(outcome.timings_s) if outcome else {},
                 "verdicts": [verdict_to_json(verdict) for verdict in outcome.verdicts] if outcome else [],
+                **_measures_of(row, outcome),
             }
         )
 
@@ -346,6 +387,18 @@ class Worker:
 def _named(row: SeriesRow) -> dict[str, Any]:
     """Which run of which series an event is about."""
     return {"series_id": row["series_id"], "series_uid": row["series_uid"], "run": row["run"]}
+
+
+def _measures_of(row: SeriesRow, outcome: SeriesOutcome | None) -> dict[str, Any]:
+    """What the node is told of what was measured."""
+    technique = outcome.technique if outcome else None
+    return {
+        "measures": values_json(outcome.measured) if outcome else {},
+        "unusual": [one.as_dict() for one in outcome.unusual] if outcome else [],
+        "departures": [one.as_dict() for one in outcome.departures] if outcome else [],
+        "modality": outcome.modality if outcome else row["modality"],
+        "station": (technique.station if technique else "") or row["station"] or row["calling_ae"],
+    }
 
 
 def png(picture: npt.NDArray[np.uint8]) -> bytes:

@@ -642,6 +642,18 @@ class MeasuredRow(TypedDict):
     seconds: float
 
 
+class ChartedRow(MeasuredRow):
+    """A row of :class:`MeasuredRow` with its series and chart; station, software, protocol may be empty."""
+
+    study_uid: str
+    series_uid: str
+    stage: str | None
+    modality: str
+    station: str
+    software: str
+    protocol: str
+
+
 class KeptInputRow(TypedDict):
     """A file that models may learn from; ``kind``: ``input`` (as the classifier takes it) or ``pictures``."""
 
