@@ -82,13 +82,13 @@ class MeasuredTable:
             (chart_id, without, limit),
             of=MeasuredRow,
         )
-        return [_plain(row) for row in rows[::-1]]
+        return [as_text(row) for row in rows[::-1]]
 
     def of(self, series_id: int, run: int) -> MeasuredRow | None:
         """What was measured of one run."""
         sql = "SELECT * FROM measured WHERE series_id = ? AND run = ?"
         row = self._db.row(sql, (series_id, run), of=MeasuredRow)
-        return None if row is None else _plain(row)
+        return None if row is None else as_text(row)
 
     def of_present_runs(self, series: Collection[int]) -> dict[int, MeasuredRow]:
         """What was measured of the present run of each of these series, by their numbers."""
@@ -98,7 +98,7 @@ class MeasuredTable:
             (json.dumps(list(series)),),
             of=MeasuredRow,
         )
-        return {row["series_id"]: _plain(row) for row in rows}
+        return {row["series_id"]: as_text(row) for row in rows}
 
     def newest_per_chart(self) -> list[MeasuredRow]:
         """The newest row of each chart that has any."""
@@ -107,7 +107,7 @@ class MeasuredTable:
             " WHERE measured.chart_id = charts.chart_id ORDER BY at DESC, measured_id DESC LIMIT 1)",
             of=MeasuredRow,
         )
-        return [_plain(row) for row in rows]
+        return [as_text(row) for row in rows]
 
     def after(
         self, measured_id: int, limit: int = 500, *, since: float = 0.0, station: str = "", modality: str = ""
@@ -127,7 +127,7 @@ class MeasuredTable:
             of=ChartedRow,
         )
         for row in rows:
-            _plain(row)
+            as_text(row)
         return rows
 
     def everything(self, *, since: float = 0.0, station: str = "", modality: str = "") -> Iterator[ChartedRow]:
@@ -170,7 +170,7 @@ def _short(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-def _plain(row: MeasuredRow) -> MeasuredRow:
+def as_text(row: MeasuredRow) -> MeasuredRow:
     """The row, with its packed columns as text."""
     row["parameters"], row["measures"], row["unmeasured"] = (
         plain(row["parameters"]),

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from qc_node.domain.attention import Cause, of_measures
-from qc_node.domain.measure import ALL, Baseline, Departure, ImageFinding, Measure, Unusual
+from qc_node.domain.measure import ALL, Baseline, Departure, ImageFinding, Measure, Measured, Unusual
 from qc_node.domain.measure_words import (
     departure_sentence,
     new_software_sentence,
@@ -23,6 +23,7 @@ from qc_node.domain.measure_words import (
     unusual_sentence,
 )
 from qc_node.domain.wording import sentence
+from qc_node.engine.measures_json import values_json
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import MeasuredRow, SoftwareRow
 from qc_node.measures import normal
@@ -86,7 +87,7 @@ class SeriesMeasures:
     def as_json(self) -> dict[str, Any]:
         """As ``classify --json`` prints it."""
         return {
-            "measures": {name: {"value": v, "unit": unit_of(name)} for name, v in self.values.items()},
+            "measures": values_json(Measured(self.values)),
             "unmeasured": self.unmeasured,
             "unusual": [one.as_dict() for one in self.unusual],
             "departures": [one.as_dict() for one in self.departures],
@@ -104,15 +105,10 @@ def title_of(name: str) -> str:
     return name.replace("_", " ") if measure is None else measure.title
 
 
-def unit_of(name: str) -> str:
-    """The unit of a measure in UCUM; that of a plain number where it is not known."""
-    measure = MEASURES.get(name)
-    return "1" if measure is None else measure.unit.value
-
-
 def of_series(ledger: Ledger, series: Iterable[int]) -> dict[int, SeriesMeasures]:
     """What was measured of the present run of these series, by their number; one question to the ledger."""
-    return {row["series_id"]: SeriesMeasures(row) for row in ledger.control_charts.measured_of(list(series))}
+    rows = ledger.measured.of_present_runs(list(series))
+    return {number: SeriesMeasures(row) for number, row in rows.items()}
 
 
 # -- scanners -------------------------------------------------------------------------------------------
@@ -148,7 +144,7 @@ def begun(ledger: Ledger, series_id: int, station: str, since: float) -> list[st
         return []
     earlier = ledger.control_charts.earlier(found.row, 1)
     if not earlier:
-        chart = ledger.control_charts.chart(found.row["chart_id"])
+        chart = ledger.measured.chart_by_id(found.row["chart_id"])
         versions = [] if chart is None else ledger.control_charts.software(chart["station"])
         new = new_software(versions, found.row["at"])
         first = (

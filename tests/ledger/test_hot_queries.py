@@ -86,12 +86,12 @@ HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
         *(ledger.alarms.of_vote(1), ledger.alarms.open_votes(), ledger.series.without_station(1.9e9, 9)),
     ),
     "measures on the board": lambda ledger, spool: (
-        *(ledger.control_charts.measured_of([1, 2]), ledger.control_charts.drifting(1.9e9)),
-        *(ledger.control_charts.software("STATION_1"), ledger.control_charts.chart(1)),
+        *(ledger.measured.of_present_runs([1, 2]), ledger.control_charts.drifting(1.9e9)),
+        *(ledger.control_charts.software("STATION_1"), ledger.measured.chart_by_id(1)),
     ),
     "control charts": lambda ledger, spool: (
         *(ledger.control_charts.stations(), ledger.control_charts.of_station("STATION_1", 300)),
-        *(ledger.control_charts.newest(1, 100), ledger.control_charts.earlier(measured_row(), 9)),
+        *(ledger.measured.history(1, 100), ledger.control_charts.earlier(measured_row(), 9)),
     ),
     "notifications": lambda ledger, spool: (
         *(ledger.notifications.due(2e9, 9, 3600.0), ledger.notifications.next_attempt_at()),

@@ -176,7 +176,7 @@ def _rows(ledger: Ledger, protocol: Protocol) -> list[list[MeasuredRow]]:
     found: list[list[MeasuredRow]] = []
     left = SHOWN
     for chart in protocol.charts:
-        rows = ledger.control_charts.newest(chart["chart_id"], normal.WINDOW)
+        rows = ledger.measured.history(chart["chart_id"], normal.WINDOW)
         found.append(rows)
         left -= len(rows)
         if left <= 0:
