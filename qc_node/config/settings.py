@@ -244,7 +244,7 @@ class MeasuresSettings(_Section):
 
     enabled: bool = True
     """Measure every series, judged or not, and compare it with earlier ones of its scanner and protocol."""
-    window: Annotated[int, Field(ge=20, le=5000)] = 200
+    window: Annotated[int, Field(ge=120, le=5000)] = 240
     """With how many of the newest series of the same scanner, software and protocol each is compared."""
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from qc_node.domain import SeriesKey
 from qc_node.engine.judging import SeriesOutcome
+from qc_node.engine.kept_files import png
 from qc_node.engine.measuring import compared, keep_measured
-from qc_node.engine.worker import png
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.rows import SeriesRow
 from qc_node.spool import Spool
 
-WINDOW = 200
+WINDOW = 240
 """With so many earlier series of its chart one of a folder is compared at most."""
 
 

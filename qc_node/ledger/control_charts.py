@@ -6,9 +6,12 @@ ever measured.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
+
 from qc_node.ledger.database import Database
-from qc_node.ledger.measured import as_text
-from qc_node.ledger.rows import ChartOffered, DriftRow, MeasuredRow, SoftwareRow, StationRow
+from qc_node.ledger.measured import unpacked
+from qc_node.ledger.rows import ChartOffered, ChartRow, DriftRow, MeasuredRow, SoftwareRow, StationRow
 
 _UNUSUAL = "(unusual != '[]' OR departures != '[]')"
 """As the partial index ``measured_unusual`` says it."""
@@ -22,6 +25,20 @@ class ControlCharts:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+
+    def measured_of(self, series: Collection[int]) -> list[MeasuredRow]:
+        """What was measured of the present run of each of these series."""
+        rows = self._db.rows(
+            "SELECT measured.* FROM json_each(?) CROSS JOIN series ON series.series_id = json_each.value"
+            " CROSS JOIN measured ON measured.series_id = series.series_id AND measured.run = series.run",
+            (json.dumps(list(series)),),
+            of=MeasuredRow,
+        )
+        return [unpacked(row) for row in rows]
+
+    def chart(self, chart_id: int) -> ChartRow | None:
+        """One chart."""
+        return self._db.row("SELECT * FROM charts WHERE chart_id = ?", (chart_id,), of=ChartRow)
 
     def stations(self) -> list[str]:
         """Every scanner that has a chart, by name; a step of an index for each."""
@@ -54,7 +71,7 @@ class ControlCharts:
             (row["chart_id"], row["at"], row["measured_id"], row["series_id"], limit),
             of=MeasuredRow,
         )
-        return [as_text(row) for row in rows[::-1]]
+        return [unpacked(row) for row in rows[::-1]]
 
     def drifting(self, since: float) -> list[DriftRow]:
         """Charts whose newest series says that it drifts, and came since then; oldest first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qc_node.domain.measure import Departure, ImageFinding, Measured, Unusual
@@ -53,11 +53,6 @@ class MeasuredTable:
         assert row is not None
         return row
 
-    def charts(self) -> list[ChartRow]:
-        """Every chart, by scanner, protocol and age."""
-        sql = "SELECT * FROM charts ORDER BY station, protocol, modality, opened_at, chart_id"
-        return self._db.rows(sql, of=ChartRow)
-
     def charts_of(self, technique: Technique) -> list[ChartRow]:
         """The charts of a scanner and protocol, one for each software version, the latest first."""
         return self._db.rows(
@@ -66,10 +61,6 @@ class MeasuredTable:
             (technique.station, technique.protocol_key, technique.modality),
             of=ChartRow,
         )
-
-    def chart_by_id(self, chart_id: int) -> ChartRow | None:
-        """One chart."""
-        return self._db.row("SELECT * FROM charts WHERE chart_id = ?", (chart_id,), of=ChartRow)
 
     def history(self, chart_id: int, limit: int, *, without: int = 0) -> list[MeasuredRow]:
         """The newest rows of a chart that belong to the latest run of their series, oldest first.
@@ -82,32 +73,13 @@ class MeasuredTable:
             (chart_id, without, limit),
             of=MeasuredRow,
         )
-        return [as_text(row) for row in rows[::-1]]
+        return [unpacked(row) for row in rows[::-1]]
 
     def of(self, series_id: int, run: int) -> MeasuredRow | None:
         """What was measured of one run."""
         sql = "SELECT * FROM measured WHERE series_id = ? AND run = ?"
         row = self._db.row(sql, (series_id, run), of=MeasuredRow)
-        return None if row is None else as_text(row)
-
-    def of_present_runs(self, series: Collection[int]) -> dict[int, MeasuredRow]:
-        """What was measured of the present run of each of these series, by their numbers."""
-        rows = self._db.rows(
-            "SELECT measured.* FROM json_each(?) CROSS JOIN series ON series.series_id = json_each.value"
-            " CROSS JOIN measured ON measured.series_id = series.series_id AND measured.run = series.run",
-            (json.dumps(list(series)),),
-            of=MeasuredRow,
-        )
-        return {row["series_id"]: as_text(row) for row in rows}
-
-    def newest_per_chart(self) -> list[MeasuredRow]:
-        """The newest row of each chart that has any."""
-        rows = self._db.rows(
-            "SELECT measured.* FROM charts CROSS JOIN measured ON measured_id = (SELECT measured_id FROM measured"
-            " WHERE measured.chart_id = charts.chart_id ORDER BY at DESC, measured_id DESC LIMIT 1)",
-            of=MeasuredRow,
-        )
-        return [as_text(row) for row in rows]
+        return None if row is None else unpacked(row)
 
     def after(
         self, measured_id: int, limit: int = 500, *, since: float = 0.0, station: str = "", modality: str = ""
@@ -127,15 +99,8 @@ class MeasuredTable:
             of=ChartedRow,
         )
         for row in rows:
-            as_text(row)
+            unpacked(row)
         return rows
-
-    def everything(self, *, since: float = 0.0, station: str = "", modality: str = "") -> Iterator[ChartedRow]:
-        """As :meth:`after`, from the first to the last, some at a time."""
-        last = 0
-        while rows := self.after(last, since=since, station=station, modality=modality):
-            yield from rows
-            last = rows[-1]["measured_id"]
 
     def add(self, new: NewMeasured, at: float) -> None:
         """Keep what was measured of one run, in place of what was kept of it before.
@@ -170,8 +135,8 @@ def _short(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-def as_text(row: MeasuredRow) -> MeasuredRow:
-    """The row, with its packed columns as text."""
+def unpacked(row: MeasuredRow) -> MeasuredRow:
+    """The row itself, with its packed columns as text; for every query of ``measured``."""
     row["parameters"], row["measures"], row["unmeasured"] = (
         plain(row["parameters"]),
         plain(row["measures"]),

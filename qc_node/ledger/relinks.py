@@ -80,6 +80,9 @@ class Relinks:
                 " FROM measured WHERE series_id = ? AND run = ?",
                 (series_id, run),
             )
+            conn.execute(
+                "UPDATE kept_inputs SET run = run + 1 WHERE series_id = ? AND run = ?", (series_id, run)
+            )  # one file: what is kept of an earlier run goes
             conn.execute("UPDATE series SET run = run + 1, state = 'judged' WHERE series_id = ?", (series_id,))
             return True
 

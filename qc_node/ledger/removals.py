@@ -199,7 +199,10 @@ NAMED = {
     ),
     "reports": "SELECT path FROM reports",
     "quarantine": "SELECT path FROM quarantine",
-    "training": "SELECT training_path AS path FROM verdicts WHERE training_path IS NOT NULL",
+    "training": (
+        "SELECT training_path AS path FROM verdicts WHERE training_path IS NOT NULL"
+        " UNION ALL SELECT path FROM kept_inputs WHERE removed_at IS NULL"
+    ),
     "thumbnails": "SELECT thumbnails AS path FROM verdicts WHERE thumbnails != '[]'",
 }
 """For each folder of the spool, the query of all names that it may hold."""

@@ -425,7 +425,7 @@ def measured(db: sqlite_utils.Database) -> None:
     db.conn.execute("CREATE INDEX measured_unusual ON measured (at) WHERE unusual != '[]' OR departures != '[]'")
     _table(db, "kept_inputs", KEPT_INPUTS, [_SERIES])
     db.table("kept_inputs").create_index(["series_id", "run"])
-    db.conn.execute("CREATE INDEX kept_inputs_there ON kept_inputs (kept_at) WHERE removed_at IS NULL")
+    db.conn.execute("CREATE INDEX kept_inputs_there ON kept_inputs (kept_at, bytes) WHERE removed_at IS NULL")
 
 
 def _table(

@@ -107,8 +107,7 @@ def title_of(name: str) -> str:
 
 def of_series(ledger: Ledger, series: Iterable[int]) -> dict[int, SeriesMeasures]:
     """What was measured of the present run of these series, by their number; one question to the ledger."""
-    rows = ledger.measured.of_present_runs(list(series))
-    return {number: SeriesMeasures(row) for number, row in rows.items()}
+    return {row["series_id"]: SeriesMeasures(row) for row in ledger.control_charts.measured_of(list(series))}
 
 
 # -- scanners -------------------------------------------------------------------------------------------
@@ -144,7 +143,7 @@ def begun(ledger: Ledger, series_id: int, station: str, since: float) -> list[st
         return []
     earlier = ledger.control_charts.earlier(found.row, 1)
     if not earlier:
-        chart = ledger.measured.chart_by_id(found.row["chart_id"])
+        chart = ledger.control_charts.chart(found.row["chart_id"])
         versions = [] if chart is None else ledger.control_charts.software(chart["station"])
         new = new_software(versions, found.row["at"])
         first = (
