@@ -33,11 +33,11 @@ class _Known:
         """Why what was measured calls."""
         return self.measured[series_id].causes if series_id in self.measured else ()
 
-    def lines(self, series_id: int, station: str) -> list[str]:
+    def lines(self, series_id: int) -> list[str]:
         """What to say of what was measured; nothing where all is as usual."""
         if series_id not in self.measured:
             return []
-        return [said for some in self.measured[series_id].lines(station).values() for said in some]
+        return [said for some in self.measured[series_id].lines().values() for said in some]
 
 
 class Cards:
@@ -86,7 +86,7 @@ class Cards:
         for row in self._deps.ledger.control_charts.drifting(self._deps.clock() - SHOW_S):
             name = self._deps.web.stations.name(row["station"], row["station"])
             found.setdefault(name, []).extend(
-                said for said in measurements.drift_sentences(row["unusual"], name) if said not in found[name]
+                said for said in measurements.drift_sentences(row["unusual"]) if said not in found[name]
             )
         return found
 
@@ -169,7 +169,7 @@ class Cards:
             "missing": list(self._deps.ledger.studies.missing(row["study_uid"])),
             "mismatches": [w for w in warnings if w not in said.detail],
             "notes": phrases.notes(self._deps.ledger.series.events(row["series_id"])),
-            "measured": known.lines(row["series_id"], self.name(row)),
+            "measured": known.lines(row["series_id"]),
         }
 
     def _small(self, row: SeriesRow, given: Sequence[VerdictRow]) -> dict[str, Any]:

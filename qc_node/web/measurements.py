@@ -28,9 +28,7 @@ from qc_node.ledger import Ledger
 from qc_node.ledger.rows import MeasuredRow, SoftwareRow
 from qc_node.measures import normal
 from qc_node.measures.catalogue import MEASURES
-
-USUAL = 3.0
-"""Spreads around the centre that are drawn and written as the usual range."""
+from qc_node.measures.charts import LIMIT
 
 DRIFT = "drift"
 
@@ -76,8 +74,11 @@ class SeriesMeasures:
         """Why it calls somebody."""
         return of_measures(self.unusual, self.findings, MEASURES)
 
-    def lines(self, station: str) -> dict[str, list[str]]:
-        """Sentences for people of the department: what is certain, unusual, or was set otherwise."""
+    def lines(self, station: str = "") -> dict[str, list[str]]:
+        """Sentences for people of the department: what is certain, unusual, or was set otherwise.
+
+        `station` is what people call the scanner; empty where it is said beside them.
+        """
         return {
             "findings": [one.sentence for one in self.findings],
             "unusual": [unusual_sentence(one, title_of(one.measure), station) for one in self.unusual],
@@ -115,10 +116,10 @@ NEW_SOFTWARE_S = 7 * 86_400.0
 """For how long a card says that its scanner has new software."""
 
 
-def drift_sentences(unusual: str, station: str) -> list[str]:
+def drift_sentences(unusual: str) -> list[str]:
     """The drifts among what is unusual (JSON, as the ledger keeps it), in words."""
     found = map(Unusual.from_dict, json.loads(unusual))
-    return [unusual_sentence(one, title_of(one.measure), station) for one in found if one.kind == DRIFT]
+    return [unusual_sentence(one, title_of(one.measure)) for one in found if one.kind == DRIFT]
 
 
 def new_software(versions: Sequence[SoftwareRow], now: float) -> SoftwareRow | None:
@@ -188,7 +189,7 @@ class MeasureLine:
             return DRIFT if self.unusual.kind == DRIFT else "unusual"
         if self.z is None:
             return ""
-        return "usual" if abs(self.z) <= USUAL else "high" if self.z > 0 else "low"
+        return "usual" if abs(self.z) <= LIMIT else "high" if self.z > 0 else "low"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; numbers as people read them."""
@@ -206,7 +207,7 @@ class MeasureLine:
 
 def usual_range(baseline: Baseline, measure: Measure) -> tuple[float, float]:
     """From where to where a measure usually lies, within what it can be."""
-    away = USUAL * baseline.spread
+    away = LIMIT * baseline.spread
     return max(measure.low, baseline.centre - away), min(measure.high, baseline.centre + away)
 
 

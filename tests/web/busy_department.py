@@ -165,7 +165,8 @@ def _series(ledger: Ledger, rng: random.Random, now: float, count: int, stations
 
 
 MEASURED = {
-    "noise_air": (20.0, 0.15), "sharpness_mm": (1.2, 0.05), "ghost": (2.0, 0.2), "uniformity": (30.0, 0.1),
+    "noise_air_percent": (2.0, 0.15), "edge_width_mm": (1.2, 0.05), "ghost_along_rows": (2.0, 0.2),
+    "nonuniformity": (30.0, 0.1),
 }  # fmt: skip
 """Usual values of some measures, and how far they vary."""
 
@@ -179,9 +180,11 @@ def _measured(ledger: Ledger, rng: random.Random, now: float, count: int, statio
                            now - (400 - 100 * version) * DAY_S))  # fmt: skip
     for n in range(1, count + 1):
         values = {name: centre * rng.lognormvariate(0, cv) for name, (centre, cv) in MEASURED.items()}
-        normal = {"centre": 20.0, "spread": 3.0, "series": 60}
+        normal = {"centre": 2.0, "spread": 0.3, "series": 60}
         kind = "drift" if n % 20 == 4 else "outlier"
-        unusual = [{"measure": "noise_air", "value": 60.0, "z": 9.1, "kind": kind, "since": 9, "baseline": normal}]
+        unusual = [
+            {"measure": "noise_air_percent", "value": 6.0, "z": 9.1, "kind": kind, "since": 9, "baseline": normal}
+        ]
         departures = [{"parameter": "echo_time", "value": "95", "usual": "30", "share": 0.97}]
         rows.append(
             (n, 1, 2 * (n % stations or stations) + 1 + n % 2, now - rng.random() * 2 * DAY_S, 1,

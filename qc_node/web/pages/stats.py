@@ -1,4 +1,4 @@
-"""``/stats``: what was collected, how far raters agree, and how it develops by scanner and protocol."""
+"""``/stats``: what was collected, how far raters agree, how it develops; control charts of what is measured."""
 
 from __future__ import annotations
 
@@ -47,9 +47,6 @@ def stats(
     who: Who = "radiologists",
     scanner: Chosen = "",
     protocol: Chosen = "",
-    charts_of: Chosen = "",
-    chart: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
-    measure: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
     """The statistics page."""
     if reader is None and not open_to_look(request):
@@ -82,10 +79,23 @@ def stats(
         scanner=scanner,
         protocol=protocol,
         monday=monday,
-        control=scanner_charts(
-            deps_of(request).ledger, _called(deps_of(request)), charts_of or scanner, chart, measure
-        ),
     )
+
+
+@router.get("/stats/measures", response_class=HTMLResponse, include_in_schema=False)
+def measures(
+    request: Request,
+    reader: Maybe,
+    scanner: Chosen = "",
+    chart: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
+    measure: Annotated[str, Query(max_length=64)] = "",
+) -> Response:
+    """Control charts of what is measured on a scanner."""
+    if reader is None and not open_to_look(request):
+        return RedirectResponse("/sign-in?next=/stats/measures", 303)
+    deps = deps_of(request)
+    found = scanner_charts(deps.ledger, _called(deps), scanner, chart, measure)
+    return page(request, "measures.html", reader, c=found)
 
 
 def _called(deps: WebDeps) -> StationName:

@@ -162,12 +162,12 @@ class ReviewedSeries:
         if self.measured is None:
             return None
         count, why = len(self.measured.values), self.measured.unmeasured.get(ALL, "")
-        return {"count": count, "sentence": why, **self.measured.lines(self.called)}
+        return {"count": count, "sentence": why, **self.measured.lines()}
 
     @property
     def said_of_measures(self) -> list[str]:
         """What is certain, unusual, or was set otherwise, in words."""
-        return [] if self.measured is None else [s for some in self.measured.lines("").values() for s in some]
+        return [] if self.measured is None else [s for some in self.measured.lines().values() for s in some]
 
     def _answer(self, question: Question, found: Finding | None) -> dict[str, Any]:
         label = self.labels.get(question.value)

@@ -76,7 +76,7 @@ function entryNode(series) {
   const text = make("div", "text");
   text.append(headNode(series.words), ...advice({ ...series.words, action: actionOf(series) }));
   const said = series.sentence ?? "";
-  if (said && !series.words.detail.includes(said)) text.append(own("p", "warning", said));
+  if (said && !series.words.detail.includes(said)) text.append(series.kind === "unusual" ? unusual(said) : own("p", "warning", said));
   for (const sentence of [...series.mismatches, ...series.missing, ...series.notes]) {
     if (!said.includes(sentence)) text.append(own("p", "warning", sentence));
   }

@@ -181,7 +181,7 @@ function answersNode(row) {
 // -- what was measured ---------------------------------------------------------------------------------------------
 const opened = new Set(); // series whose table is open: it stays so when the row is drawn anew
 
-const WORDS = {
+const SO_IT_IS = {
   usual: () => `● ${t("usual")}`,
   high: () => `▲ ${t("high")}`,
   low: () => `▼ ${t("low")}`,
@@ -193,7 +193,7 @@ function measureLine(line) {
   const row = make("tr", line.word === "unusual" || line.word === "drift" ? "is-unusual" : "");
   const name = make("th", "", line.title);
   name.scope = "row";
-  row.append(name, make("td", "number", [line.value, line.unit].filter(Boolean).join(" ")), make("td", "number", line.usual), make("td", "number", line.z), make("td", "", WORDS[line.word]?.() ?? line.word));
+  row.append(name, make("td", "number", [line.value, line.unit].filter(Boolean).join(" ")), make("td", "number", line.usual), make("td", "number", line.z), make("td", "", SO_IT_IS[line.word]?.() ?? line.word));
   return row;
 }
 

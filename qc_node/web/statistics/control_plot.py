@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from qc_node.domain.measure_words import number
+from qc_node.measures.charts import ChartPoint, ChartSegment
 from qc_node.web.statistics import plots
 from qc_node.web.statistics.plots import (
     ACCENT,
@@ -28,31 +29,12 @@ from qc_node.web.statistics.plots import (
 
 MARKS = {
     "": plots.Style(ACCENT),
-    "unusual": plots.Style(POOR, mark="diamond"),
+    "outlier": plots.Style(POOR, mark="diamond"),
     "drift": plots.Style(USABLE, mark="triangle"),
 }
-"""How a point looks by its word: colour and shape."""
+"""How a point looks by what called: colour and shape."""
 ROOM = 0.08
 """Free space above and below everything, as a share of the height."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChartPoint:
-    """One series on a chart; `word` is empty, ``unusual`` or ``drift``."""
-
-    at: float
-    value: float
-    word: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """The points of one software version, oldest first, and what is usual of them; None: not known yet."""
-
-    points: Sequence[ChartPoint]
-    low: float | None = None
-    centre: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +57,15 @@ class _Frame:
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
 
-def control_chart(
-    stretches: Sequence[Stretch], *, title: str, unit: str, software: str, order: str, width: int = plots.WIDE
+def drawn_chart(
+    stretches: Sequence[ChartSegment], *, title: str, unit: str, software: str, order: str, width: int = plots.WIDE
 ) -> str:
     """Draw a chart.
 
     Parameters
     ----------
     stretches
-        One for each software version, oldest first.
+        One for each software version, oldest first; points are drawn as for a patient of usual size.
     software
         What is written at a change of software.
     order
@@ -99,16 +81,16 @@ def control_chart(
         body += _usual(stretch, first, frame)
         body += _change(first, software, frame) if n else ()
         first += len(stretch.points)
-    line = " ".join(f"{frame.x(n):.1f},{frame.y(point.value):.1f}" for n, point in enumerate(points))
+    line = " ".join(f"{frame.x(n):.1f},{frame.y(point.drawn):.1f}" for n, point in enumerate(points))
     body.append(f"<polyline points='{line}' fill='none' stroke='{LINE}' stroke-width='1'/>")
-    body += [plots.mark(MARKS[p.word], frame.x(n), frame.y(p.value)) for n, p in enumerate(points)]
+    body += [plots.mark(MARKS[p.kind], frame.x(n), frame.y(p.drawn)) for n, p in enumerate(points)]
     body.append(plots.text((left + width - RIGHT) / 2, HEIGHT - 6, order, "middle"))
     return plots.svg(title, unit, body, width, HEIGHT)
 
 
-def _span(stretches: Sequence[Stretch]) -> tuple[float, float]:
+def _span(stretches: Sequence[ChartSegment]) -> tuple[float, float]:
     """From where to where everything lies, with room."""
-    values = [point.value for stretch in stretches for point in stretch.points]
+    values = [point.drawn for stretch in stretches for point in stretch.points]
     limits = [v for stretch in stretches for v in (stretch.low, stretch.high) if v is not None]
     low, high = min([*values, *limits], default=0.0), max([*values, *limits], default=1.0)
     room = ROOM * (high - low) or ROOM * abs(high) or 1.0
@@ -149,7 +131,7 @@ def _dates(points: Sequence[ChartPoint], frame: _Frame) -> Iterator[str]:
             yield plots.text(frame.x(n), HEIGHT - BOTTOM + 16, day.strftime("%d %b"), anchor, day=day.isoformat())
 
 
-def _usual(stretch: Stretch, first: int, frame: _Frame) -> Iterator[str]:
+def _usual(stretch: ChartSegment, first: int, frame: _Frame) -> Iterator[str]:
     """The usual range as a band with lines at its edges, and its centre as dashes."""
     if stretch.low is None or stretch.high is None or stretch.centre is None:
         return

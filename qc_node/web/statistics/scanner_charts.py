@@ -7,8 +7,8 @@ series are read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,9 +20,10 @@ from qc_node.ledger.packing import plain
 from qc_node.ledger.rows import ChartOffered, MeasuredRow
 from qc_node.measures import normal
 from qc_node.measures.catalogue import MEASURES
-from qc_node.web.measurements import SeriesMeasures, past, usual_range
+from qc_node.measures.charts import ChartedSeries, ChartSegment, control_chart
+from qc_node.web.measurements import SeriesMeasures
 from qc_node.web.statistics import plots
-from qc_node.web.statistics.control_plot import ChartPoint, Stretch, control_chart
+from qc_node.web.statistics.control_plot import drawn_chart
 from qc_node.web.texts import _
 
 SHOWN = 100
@@ -56,17 +57,10 @@ class Protocol:
 
 @dataclass(frozen=True)
 class MeasureChart:
-    """One measure of one protocol, ready to be drawn.
-
-    Attributes
-    ----------
-    lacking
-        How many series of the newest software are missing before anything is called unusual.
-    """
+    """One measure of one protocol, ready to be shown."""
 
     measure: Measure
-    stretches: tuple[Stretch, ...]
-    lacking: int
+    segments: tuple[ChartSegment, ...]
 
     @property
     def title(self) -> str:
@@ -77,12 +71,12 @@ class MeasureChart:
     @property
     def says(self) -> str:
         """That there are too few series yet; empty where there are enough."""
-        return too_few_sentence(self.lacking)
+        return too_few_sentence(self.segments[-1].lacking)
 
     @property
     def unusual(self) -> int:
         """How many of its points are unusual."""
-        return sum(bool(point.word) for stretch in self.stretches for point in stretch.points)
+        return sum(bool(point.kind) for segment in self.segments for point in segment.points)
 
     def lines(self) -> list[dict[str, Any]]:
         """The chart as a table, newest series first."""
@@ -90,13 +84,12 @@ class MeasureChart:
             {
                 "at": point.at,
                 "value": number(point.value),
-                "usual": ""
-                if stretch.low is None or stretch.high is None
-                else f"{number(stretch.low)} – {number(stretch.high)}",
-                "word": point.word,
+                "usual": _range(segment),
+                "z": "" if point.z is None else f"{point.z:+.1f}",
+                "kind": point.kind,
             }
-            for stretch in reversed(self.stretches)
-            for point in reversed(stretch.points)
+            for segment in reversed(self.segments)
+            for point in reversed(segment.points)
         ]
 
     @cached_property
@@ -104,10 +97,16 @@ class MeasureChart:
         """For wide and for narrow windows."""
         said = {"software": _("new software"), "order": _("series, the newest on the right")}
         wide, narrow = (
-            control_chart(self.stretches, title=self.title, unit="", width=width, **said)
+            drawn_chart(self.segments, title=self.title, unit="", width=width, **said)
             for width in (plots.WIDE, plots.NARROW)
         )
         return wide, narrow
+
+
+def _range(segment: ChartSegment) -> str:
+    if segment.low is None or segment.high is None:
+        return ""
+    return f"{number(segment.low)} – {number(segment.high)}"
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def scanner_charts(
     protocols = _protocols(ledger, stations[scanner])
     chosen = next((p for p in protocols if any(c["chart_id"] == chart for c in p.charts)), None)
     chosen = chosen or (protocols[0] if protocols else None)
-    found = [] if chosen is None else measure_charts(_rows(ledger, chosen))
+    found = [] if chosen is None else measure_charts(_series(ledger, chosen), MEASURES.values())
     known = [one.measure for one in found]
     drawn = [one for one in found if one.measure.name == measure]
     if not drawn:
@@ -171,61 +170,36 @@ def _name(claims: Any, key: tuple[str, str]) -> str:
     return f"{key[0]} · {name}"
 
 
-def _rows(ledger: Ledger, protocol: Protocol) -> list[list[MeasuredRow]]:
-    """The newest series of each software version of a protocol, oldest version first; :data:`SHOWN` of them."""
-    found: list[list[MeasuredRow]] = []
-    left = SHOWN
+def _series(ledger: Ledger, protocol: Protocol) -> list[ChartedSeries]:
+    """The newest series of a protocol, those of each software version together, oldest version first."""
+    found: list[list[ChartedSeries]] = []
     for chart in protocol.charts:
         rows = ledger.measured.history(chart["chart_id"], normal.WINDOW)
-        found.append(rows)
-        left -= len(rows)
-        if left <= 0:
+        found.append([_charted(row, chart["software"]) for row in rows])
+        if sum(map(len, found)) >= SHOWN:
             break
-    return found[::-1]
+    return [one for rows in reversed(found) for one in rows]
 
 
-def measure_charts(versions: Sequence[Sequence[MeasuredRow]]) -> list[MeasureChart]:
-    """Every measure that some series has, with what is usual in each software version."""
-    read = [[SeriesMeasures(row) for row in rows] for rows in versions]
-    learnt = [_usual(rows) for rows in versions]
-    names = [name for name, measure in MEASURES.items() if measure.charted and _has(read, name)]
-    lacking = max(0, normal.ENOUGH - len(versions[-1])) if versions else 0
-    return [MeasureChart(MEASURES[name], _stretches(read, learnt, name), lacking) for name in names]
+def _charted(row: MeasuredRow, software: str) -> ChartedSeries:
+    read = SeriesMeasures(row)
+    kinds = {one.measure: one.kind for one in read.unusual}
+    return ChartedSeries(row["at"], row["series_id"], software, read.values, row["body_size"], kinds)
 
 
-def _has(read: Sequence[Sequence[SeriesMeasures]], name: str) -> bool:
-    return any(name in one.values for version in read for one in version)
+def measure_charts(series: Sequence[ChartedSeries], measures: Iterable[Measure]) -> list[MeasureChart]:
+    """The charts of those measures that some of the series have; the newest :data:`SHOWN` points of each."""
+    having = {name for one in series for name in one.values}
+    charts = (control_chart(one, series) for one in measures if one.charted and one.name in having)
+    return [MeasureChart(chart.measure, newest(chart.segments, SHOWN)) for chart in charts]
 
 
-Usual = Mapping[str, tuple[float, float, float]]
-"""Low, centre and high by name of the measure."""
-
-
-def _usual(rows: Sequence[MeasuredRow]) -> Usual:
-    """What is usual of the newest series of one software version."""
-    if not rows:
-        return {}
-    known = past(rows)
-    newest = {name: value for one in known for name, value in one.values.items()}
-    found = normal.compare(newest, None, known, MEASURES).baselines  # the range for a patient of any size
-    limits = {name: usual_range(baseline, MEASURES[name]) for name, baseline in found.items()}
-    return {name: (low, found[name].centre, high) for name, (low, high) in limits.items()}
-
-
-def _stretches(
-    read: Sequence[Sequence[SeriesMeasures]], learnt: Sequence[Usual], name: str
-) -> tuple[Stretch, ...]:
-    out, left = [], SHOWN
-    for rows, usual in zip(reversed(read), reversed(learnt), strict=True):
-        points = [_point(one, name) for one in rows if name in one.values][-left:] if left > 0 else []
-        left -= len(points)
+def newest(segments: Sequence[ChartSegment], count: int) -> tuple[ChartSegment, ...]:
+    """The last `count` points, with the segments that hold them."""
+    kept: list[ChartSegment] = []
+    for segment in reversed(segments):
+        points = segment.points[-count:] if count > 0 else ()
+        count -= len(points)
         if points:
-            low, centre, high = usual.get(name, (None, None, None))
-            out.append(Stretch(points, low, centre, high))
-    return tuple(reversed(out))
-
-
-def _point(one: SeriesMeasures, name: str) -> ChartPoint:
-    kinds = [unusual.kind for unusual in one.unusual if unusual.measure == name]
-    word = "" if not kinds else "drift" if kinds[0] == "drift" else "unusual"
-    return ChartPoint(one.row["at"], one.values[name], word)
+            kept.append(replace(segment, points=points, first_at=points[0].at))
+    return tuple(reversed(kept))
