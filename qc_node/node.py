@@ -316,9 +316,12 @@ class Node:
             self.metrics.step(step, seconds)
         for verdict in event["verdicts"]:
             self.metrics.verdict(verdict_from_json(verdict))
+        self.metrics.measures.finished(event)
         if event["state"] != "judged" or not self.settings.pacs.destination:
             self.metrics.series_finished(event["stage"], event["state"])
         self._publish(event["series_id"])
+        if self.app is not None and event["measures"]:
+            self.app.state.board.measured(event["series_id"])
         self._check_if_closed(event["series_id"])
         self._writing.wake()
 

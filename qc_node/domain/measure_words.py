@@ -85,12 +85,11 @@ def unusual_sentence(unusual: Unusual, title: str, station: str = "") -> str:
     """
     side = "above" if unusual.z > 0 else "below"
     if unusual.kind == "drift":
-        of = f" of {station}" if station else ""
-        return sentence(
-            f"{title} has drifted: {_how_far(unusual)} {side} normal for the last {unusual.since} series{of}"
-        )
-    on = f" on {station}" if station else ""
-    return sentence(f"{title} is {spreads(unusual.z)} times the usual spread {side} normal{on}")
+        lasts = f"for the last {unusual.since} series" + (f" of {station}" if station else "")
+        drifted = f"{title} {_verb(title, 'has', 'have')} drifted"
+        return sentence(f"{drifted}: {_how_far(unusual)} {side} normal {lasts}")
+    times = f"{spreads(unusual.z)} times the usual spread {side} normal"
+    return sentence(f"{title} {_verb(title, 'is', 'are')} {times}" + (f" on {station}" if station else ""))
 
 
 def short_unusual(unusual: Unusual, title: str) -> str:
@@ -106,6 +105,12 @@ def short_unusual(unusual: Unusual, title: str) -> str:
     if unusual.kind == "drift":
         return f"{title} drifted {_how_far(unusual)} {side} normal"
     return f"{title} {spreads(unusual.z)} spreads {side} normal"
+
+
+def _verb(title: str, one: str, many: str) -> str:
+    """`many` after a title in the plural ("ghosts along the rows"), by its first noun."""
+    noun = next((word for word in title.split() if word not in ("the", "missing")), "")
+    return many if noun.endswith("s") and not noun.endswith("ss") else one
 
 
 def _how_far(unusual: Unusual) -> str:

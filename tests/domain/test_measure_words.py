@@ -9,6 +9,7 @@ import pytest
 from qc_node.domain import measure_words
 from qc_node.domain.measure import Baseline, Departure, Unit, Unusual
 from qc_node.domain.measure_words import departure_sentence, number, short_unusual, unit_words, unusual_sentence
+from qc_node.measures.catalogue import MEASURES
 
 NORMAL = Baseline(centre=20.0, spread=2.0, series=60)
 
@@ -21,8 +22,17 @@ def test_its_examples_are_true():
 def test_a_drift_around_nothing_is_told_in_spreads():
     drift = Unusual("ghost", 0.3, 2.5, Baseline(0.0, 0.1, 60), "drift", 12)
     assert unusual_sentence(drift, "ghosts") == (
-        "Ghosts has drifted: 2.5 times the usual spread above normal for the last 12 series."
+        "Ghosts have drifted: 2.5 times the usual spread above normal for the last 12 series."
     )
+
+
+def test_verbs_go_with_the_titles_of_all_measures():
+    said = {name: unusual_sentence(Unusual(name, 1.0, 9.0, NORMAL), one.title) for name, one in MEASURES.items()}
+    assert said["noise_air"].startswith("Noise in air is ")
+    for name in ("ghost_along_rows", "line_level", "missing_slices", "metal_streaks", "grid_lines"):
+        assert " are 9.0 times" in said[name], name
+    for name in ("slice_count", "snr_object", "clipped_share", "edge_width_mm", "kvp", "white_clipped"):
+        assert " is 9.0 times" in said[name], name
 
 
 @pytest.mark.parametrize("z, word", [(3.3, "above"), (-3.3, "below")])
