@@ -37,6 +37,7 @@ def addresses(made: BusyDepartment) -> dict[str, list[str]]:
             "/stats",
             "/stats?period=30",
             "/stats?period=all",
+            "/stats/measures",
             "/me",
             "/api/me/figures",
             "/api/stats",

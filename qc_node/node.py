@@ -265,7 +265,7 @@ class Node:
 
     def _remove_old(self) -> None:
         keep = self.settings.retention
-        self._tidying.step(keep.keep_images_h, keep.keep_training_days)
+        self._tidying.step(keep.keep_images_h, keep.keep_training_days, self.settings.keep.max_gb * 1e9)
         remove_old_reports(self.ledger, self.spool, time.time(), keep.keep_reports_days)
         remove_old_summaries(self.ledger, self.spool, time.time(), keep.keep_summaries_days)
         remove_old_sessions(self.ledger, time.time(), self.settings.web.session_days)
@@ -316,9 +316,12 @@ class Node:
             self.metrics.step(step, seconds)
         for verdict in event["verdicts"]:
             self.metrics.verdict(verdict_from_json(verdict))
+        self.metrics.measures.finished(event)
         if event["state"] != "judged" or not self.settings.pacs.destination:
             self.metrics.series_finished(event["stage"], event["state"])
         self._publish(event["series_id"])
+        if self.app is not None and event["measures"]:
+            self.app.state.board.measured(event["series_id"])
         self._check_if_closed(event["series_id"])
         self._writing.wake()
 

@@ -35,8 +35,27 @@ class Slices:
 
     def values(self, k: int) -> npt.NDArray[np.float32]:
         """Slice `k` as rescaled values ``(J, I)``."""
-        plane = self.volume.voxels[k].astype(np.float32)
+        plane: npt.NDArray[np.float32] = self.volume.voxels[k].astype(np.float32)
         return plane * np.float32(self.volume.slope) + np.float32(self.volume.intercept)
+
+
+@dataclass(frozen=True, slots=True)
+class TissueLevels:
+    """Rescaled values of the tissues of a head, without the field of the coil, and how far each is spread.
+
+    Attributes
+    ----------
+    white, grey, fluid
+        Centre of white matter, grey matter and ventricles; `fluid` is NaN where too little of it is seen.
+    white_spread, grey_spread
+        Standard deviation about the centre: noise, texture, and what is mixed of two.
+    """
+
+    white: float
+    grey: float
+    fluid: float
+    white_spread: float
+    grey_spread: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +74,9 @@ class Radiograph:
         Presentation Intent Type (0008,0068) is FOR PROCESSING: raw detector values.
     lossy
         Compressed with loss.
+    padding
+        Smallest and largest value that mean "no data" (Pixel Padding Value (0028,0120), its range limit), in the
+        direction of `pixels`: outside the collimation, no evidence of exposure.  None where nothing is stated.
     """
 
     pixels: npt.NDArray[Any]
@@ -63,3 +85,4 @@ class Radiograph:
     spacing_mm: tuple[float, float] | None = None
     for_processing: bool = False
     lossy: bool = False
+    padding: tuple[float, float] | None = None

@@ -29,6 +29,7 @@ from qc_node.ledger.rows import ReportDelivery, SeriesRow, VerdictRow
 from qc_node.operations import orphans
 from qc_node.operations.health import Health
 from qc_node.operations.listener import HttpAnswer, Listener
+from qc_node.operations.measure_metrics import MeasureMetrics
 from qc_node.spool import Spool
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody asks when a counter was made
@@ -44,7 +45,7 @@ NO_STAGE = "none"
 """Value of the label ``stage`` for series that no classifier judges."""
 OUTCOMES = ("reported", "judged", "skipped", "failed", "forgotten")
 """Values of the label ``outcome`` of ``qc_node_series_total``."""
-STEPS = ("complete", "queue", "read", "preprocess", "infer", "total", "write", "deliver")
+STEPS = ("complete", "queue", "read", "preprocess", "measure", "infer", "total", "write", "deliver")
 """Values of the label ``step``: the stretches of a series' way."""
 QUEUES = ("receiving", "queued", "judging", "judged", "outbox", "outbox_failed", "quarantine")
 """Values of the label ``queue``: unfinished series by state, objects in the outbox, and the quarantine."""
@@ -130,6 +131,7 @@ class Metrics:
         self._notifications = self._counter(
             "notifications", "Attempts to tell another system what happened", "target", "outcome"
         )
+        self.measures = MeasureMetrics(self.registry)
         self._models = self._gauge("model_info", "Model in use (always 1)", "stage", "name", "version")
         self._disk = self._gauge("disk_free_bytes", "Free space where the data folder is")
         self._checks = self._gauge("check_ok", "1 if the check passes, else 0", "check")
@@ -262,6 +264,7 @@ class Metrics:
         owed = ledger.deliveries.oldest_uncommitted()
         self._uncommitted.set(0.0 if owed is None else max(0.0, now - owed))
         self._disk.set(spool.free_bytes())
+        self.measures.observe(ledger, now)
 
     # -- the listener --------------------------------------------------------------------------------
     def render(self, accept: str = "") -> HttpAnswer:

@@ -1,4 +1,4 @@
-"""Removed images take ten bytes each and two kilobytes per series at most, and a start does not read them."""
+"""Removed images take ten bytes each and three kilobytes per series at most; a start does not read them."""
 
 from __future__ import annotations
 

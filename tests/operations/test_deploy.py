@@ -154,6 +154,10 @@ def existing_metrics() -> dict[str, set[str]]:
     metrics.step("infer", 0.1)
     metrics.model(Stage.CT, model)
     metrics.verdict(Verdict(Stage.CT, model, (Finding(Question.CONTRAST_ENHANCED, True),)))
+    unusual = {"measure": "noise", "kind": "drift"}
+    found = {"state": "judged", "modality": "MR", "station": "MR2", "measures": {}, "unusual": [unusual]}
+    metrics.measures.finished({**found, "departures": [{"parameter": "echo_time"}]})
+    metrics.measures._drifting.labels("MR2", "noise").set(1)
     metrics._checks.labels("worker").set(1)
     metrics._oldest.labels("queued").set(0)
     names: dict[str, set[str]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,10 @@ from qc_node.domain import (
     tier_finding,
 )
 from qc_node.domain.attention import Notice
+from qc_node.domain.measure import Measured
+from qc_node.domain.technique import Technique
 from qc_node.ledger import Ledger, Received
+from qc_node.ledger.measured import NewMeasured
 from qc_node.ledger.rows import VerdictRow
 from qc_node.spool import Spool
 from qc_node.web.access import readers
@@ -230,6 +233,14 @@ class Clinic:
             return
         stage = verdict.stage.value
         self.ledger.series.finish(row["series_id"], row["run"], "judged", self.clock.now, stage=stage)
+
+    def measure(self, series: str, values: Mapping[str, float], technique: Technique | None, **more: Any) -> None:
+        """Keep what was measured of a series, with what :class:`NewMeasured` takes besides."""
+        row = self.ledger.series.get(series)
+        assert row is not None
+        measured = Measured(values, more.pop("unmeasured", {}))
+        new = NewMeasured(row["series_id"], row["run"], measured, technique, 1, **more)
+        self.ledger.measured.add(new, self.clock.now)
 
     def verdict(self, series: str) -> VerdictRow:
         """The newest verdict of a series that was judged."""

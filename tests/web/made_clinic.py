@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import re
 import tempfile
 import time
@@ -20,6 +21,8 @@ from pathlib import Path
 from pydicom.uid import ComprehensiveSRStorage
 
 from qc_node.domain import Reason
+from qc_node.domain.measure import Baseline, Departure, ImageFinding, Unusual
+from qc_node.domain.technique import Technique
 from qc_node.ledger import Ledger
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.spool import Spool
@@ -28,6 +31,7 @@ from qc_node.web.server import ServerHandle, serve
 from qc_node.web.votes import cases, exchange
 from tests.web.cable import Cable
 from tests.web.conftest import Clinic, brain, ct, rejected, undecided
+from tests.web.measured_history import PROTOCOL, Version, draw, drift, make_history
 from tests.web.phantom_series import store_series
 from tests.web.seventy_days import make_log
 
@@ -96,12 +100,33 @@ def fill(clinic: Clinic) -> None:
     clinic.ledger.series.finish(
         row["series_id"], 1, "failed", clinic.clock.now, sentence="The pixels of image 17 cannot be decoded."
     )
+    measure(clinic)
     deliver(clinic)
     for study in ("1.2.20", "1.2.21"):
         arrive(study, "MR-TWICE", "MRI head, two procedures", "MR_EAST", "MR", 20)
     start = datetime.now(UTC).replace(hour=7, minute=0, second=0, microsecond=0) - timedelta(days=70)
     log = io.StringIO(make_log(start=start)[0].replace("r2,Potsdam", "bode,Potsdam"))
     exchange.import_rows(clinic.ledger, exchange.read_rows(log, "log.csv"), now=time.time(), add_readers=True)
+
+
+def measure(clinic: Clinic) -> None:
+    """What was measured this morning, after months of two scanners: a drift, an outlier, a changed parameter."""
+    make_history(clinic, "MR_EAST", (Version("VE11C", 70), Version("XA30", 60, drifting=14)))
+    make_history(clinic, "MR_3T", (Version("5.7.1", 12),), seed=6)
+    rng = random.Random(1)
+    east, west = Technique("MR", "MR_EAST", "XA30", PROTOCOL), Technique("MR", "MR_3T", "5.7.1", PROTOCOL)
+    values = draw(rng, 1.45)
+    clinic.measure("1.2.3.1", values, east, unusual=(drift(values, 15),), departures=(ECHO_TIME,))
+    far = draw(rng) | {"ghost_along_rows": 9.4}
+    outlier = Unusual("ghost_along_rows", 9.4, 9.3, Baseline(1.8, 0.36, 60))
+    clinic.measure("1.2.7.1", far, west, unusual=(outlier,), unmeasured={"tissue_overlap": NO_TISSUES})
+    clinic.measure("1.2.6.1", {}, None, unmeasured={"*": "The images are a segmentation: nothing is measured."})
+    clipped = ImageFinding("overexposure", "4 % of the body is black: overexposed, or cut off by the processing.")
+    clinic.measure("1.2.10.1", draw(rng), west, findings=(clipped,))
+
+
+ECHO_TIME = Departure("echo_time", "95", "30", 0.98, 60)
+NO_TISSUES = "The head does not fit the average head well enough."
 
 
 def deliver(clinic: Clinic) -> None:

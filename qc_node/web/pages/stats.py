@@ -1,4 +1,4 @@
-"""``/stats``: what was collected, how far raters agree, and how it develops by scanner and protocol."""
+"""``/stats``: what was collected, how far raters agree, how it develops; control charts of what is measured."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from qc_node.web.access.identity import Anyone, deps_of, open_to_look
 from qc_node.web.access.readers import Role
 from qc_node.web.pages.panel import Maybe
 from qc_node.web.pages.rendering import page
+from qc_node.web.pages.row_number import LARGEST
+from qc_node.web.settings import WebDeps
 from qc_node.web.statistics import figures, plots
 from qc_node.web.statistics.collecting import Collected, KnownFacts
 from qc_node.web.statistics.overview import all_figures, asked_for, experts_of, plots_of, trend_plots, trends_of
+from qc_node.web.statistics.scanner_charts import StationName, scanner_charts
 from qc_node.web.statistics.trends import COUNTS, PERIODS, Trends, monday
 from qc_node.web.votes import exchange
 
@@ -77,6 +80,26 @@ def stats(
         protocol=protocol,
         monday=monday,
     )
+
+
+@router.get("/stats/measures", response_class=HTMLResponse, include_in_schema=False)
+def measures(
+    request: Request,
+    reader: Maybe,
+    scanner: Chosen = "",
+    chart: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
+    measure: Annotated[str, Query(max_length=64)] = "",
+) -> Response:
+    """Control charts of what is measured on a scanner."""
+    if reader is None and not open_to_look(request):
+        return RedirectResponse("/sign-in?next=/stats/measures", 303)
+    deps = deps_of(request)
+    found = scanner_charts(deps.ledger, _called(deps), scanner, chart, measure)
+    return page(request, "measures.html", reader, c=found)
+
+
+def _called(deps: WebDeps) -> StationName:
+    return lambda station: deps.web.stations.name(station, station)
 
 
 def _summary(facts: KnownFacts, since: float, who: str) -> figures.Statistics:
