@@ -180,3 +180,19 @@ class Departure:
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; ``Departure(**…)`` is its inverse."""
         return {"parameter": self.parameter, "value": self.value, "usual": self.usual, "share": self.share}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFinding:
+    """What is wrong with an image for certain, or far outside what is normal.
+
+    Attributes
+    ----------
+    kind
+        ``noise``, ``metal``, ``truncation``, ``underexposure``, ``overexposure`` or ``clipping``.
+    sentence
+        For people.
+    """
+
+    kind: str
+    sentence: str
