@@ -265,7 +265,7 @@ class Node:
 
     def _remove_old(self) -> None:
         keep = self.settings.retention
-        self._tidying.step(keep.keep_images_h, keep.keep_training_days)
+        self._tidying.step(keep.keep_images_h, keep.keep_training_days, self.settings.keep.max_gb * 1e9)
         remove_old_reports(self.ledger, self.spool, time.time(), keep.keep_reports_days)
         remove_old_summaries(self.ledger, self.spool, time.time(), keep.keep_summaries_days)
         remove_old_sessions(self.ledger, time.time(), self.settings.web.session_days)

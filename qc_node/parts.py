@@ -49,6 +49,10 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         batch=settings.classify.batch,
         threads=settings.classify.threads,
         confirm_s=settings.completion.confirm_s,
+        measures=settings.measures.enabled,
+        window=settings.measures.window,
+        sampled_share=settings.keep.sampled_share,
+        keeps_pictures=settings.keep.max_gb > 0,
         rules=tuple(rule.model_dump(mode="json") for rule in settings.rule),
         logging=logs.dict_config(settings.node.log_format, settings.node.log_level),
     )

@@ -11,7 +11,7 @@ Layout below the root::
     images/      received instances, one folder per series
     reports/     the exact bytes of every object that the node wrote
     quarantine/  what could not be understood, as received
-    training/    one de-identified network input per judged series
+    training/    one de-identified network input per judged series, three pictures of one that no classifier takes
     thumbnails/  mid-plane pictures of judged series
 """
 
@@ -43,6 +43,8 @@ OWN_FILES = ("ledger*.sqlite*", "lock", "web-secret", PATIENT_KEY)
 FOLDERS = ("tmp", "images", "reports", "quarantine", "training", "thumbnails")
 
 
+PICTURES = ".pictures"
+"""After a series in the name of the file of its pictures."""
 PROBE, PROBE_BYTES = ".probe", 4096
 COPY_BYTES = 1 << 20
 RESTORING = "restoring"
@@ -311,6 +313,10 @@ class Spool:
         """Relative path of the de-identified network input of one run of a series."""
         return f"training/{digest(series_uid, str(run))}.npz"
 
+    def pictures_name(self, series_uid: str, run: int) -> str:
+        """Relative path of the pictures of one run of a series that no classifier takes."""
+        return self.training_name(f"{series_uid}{PICTURES}", run)
+
     def thumbnail_name(self, series_uid: str, run: int, view: str) -> str:
         """Relative path of one thumbnail (`view` is one of the node's own words, e.g. ``axial``)."""
         return f"thumbnails/{digest(series_uid, str(run))}-{view}.png"
@@ -422,9 +428,10 @@ class Spool:
         ]
 
     def kept_of(self, series: str, run: int) -> list[str]:
-        """Network input and thumbnails of one run of a series that are there, with or without a row."""
+        """Network input, pictures and thumbnails of one run of a series that are there, with or without a row."""
         stem = Path(self.training_name(series, run)).stem
         found = [*(self.root / "thumbnails").glob(f"{stem}-*.png"), self.root / "training" / f"{stem}.npz"]
+        found.append(self.root / self.pictures_name(series, run))
         return [str(path.relative_to(self.root)) for path in found if path.exists()]
 
     def reports_since(self, at: float) -> list[str]:

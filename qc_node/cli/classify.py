@@ -31,7 +31,15 @@ def classify(paths: tuple[Path, ...], as_json: bool, modality: str | None, confi
     problems: list[str] = []
     rows: list[tuple[str, ...]] = []
     with running_count() as progress:
-        for outcome in classify_paths(paths, modality, registry, rules_of(settings), problems.append, progress):
+        for outcome in classify_paths(
+            paths,
+            modality,
+            registry,
+            rules_of(settings),
+            problems.append,
+            progress,
+            measures=settings.measures.enabled,
+        ):
             if as_json:
                 click.echo(json.dumps(outcome_json(outcome), ensure_ascii=False))
             else:

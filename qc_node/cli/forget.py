@@ -35,6 +35,7 @@ KINDS = {
     "other objects": "other objects",
     "reports": "reports",
     "network inputs": "network inputs",
+    "kept pictures": "kept pictures",
     "thumbnails": "thumbnails",
     "quarantined": "quarantined files",
 }

@@ -11,6 +11,8 @@ AT_ONCE: Final[dict[str, frozenset[str]]] = {
     "node": frozenset({"log_level", "log_format"}),
     "pacs": frozenset({"flag_object", "summary"}),
     "completion": frozenset({"quiet_s", "hard_cap_s", "ask_pacs", "confirm_s", "study_quiet_s"}),
+    "measures": frozenset({"enabled", "window"}),
+    "keep": frozenset({"sampled_share", "max_gb"}),
     "retention": frozenset({"keep_images_h", "keep_training_days", "keep_summaries_days"}),
     "peer": frozenset({"quiet_s"}),
 }

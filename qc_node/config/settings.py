@@ -239,6 +239,27 @@ class ClassifySettings(_Section):
     """Folder of the weights (default: the ones that came with the program)."""
 
 
+class MeasuresSettings(_Section):
+    """``[measures]``: numbers of every MR, CT, CR, DX and MG series, and what is normal for its scanner."""
+
+    enabled: bool = True
+    """Measure every series, judged or not, and compare it with earlier ones of its scanner and protocol."""
+    window: Annotated[int, Field(ge=120, le=5000)] = 240
+    """With how many of the newest series of the same scanner, software and protocol each is compared."""
+
+
+class KeepSettings(_Section):
+    """``[keep]``: de-identified pixels that models may learn from, of series of any modality.  Nothing names the
+    patient, but **heads are recognisable** in them, as in the images.  They stay while the images do; after that
+    those of series that were voted on, and of a sample, until ``[retention] keep_training_days``."""
+
+    sampled_share: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Share of all series whose pixels stay although nobody voted on them; drawn by a secret of this node."""
+    max_gb: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 20.0
+    """So much (10^9 bytes) all of them take at most; beyond that the oldest without a vote go first.  0 keeps
+    nothing beside what the classifiers keep."""
+
+
 class WebSettings(_Section):
     """``[web]``: panel, board and review pages."""
 
@@ -476,6 +497,8 @@ class Settings(_Section):
     pacs: PacsSettings = PacsSettings()
     completion: CompletionSettings = CompletionSettings()
     classify: ClassifySettings = Field(default_factory=ClassifySettings)
+    measures: MeasuresSettings = MeasuresSettings()
+    keep: KeepSettings = KeepSettings()
     web: WebSettings = WebSettings()
     scanner: tuple[ScannerSettings, ...] = ()
     board: BoardSettings = BoardSettings()

@@ -184,15 +184,19 @@ class Departure:
 
 @dataclass(frozen=True, slots=True)
 class ImageFinding:
-    """What is wrong with an image for certain, or far outside what is normal.
+    """Something that is physically certain of an image, or far outside what is normal.
 
     Attributes
     ----------
     kind
         ``noise``, ``metal``, ``truncation``, ``underexposure``, ``overexposure`` or ``clipping``.
     sentence
-        For people.
+        For people, without patient data.
     """
 
     kind: str
     sentence: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; ``ImageFinding(**…)`` is its inverse."""
+        return {"kind": self.kind, "sentence": self.sentence}

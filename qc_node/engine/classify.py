@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from qc_node.classifiers.catalogue import in_words
-from qc_node.domain import QcNodeError, SeriesKey
-from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
+from qc_node.domain import QcNodeError, SeriesKey, Volume
+from qc_node.domain.measure import Measured
+from qc_node.domain.technique import Technique
+from qc_node.engine.judging import Measuring, Pending, SeriesOutcome, decide, prepare
+from qc_node.engine.measuring import take, take_volume, with_findings
 from qc_node.engine.orders import Rule
 from qc_node.engine.registry import Registry
 from qc_node.series.files.sources import SourceSeries, find_series
@@ -24,6 +27,8 @@ def classify_paths(
     rules: Sequence[Rule],
     on_problem: Tell = lambda sentence: None,
     on_progress: Callable[[int, int], None] = lambda files, series: None,
+    *,
+    measures: bool = True,
 ) -> Iterator[SeriesOutcome]:
     """Judge every series below `paths`, one after the other.
 
@@ -37,6 +42,8 @@ def classify_paths(
         Gets one sentence for everything that cannot be read; the rest goes on.
     on_progress
         Called with the number of files looked at and of series judged.
+    measures
+        Whether series are measured, too.
 
     Yields
     ------
@@ -55,24 +62,36 @@ def classify_paths(
             on_problem(source.error)
             continue
         try:
-            yield judge(source, registry, rules)
+            yield judge(source, registry, rules, measures=measures)
         except QcNodeError as error:
             on_problem(f"{source.source}: {error}")
         done += 1
         on_progress(files, done)
 
 
-def judge(source: SourceSeries, registry: Registry, rules: Sequence[Rule]) -> SeriesOutcome:
-    """Judge one series; a series that cannot be judged is an outcome with a sentence."""
+def judge(
+    source: SourceSeries, registry: Registry, rules: Sequence[Rule], *, measures: bool = True
+) -> SeriesOutcome:
+    """Judge and measure one series; a series that cannot be judged is an outcome with a sentence."""
     clock = time.perf_counter
     start = clock()
     route = source.route(registry.accepts)
     blank = _blank(source)
     blank = replace(blank, timings_s={"read": clock() - start})
-    result = prepare(blank, route, source.volume, registry.classifier, clock)
+    measure = _measuring(source, clock) if measures else None
+    result = prepare(blank, route, source.volume, registry.classifier, clock, measure)
     if isinstance(result, Pending):
         (result,) = decide([result], registry.classifier, rules, clock)
-    return result
+    return with_findings(result)
+
+
+def _measuring(source: SourceSeries, clock: Callable[[], float]) -> Measuring:
+    def measure(volume: Volume | None) -> tuple[Measured, Technique | None]:
+        if source.opened is not None:
+            return take(source.opened, volume, clock)
+        return (Measured(), None) if volume is None else take_volume(volume, clock)
+
+    return measure
 
 
 def _blank(source: SourceSeries) -> SeriesOutcome:

@@ -7,10 +7,14 @@ from pathlib import Path
 
 from qc_node.domain import SeriesKey
 from qc_node.engine.judging import SeriesOutcome
-from qc_node.engine.worker import png
+from qc_node.engine.kept_files import png
+from qc_node.engine.measuring import compared, keep_measured
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.rows import SeriesRow
 from qc_node.spool import Spool
+
+WINDOW = 240
+"""With so many earlier series of its chart one of a folder is compared at most."""
 
 
 def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> int | None:
@@ -31,6 +35,7 @@ def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> int 
     series_id, run = row["series_id"], row["run"]
     claims = judged.claims.as_dict()
     ledger.series.note_claims(series_id, claims)
+    keep_measured(compared(judged, ledger, series_id, WINDOW), ledger, series_id, run, at)
     if judged.verdict is None:
         ledger.series.finish(series_id, run, "skipped", at, sentence=judged.skipped)
         return series_id

@@ -16,6 +16,9 @@ import numpy.typing as npt
 from qc_node.classifiers import catalogue
 from qc_node.classifiers.interface import Classifier, Prepared
 from qc_node.domain import HeaderClaims, QcNodeError, SeriesKey, Stage, Verdict, Volume
+from qc_node.domain.measure import Departure, ImageFinding, Measured, Unusual
+from qc_node.domain.technique import Technique
+from qc_node.engine.measures_json import values_json
 from qc_node.engine.orders import Rule, check
 from qc_node.engine.own_faults import own_fault
 from qc_node.series.headers.routing import Route
@@ -24,6 +27,8 @@ log = logging.getLogger("qc_node.engine")
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
+Measuring = Callable[[Volume | None], tuple[Measured, Technique | None]]
+"""Measures a series whose volume is decoded already, or is none; see :func:`qc_node.engine.measuring.take`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,11 @@ class SeriesOutcome:
 
     Either ``verdict`` is there, or ``skipped`` is the sentence why not.  ``verdict``, ``network_input`` and
     ``thumbnails`` are those of the routed classifier, ``also`` those of the others.  ``timings_s`` holds seconds
-    by step: read, preprocess, infer, total.
+    by step: read, preprocess, measure, infer, total.
+
+    ``measured`` is there for judged and for skipped series, empty where nobody measured; ``unusual``,
+    ``departures`` and ``lacking`` (so many series are missing before anything is called unusual) need the chart
+    of the scanner, ``findings`` do not.
     """
 
     source: str
@@ -57,6 +66,12 @@ class SeriesOutcome:
     network_input: npt.NDArray[Any] | None = None
     thumbnails: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     also: tuple[FurtherVerdict, ...] = ()
+    measured: Measured = field(default_factory=Measured)
+    technique: Technique | None = None
+    unusual: tuple[Unusual, ...] = ()
+    departures: tuple[Departure, ...] = ()
+    findings: tuple[ImageFinding, ...] = ()
+    lacking: int = 0
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -79,8 +94,9 @@ def prepare(
     volume: Callable[[], Volume],
     classifier: Callable[[Stage], Classifier],
     clock: Clock,
+    measure: Measuring | None = None,
 ) -> SeriesOutcome | Pending:
-    """Read and preprocess a routed series.
+    """Read, preprocess and measure a series.
 
     Parameters
     ----------
@@ -92,6 +108,8 @@ def prepare(
         Decodes the pixels; called only when there is a classifier.
     classifier
         Opens a classifier.
+    measure
+        Measures what was decoded, or decodes what no classifier wants; None measures nothing.
 
     Returns
     -------
@@ -99,12 +117,12 @@ def prepare(
         An outcome when the series is skipped, else what :func:`decide` needs.
     """
     if route.stage is None:
-        return replace(blank, skipped=route.sentence)
+        return _with_measures(replace(blank, skipped=route.sentence), None, measure, clock)
     start = clock()
     try:
         pixels = volume()
     except QcNodeError as refusal:
-        return replace(blank, skipped=str(refusal))
+        return _with_measures(replace(blank, skipped=str(refusal)), None, measure, clock)
     read = clock()
     prepared = {stage: classifier(stage).prepare(pixels) for stage in route.stages}
     timings = {**blank.timings_s, "read": blank.timings_s.get("read", 0.0) + read - start}
@@ -117,7 +135,18 @@ def prepare(
         network_input=prepared[route.stage].network_input,
         thumbnails=prepared[route.stage].thumbnails,
     )
-    return Pending(outcome, prepared, pixels.spacing_mm)
+    return Pending(_with_measures(outcome, pixels, measure, clock), prepared, pixels.spacing_mm)
+
+
+def _with_measures(
+    outcome: SeriesOutcome, volume: Volume | None, measure: Measuring | None, clock: Clock
+) -> SeriesOutcome:
+    if measure is None:
+        return outcome
+    start = clock()
+    measured, technique = measure(volume)
+    timings = {**outcome.timings_s, "measure": clock() - start}
+    return replace(outcome, measured=measured, technique=technique, timings_s=timings)
 
 
 def decide(
@@ -183,6 +212,7 @@ def outcome_json(outcome: SeriesOutcome) -> dict[str, Any]:
     verdict = outcome.verdict
     model = verdict.model if verdict else None
     return {
+        "schema": 2,
         "source": outcome.source,
         "series_instance_uid": outcome.series.series_instance_uid if outcome.series else None,
         "study_instance_uid": outcome.series.study_instance_uid if outcome.series else None,
@@ -198,5 +228,10 @@ def outcome_json(outcome: SeriesOutcome) -> dict[str, Any]:
         },
         "warnings": list(outcome.warnings),
         "summary": catalogue.in_words(outcome.verdicts, outcome.warnings) if verdict else outcome.skipped,
+        "measures": values_json(outcome.measured),
+        "unmeasured": dict(outcome.measured.unmeasured),
+        "unusual": [unusual.as_dict() for unusual in outcome.unusual],
+        "departures": [departure.as_dict() for departure in outcome.departures],
+        "findings": [finding.as_dict() for finding in outcome.findings],
         "timings_s": {k: round(v, 3) for k, v in outcome.timings_s.items()},
     }

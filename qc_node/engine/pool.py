@@ -136,7 +136,7 @@ class Pool:
             self._moved_at = self._heard_at
         elif kind == "beat":
             self.trouble = event["trouble"]
-        elif kind in ("started", "given_back", "finished"):
+        elif kind in ("started", "measuring", "given_back", "finished"):
             self._moved(kind, (event["series_id"], event["run"]))
         if kind == "finished":
             self.trouble = ""
@@ -146,7 +146,7 @@ class Pool:
 
     def _moved(self, kind: str, run: tuple[int, int]) -> None:
         self._moved_at = self._heard_at
-        if kind == "started":
+        if kind in ("started", "measuring"):  # of each for itself it may be stuck
             self._in_hand.add(run)
         else:
             self._in_hand.discard(run)

@@ -11,7 +11,6 @@ A series is claimed by a row, so a killed worker loses nothing: the next one fin
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import logging.config
 import math
@@ -25,19 +24,22 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from qc_node.domain import (
     QcNodeError,
     Stage,
     Verdict,
+    Volume,
     looks_cut_short,
     verdict_to_json,
 )
-from qc_node.engine.judging import Pending, SeriesOutcome, decide, prepare
+from qc_node.domain.measure import Measured
+from qc_node.domain.technique import Technique
+from qc_node.engine.judging import Measuring, Pending, SeriesOutcome, decide, prepare
+from qc_node.engine.kept_files import KeptFiles, keep_files, keep_pictures
+from qc_node.engine.measures_json import values_json
+from qc_node.engine.measuring import compared, given_up, keep_measured, take
 from qc_node.engine.opening import blank_outcome, decoded, text_of
 from qc_node.engine.orders import Rule
 from qc_node.engine.own_faults import MAX_ATTEMPTS, OwnFault, OwnTrouble, own_fault
@@ -50,7 +52,7 @@ from qc_node.process import ParentProcess
 from qc_node.report.identifiers import correct
 from qc_node.series.headers.expected import count_is_certain
 from qc_node.series.headers.routing import route
-from qc_node.series.volume.stack import open_series
+from qc_node.series.volume.stack import OpenedSeries, open_series
 from qc_node.spool import Spool, digest
 
 log = logging.getLogger("qc_node.worker")
@@ -69,8 +71,10 @@ class WorkerSettings:
 
     ``batch`` is how many series are judged in one forward pass on a GPU (a CPU takes one at a time);
     ``threads`` bounds the threads of torch and SimpleITK (0 = as many as cores); ``confirm_s`` delays the
-    report of a coverage reject where nobody knew how many images the series has; ``logging`` is a configuration
-    for :func:`logging.config.dictConfig`.
+    report of a coverage reject where nobody knew how many images the series has; ``measures`` says whether series
+    are measured, ``window`` with how many earlier ones each is compared, ``keeps_pictures`` whether pixels stay of
+    series that no classifier takes, of a ``sampled_share`` of them also without a vote; ``logging`` is a
+    configuration for :func:`logging.config.dictConfig`.
     """
 
     data_dir: str
@@ -79,23 +83,21 @@ class WorkerSettings:
     batch: int
     threads: int
     confirm_s: float
+    measures: bool
+    window: int
+    sampled_share: float
+    keeps_pictures: bool
     rules: tuple[Mapping[str, Any], ...]
     logging: Mapping[str, Any]
     nice: int = 10
 
 
-class Made(NamedTuple):
-    """What one classifier made of a series beside its verdict."""
-
-    network_input: npt.NDArray[Any] | None
-    thumbnails: Mapping[str, npt.NDArray[np.uint8]]
-
-
 class Worker:
     """One worker.
 
-    Emits ``{"event": "ready", "models": […]}`` once, then for every series ``started`` and ``finished``
-    (with ``state`` judged, skipped, failed or forgotten, the timings and the verdicts) or ``given_back``, and
+    Emits ``{"event": "ready", "models": […]}`` once, then for every series ``started``, ``measuring`` where it is
+    measured, and ``finished`` (with ``state`` judged, skipped, failed or forgotten, the timings, the verdicts and
+    what was measured: ``measures``, ``unusual``, ``departures``, ``modality``, ``station``) or ``given_back``, and
     ``fault`` with a sentence when it cannot work at all.  ``beat`` says that it is there, and in ``trouble`` what
     of the machine's keeps it from judging (:mod:`qc_node.engine.own_faults`), or nothing.
     """
@@ -120,6 +122,7 @@ class Worker:
         self._rules = tuple(Rule(**rule) for rule in settings.rules)
         self._trouble = OwnTrouble(clock)
         self._in_hand: dict[int, SeriesRow] = {}
+        self._opened: dict[int, OpenedSeries] = {}
         self._owed: list[tuple[SeriesRow, bool, OwnFault]] = []
         self.is_spent = False
         """Whether the process has to be replaced: its GPU context is lost."""
@@ -127,7 +130,14 @@ class Worker:
     def apply(self, settings: WorkerSettings) -> None:
         """Go on with other rules, patience and logging; the rest stays as it was started with."""
         self._settings = replace(
-            self._settings, confirm_s=settings.confirm_s, rules=settings.rules, logging=settings.logging
+            self._settings,
+            confirm_s=settings.confirm_s,
+            measures=settings.measures,
+            window=settings.window,
+            sampled_share=settings.sampled_share,
+            keeps_pictures=settings.keeps_pictures,
+            rules=settings.rules,
+            logging=settings.logging,
         )
         self._rules = tuple(Rule(**rule) for rule in settings.rules)
         logging.config.dictConfig(dict(settings.logging))
@@ -184,7 +194,7 @@ class Worker:
         for row in self._in_hand.values():
             self._owed.append((row, is_attempt, fault))
             self._emit({"event": "given_back", **_named(row)})
-        self._in_hand = {}
+        self._in_hand, self._opened = {}, {}
         self.is_spent = fault.ends_worker
         self._emit({"event": "beat", "trouble": fault.sentence})
         with contextlib.suppress(sqlite3.Error):  # else before the next claim, or the pool when the worker is gone
@@ -218,6 +228,7 @@ class Worker:
         for name in names[:1]:
             note_patient(self._ledger, self._spool, row["study_uid"], name)
         opened = open_series([self._spool.path(name) for name in names])
+        self._opened[row["series_id"]] = opened
         source = str(opened.header_path.relative_to(self._spool.root.resolve()))
         blank = blank_outcome(opened, row["series_uid"], source)
         blank = replace(blank, timings_s={"read": self._clock() - start})
@@ -232,7 +243,21 @@ class Worker:
             lambda: decoded(opened),
             self._registry.classifier,
             self._clock,
+            self._measuring(row, opened),
         )
+
+    def _measuring(self, row: SeriesRow, opened: OpenedSeries) -> Measuring | None:
+        """How the series is measured; not at the last attempt, so that no measure ever fails a series."""
+        if not self._settings.measures:
+            return None
+        if row["attempts"] >= MAX_ATTEMPTS:
+            return lambda volume: given_up()
+
+        def measure(volume: Volume | None) -> tuple[Measured, Technique | None]:
+            self._emit({"event": "measuring", **_named(row)})
+            return take(opened, volume, self._clock)
+
+        return measure
 
     def _judge(self, stage: Stage, pairs: Sequence[tuple[SeriesRow, Pending]]) -> None:
         try:
@@ -250,67 +275,60 @@ class Worker:
             self._finish(row, outcome)
 
     def _finish(self, row: SeriesRow, outcome: SeriesOutcome) -> None:
+        """Write all that is known of a run in one transaction; its files are there before."""
         series_id, run, now = row["series_id"], row["run"], self._wall()
-        if outcome.verdict is None:
-            stage = outcome.stage.value if outcome.stage else None
-            self._ledger.series.finish(series_id, run, "skipped", now, stage=stage, sentence=outcome.skipped)
-            self._tell(row, "skipped", outcome, outcome.skipped)
-            return
-        kept = [self._keep(row, *mine) for mine in self._made(outcome)]
-        report_after = now + max(self._patience(row, verdict) for verdict in outcome.verdicts)
+        outcome = compared(outcome, self._ledger, series_id, self._settings.window)
+        kept = self._kept(row, outcome)
+        state = "skipped" if outcome.verdict is None else "judged"
+        stage = outcome.stage.value if outcome.stage else None
         with self._ledger.db.transaction():
-            if self._ledger.series.by_id(series_id) is None:
-                self._forgotten(row, kept)
+            if self._is_gone(row, kept):
                 return
-            for verdict, (training_path, thumbnails) in zip(outcome.verdicts, kept, strict=True):
-                self._ledger.verdicts.add(
-                    series_id,
-                    run,
-                    verdict,
-                    claims=outcome.claims.as_dict(),
-                    warnings=outcome.warnings,
-                    timings=outcome.timings_s,
-                    source_path=outcome.source,
-                    at=now,
-                    report_after=report_after,
-                    training_path=training_path,
-                    thumbnails=thumbnails,
-                    routed=verdict is outcome.verdict,
-                )
-            self._ledger.series.finish(series_id, run, "judged", now, stage=outcome.verdict.stage.value)
-        self._tell(row, "judged", outcome, None)
+            self._note_verdicts(row, outcome, kept, now)
+            if kept.pictures is not None:
+                self._ledger.kept_inputs.add(kept.pictures, now)
+            keep_measured(outcome, self._ledger, series_id, run, now)
+            self._ledger.series.finish(series_id, run, state, now, stage=stage, sentence=outcome.skipped)
+        self._tell(row, state, outcome, outcome.skipped)
 
-    def _forgotten(self, row: SeriesRow, kept: Sequence[tuple[str | None, Sequence[str]]]) -> None:
-        """The series was forgotten while it was judged: nothing of it may stay."""
-        self._spool.remove_all(name for training, pictures in kept for name in (training, *pictures) if name)
+    def _note_verdicts(self, row: SeriesRow, outcome: SeriesOutcome, kept: KeptFiles, now: float) -> None:
+        report_after = now + max((self._patience(row, verdict) for verdict in outcome.verdicts), default=0.0)
+        for verdict, (training_path, thumbnails) in zip(outcome.verdicts, kept.of_verdicts, strict=True):
+            self._ledger.verdicts.add(
+                row["series_id"],
+                row["run"],
+                verdict,
+                claims=outcome.claims.as_dict(),
+                warnings=outcome.warnings,
+                timings=outcome.timings_s,
+                source_path=outcome.source,
+                at=now,
+                report_after=report_after,
+                training_path=training_path,
+                thumbnails=thumbnails,
+                routed=verdict is outcome.verdict,
+            )
+
+    def _kept(self, row: SeriesRow, outcome: SeriesOutcome) -> KeptFiles:
+        """The files that stay of a series; pictures only where no classifier takes it, and not at its last try."""
+        kept, opened = keep_files(self._spool, row, outcome), self._opened.get(row["series_id"])
+        wanted = self._settings.keeps_pictures and outcome.network_input is None
+        if opened is None or not wanted or row["attempts"] >= MAX_ATTEMPTS:
+            return kept
+        return replace(kept, pictures=keep_pictures(self._spool, row, opened, self._settings.sampled_share))
+
+    def _is_gone(self, row: SeriesRow, kept: KeptFiles) -> bool:
+        """Whether the series was forgotten while it was judged: then nothing of it may stay."""
+        if self._ledger.series.by_id(row["series_id"]) is not None:
+            return False
+        self._spool.remove_all(kept.names)
         self._tell(row, "forgotten", None, None)
+        return True
 
     def _patience(self, row: SeriesRow, verdict: Verdict) -> float:
         """A series cut short by a slow sender looks like bad coverage: wait before saying so."""
         uncertain = not count_is_certain(row["closed_by"])
         return self._settings.confirm_s if uncertain and looks_cut_short(verdict) else 0.0
-
-    @staticmethod
-    def _made(outcome: SeriesOutcome) -> list[tuple[str, Made]]:
-        """What is kept for each verdict, in their order, and what its files are called beside the series."""
-        first = ("", Made(outcome.network_input, outcome.thumbnails))
-        return [first, *((f".{v.verdict.stage}", Made(v.network_input, v.thumbnails)) for v in outcome.also)]
-
-    def _keep(self, row: SeriesRow, suffix: str, made: Made) -> tuple[str | None, list[str]]:
-        """Store the network input and the thumbnails: votes come days after the images are gone."""
-        series, run = f"{row['study_uid']}/{row['series_uid']}{suffix}", row["run"]
-        names = []
-        for view, picture in made.thumbnails.items():
-            name = self._spool.thumbnail_name(series, run, view)
-            self._spool.store(name, png(picture))
-            names.append(name)
-        if made.network_input is None:
-            return None, names
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, input=made.network_input)
-        training = self._spool.training_name(series, run)
-        self._spool.store(training, buffer.getbuffer())
-        return training, names
 
     def _fail(self, row: SeriesRow, error: Exception) -> None:
         if isinstance(error, QcNodeError):
@@ -330,6 +348,7 @@ class Worker:
 
     def _tell(self, row: SeriesRow, state: str, outcome: SeriesOutcome | None, sentence: str | None) -> None:
         self._in_hand.pop(row["series_id"], None)
+        self._opened.pop(row["series_id"], None)
         self._emit(
             {
                 "event": "finished",
@@ -339,6 +358,7 @@ class Worker:
                 "sentence": sentence,
                 "timings": dict(outcome.timings_s) if outcome else {},
                 "verdicts": [verdict_to_json(verdict) for verdict in outcome.verdicts] if outcome else [],
+                **_measures_of(row, outcome),
             }
         )
 
@@ -348,13 +368,16 @@ def _named(row: SeriesRow) -> dict[str, Any]:
     return {"series_id": row["series_id"], "series_uid": row["series_uid"], "run": row["run"]}
 
 
-def png(picture: npt.NDArray[np.uint8]) -> bytes:
-    """A grey 8-bit picture ``(rows, columns)`` as PNG."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture, mode="L").save(buffer, "PNG")
-    return buffer.getvalue()
+def _measures_of(row: SeriesRow, outcome: SeriesOutcome | None) -> dict[str, Any]:
+    """What the node is told of what was measured."""
+    technique = outcome.technique if outcome else None
+    return {
+        "measures": values_json(outcome.measured) if outcome else {},
+        "unusual": [one.as_dict() for one in outcome.unusual] if outcome else [],
+        "departures": [one.as_dict() for one in outcome.departures] if outcome else [],
+        "modality": outcome.modality if outcome else row["modality"],
+        "station": (technique.station if technique else "") or row["station"] or row["calling_ae"],
+    }
 
 
 def _listen(node: ParentProcess, worker: Worker, seconds: float) -> bool:

@@ -18,6 +18,7 @@ from qc_node.ledger.gradings import Gradings
 from qc_node.ledger.history import History
 from qc_node.ledger.instances import Instances, Received
 from qc_node.ledger.integrity import LedgerDamagedError, LedgerError, damaged, quick_check
+from qc_node.ledger.kept_inputs import KeptInputs
 from qc_node.ledger.labels import Labels
 from qc_node.ledger.measured import MeasuredTable
 from qc_node.ledger.models import Models
@@ -78,6 +79,7 @@ class Ledger:
         self.patients = Patients(self.db)
         self.history = History(self.db)
         self.measured = MeasuredTable(self.db)
+        self.kept_inputs = KeptInputs(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:
         """Write a row on a connection of its own and remove it again.

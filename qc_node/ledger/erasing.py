@@ -134,6 +134,7 @@ COUNTS: Mapping[str, str] = {
     "reports": "gone_reports",
     "verdicts": f"verdicts WHERE {_VERDICTS}",
     "network inputs": f"verdicts WHERE training_path IS NOT NULL AND {_VERDICTS}",
+    "kept pictures": f"kept_inputs WHERE removed_at IS NULL AND {_VERDICTS}",
     "thumbnails": f"verdicts, json_each(thumbnails) WHERE {_VERDICTS}",
     "quarantined": "gone_quarantine",
     "votes": "gone_votes",
@@ -144,10 +145,14 @@ FILES = (
     f"SELECT path FROM instances WHERE {_INSTANCES}"
     " UNION SELECT path FROM reports WHERE sop_instance_uid IN (SELECT sop_instance_uid FROM gone_reports)"
     f" UNION SELECT training_path FROM verdicts WHERE {_VERDICTS}"
+    f" UNION SELECT path FROM kept_inputs WHERE {_VERDICTS}"
     f" UNION SELECT value FROM verdicts, json_each(thumbnails) WHERE {_VERDICTS}"
     " UNION SELECT path FROM quarantine WHERE id IN (SELECT id FROM gone_quarantine)"
 )
-INPUTS = f"SELECT training_path FROM verdicts WHERE training_path IS NOT NULL AND {_VERDICTS}"
+INPUTS = (
+    f"SELECT training_path FROM verdicts WHERE training_path IS NOT NULL AND {_VERDICTS}"
+    f" UNION SELECT path FROM kept_inputs WHERE removed_at IS NULL AND {_VERDICTS}"
+)
 
 
 @dataclass(frozen=True, slots=True)

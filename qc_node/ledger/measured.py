@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qc_node.domain.measure import Departure, Measured, Unusual
+from qc_node.domain.measure import Departure, ImageFinding, Measured, Unusual
 from qc_node.domain.technique import Technique
 from qc_node.ledger.database import Database
-from qc_node.ledger.rows import ChartRow, MeasuredRow
+from qc_node.ledger.packing import plain
+from qc_node.ledger.rows import ChartedRow, ChartRow, MeasuredRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,13 @@ class NewMeasured:
     version: int
     unusual: Sequence[Unusual] = ()
     departures: Sequence[Departure] = ()
+    findings: Sequence[ImageFinding] = ()
+
+
+PACKED = ("parameters", "measures", "unmeasured")
+"""Columns that are deflated once the images of a series are gone; every method here gives them as text."""
+LATEST = "measured JOIN series USING (series_id, run)"
+"""Rows of the run of a series that counts."""
 
 
 class MeasuredTable:
@@ -45,23 +53,60 @@ class MeasuredTable:
         assert row is not None
         return row
 
-    def history(self, chart_id: int, limit: int) -> list[MeasuredRow]:
-        """The newest rows of a chart that belong to the latest run of their series, oldest first."""
+    def charts_of(self, technique: Technique) -> list[ChartRow]:
+        """The charts of a scanner and protocol, one for each software version, the latest first."""
+        return self._db.rows(
+            "SELECT * FROM charts WHERE station = ? AND protocol = ? AND modality = ?"
+            " ORDER BY opened_at DESC, chart_id DESC",
+            (technique.station, technique.protocol_key, technique.modality),
+            of=ChartRow,
+        )
+
+    def history(self, chart_id: int, limit: int, *, without: int = 0) -> list[MeasuredRow]:
+        """The newest rows of a chart that belong to the latest run of their series, oldest first.
+
+        The series `without` is left out: what it is compared with is not itself.
+        """
         rows = self._db.rows(
-            "SELECT measured.* FROM measured JOIN series USING (series_id, run)"
-            " WHERE chart_id = ? ORDER BY measured_id DESC LIMIT ?",
-            (chart_id, limit),
+            f"SELECT measured.* FROM {LATEST} WHERE chart_id = ? AND series_id != ?"
+            " ORDER BY at DESC, measured_id DESC LIMIT ?",
+            (chart_id, without, limit),
             of=MeasuredRow,
         )
-        return rows[::-1]
+        return [unpacked(row) for row in rows[::-1]]
 
     def of(self, series_id: int, run: int) -> MeasuredRow | None:
         """What was measured of one run."""
         sql = "SELECT * FROM measured WHERE series_id = ? AND run = ?"
-        return self._db.row(sql, (series_id, run), of=MeasuredRow)
+        row = self._db.row(sql, (series_id, run), of=MeasuredRow)
+        return None if row is None else unpacked(row)
+
+    def after(
+        self, measured_id: int, limit: int = 500, *, since: float = 0.0, station: str = "", modality: str = ""
+    ) -> list[ChartedRow]:
+        """Rows of present runs with their series and chart, from one number on, in order.
+
+        `since` is a time, `station` and `modality` are what to keep to; empty keeps to nothing.
+        """
+        rows = self._db.rows(
+            "SELECT measured.*, study_uid, series_uid, stage, coalesce(charts.modality, series.modality) AS"
+            " modality, coalesce(charts.station, series.station, calling_ae) AS station,"
+            " coalesce(software, '') AS software, coalesce(protocol, '') AS protocol"
+            f" FROM {LATEST} LEFT JOIN charts USING (chart_id) WHERE measured_id > ?1 AND at >= ?3"
+            " AND (?4 = '' OR coalesce(charts.station, series.station, calling_ae) = ?4)"
+            " AND (?5 = '' OR coalesce(charts.modality, series.modality) = ?5) ORDER BY measured_id LIMIT ?2",
+            (measured_id, limit, since, station, modality),
+            of=ChartedRow,
+        )
+        for row in rows:
+            unpacked(row)
+        return rows
 
     def add(self, new: NewMeasured, at: float) -> None:
-        """Keep what was measured of one run, in place of what was kept of it before."""
+        """Keep what was measured of one run, in place of what was kept of it before.
+
+        A series that was measured in an earlier run keeps its time, and so its place in the chart.
+        """
         chart = self.chart(new.technique, at)["chart_id"] if new.technique and new.technique.station else None
         row = {
             "series_id": new.series_id,
@@ -71,12 +116,30 @@ class MeasuredTable:
             "version": new.version,
             "body_size": new.technique.body_size if new.technique else None,
             "parameters": json.dumps(dict(new.technique.parameters if new.technique else {})),
-            "measures": json.dumps(dict(new.measured.values)),
+            "measures": json.dumps({name: _short(value) for name, value in new.measured.values.items()}),
             "unmeasured": json.dumps(dict(new.measured.unmeasured)),
             "unusual": json.dumps([one.as_dict() for one in new.unusual]),
             "departures": json.dumps([one.as_dict() for one in new.departures]),
+            "findings": json.dumps([one.as_dict() for one in new.findings]),
             "seconds": new.measured.seconds,
         }
         with self._db.transaction() as conn:
+            first = self._db.value("SELECT min(at) FROM measured WHERE series_id = ?", (new.series_id,))
+            row["at"] = at if first is None else first
             conn.execute("DELETE FROM measured WHERE series_id = ? AND run = ?", (new.series_id, new.run))
             self._db.insert("measured", row)
+
+
+def _short(value: float) -> float:
+    """Seven digits: more than any image gives."""
+    return float(f"{value:.7g}")
+
+
+def unpacked(row: MeasuredRow) -> MeasuredRow:
+    """The row itself, with its packed columns as text; for every query of ``measured``."""
+    row["parameters"], row["measures"], row["unmeasured"] = (
+        plain(row["parameters"]),
+        plain(row["measures"]),
+        plain(row["unmeasured"]),
+    )
+    return row

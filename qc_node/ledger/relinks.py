@@ -9,8 +9,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from qc_node.domain import Relink
+from qc_node.ledger import schema
 from qc_node.ledger.database import Database
 from qc_node.ledger.rows import RelinkRow
+
+MEASURED = ", ".join(name for name in schema.MEASURED if name not in ("measured_id", "series_id", "run"))
 
 
 class Relinks:
@@ -72,6 +75,14 @@ class Relinks:
                 " source_path, ?, ?, training_path, thumbnails FROM verdicts WHERE series_id = ? AND run = ?",
                 (at, at, series_id, run),
             )
+            conn.execute(
+                f"INSERT INTO measured (series_id, run, {MEASURED}) SELECT series_id, run + 1, {MEASURED}"
+                " FROM measured WHERE series_id = ? AND run = ?",
+                (series_id, run),
+            )
+            conn.execute(
+                "UPDATE kept_inputs SET run = run + 1 WHERE series_id = ? AND run = ?", (series_id, run)
+            )  # one file: what is kept of an earlier run goes
             conn.execute("UPDATE series SET run = run + 1, state = 'judged' WHERE series_id = ?", (series_id,))
             return True
 

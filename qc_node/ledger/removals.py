@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from qc_node.ledger.corrections import LEFT_BEHIND
 from qc_node.ledger.database import Database
+from qc_node.ledger.measured import PACKED
 from qc_node.ledger.packing import pack, plain
 from qc_node.ledger.rows import PathRow, QuarantineRow, RemovableRow, SeriesRow
 
@@ -118,6 +119,7 @@ class Removals:
         with self._db.transaction() as conn:
             _pack(conn, "verdicts", "id", ("verdict", "claims", "warnings", "timings", "thumbnails"), series_id)
             _pack(conn, "series", "series_id", ("claims",), series_id)
+            _pack(conn, "measured", "measured_id", PACKED, series_id)
             conn.execute("DELETE FROM events WHERE series_id = ? AND event != ?", (series_id, LEFT_BEHIND))
             conn.execute("UPDATE verdicts SET source_path = '' WHERE series_id = ?", (series_id,))
             conn.execute(
@@ -197,7 +199,10 @@ NAMED = {
     ),
     "reports": "SELECT path FROM reports",
     "quarantine": "SELECT path FROM quarantine",
-    "training": "SELECT training_path AS path FROM verdicts WHERE training_path IS NOT NULL",
+    "training": (
+        "SELECT training_path AS path FROM verdicts WHERE training_path IS NOT NULL"
+        " UNION ALL SELECT path FROM kept_inputs WHERE removed_at IS NULL"
+    ),
     "thumbnails": "SELECT thumbnails AS path FROM verdicts WHERE thumbnails != '[]'",
 }
 """For each folder of the spool, the query of all names that it may hold."""

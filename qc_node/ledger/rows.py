@@ -621,8 +621,9 @@ class ChartRow(TypedDict):
 class MeasuredRow(TypedDict):
     """What was measured of one run of a series.
 
-    ``measures``, ``parameters``, ``unmeasured`` are JSON dictionaries, ``unusual``, ``departures`` JSON lists
-    (:mod:`qc_node.domain.measure`); ``version`` is that of the measures.
+    ``measures``, ``parameters``, ``unmeasured`` are JSON dictionaries, ``unusual``, ``departures``, ``findings``
+    JSON lists (:mod:`qc_node.domain.measure`); ``version`` is that of the measures, ``at`` when the series was
+    measured first: measuring it again does not move it in its chart.
     """
 
     measured_id: int
@@ -637,7 +638,20 @@ class MeasuredRow(TypedDict):
     unmeasured: str
     unusual: str
     departures: str
+    findings: str
     seconds: float
+
+
+class ChartedRow(MeasuredRow):
+    """A row of :class:`MeasuredRow` with its series and chart; station, software, protocol may be empty."""
+
+    study_uid: str
+    series_uid: str
+    stage: str | None
+    modality: str
+    station: str
+    software: str
+    protocol: str
 
 
 class KeptInputRow(TypedDict):

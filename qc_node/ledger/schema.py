@@ -250,6 +250,7 @@ MEASURED: Columns = {
     "unmeasured": str,
     "unusual": str,
     "departures": str,
+    "findings": str,
     "seconds": float,
 }
 KEPT_INPUTS: Columns = {
@@ -418,13 +419,13 @@ def measured(db: sqlite_utils.Database) -> None:
     """
     _table(db, "charts", CHARTS)
     db.table("charts").create_index(["station", "protocol", "software", "modality"], unique=True)
-    _table(db, "measured", MEASURED, [_SERIES, ("chart_id", "charts", "chart_id")])
+    _table(db, "measured", MEASURED, [_SERIES, ("chart_id", "charts", "chart_id")], {"findings": "[]"})
     db.table("measured").create_index(["series_id", "run"], unique=True)
-    db.table("measured").create_index(["chart_id", "measured_id"])
+    db.table("measured").create_index(["chart_id", "at", "measured_id"])
     db.conn.execute("CREATE INDEX measured_unusual ON measured (at) WHERE unusual != '[]' OR departures != '[]'")
     _table(db, "kept_inputs", KEPT_INPUTS, [_SERIES])
     db.table("kept_inputs").create_index(["series_id", "run"])
-    db.conn.execute("CREATE INDEX kept_inputs_there ON kept_inputs (kept_at) WHERE removed_at IS NULL")
+    db.conn.execute("CREATE INDEX kept_inputs_there ON kept_inputs (kept_at, bytes) WHERE removed_at IS NULL")
 
 
 def _table(

@@ -30,7 +30,10 @@ ORDER BY path
 """Images that are still to be judged, failed, or have a report that is not delivered, and objects in which nobody
 has looked for votes: what the node still owes somebody."""
 REPORTS = "SELECT DISTINCT path FROM reports ORDER BY path"
-TRAINING = "SELECT DISTINCT training_path FROM verdicts WHERE training_path IS NOT NULL ORDER BY training_path"
+TRAINING = (
+    "SELECT training_path FROM verdicts WHERE training_path IS NOT NULL"
+    " UNION SELECT path FROM kept_inputs WHERE removed_at IS NULL ORDER BY training_path"
+)
 THUMBNAILS = "SELECT DISTINCT value FROM verdicts, json_each(verdicts.thumbnails) ORDER BY value"
 
 Progress = Callable[[int, int], None]
@@ -97,7 +100,7 @@ class Snapshot:
         return self._names(THUMBNAILS)
 
     def training(self) -> Iterator[str]:
-        """Spool names of the network inputs of judged series, in order of their names."""
+        """Spool names of network inputs of judged series and of pictures of others, in order of their names."""
         return self._names(TRAINING)
 
     def count(self, table: str) -> int:

@@ -44,7 +44,7 @@ NO_STAGE = "none"
 """Value of the label ``stage`` for series that no classifier judges."""
 OUTCOMES = ("reported", "judged", "skipped", "failed", "forgotten")
 """Values of the label ``outcome`` of ``qc_node_series_total``."""
-STEPS = ("complete", "queue", "read", "preprocess", "infer", "total", "write", "deliver")
+STEPS = ("complete", "queue", "read", "preprocess", "measure", "infer", "total", "write", "deliver")
 """Values of the label ``step``: the stretches of a series' way."""
 QUEUES = ("receiving", "queued", "judging", "judged", "outbox", "outbox_failed", "quarantine")
 """Values of the label ``queue``: unfinished series by state, objects in the outbox, and the quarantine."""

@@ -7,12 +7,13 @@ rows, which are condensed (:mod:`qc_node.ledger.removals`).  A file whose row we
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from qc_node.ledger import Ledger
-from qc_node.ledger.rows import SeriesRow
+from qc_node.ledger.rows import KeptInputRow, SeriesRow
 from qc_node.spool import Spool
 
 HOUR_S = 3600.0
@@ -64,8 +65,13 @@ def remove_old(
     keep_images_h: float,
     keep_training_days: float,
     go_on: GoOn = lambda: True,
+    *,
+    most_kept_bytes: float = math.inf,
 ) -> tuple[int, int]:
     """Delete all images, other received objects, quarantine and network inputs that are past their time.
+
+    So are pictures of series that no classifier takes once the images are gone and nobody voted, unless they are
+    of the sample; and where all together take more than `most_kept_bytes`, the oldest without a vote go first.
 
     Ends when nothing is due any more, or when `go_on` says so.
 
@@ -80,6 +86,7 @@ def remove_old(
         _objects(ledger, spool, images),
         _refused(ledger, spool, inputs),
         _inputs(ledger, spool, inputs),
+        _pictures(ledger, spool, inputs, most_kept_bytes, now),
     )
     done: Counter[str] = Counter()
     for step in steps:
@@ -159,6 +166,27 @@ def _inputs(ledger: Ledger, spool: Spool, older_than: float) -> Steps:
                 spool.remove(kept)
             ledger.verdicts.forget_training(verdict["id"])
             yield "input"
+
+
+def _pictures(ledger: Ledger, spool: Spool, older_than: float, most_bytes: float, now: float) -> Steps:
+    kept = ledger.kept_inputs
+    while rows := (kept.older_than(older_than) or kept.unwanted()):
+        for row in rows:
+            _drop(ledger, spool, row, now)
+            yield "pictures"
+    too_many = kept.total_bytes() - most_bytes
+    while too_many > 0:
+        for row in kept.first_to_go():
+            _drop(ledger, spool, row, now)
+            yield "pictures"
+            too_many -= row["bytes"]
+            if too_many <= 0:
+                return
+
+
+def _drop(ledger: Ledger, spool: Spool, row: KeptInputRow, now: float) -> None:
+    spool.remove(row["path"])
+    ledger.kept_inputs.removed(row["kept_id"], now)
 
 
 def _kept(training: str | None, thumbnails: Sequence[str]) -> list[str]:

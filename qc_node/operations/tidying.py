@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -46,10 +47,18 @@ class Tidying:
         self._orphans = Orphans(ledger, spool, on_orphan, wall)
         self._next_look = steady() + FIRST_LOOK_S
 
-    def step(self, keep_images_h: float, keep_training_days: float) -> None:
+    def step(self, keep_images_h: float, keep_training_days: float, most_kept_bytes: float = math.inf) -> None:
         """Remove what is older than that, to the last file, in small steps."""
         self._pace.begin()
-        remove_old(self._ledger, self._spool, self._wall(), keep_images_h, keep_training_days, self._pace)
+        remove_old(
+            self._ledger,
+            self._spool,
+            self._wall(),
+            keep_images_h,
+            keep_training_days,
+            self._pace,
+            most_kept_bytes=most_kept_bytes,
+        )
         if self._steady() >= self._next_look:
             self._orphans.look(self._pace)
             self._next_look = self._steady() + LOOK_EVERY_S

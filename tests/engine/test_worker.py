@@ -150,7 +150,7 @@ def test_a_judged_series_leaves_verdict_claims_input_and_thumbnails(bench: Bench
     assert row is not None
     assert row["verdict"].model == MODEL
     assert row["claims"]["body_part_examined"] == "CHEST"
-    assert set(row["timings"]) == {"read", "preprocess", "infer", "total"}
+    assert set(row["timings"]) == {"read", "preprocess", "measure", "infer", "total"}
     assert bench.spool.path(row["source_path"]).exists() and not Path(row["source_path"]).is_absolute()
     assert row["training_path"] is not None
     kept = np.load(bench.spool.path(row["training_path"]), allow_pickle=False)
@@ -158,7 +158,7 @@ def test_a_judged_series_leaves_verdict_claims_input_and_thumbnails(bench: Bench
     assert bench.spool.path(row["thumbnails"][0]).read_bytes().startswith(b"\x89PNG")
     study = bench.ledger.studies.by_accession("ACC1")
     assert [s["description"] for s in study] == ["CT test"]
-    assert [m["event"] for m in bench.told] == ["started", "finished"]
+    assert [m["event"] for m in bench.told] == ["started", "measuring", "finished"]
 
 
 def test_a_skipped_series_has_a_sentence_and_no_verdict(bench: Bench) -> None:

@@ -149,6 +149,44 @@ def _series(conn: sqlite3.Connection, spool: Spool, n: int) -> None:
     _judged(conn, spool, n, _verdict(rng, brain), claims, at)
 
 
+MEASURES = (
+    *(
+        "noise_background",
+        "noise_wavelet",
+        "snr",
+        "clipped_share",
+        "empty_share",
+        "edge_width_mm",
+        "edge_width_sd",
+    ),
+    *("spectral_slope", "entropy_focus", "stripes_row", "stripes_column", "spikes", "ghost_row", "ghost_column"),
+    *("ghost_slice", "non_uniformity", "coverage_mm", "slice_gap_mm", "motion_rigid_mm", "snr_white_matter"),
+    *("snr_grey_matter", "contrast_grey_white", "air_hu", "fat_hu", "muscle_hu", "noise_index_hu", "metal_share"),
+    *("truncated_share", "ctdi_vol", "dlp"),
+)
+PARAMETERS = ("repetition_time", "echo_time", "flip_angle", "bandwidth", "pixel_mm", "slice_mm", "field_t", "mas")
+
+
+def _measure(conn: sqlite3.Connection, n: int, at: float) -> None:
+    """What was measured of a series: one chart for each of seven scanners and forty protocols."""
+    rng = random.Random(n)
+    key = (f"SCANNER{n % 7}", f"body_part=x|kernel=B{n % 40}|orientation=axial|sequence=gr_ir", "VE11")
+    conn.execute(
+        "INSERT OR IGNORE INTO charts (modality, station, protocol, software, opened_at) VALUES ('MR',?,?,?,?)",
+        (*key, at),
+    )
+    conn.execute(
+        "INSERT INTO measured (series_id, run, chart_id, at, version, body_size, parameters, measures, unmeasured,"
+        " unusual, departures, findings, seconds) VALUES (?, 1, (SELECT chart_id FROM charts WHERE station = ? AND"
+        " protocol = ? AND software = ?), ?, 1, 301.5, ?, ?, ?, '[]', '[]', '[]', 1.25)",
+        (
+            *(n + 1, *key, at + 0.7, json.dumps({name: round(rng.random() * 100, 2) for name in PARAMETERS})),
+            json.dumps({name: float(f"{rng.random() * 10:.7g}") for name in MEASURES}),
+            json.dumps({name: f"There is too little {name} in the image." for name in ("spikes_2", "tissue")}),
+        ),
+    )
+
+
 def _images(spool: Spool, n: int, at: float) -> Iterator[Sequence[object]]:
     study, series = names_of(n)
     for number in range(PER_SERIES):
@@ -176,6 +214,7 @@ def _judged(conn: sqlite3.Connection, spool: Spool, n: int, verdict: object, cla
             *(spool.training_name(f"{study}/{series}", 1), json.dumps(pictures)),
         ),
     )
+    _measure(conn, n, at)
     report = f"2.25.{int.from_bytes(hashlib.sha256(series.encode()).digest()[:16], 'big')}"
     conn.execute(
         "INSERT INTO reports VALUES (?,'1.2.840.10008.5.1.4.1.1.88.33',?,?,1,'sr',?,NULL,?)",

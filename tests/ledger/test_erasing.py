@@ -85,7 +85,8 @@ DOES_NOT: dict[str, str] = {
     "relinks": "id at by",
     "summaries_due": "at",
     "charts": "chart_id modality station software protocol opened_at",
-    "measured": "run chart_id at version body_size parameters measures unmeasured unusual departures seconds",
+    "measured": "run chart_id at version body_size parameters measures unmeasured unusual departures findings"
+    " seconds",
     "kept_inputs": "run kind bytes sampled kept_at removed_at",
     "audit": "id at event actor detail",
 }
@@ -108,6 +109,14 @@ def ledger(tmp_path: Path) -> Ledger:
             ledger.votes._write_act(conn, NewAct(**{**_fields(said), "reader_id": reader}))
         conn.execute("INSERT INTO removed_images (series_id, digests) SELECT max(series_id), x'01' FROM series")
         conn.execute("INSERT INTO removed_objects (study_uid, digests) SELECT max(study_uid), x'02' FROM studies")
+        conn.execute(
+            "INSERT INTO measured (series_id, run, at, version, parameters, measures, unmeasured, unusual,"
+            " departures, seconds) SELECT series_id, run, 1, 1, '{}', '{}', '{}', '[]', '[]', 0 FROM series"
+        )
+        conn.execute(
+            "INSERT INTO kept_inputs (series_id, run, kind, path, bytes, sampled, kept_at)"
+            " SELECT series_id, run, 'pictures', 'training/' || series_id || '.npz', 9, 0, 1 FROM series"
+        )
         conn.execute("INSERT INTO summaries_due SELECT study_uid, 5.0 FROM studies")
         conn.execute("UPDATE reports SET predecessor = '1.2.3' WHERE predecessor IS NULL")
     return ledger

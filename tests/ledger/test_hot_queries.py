@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from qc_node.domain.attention import AttentionKind
+from qc_node.domain.technique import Technique
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.schema import NUMBERED
 from qc_node.ledger.search import NEWEST, SeriesWanted
@@ -33,8 +34,10 @@ ONLY_OPEN = {
     "alarms_vote",
     "notifications_due",
     "studies_due",
+    "kept_inputs_there",
 }
-"""Partial indexes: they hold what is not done yet, and going through one is going through that."""
+"""Partial indexes: they hold what is not done yet, or is on the disk for a while; going through one is going through
+that."""
 STOPS_EARLY = {"idx_verdicts_judged_at", "idx_series_last_received"}
 """Gone through from the newest on, for as many rows as are shown."""
 BOUNDED = {"quarantine", "json_each", "alarms", "models", "n", "objects", "summaries_due"}
@@ -44,6 +47,8 @@ NEW = Received("1.9", "1.2", "1.2.9", "1.2", "1.2", "MR", "SCANNER1", "images/x/
 BACK = Received(
     image_uid(0, 0), "1.2", names_of(0)[1], names_of(0)[0], "1.2", "MR", "SCANNER0", "images/b/a", 1, 2e9
 )
+
+TECHNIQUE = Technique("MR", "SCANNER1", "VE11", {"sequence": "gr"})
 
 HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
     "a scrape": lambda ledger, spool: Metrics().observe_ledger(ledger, spool, 2e9),
@@ -96,6 +101,10 @@ HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
     "a study": lambda ledger, spool: (
         *(ledger.series.of_study("1"), ledger.series.get("1"), ledger.series.find("1", "2")),
         *(ledger.series.claims_of_study("1"), ledger.studies.by_accession("A"), ledger.studies.get("1")),
+    ),
+    "measuring": lambda ledger, spool: (
+        *(ledger.measured.charts_of(TECHNIQUE), ledger.measured.history(1, 240, without=3)),
+        *(ledger.measured.of(1, 1), ledger.measured.chart(TECHNIQUE, 2e9), ledger.kept_inputs.of_series(1)),
     ),
     "key objects": lambda ledger, spool: ledger.instances.unhandled_objects(),
     "the start": lambda ledger, spool: recover(spool, ledger),

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints, is_typeddict
 import pytest
 
 from qc_node.domain.attention import AttentionKind
+from qc_node.domain.technique import Technique
 from qc_node.ledger import Ledger, rows, schema
 from qc_node.ledger.database import Database
 from qc_node.ledger.search import NEWEST, SeriesWanted
@@ -61,6 +62,7 @@ DUMMIES = {
     "Collection[int]": (1,),
     "AttentionKind": AttentionKind.MISSING,
     "AlarmAnswer | None": None,
+    "Technique": Technique("MR"),
 }
 
 
