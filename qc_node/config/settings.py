@@ -385,16 +385,22 @@ class NotifySettings(_Section):
     """``https://`` (or ``http://``) gets a JSON POST; anything else is an address of Apprise, such as
     ``mailto://``, ``msteams://`` or ``slack://``, and needs ``pip install 'qc-node[notify]'``.  ``${NAME}`` in it
     is taken from the environment, so that no secret need stand here."""
-    events: tuple[Literal["attention", "missing", "failed", "poor_vote", "delivery"], ...] = (
+    events: tuple[
+        Literal["attention", "missing", "failed", "poor_vote", "unusual", "scanner", "delivery"], ...
+    ] = (
         "attention",
         "missing",
         "failed",
         "poor_vote",
+        "unusual",
+        "scanner",
         "delivery",
     )
     """``attention``: a verdict calls, or images do not fit their order.  ``missing``: a closed study lacks
-    something.  ``failed``: a series could not be judged.  ``poor_vote``: a reader voted poor.  ``delivery``: a
-    report was given up."""
+    something.  ``failed``: a series could not be judged.  ``poor_vote``: a reader voted poor.  ``unusual``: a
+    measure is far worse than its scanner usually makes it, or a fault of the image is certain.  ``scanner``: a
+    measure of a scanner has begun to drift, or the scanner has new software.  ``delivery``: a report was given
+    up."""
 
 
 class PromptSettings(_Section):

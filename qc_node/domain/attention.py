@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from qc_node.domain.measure import Better, ImageFinding, Measure, Unusual
+from qc_node.domain.measure_words import unusual_sentence
 from qc_node.domain.mismatch import is_mismatch
 from qc_node.domain.verdict import Verdict, needs_attention
 
@@ -28,11 +30,13 @@ class AttentionKind(StrEnum):
     """A series could not be judged, for a reason of its own."""
     VOTE = "vote"
     """A reader voted poor."""
+    UNUSUAL = "unusual"
+    """A measure is far worse than its scanner usually makes it, or a fault of the image is certain."""
 
     @property
     def of_a_run(self) -> bool:
         """Whether it is about one judging of the series, and ends when the series is judged again."""
-        return self in (AttentionKind.VERDICT, AttentionKind.ORDER, AttentionKind.FAILED)
+        return self in (AttentionKind.VERDICT, AttentionKind.ORDER, AttentionKind.FAILED, AttentionKind.UNUSUAL)
 
 
 class AlarmAnswer(StrEnum):
@@ -93,6 +97,39 @@ def of_failure(state: str, sentence: str | None) -> tuple[Cause, ...]:
     return (Cause(AttentionKind.FAILED, sentence or "The series could not be judged."),)
 
 
+CALL_Z = 8.0
+"""From how many spreads on a measure of one series calls somebody.  Fewer are a line on the board."""
+
+
+def of_measures(
+    unusual: Iterable[Unusual], findings: Iterable[ImageFinding], measures: Mapping[str, Measure]
+) -> tuple[Cause, ...]:
+    """Why what was measured of a series calls.
+
+    A drift is about the scanner, and a parameter that was changed may have been changed on purpose: both inform,
+    on the board and by a notice, and call nobody to a patient.
+
+    Parameters
+    ----------
+    findings
+        What is certain of the image by itself.
+    measures
+        Every measure by name; one that is not among them calls nobody.
+    """
+    said = [finding.sentence for finding in findings]
+    for one in unusual:
+        measure = measures.get(one.measure)
+        if measure is not None and far_worse(one, measure):
+            said.append(unusual_sentence(one, measure.title))
+    return (Cause(AttentionKind.UNUSUAL, " ".join(said)),) if said else ()
+
+
+def far_worse(unusual: Unusual, measure: Measure) -> bool:
+    """Whether one series is very far from normal, in the direction in which the measure gets worse."""
+    side = {Better.LOWER: unusual.z, Better.HIGHER: -unusual.z, Better.NEITHER: 0.0}[measure.better]
+    return unusual.kind == "outlier" and side >= CALL_Z
+
+
 def of_study(missing: Sequence[str]) -> tuple[Cause, ...]:
     """Why a closed study calls that lacks something."""
     return (Cause(AttentionKind.MISSING, " ".join(missing)),) if missing else ()
@@ -127,7 +164,7 @@ class Notice:
     Attributes
     ----------
     event
-        ``attention``, ``missing``, ``failed``, ``poor_vote`` or ``delivery``.
+        One of :data:`EVENTS`.
     scanner
         What people call it; empty where it is about no scanner.
     at
@@ -149,9 +186,14 @@ EVENT_OF: Mapping[AttentionKind, str] = {
     AttentionKind.MISSING: "missing",
     AttentionKind.FAILED: "failed",
     AttentionKind.VOTE: "poor_vote",
+    AttentionKind.UNUSUAL: "unusual",
 }
-EVENTS = ("attention", "missing", "failed", "poor_vote", "delivery")
-"""What can be told; ``delivery``: the PACS does not take a report, and the node has given it up."""
+EVENTS = ("attention", "missing", "failed", "poor_vote", "unusual", "scanner", "delivery")
+"""What can be told.
+
+``scanner``: a measure of a scanner has begun to drift, or the scanner has new software; ``delivery``: the PACS
+does not take a report, and the node has given it up.
+"""
 
 
 # -- how many calls ------------------------------------------------------------------------------------

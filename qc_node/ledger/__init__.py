@@ -12,6 +12,7 @@ from qc_node.ledger.alarms import Alarms
 from qc_node.ledger.audit import Audit
 from qc_node.ledger.cases import Cases
 from qc_node.ledger.contexts import Contexts
+from qc_node.ledger.control_charts import ControlCharts
 from qc_node.ledger.database import Database, prove_writable
 from qc_node.ledger.deliveries import Deliveries
 from qc_node.ledger.gradings import Gradings
@@ -80,6 +81,7 @@ class Ledger:
         self.history = History(self.db)
         self.measured = MeasuredTable(self.db)
         self.kept_inputs = KeptInputs(self.db)
+        self.control_charts = ControlCharts(self.db)
 
     def prove_writable(self, timeout_s: float = 2.0) -> None:
         """Write a row on a connection of its own and remove it again.

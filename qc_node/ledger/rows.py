@@ -668,6 +668,36 @@ class KeptInputRow(TypedDict):
     removed_at: float | None
 
 
+class ChartOffered(ChartRow):
+    """A chart that holds series, with its newest one; `n` of them, counted up to a limit."""
+
+    newest_series: int
+    newest_at: float
+    n: int
+
+
+class DriftRow(TypedDict):
+    """A chart that drifts; ``unusual`` as in :class:`MeasuredRow`."""
+
+    station: str
+    chart_id: int
+    unusual: str
+
+
+class SoftwareRow(TypedDict):
+    """A software version of a scanner; ``since``: when the first of its charts was opened."""
+
+    modality: str
+    software: str
+    since: float
+
+
+class StationRow(TypedDict):
+    """A scanner that has a chart."""
+
+    station: str
+
+
 class NotificationRow(TypedDict):
     """What is to be told to one target; `body` is JSON without patient data."""
 

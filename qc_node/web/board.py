@@ -12,6 +12,7 @@ from qc_node.domain.mismatch import for_outsiders
 from qc_node.domain.station import station_of
 from qc_node.domain.wording import Card
 from qc_node.ledger.rows import AlarmRow, SeriesRow, VerdictRow
+from qc_node.web import measurements
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.cards import SHOW_S, Cards
 from qc_node.web.pages import phrases
@@ -49,6 +50,17 @@ class Board:
         if row is not None:
             self._look(row)
             self._send_card(self._cards.name(row))
+
+    def measured(self, series_id: int) -> None:
+        """Tell others what a series says of its scanner: new software, or that a measure has begun to drift.
+
+        Call it once, when the series was measured (any thread).
+        """
+        row = self._deps.ledger.series.by_id(series_id)
+        if row is not None:
+            now, name = self._deps.clock(), self._cards.name(row)
+            for sentence in measurements.begun(self._deps.ledger, series_id, name, now - LATE_S):
+                self._deps.notify(Notice("scanner", name, sentence, now))
 
     def notice(self) -> str:
         """What to know of the node itself, such as that it is loading its models; empty when all is well."""
@@ -145,6 +157,8 @@ class Board:
         )
         if run == row["run"]:
             causes += attention.of_failure(row["state"], row["sentence"])
+            measured = measurements.of_series(ledger, [row["series_id"]]).get(row["series_id"])
+            causes += measured.causes if measured is not None else ()
         at = given[0]["judged_at"] if given else row["closed_at"] or row["last_received"]
         with ledger.db.transaction():
             ledger.alarms.supersede(row["series_id"], run, now)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from qc_node.domain import attention
-from qc_node.domain.attention import AlarmAnswer, AttentionKind, Calls
+from qc_node.domain.attention import AlarmAnswer, AttentionKind, Calls, Cause
+from qc_node.domain.measure_words import new_software_sentence
 from qc_node.ledger.rows import AlarmRow, ScannerRow, SeriesRow, VerdictRow
-from qc_node.web import calls
+from qc_node.web import calls, measurements
+from qc_node.web.measurements import SeriesMeasures
 from qc_node.web.pages import phrases
 from qc_node.web.settings import WebDeps
 from qc_node.web.votes import cases
@@ -17,6 +20,24 @@ SHOW_S = 3 * 86_400.0
 """Scanners that sent nothing for three days leave the board (their open alarms stay)."""
 STRIP = 8
 """How many series before the newest one a card shows in small."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was read at once of every series on the cards, by its number."""
+
+    given: Mapping[int, Sequence[VerdictRow]]
+    measured: Mapping[int, SeriesMeasures]
+
+    def causes(self, series_id: int) -> Sequence[Cause]:
+        """Why what was measured calls."""
+        return self.measured[series_id].causes if series_id in self.measured else ()
+
+    def lines(self, series_id: int, station: str) -> list[str]:
+        """What to say of what was measured; nothing where all is as usual."""
+        if series_id not in self.measured:
+            return []
+        return [said for some in self.measured[series_id].lines(station).values() for said in some]
 
 
 class Cards:
@@ -43,17 +64,38 @@ class Cards:
         called = [row for a in alarms if (row := ledger.series.by_id(a["series_id"])) is not None]
         by_id = {row["series_id"]: row for row in (*called, *(r for rows in series.values() for r in rows))}
         given = ledger.verdicts.of_last_runs(by_id)
+        known_of = _Known(given, measurements.of_series(ledger, by_id))
+        drifting = self._drifting()
         today = calls.today(self._deps)
         found = []
         for name, rows in series.items():
             mine = [a for a in alarms if self.name(a) == name and a["series_id"] in by_id]
             if rows:
-                found.append(self._card(name, rows, mine, by_id, given, today.get(name)))
+                card = self._card(name, rows, mine, by_id, known_of, today.get(name))
+                said = [*self._new_software(name, pairs[name]), *drifting.get(name, ())]
+                found.append({**card, "scanner_notes": said})
         return sorted(found, key=lambda c: (not c["alarms"], c["scanner"]))
 
     def of(self, name: str) -> dict[str, Any] | None:
         """The card of one scanner by its name; None where it has none."""
         return next((card for card in self.all(name) if card["scanner"] == name), None)
+
+    def _drifting(self) -> dict[str, list[str]]:
+        """What drifts, in words, by what people call the scanner."""
+        found: dict[str, list[str]] = {}
+        for row in self._deps.ledger.control_charts.drifting(self._deps.clock() - SHOW_S):
+            name = self._deps.web.stations.name(row["station"], row["station"])
+            found.setdefault(name, []).extend(
+                said for said in measurements.drift_sentences(row["unusual"], name) if said not in found[name]
+            )
+        return found
+
+    def _new_software(self, name: str, pairs: Iterable[tuple[str | None, str]]) -> list[str]:
+        """That the scanner has had new software in the last days, where it has."""
+        now, charts = self._deps.clock(), self._deps.ledger.control_charts
+        stations = dict.fromkeys(station for station, _calling in pairs if station)
+        new = any(measurements.new_software(charts.software(station), now) for station in stations)
+        return [new_software_sentence(name)] if new else []
 
     def _newest(self, pairs: Sequence[tuple[str | None, str]]) -> list[SeriesRow]:
         rows = [row for pair in pairs for row in self._deps.ledger.series.newest_of(*pair, STRIP + 1)]
@@ -65,7 +107,7 @@ class Cards:
         rows: Sequence[SeriesRow],
         alarms: Sequence[AlarmRow],
         by_id: Mapping[int, SeriesRow],
-        given: Mapping[int, Sequence[VerdictRow]],
+        known: _Known,
         today: Calls | None,
     ) -> dict[str, Any]:
         budget = self._deps.web.calls_per_day
@@ -73,24 +115,25 @@ class Cards:
             "scanner": name,
             "rooms": list(self._deps.web.stations.rooms(name)),
             "now": self._deps.clock(),
-            "newest": self._entry(rows[0], given.get(rows[0]["series_id"], ())),
-            "recent": [self._small(row, given.get(row["series_id"], ())) for row in rows[1:]],
-            "alarms": [self._alarm(a, by_id[a["series_id"]], given.get(a["series_id"], ())) for a in alarms],
+            "newest": self._entry(rows[0], known),
+            "recent": [self._small(row, known.given.get(row["series_id"], ())) for row in rows[1:]],
+            "alarms": [self._alarm(a, by_id[a["series_id"]], known) for a in alarms],
             "calls": (today or Calls(name, "", 0, {}, 0, {})).as_dict(budget),
         }
 
-    def _alarm(self, alarm: AlarmRow, row: SeriesRow, given: Sequence[VerdictRow]) -> dict[str, Any]:
+    def _alarm(self, alarm: AlarmRow, row: SeriesRow, known: _Known) -> dict[str, Any]:
         return {
             "id": alarm["id"],
             "kind": alarm["kind"],
-            "sentence": self._why(alarm, row, given),
+            "sentence": self._why(alarm, row, known),
             "answers": [answer.value for answer in AlarmAnswer],
-            **self._entry(row, given, raised=True),
+            **self._entry(row, known, raised=True),
             "at": alarm["raised_at"],
         }
 
-    def _why(self, alarm: AlarmRow, row: SeriesRow, given: Sequence[VerdictRow]) -> str:
+    def _why(self, alarm: AlarmRow, row: SeriesRow, known: _Known) -> str:
         """Why the alarm was raised, where the words of the verdict do not say it."""
+        given = known.given.get(row["series_id"], ())
         match alarm["kind"]:
             case AttentionKind.ORDER:
                 causes = attention.of_series([v["verdict"] for v in given], given[0]["warnings"] if given else ())
@@ -102,15 +145,17 @@ class Cards:
             case AttentionKind.VOTE:
                 vote = None if alarm["vote_id"] is None else self._deps.ledger.votes.get(alarm["vote_id"])
                 return "" if vote is None else attention.vote_sentence(vote["reasons"])
+            case AttentionKind.UNUSUAL:
+                return " ".join(cause.sentence for cause in known.causes(row["series_id"]))
         return ""
 
-    def _entry(self, row: SeriesRow, given: Sequence[VerdictRow], raised: bool = False) -> dict[str, Any]:
+    def _entry(self, row: SeriesRow, known: _Known, raised: bool = False) -> dict[str, Any]:
         """What a card shows of one series.
 
         Under an alarm (`raised`) the words stay those of the verdict that raised it while the series is judged
         anew: "being judged" is no reason to call anybody.
         """
-        said, at, verdict = self._words(row, given, raised)
+        said, at, verdict = self._words(row, known.given.get(row["series_id"], ()), raised)
         claims = verdict["claims"] if verdict is not None else {}
         warnings = attention.mismatches(verdict["warnings"]) if verdict is not None else ()
         return {
@@ -124,6 +169,7 @@ class Cards:
             "missing": list(self._deps.ledger.studies.missing(row["study_uid"])),
             "mismatches": [w for w in warnings if w not in said.detail],
             "notes": phrases.notes(self._deps.ledger.series.events(row["series_id"])),
+            "measured": known.lines(row["series_id"], self.name(row)),
         }
 
     def _small(self, row: SeriesRow, given: Sequence[VerdictRow]) -> dict[str, Any]:

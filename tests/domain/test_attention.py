@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from qc_node.domain.attention import (
+    CALL_Z,
+    EVENT_OF,
+    EVENTS,
     FORGETTING,
     SEEN,
     AlarmAnswer,
@@ -12,10 +15,12 @@ from qc_node.domain.attention import (
     Called,
     count_calls,
     of_failure,
+    of_measures,
     of_series,
     of_study,
     of_vote,
 )
+from qc_node.domain.measure import Baseline, Better, ImageFinding, Measure, Unit, Unusual
 from qc_node.domain.mismatch import for_outsiders
 from qc_node.domain.station import LONGEST, station_of
 from tests.web.conftest import brain, ct, rejected, undecided
@@ -75,7 +80,43 @@ def test_whose_vote_calls(vote: str, role: str, calls: int) -> None:
 
 
 def test_only_the_calls_of_one_judging_end_with_the_next() -> None:
-    assert [kind.value for kind in AttentionKind if kind.of_a_run] == ["verdict", "order", "failed"]
+    assert [kind.value for kind in AttentionKind if kind.of_a_run] == [
+        "verdict",
+        "order",
+        "failed",
+        "unusual",
+    ]
+
+
+def measure(better: Better) -> Measure:
+    return Measure("m", "noise in air", Unit.ONE, better, 0, 1e9, frozenset({"MR"}), "own")
+
+
+@pytest.mark.parametrize(
+    ("better", "z", "kind", "calls"),
+    [
+        (Better.LOWER, CALL_Z, "outlier", True),
+        (Better.LOWER, CALL_Z - 0.1, "outlier", False),
+        (Better.LOWER, -99.0, "outlier", False),
+        (Better.HIGHER, -CALL_Z, "outlier", True),
+        (Better.HIGHER, 99.0, "outlier", False),
+        (Better.NEITHER, 99.0, "outlier", False),
+        (Better.LOWER, 99.0, "drift", False),
+    ],
+)
+def test_only_what_is_far_worse_in_one_series_calls(better: Better, z: float, kind: str, calls: bool) -> None:
+    unusual = Unusual("m", 1.0, z, Baseline(0.5, 0.1, 60), kind)
+    assert bool(of_measures([unusual], [], {"m": measure(better)})) is calls
+    assert of_measures([unusual], [], {}) == (), "a measure of another version calls nobody"
+
+
+def test_what_is_certain_of_an_image_calls_and_says_so_first() -> None:
+    unusual = Unusual("m", 1.0, 9.0, Baseline(0.5, 0.1, 60))
+    found = ImageFinding("clipping", "The body is clipped.")
+    (cause,) = of_measures([unusual], [found], {"m": measure(Better.LOWER)})
+    assert cause.kind is AttentionKind.UNUSUAL and EVENT_OF[cause.kind] in EVENTS
+    said = "The body is clipped. Noise in air is 9.0 times the usual spread above normal."
+    assert cause.sentence == said
 
 
 def test_calls_are_counted_by_day_and_scanner_votes_beside() -> None:

@@ -50,6 +50,11 @@ BACK = Received(
 
 TECHNIQUE = Technique("MR", "SCANNER1", "VE11", {"sequence": "gr"})
 
+
+def measured_row() -> Any:
+    return {"chart_id": 1, "at": 1.0, "measured_id": 1, "series_id": 1}
+
+
 HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
     "a scrape": lambda ledger, spool: Metrics().observe_ledger(ledger, spool, 2e9),
     "readiness, worker": lambda ledger, spool: health.worker_probe(lambda: True, ledger, lambda: 2e9, 1.0)(),
@@ -84,6 +89,14 @@ HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
         *(ledger.verdicts.get(1), ledger.verdicts.after(1), ledger.verdicts.of_last_runs([1, 2])),
         *(ledger.alarms.open_of_study("1", AttentionKind.MISSING), ledger.alarms.answers_of("r", 0.0)),
         *(ledger.alarms.of_vote(1), ledger.alarms.open_votes(), ledger.series.without_station(1.9e9, 9)),
+    ),
+    "measures on the board": lambda ledger, spool: (
+        *(ledger.control_charts.measured_of([1, 2]), ledger.control_charts.drifting(1.9e9)),
+        *(ledger.control_charts.software("STATION_1"), ledger.control_charts.chart(1)),
+    ),
+    "control charts": lambda ledger, spool: (
+        *(ledger.control_charts.stations(), ledger.control_charts.of_station("STATION_1", 300)),
+        *(ledger.control_charts.newest(1, 100), ledger.control_charts.earlier(measured_row(), 9)),
     ),
     "notifications": lambda ledger, spool: (
         *(ledger.notifications.due(2e9, 9, 3600.0), ledger.notifications.next_attempt_at()),

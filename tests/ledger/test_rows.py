@@ -60,6 +60,7 @@ DUMMIES = {
     "SeriesWanted": SeriesWanted(),
     "Place": NEWEST,
     "Collection[int]": (1,),
+    "MeasuredRow": {"chart_id": 1, "at": 1.0, "measured_id": 1, "series_id": 1},
     "AttentionKind": AttentionKind.MISSING,
     "AlarmAnswer | None": None,
     "Technique": Technique("MR"),
@@ -120,6 +121,7 @@ def test_every_query_returns_exactly_the_columns_of_its_type(
     ledger.series.counts(), ledger.series.waiting_since(), ledger.deliveries.counts()
     ledger.series.claims_of_study("x"), ledger.instances.paths_of_series(1), ledger.relinks.of("x", "x")
     ledger.search.named("x"), ledger.search.scanners(), ledger.search.end_of_stretch(SeriesWanted(), NEWEST, 1)
+    ledger.control_charts.stations()
     ledger.series.unfinished_counts(), ledger.deliveries.unfinished_counts(), ledger.removals.paths([1])
     for part in table_classes(ledger).values():
         for name in queries(part):

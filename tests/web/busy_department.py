@@ -80,6 +80,7 @@ def make(
     _, tokens["operator"] = readers.add(ledger, "ops", name="Operator", site="Berlin", role="operator", at=now)
     with ledger.db.transaction():
         _series(ledger, rng, now, series, stations, days)
+        _measured(ledger, rng, now, series, stations)
         _votes(ledger, rng, now, votes, series, who, days)
     ledger.db.conn.execute("ANALYZE")
     return BusyDepartment(tokens, handle_of(3), "1.2.826.0.2.3.1", votes, series)
@@ -161,6 +162,35 @@ def _series(ledger: Ledger, rng: random.Random, now: float, count: int, stations
           [(*row, grader) for row in table["labels"]])  # fmt: skip
     _fill(ledger, "quarantine", "path,reason,calling_ae,received_at",
           [(f"quarantine/{n}", "No DICOM object.", "AE_1", now - n * 3600) for n in range(12)])  # fmt: skip
+
+
+MEASURED = {
+    "noise_air": (20.0, 0.15), "sharpness_mm": (1.2, 0.05), "ghost": (2.0, 0.2), "uniformity": (30.0, 0.1),
+}  # fmt: skip
+"""Usual values of some measures, and how far they vary."""
+
+
+def _measured(ledger: Ledger, rng: random.Random, now: float, count: int, stations: int) -> None:
+    """A chart for each station and software, and what was measured of its series; some of it is unusual."""
+    charts, rows = [], []
+    for n in range(1, stations + 1):
+        for version in (1, 2):
+            charts.append((2 * n + version, "MR", f"STATION_{n % stations:03}", f"VE{version}", "sequence=gr_ir",
+                           now - (400 - 100 * version) * DAY_S))  # fmt: skip
+    for n in range(1, count + 1):
+        values = {name: centre * rng.lognormvariate(0, cv) for name, (centre, cv) in MEASURED.items()}
+        normal = {"centre": 20.0, "spread": 3.0, "series": 60}
+        kind = "drift" if n % 20 == 4 else "outlier"
+        unusual = [{"measure": "noise_air", "value": 60.0, "z": 9.1, "kind": kind, "since": 9, "baseline": normal}]
+        departures = [{"parameter": "echo_time", "value": "95", "usual": "30", "share": 0.97}]
+        rows.append(
+            (n, 1, 2 * (n % stations or stations) + 1 + n % 2, now - rng.random() * 2 * DAY_S, 1,
+             json.dumps({"echo_time": 30.0}), json.dumps(values), json.dumps({}),
+             json.dumps(unusual if n % 10 == 4 else []), json.dumps(departures if n % 15 == 3 else []), 0.4)
+        )  # fmt: skip
+    _fill(ledger, "charts", "chart_id,modality,station,software,protocol,opened_at", charts)
+    _fill(ledger, "measured", "series_id,run,chart_id,at,version,parameters,measures,unmeasured,unusual,"
+          "departures,seconds", rows)  # fmt: skip
 
 
 def _votes(

@@ -8,9 +8,11 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 
 from qc_node.classifiers import catalogue
 from qc_node.dicom.uids import is_uid
+from qc_node.web import measurements
 from qc_node.web.access.identity import Anyone, deps_of, may_look
 from qc_node.web.access.readers import Reader
 from qc_node.web.pages import phrases
+from qc_node.web.pages.row_number import RowNumber
 
 router = APIRouter()
 
@@ -47,7 +49,11 @@ def series(request: Request, uid: str, reader: Anyone) -> dict[str, Any]:
         "summary": row["sentence"],
         "notes": phrases.notes(deps.ledger.series.events(row["series_id"])),
         "timings_s": {},
+        **measurements.NOTHING,
     }
+    measured = measurements.of_series(deps.ledger, [row["series_id"]]).get(row["series_id"])
+    if measured is not None:
+        out |= measured.as_json()
     if verdict is not None:
         model = verdict["verdict"].model
         out |= {
@@ -65,6 +71,16 @@ def series(request: Request, uid: str, reader: Anyone) -> dict[str, Any]:
 def _header(claims: dict[str, Any]) -> dict[str, Any]:
     words = bool(claims.get("gadolinium_words"))
     return {"gadolinium_words": words, "claims": {k: v for k, v in claims.items() if k != "gadolinium_words"}}
+
+
+@router.get("/api/measures/{series_id}", tags=["series"])
+def measures(request: Request, series_id: RowNumber, reader: Anyone) -> dict[str, Any]:
+    """What was measured of one series, by its number here, beside what is usual on its scanner, as a table."""
+    deps = deps_of(request)
+    found = measurements.of_series(deps.ledger, [series_id]).get(series_id)
+    if found is None:
+        raise HTTPException(404, "Nothing was measured of this series.")
+    return measurements.table_of(deps.ledger, found)
 
 
 @router.get("/thumbnails/{name}", include_in_schema=False)

@@ -12,9 +12,12 @@ from qc_node.web.access.identity import Anyone, deps_of, open_to_look
 from qc_node.web.access.readers import Role
 from qc_node.web.pages.panel import Maybe
 from qc_node.web.pages.rendering import page
+from qc_node.web.pages.row_number import LARGEST
+from qc_node.web.settings import WebDeps
 from qc_node.web.statistics import figures, plots
 from qc_node.web.statistics.collecting import Collected, KnownFacts
 from qc_node.web.statistics.overview import all_figures, asked_for, experts_of, plots_of, trend_plots, trends_of
+from qc_node.web.statistics.scanner_charts import StationName, scanner_charts
 from qc_node.web.statistics.trends import COUNTS, PERIODS, Trends, monday
 from qc_node.web.votes import exchange
 
@@ -44,6 +47,9 @@ def stats(
     who: Who = "radiologists",
     scanner: Chosen = "",
     protocol: Chosen = "",
+    charts_of: Chosen = "",
+    chart: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
+    measure: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
     """The statistics page."""
     if reader is None and not open_to_look(request):
@@ -76,7 +82,14 @@ def stats(
         scanner=scanner,
         protocol=protocol,
         monday=monday,
+        control=scanner_charts(
+            deps_of(request).ledger, _called(deps_of(request)), charts_of or scanner, chart, measure
+        ),
     )
+
+
+def _called(deps: WebDeps) -> StationName:
+    return lambda station: deps.web.stations.name(station, station)
 
 
 def _summary(facts: KnownFacts, since: float, who: str) -> figures.Statistics:

@@ -78,7 +78,7 @@ def series_columns() -> tuple[str, ...]:
         *answers,
         *("coverage_regions", "coverage_top", "coverage_bottom", "coverage_truncated", "abstained"),
         *people,
-        *("labelled_by", "reviewed", "warnings", "missing", "notes", "tone", "attention", "summary"),
+        *("labelled_by", "reviewed", "warnings", "missing", "notes", "unusual", "tone", "attention", "summary"),
         *("model_name", "model_version", "model_sha256", "first_received", "last_received", "judged_at"),
     )
 
@@ -104,6 +104,7 @@ def per_series(entry: ReviewedSeries) -> dict[str, Any]:
         "warnings": " ".join(entry.warnings),
         "missing": " ".join(entry.missing),
         "notes": " ".join(entry.notes),
+        "unusual": " ".join(entry.said_of_measures),
         "labelled_by": " ".join(
             dict.fromkeys(entry.names.get(label["reader_id"], "") for label in entry.labels.values())
         ),

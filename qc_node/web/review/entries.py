@@ -13,9 +13,12 @@ from urllib.parse import quote
 
 from qc_node.classifiers import catalogue
 from qc_node.domain import Finding, Question, Verdict
+from qc_node.domain.measure import ALL
 from qc_node.domain.wording import Card
 from qc_node.ledger.packing import plain
 from qc_node.ledger.rows import EventRow, FoundSeries, LabelRow, VerdictRow
+from qc_node.web import measurements
+from qc_node.web.measurements import SeriesMeasures
 from qc_node.web.pages import phrases
 from qc_node.web.settings import WebDeps
 from qc_node.web.stations import Stations
@@ -37,6 +40,7 @@ class ReviewedSeries:
     """Pseudonyms of readers."""
     stations: Stations = field(default_factory=Stations)
     """What scanners are called."""
+    measured: SeriesMeasures | None = None
 
     @property
     def verdict(self) -> VerdictRow | None:
@@ -112,6 +116,7 @@ class ReviewedSeries:
             self.series["modality"],
             *(self.series["study_description"], *claims, phrases.claimed(self.claims), *self.ordered),
             *(said.headline, said.detail, said.sure, said.action, *self.warnings, *self.missing, *self.notes),
+            *self.said_of_measures,
         ]
         return " ".join(str(part) for part in parts if part).lower()
 
@@ -145,11 +150,24 @@ class ReviewedSeries:
             "warnings": self.warnings,
             "missing": self.missing,
             "notes": self.notes,
+            "measured": self._measured(),
             "mip": [p for p in pictures if "mip" in p["view"]],
             "mid": [p for p in pictures if "mip" not in p["view"]],
             "reviewed": self.reviewed,
             "viewer": viewer_address(viewer_url, series),
         }
+
+    def _measured(self) -> dict[str, Any] | None:
+        """How much was measured, and what of it is worth a line; the table is asked for when somebody opens it."""
+        if self.measured is None:
+            return None
+        count, why = len(self.measured.values), self.measured.unmeasured.get(ALL, "")
+        return {"count": count, "sentence": why, **self.measured.lines(self.called)}
+
+    @property
+    def said_of_measures(self) -> list[str]:
+        """What is certain, unusual, or was set otherwise, in words."""
+        return [] if self.measured is None else [s for some in self.measured.lines("").values() for s in some]
 
     def _answer(self, question: Question, found: Finding | None) -> dict[str, Any]:
         label = self.labels.get(question.value)
@@ -190,7 +208,7 @@ def viewer_address(template: str | None, series: FoundSeries) -> str | None:
 
 
 def entries(deps: WebDeps, found: Sequence[FoundSeries]) -> list[ReviewedSeries]:
-    """What is known of these series, in their order; four questions to the ledger, however many they are."""
+    """What is known of these series, in their order; five questions to the ledger, however many they are."""
     ledger = deps.ledger
     numbers = [row["series_id"] for row in found]
     given: dict[int, list[VerdictRow]] = defaultdict(list)
@@ -203,6 +221,7 @@ def entries(deps: WebDeps, found: Sequence[FoundSeries]) -> list[ReviewedSeries]
     for event in ledger.series.events_of_many(numbers):
         events[event["series_id"]].append(event)
     names = {row["reader_id"]: row["pseudonym"] for row in ledger.readers.all()}
+    measured = measurements.of_series(ledger, numbers)
     return [
         ReviewedSeries(
             row,
@@ -211,6 +230,7 @@ def entries(deps: WebDeps, found: Sequence[FoundSeries]) -> list[ReviewedSeries]
             events[row["series_id"]],
             names,
             deps.web.stations,
+            measured.get(row["series_id"]),
         )
         for row in found
     ]

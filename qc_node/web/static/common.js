@@ -113,3 +113,12 @@ export function advice(words, detail = words.detail) {
   if (words.action) lines.push(make("p", "action", words.action));
   return lines;
 }
+
+// What was measured and is not as usual: it informs, so it looks milder than a warning.
+export function unusual(sentence, more = "") {
+  const line = make("p", `unusual ${more}`);
+  const shape = make("span", "shape", "◆");
+  shape.setAttribute("aria-hidden", "true");
+  line.append(shape, make("bdi", "", sentence));
+  return line;
+}

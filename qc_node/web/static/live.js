@@ -1,5 +1,5 @@
 // The technologist board: one card per scanner; what calls stays until somebody has answered it.
-import { advice, age, byId, call, clock, make, n, t } from "./common.js";
+import { advice, age, byId, call, clock, make, n, t, unusual } from "./common.js";
 
 const SILENT_MS = 25000; // the node says something every ten seconds
 const GRACE_MS = 2000; // a node that is restarted is back before anybody need be told
@@ -20,6 +20,7 @@ const KINDS = {
   missing: () => t("Something is missing"),
   failed: () => t("Could not be judged"),
   vote: () => t("Read as poor"),
+  unusual: () => t("Unusual for this scanner"),
 };
 const ANSWERS = {
   repeated: () => t("Repeated"),
@@ -66,6 +67,7 @@ function headNode(words) {
 const ACTIONS = {
   vote: () => t("Look at the images before the patient leaves."),
   missing: () => t("See whether it is still to come before the patient leaves."),
+  unusual: () => t("Look at the images before the patient leaves."),
 };
 const actionOf = (series) => (series.words.tone === "poor" ? undefined : ACTIONS[series.kind]?.()) ?? series.words.action;
 
@@ -78,6 +80,7 @@ function entryNode(series) {
   for (const sentence of [...series.mismatches, ...series.missing, ...series.notes]) {
     if (!said.includes(sentence)) text.append(own("p", "warning", sentence));
   }
+  for (const sentence of series.measured) if (!said.includes(sentence)) text.append(unusual(sentence));
   const what = make("p", "soft small");
   what.append(make("bdi", "", series.description), ` · ${n("{count} image", "{count} images", series.images)}`);
   text.append(what);
@@ -156,6 +159,7 @@ function cardNode(card) {
   node.append(header, ...card.alarms.map(alarmNode));
   // a newest series that calls is shown once
   if (!card.alarms.some((alarm) => alarm.series === card.newest.series)) node.append(entryNode(card.newest));
+  for (const sentence of card.scanner_notes) if (!card.newest.measured.includes(sentence)) node.append(unusual(sentence, "of-scanner"));
   if (card.recent.length) node.append(stripNode(card.recent));
   const calls = callsNode(card.calls);
   if (calls) node.append(calls);

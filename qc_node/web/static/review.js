@@ -1,6 +1,6 @@
 // The analyst page: any series by any name, pictures, claimed against found, confirm or correct by keyboard.
 // A search is a POST: an accession number or a UID is never part of an address.
-import { advice, age, byId, call, clock, keyIsTaken, make, n, t } from "./common.js";
+import { advice, age, byId, call, clock, keyIsTaken, make, n, t, unusual } from "./common.js";
 import { openViewer } from "./review_viewer.js";
 
 const PAGE = 50;
@@ -178,6 +178,76 @@ function answersNode(row) {
   return list;
 }
 
+// -- what was measured ---------------------------------------------------------------------------------------------
+const opened = new Set(); // series whose table is open: it stays so when the row is drawn anew
+
+const WORDS = {
+  usual: () => `● ${t("usual")}`,
+  high: () => `▲ ${t("high")}`,
+  low: () => `▼ ${t("low")}`,
+  unusual: () => `◆ ${t("unusual")}`,
+  drift: () => `◆ ${t("drifts")}`,
+};
+
+function measureLine(line) {
+  const row = make("tr", line.word === "unusual" || line.word === "drift" ? "is-unusual" : "");
+  const name = make("th", "", line.title);
+  name.scope = "row";
+  row.append(name, make("td", "number", [line.value, line.unit].filter(Boolean).join(" ")), make("td", "number", line.usual), make("td", "number", line.z), make("td", "", WORDS[line.word]?.() ?? line.word));
+  return row;
+}
+
+function measureTable(found) {
+  const box = make("div", "scroll");
+  if (found.lacking) box.append(make("p", "soft small", found.lacking));
+  if (found.rows.length) {
+    const table = make("table", "table measures");
+    const head = make("tr");
+    for (const [text, kind] of [[t("Measure"), ""], [t("Value"), "number"], [t("Usual here"), "number"], [t("Spreads"), "number"], [t("So it is"), ""]]) {
+      const cell = make("th", kind, text);
+      cell.scope = "col";
+      head.append(cell);
+    }
+    const top = make("thead");
+    top.append(head);
+    const body = make("tbody");
+    body.append(...found.rows.map(measureLine));
+    table.append(top, body);
+    box.append(table);
+  }
+  for (const one of found.unmeasured) box.append(make("p", "soft small", [one.title, one.sentence].filter(Boolean).join(": ")));
+  return box;
+}
+
+async function fill(box, series) {
+  try {
+    box.replaceWith(measureTable(await call("GET", `/api/measures/${series}`)));
+  } catch (error) {
+    box.textContent = error.status === 0 ? t("The network is cut. Open it again.") : error.message;
+  }
+}
+
+function measuredNodes(row) {
+  if (!row.measured) return [];
+  const { count, sentence } = row.measured;
+  const lines = [...row.measured.findings, ...row.measured.unusual, ...row.measured.departures].map((said) => unusual(said));
+  if (!count) return sentence ? [...lines, make("p", "soft small", sentence)] : lines;
+  const details = make("details", "measured");
+  const summary = make("summary", "", n("{count} measure", "{count} measures", count));
+  summary.dataset.act = "measures";
+  details.append(summary);
+  details.addEventListener("toggle", () => {
+    if (details.open) opened.add(row.series); else opened.delete(row.series);
+    if (details.open && details.children.length === 1) {
+      const box = make("p", "soft small", t("Loading …"));
+      details.append(box);
+      fill(box, row.series);
+    }
+  });
+  details.open = opened.has(row.series);
+  return [...lines, details];
+}
+
 function textNode(row) {
   const text = make("div", "row-text");
   const head = make("h2", "head");
@@ -188,6 +258,7 @@ function textNode(row) {
   // the warnings have lines of their own
   text.append(...advice(row.words, row.warnings.reduce((rest, w) => rest.replace(w, ""), row.words.detail).trim()));
   for (const w of [...row.warnings, ...row.missing, ...row.notes]) text.append(make("p", "warning", w));
+  text.append(...measuredNodes(row));
   const claims = make("dl", "claims");
   const line = (name, value) => { const dd = make("dd"); dd.append(make("bdi", "", value)); claims.append(make("dt", "", name), dd); };
   if (row.claimed) line(t("Claimed"), row.claimed);

@@ -126,7 +126,7 @@ def lines(
         at = [t for t in ticks(x_max, max(2, width // 80), whole=True) if t <= x_max]
         x_ticks = [Tick(t, f"{t:g}") for t in at]
     for tick in x_ticks:
-        body.append(_text(place(tick.x, 0)[0], HEIGHT - BOTTOM + 16, tick.label, "middle", day=tick.day))
+        body.append(text(place(tick.x, 0)[0], HEIGHT - BOTTOM + 16, tick.label, "middle", day=tick.day))
     given = {name: (styles or {}).get(name, STYLES[n % len(STYLES)]) for n, name in enumerate(series)}
     for name, line in series.items():
         style = given[name]
@@ -135,13 +135,13 @@ def lines(
             f"<polyline points='{path}' fill='none' stroke='{style.colour}' stroke-width='2'{_dashes(style)}/>"
         )
         if len(line) <= MOST_MARKS:
-            body += [_mark(style, *place(*p)) for p in line]
-    body.append(_text((left + width - RIGHT) / 2, HEIGHT - 6, x_label, "middle"))
+            body += [mark(style, *place(*p)) for p in line]
+    body.append(text((left + width - RIGHT) / 2, HEIGHT - 6, x_label, "middle"))
     height = HEIGHT
     if len(series) > 1:
         legend, height = _legend(given, width)
         body.append(legend)
-    return _svg(title, y_label, body, width, height)
+    return svg(title, y_label, body, width, height)
 
 
 def bars(values: Mapping[str, float], *, title: str, width: int = WIDE) -> str:
@@ -157,12 +157,12 @@ def bars(values: Mapping[str, float], *, title: str, width: int = WIDE) -> str:
         y = TOP + n * row
         number = f"{value:,.10g}"
         length = value / top * (width - label - 20 - LETTER * max(len(f"{top:,.10g}"), 3))
-        body.append(_text(label - 8, y + 15, name if len(name) <= fits else name[: fits - 1] + "…", "end", INK))
+        body.append(text(label - 8, y + 15, name if len(name) <= fits else name[: fits - 1] + "…", "end", INK))
         body.append(
             f"<rect x='{label}' y='{y + 3}' width='{max(length, 1):.1f}' height='16' rx='3' fill='{ACCENT}'/>"
         )
-        body.append(_text(label + length + 7, y + 15, number, "start", INK))
-    return _svg(title, "", body, width, height)
+        body.append(text(label + length + 7, y + 15, number, "start", INK))
+    return svg(title, "", body, width, height)
 
 
 def _number(value: float, percent: bool) -> str:
@@ -174,7 +174,7 @@ def _grid(y_ticks: Sequence[float], percent: bool, left: float, width: int) -> s
     for tick in y_ticks:
         y = HEIGHT - BOTTOM - tick / y_ticks[-1] * (HEIGHT - TOP - BOTTOM)
         out.append(f"<line x1='{left:.1f}' x2='{width - RIGHT}' y1='{y:.1f}' y2='{y:.1f}' stroke='{LINE}'/>")
-        out.append(_text(left - 6, y + 4, _number(tick, percent), "end"))
+        out.append(text(left - 6, y + 4, _number(tick, percent), "end"))
     return "".join(out)
 
 
@@ -182,7 +182,8 @@ def _dashes(style: Style) -> str:
     return f" stroke-dasharray='{style.dash}'" if style.dash else ""
 
 
-def _mark(style: Style, x: float, y: float) -> str:
+def mark(style: Style, x: float, y: float) -> str:
+    """One point of a line."""
     shapes = {
         "circle": f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3'",
         "square": f"<rect x='{x - 3:.1f}' y='{y - 3:.1f}' width='6' height='6'",
@@ -200,21 +201,23 @@ def _legend(given: Mapping[str, Style], width: int) -> tuple[str, int]:
             x, y = 8.0, y + 20
         out.append(
             f"<line x1='{x:.0f}' x2='{x + 26:.0f}' y1='{y}' y2='{y}' stroke='{style.colour}' stroke-width='2'"
-            f"{_dashes(style)}/>{_mark(style, x + 13, y)}"
+            f"{_dashes(style)}/>{mark(style, x + 13, y)}"
         )
-        out.append(_text(x + 32, y + 4, name, "start"))
+        out.append(text(x + 32, y + 4, name, "start"))
         x += need + 8
     return "".join(out), y + 12
 
 
-def _text(x: float, y: float, said: str, anchor: str, colour: str = SOFT, day: str = "") -> str:
+def text(x: float, y: float, said: str, anchor: str, colour: str = SOFT, day: str = "") -> str:
+    """A line of letters; `day` where the browser writes a date anew."""
     dated = f" data-day='{escape(day)}'" if day else ""
     return (
         f"<text x='{x:.1f}' y='{y:.1f}' text-anchor='{anchor}' fill='{colour}' {FONT}{dated}>{escape(said)}</text>"
     )
 
 
-def _svg(title: str, y_label: str, body: Sequence[str], width: int, height: float) -> str:
+def svg(title: str, y_label: str, body: Sequence[str], width: int, height: float) -> str:
+    """The whole drawing, with a name for those who do not see it."""
     name = escape(f"{title}{', ' + y_label if y_label else ''}", quote=True)
     head = (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height:.0f}' role='img'"
