@@ -23,14 +23,11 @@ from qc_node.report.items import (
     text_item,
     uid_item,
 )
-from qc_node.report.uids import device_uid, short_uid
+from qc_node.report.uids import Predecessor, device_uid, short_uid
 
 SERIES_DESCRIPTION: Final = "QC report"
 SUMMARY_GROUP: Final = "summary"
 """Tracking Identifier of the group that answers no question."""
-
-Predecessor = tuple[str, str, str]
-"""SOP Class UID, SOP Instance UID and Series Instance UID of the report that this one replaces."""
 
 
 def report_document(

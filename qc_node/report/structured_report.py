@@ -75,14 +75,13 @@ from qc_node.report.items import (
 )
 from qc_node.report.measurements import NOTHING, MeasuredBlock, measures_group
 from qc_node.report.sr_documents import (
-    Predecessor,
     group_head,
     observer,
     report_document,
     report_root,
     summary_group,
 )
-from qc_node.report.uids import ORIGINAL, Edition, report_series_uid, report_uid
+from qc_node.report.uids import ORIGINAL, Edition, Predecessor, report_series_uid, report_uid
 
 __all__ = ["DISCLAIMER", "SR_CLASSES", "NodeIdentity", "build_report", "report_uid"]
 

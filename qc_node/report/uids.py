@@ -57,6 +57,10 @@ def _as_uid(number: int) -> str:
     return f"2.25.{number}"
 
 
+Predecessor = tuple[str, str, str]
+"""SOP Class UID, SOP Instance UID and Series Instance UID of the report that another one replaces."""
+
+
 @dataclass(frozen=True, slots=True)
 class Edition:
     """What was corrected since the images came first; nothing in most cases, and then no UID depends on it.
