@@ -34,6 +34,10 @@ SAME_ROLE = {
     *("backup", "classify", "models", "node", "notify", "readers", "review", "votes"),  # a part and its commands
     *("cases", "gradings", "labels", "prompts"),  # a table and what fills it
     *("interface", "server", "settings"),
+    *(
+        "catalogue",
+        "volumes",
+    ),  # what there is: classifiers, measures; volumes that are trained on, that are measured
 }
 """Names of modules that stand in several folders for one role there, or for one thing seen from there."""
 

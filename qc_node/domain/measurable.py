@@ -39,6 +39,25 @@ class Slices:
         return plane * np.float32(self.volume.slope) + np.float32(self.volume.intercept)
 
 
+@dataclass(frozen=True, slots=True)
+class TissueLevels:
+    """Rescaled values of the tissues of a head, without the field of the coil, and how far each is spread.
+
+    Attributes
+    ----------
+    white, grey, fluid
+        Centre of white matter, grey matter and ventricles; `fluid` is NaN where too little of it is seen.
+    white_spread, grey_spread
+        Standard deviation about the centre: noise, texture, and what is mixed of two.
+    """
+
+    white: float
+    grey: float
+    fluid: float
+    white_spread: float
+    grey_spread: float
+
+
 @dataclass(frozen=True, eq=False)
 class Radiograph:
     """One CR, DX or MG image.

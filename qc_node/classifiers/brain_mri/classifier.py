@@ -30,6 +30,7 @@ from qc_node.classifiers.brain_mri import (
     preprocess,
     stripes,
     tissue_order,
+    tissue_places,
 )
 from qc_node.classifiers.brain_mri import registration as reg
 from qc_node.classifiers.brain_mri.decision import (
@@ -56,6 +57,8 @@ from qc_node.domain import (
     Volume,
     tier_finding,
 )
+from qc_node.domain.measurable import TissueLevels
+from qc_node.measures.t1w import levels_of
 from qc_node.networks import weights
 
 MEASURED = "measured-{}.safetensors"
@@ -104,6 +107,8 @@ class PreparedHead:
         Why the image is undetermined whatever the networks say, or None.
     failed
         Why nothing can be said, or None.
+    tissue_levels
+        Grey values of the tissues, for the measures; None where the head is not found as it is.
     """
 
     network_input: npt.NDArray[np.float16]
@@ -114,6 +119,7 @@ class PreparedHead:
     failed: str | None = None
     doubt: str | None = None
     warnings: tuple[str, ...] = ()
+    tissue_levels: TissueLevels | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,7 @@ class BrainMriClassifier:
         self.device = device
         self.locate = locate.Locator(head, second)
         self.tissue_order = tissue_order.TissueOrder(head)
+        self.tissue_places = tissue_places.TissuePlaces(head)
         self.measure = features.FeatureMaker(head)
         masks = (torch.from_numpy(m) for m in (self.measure.brain, self.measure.head))
         self.regions = networks.regions_of(*masks).to(device)
@@ -196,6 +203,7 @@ class BrainMriClassifier:
             reason,
             doubt=ruling.doubt,
             warnings=(*warnings, *located.warnings),
+            tissue_levels=None if reason else levels_of(volume, self.tissue_places(located.matrix)),
         )
 
     def logits(self, prepared: Sequence[PreparedHead]) -> dict[str, npt.NDArray[np.float64]]:
