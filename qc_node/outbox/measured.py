@@ -53,7 +53,8 @@ def value_words(row: MeasuredRow, known: Mapping[str, Measure]) -> list[str]:
     """Each measure with its value and unit in words; what is unusual comes first."""
     first = [one.measure for one in unusual_in(row)]
     numbers = sorted(measured_block(row, known).numbers, key=lambda said: said[0].name not in first)
-    return [f"{measure.title} {number(value)} {unit_words(measure.unit)}".rstrip() for measure, value in numbers]
+    titled = [(measure, measure.title.removeprefix("the "), value) for measure, value in numbers]
+    return [f"{title} {number(value)} {unit_words(measure.unit)}".rstrip() for measure, title, value in titled]
 
 
 # -- series that are not judged ------------------------------------------------------------------------

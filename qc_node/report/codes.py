@@ -19,6 +19,7 @@ from pydicom.sr.codedict import codes as dictionary
 
 from qc_node.domain import Answer, AnswerKind, BodyPart, Grade, Question, Reason, Region, Tier
 from qc_node.domain.measure import Measure, Unit
+from qc_node.domain.wording import sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +284,7 @@ def reason_of(findings: Sequence[Code]) -> Reason | None:
 
 # -- measures ----------------------------------------------------------------------------------------
 MEASURES: Final[Mapping[str, Code]] = {
-    "snr": _dcm("SignalToNoiseRatio"),
+    "snr_object": _dcm("SignalToNoiseRatio"),
     "ctdi_vol": _dcm("MeanCtdivol"),
     "dlp": _dcm("DLP"),
     "exposure_index": _dcm("ExposureIndex"),
@@ -291,16 +292,15 @@ MEASURES: Final[Mapping[str, Code]] = {
     "deviation_index": _dcm("DeviationIndex"),
     "kvp": _dcm("KVP"),
     "mas": _dcm("Exposure"),
-    "slice_mm": _dcm("SliceThickness"),
+    "slice_thickness": _dcm("SliceThickness"),
 }
 """Concept names of measures that the standard defines in the same way; every other one has a code of its own."""
 
 UNITS: Final[Mapping[Unit, Code]] = {u: Code(u.value, "UCUM", u.value) for u in Unit} | {Unit.ONE: NO_UNITS}
-"""CID 82: any unit of UCUM."""
 
 FINDINGS: Final[Mapping[str, tuple[Code, ...]]] = {
     "noise": REASONS[Reason.NOISE],
-    "metal": (_dcm("ArtifactsOtherThanGridOrDetectorArtifact"), _own("METAL-STREAKS", "Streaks of metal")),
+    "metal": (_dcm("ArtifactsOtherThanGridOrDetectorArtifact"), _own("METAL", "Metal and its streaks")),
     "truncation": REASONS[Reason.FIELD_OF_VIEW],
     "underexposure": (_dcm("UnderExposed"),),
     "overexposure": (_dcm("OverExposed"),),
@@ -311,7 +311,7 @@ FINDINGS: Final[Mapping[str, tuple[Code, ...]]] = {
 
 def measure_code(measure: Measure) -> Code:
     """Concept name of a measure."""
-    title = (measure.title[:1].upper() + measure.title[1:])[:64].rstrip()
+    title = sentence(measure.title.removeprefix("the "))[:-1][:64].rstrip()
     return MEASURES.get(measure.name) or _own(_short(measure.name), title)
 
 
@@ -391,7 +391,7 @@ SITES: Final[Mapping[BodyPart, Code]] = {**BODY_PARTS, BodyPart.BRAIN: BRAIN}
 
 
 def private_codes() -> tuple[Code, ...]:
-    """Every code of ``99QCNODE``, for the conformance statement; those of measures follow from their names."""
+    """Every code of ``99QCNODE``, for the conformance statement, but those of measures (:func:`measure_code`)."""
     found: dict[Code, None] = {}
     for code in (COVERAGE_TOP, COVERAGE_BOTTOM, *QUESTIONS.values(), *GRADES.values(), *TIERS.values()):
         found[code] = None

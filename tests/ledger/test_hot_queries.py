@@ -36,8 +36,8 @@ ONLY_OPEN = {
     "studies_due",
     "kept_inputs_there",
 }
-"""Partial indexes: they hold what is not done yet, or is on the disk for a while; going through one is going through
-that."""
+"""Partial indexes: they hold what is not done yet, or is on the disk for a while; to go through one is to go
+through that."""
 STOPS_EARLY = {"idx_verdicts_judged_at", "idx_series_last_received"}
 """Gone through from the newest on, for as many rows as are shown."""
 BOUNDED = {"quarantine", "json_each", "alarms", "models", "n", "objects", "summaries_due"}
@@ -71,6 +71,7 @@ HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
         *(ledger.verdicts.to_report(2e9), ledger.verdicts.waiting(), ledger.verdicts.next_report_at()),
         *(ledger.deliveries.last_report(1), ledger.deliveries.reports_of(1)),
     ),
+    "measured only": lambda ledger, spool: ledger.measured.to_report(),
     "summaries": lambda ledger, spool: (
         *(ledger.summaries.due(), ledger.summaries.of_study("1")),
         *(ledger.deliveries.summaries_to_remove(2e9), ledger.deliveries.last_report(1, "summary")),

@@ -22,7 +22,7 @@ KNOWN = {
     measure.name: measure
     for measure in (
         one("noise_air", "noise in air", Unit.GREY),
-        one("snr", "signal-to-noise ratio", Unit.ONE),
+        one("snr_object", "signal-to-noise ratio", Unit.ONE),
         one("sharpness", "width of edges", Unit.MM),
         one("spectrum_slope", "slope of the spectrum", Unit.PER_MM, -INF),
         one("coverage_of_the_acquisition", "coverage of the whole acquisition", Unit.CM),

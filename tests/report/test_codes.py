@@ -12,6 +12,7 @@ from pydicom.sr._concepts_dict import concepts
 from qc_node.classifiers import catalogue
 from qc_node.domain import BodyPart, Grade, Question, Reason, Region, Tier
 from qc_node.domain.measure import Better, Measure, Unit
+from qc_node.measures.catalogue import MEASURES
 from qc_node.report import codes
 from qc_node.report.codes import Code
 from tests.report.sources import every_region_set
@@ -124,12 +125,20 @@ def test_a_measure_has_the_code_of_the_standard_where_there_is_one_and_else_its_
     def one(name: str, title: str) -> Measure:
         return Measure(name, title, Unit.ONE, Better.NEITHER, 0, 1, frozenset({"MR"}), "own")
 
-    assert codes.measure_code(one("snr", "signal to noise")).value == "111787"
-    own = codes.measure_code(one("noise_air", "noise in air"))
+    assert codes.measure_code(one("snr_object", "the signal to noise ratio")).value == "111787"
+    own = codes.measure_code(one("noise_air", "the noise in air"))
     assert (own.value, own.scheme, own.meaning) == ("NOISE-AIR", codes.PRIVATE_SCHEME, "Noise in air")
     long = [codes.measure_code(one(f"a_very_long_name_{n}", "x" * 99)) for n in range(50)]
     assert len({c.value for c in long}) == 50
     assert all(len(c.value) <= 16 and len(c.meaning) <= 64 for c in long)
+
+
+def test_every_measure_has_a_code_of_its_own() -> None:
+    found = {name: codes.measure_code(measure) for name, measure in MEASURES.items()}
+    assert len(set(found.values())) == len(found)
+    assert not set(found.values()) & set(codes.private_codes())
+    assert set(codes.MEASURES) - set(found) <= {"dlp"}, "renamed: then it has no standard code any more"
+    assert {measure.unit for measure in MEASURES.values()} <= set(codes.UNITS)
 
 
 def test_findings_and_their_codes_are_inverses() -> None:
