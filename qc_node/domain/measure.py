@@ -121,7 +121,8 @@ class Unusual:
     value
         As measured.
     z
-        How many spreads from the centre, with its sign; body size taken out where it matters.
+        How many spreads from the centre, with its sign; body size taken out where it matters.  For a drift the
+        mean of the series that it has lasted.
     kind
         ``"outlier"``: this series alone; ``"drift"``: the last series together.
     since
@@ -170,16 +171,25 @@ class Departure:
         As text.
     share
         In which share of the earlier series it had the usual value, 0 to 1.
+    series
+        How many earlier series that is a share of.
     """
 
     parameter: str
     value: str
     usual: str
     share: float
+    series: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; ``Departure(**…)`` is its inverse."""
-        return {"parameter": self.parameter, "value": self.value, "usual": self.usual, "share": self.share}
+        return {
+            "parameter": self.parameter,
+            "value": self.value,
+            "usual": self.usual,
+            "share": self.share,
+            "series": self.series,
+        }
 
 
 @dataclass(frozen=True, slots=True)
