@@ -19,7 +19,7 @@ from qc_node.ledger import Ledger
 from qc_node.ledger.measured import NO_REPORT
 from qc_node.ledger.rows import MeasuredRow, ReportRow, SeriesRow
 from qc_node.outbox.headers import header_or_none
-from qc_node.outbox.measured import measured_at, measured_block, source_row, summary_of
+from qc_node.outbox.measured_rows import measured_at, measured_block, source_row, summary_of
 from qc_node.outbox.subjects import Subject, Subjects, predecessor_in, store_object
 from qc_node.outbox.summary_writer import OWN_TROUBLE
 from qc_node.outbox.writer import WritingSettings

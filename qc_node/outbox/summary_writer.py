@@ -25,7 +25,7 @@ from qc_node.ledger import Ledger, LedgerDamagedError, LedgerError
 from qc_node.ledger.deliveries import WrittenObject
 from qc_node.ledger.rows import MeasuredRow, ReportRow, SeriesRow, SummaryDueRow, VerdictRow
 from qc_node.outbox.headers import header_or_none
-from qc_node.outbox.measured import (
+from qc_node.outbox.measured_rows import (
     MEASURED,
     findings_in,
     measured_at,

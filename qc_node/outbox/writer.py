@@ -27,7 +27,7 @@ from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReportRow, SeriesRow, VerdictRow, WaitingReport
 from qc_node.outbox.came_back import judge_again_where_another
 from qc_node.outbox.headers import read_header
-from qc_node.outbox.measured import measured_block
+from qc_node.outbox.measured_rows import measured_block
 from qc_node.outbox.subjects import Subject, Subjects, predecessor_in, store_object
 from qc_node.series.headers.expected import count_is_certain
 from qc_node.spool import Spool, digest
