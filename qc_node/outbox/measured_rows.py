@@ -14,7 +14,7 @@ from qc_node.domain.mismatch import without_quotation
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import MeasuredRow, SeriesRow
 from qc_node.outbox.subjects import SourceRow
-from qc_node.report.measurements import NOTHING, MeasuredBlock
+from qc_node.report.measures_group import NOTHING, MeasuredBlock
 
 if TYPE_CHECKING:
     from qc_node.report.summary_picture import Picture

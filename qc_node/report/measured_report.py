@@ -17,7 +17,7 @@ from qc_node.domain import InstanceRef, ModelIdentity, SeriesKey
 from qc_node.report import modules
 from qc_node.report.character_set import note, settle_character_set
 from qc_node.report.documents import NodeIdentity
-from qc_node.report.measurements import ALGORITHM, MeasuredBlock, measures_group
+from qc_node.report.measures_group import ALGORITHM, MeasuredBlock, measures_group
 from qc_node.report.sr_documents import observer, report_document, report_root, summary_group
 from qc_node.report.uids import ORIGINAL, Edition, Predecessor, measured_report_uid, report_series_uid
 

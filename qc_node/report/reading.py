@@ -29,7 +29,7 @@ from qc_node.report.items import (
     text_named,
     texts_named,
 )
-from qc_node.report.measurements import NONE_READ, ReadMeasures, is_measures, read_measures
+from qc_node.report.measures_group import NONE_READ, ReadMeasures, is_measures, read_measures
 from qc_node.report.sr_documents import SUMMARY_GROUP
 
 

@@ -23,7 +23,7 @@ measurement group (TID 1501) that says it all in a sentence, then one for each q
                                                        the disclaimer; why there is no answer, or how sure it
                                                        is; what to do
         Measurement Group                              what was measured, if anything was
-                                                       (:mod:`qc_node.report.measurements`)
+                                                       (:mod:`qc_node.report.measures_group`)
       Qualitative Evaluations                          only with warnings, each a Comment
 
 Basic Text SR knows no NUM: there a probability is a TEXT of row 12.  Whole digests of weights and rules are in
@@ -73,7 +73,7 @@ from qc_node.report.items import (
     number_text,
     text_item,
 )
-from qc_node.report.measurements import NOTHING, MeasuredBlock, measures_group
+from qc_node.report.measures_group import NOTHING, MeasuredBlock, measures_group
 from qc_node.report.sr_documents import (
     group_head,
     observer,

@@ -19,7 +19,7 @@ from qc_node.domain import InstanceRef, SeriesKey, Verdict
 from qc_node.report import modules
 from qc_node.report.character_set import settle_character_set
 from qc_node.report.documents import SERIES_NUMBER_BASE, NodeIdentity, model_equipment, new_object
-from qc_node.report.measurements import NOTHING, MeasuredBlock
+from qc_node.report.measures_group import NOTHING, MeasuredBlock
 from qc_node.report.summary_picture import Picture
 from qc_node.report.uids import ORIGINAL, Edition, summary_series_uid, summary_uid
 

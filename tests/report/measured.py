@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 
 from qc_node.domain.measure import Better, ImageFinding, Measure, Unit
 from qc_node.report.measured_report import build_measured_report
-from qc_node.report.measurements import MeasuredBlock
+from qc_node.report.measures_group import MeasuredBlock
 from tests.report.sources import CREATED, evidence, key, source
 
 INF = float("inf")

@@ -12,7 +12,7 @@ from qc_node.domain import QcNodeError
 from qc_node.domain.measure import ImageFinding, Unit
 from qc_node.report import codes
 from qc_node.report.items import children, codes_named, name_of, named, text_named, texts_named
-from qc_node.report.measurements import ALGORITHM, MEASURES_GROUP, NOTHING, MeasuredBlock, significant
+from qc_node.report.measures_group import ALGORITHM, MEASURES_GROUP, NOTHING, MeasuredBlock, significant
 from qc_node.report.reading import is_own_report, read_measured_report, read_report
 from qc_node.report.sr_documents import SUMMARY_GROUP
 from qc_node.report.structured_report import DISCLAIMER, SR_CLASSES

@@ -25,7 +25,7 @@ REPORTS = {
     "ct": lambda: report(ct_verdict(), source("CT")),
     "vote": lambda: vote("poor"),
     "measures": lambda: report(measures=BLOCK),
-    "measured": measured_report,
+    "measured": lambda: measured_report(),
 }
 
 
