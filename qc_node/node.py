@@ -27,6 +27,7 @@ from qc_node.engine.closed_studies import check_study
 from qc_node.engine.pool import Pool
 from qc_node.intake import NodeIntake
 from qc_node.ledger.rows import ReaderRow, ReportDelivery, VoteRow
+from qc_node.measures.catalogue import MEASURES
 from qc_node.operations import health, logs, service_manager
 from qc_node.operations.drain import Drain
 from qc_node.operations.ledger_watch import LedgerWatch
@@ -35,6 +36,7 @@ from qc_node.operations.notify import Notifier
 from qc_node.operations.old_reports import remove_old_reports, remove_old_summaries
 from qc_node.operations.retention import remove_old_sessions
 from qc_node.operations.tidying import Tidying
+from qc_node.outbox.measured_writer import MeasuredWriter
 from qc_node.outbox.sending import Outbox
 from qc_node.outbox.summary_writer import SummaryWriter
 from qc_node.outbox.writer import Writer
@@ -49,6 +51,8 @@ from qc_node.web.votes.to_pacs import vote_reporter
 log = logging.getLogger("qc_node")
 
 RETENTION_S = 300.0
+MEASURED_S = 5.0
+"""How often to look for series that were measured and not judged, where they get reports."""
 STUCK_S = 600.0
 """After so long a series in one hand, or a report that waits, is a fault of the node."""
 
@@ -90,6 +94,10 @@ class Node:
             self._on_written,
             steady=time.monotonic,
             words=catalogue.in_words,
+            measures=MEASURES,
+        )
+        self._measured_writer = MeasuredWriter(
+            parts.writing_settings(settings), self.ledger, self.spool, time.time, MEASURES, self._on_written
         )
         self._summary_writer = SummaryWriter(
             parts.writing_settings(settings),
@@ -99,6 +107,7 @@ class Node:
             catalogue.shared_card,
             self._check_study,
             lambda: self._outbox.wake(),
+            MEASURES,
         )
         policy = parts.completion_policy(settings)
         self._questions = PacsQuestions(
@@ -118,6 +127,10 @@ class Node:
             retry=parts.retry_policy(settings),
         )
         self._writing = Periodic("writing", self._writer.step, after=self.ledger.close)
+        # off by default, and in no hurry: what it looks for are rows of every series whose images are there
+        self._reporting_measured = Periodic(
+            "measured-reports", self._measured_writer.step, MEASURED_S, after=self.ledger.close
+        )
         # a loop of its own: no picture, and no trouble with one, holds up a report
         self._summarising = Periodic("summaries", self._summary_writer.step, after=self.ledger.close)
         self._asking = Periodic("pacs-questions", self._ask_pacs, after=self.ledger.close)
@@ -172,7 +185,7 @@ class Node:
             raise
 
     def _loops(self) -> tuple[Periodic, ...]:
-        working = (self._closing, self._asking, self._writing, self._summarising)
+        working = (self._closing, self._asking, self._writing, self._reporting_measured, self._summarising)
         return *working, self._notifying, self._retention, self._watching, self._draining
 
     def _all_loops(self) -> tuple[Periodic, ...]:
@@ -237,6 +250,7 @@ class Node:
         self._completion.apply(parts.completion_policy(settings))
         self._writer.apply(parts.writing_settings(settings))
         self._summary_writer.apply(parts.writing_settings(settings))
+        self._measured_writer.apply(parts.writing_settings(settings))
         self.pool.apply(parts.worker_settings(settings))
         logs.configure(settings.node.log_format, settings.node.log_level)
         self.receiver.take_log_level()

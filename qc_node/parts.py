@@ -70,6 +70,7 @@ def writing_settings(settings: Settings) -> WritingSettings:
         flag_object=settings.pacs.flag_object,
         confirm_s=settings.completion.confirm_s,
         summary=settings.pacs.summary,
+        report_measured_only=settings.pacs.report_measured_only,
     )
 
 

@@ -9,7 +9,7 @@ from qc_node.config.settings import LISTS, PeerSettings, Settings
 
 AT_ONCE: Final[dict[str, frozenset[str]]] = {
     "node": frozenset({"log_level", "log_format"}),
-    "pacs": frozenset({"flag_object", "summary"}),
+    "pacs": frozenset({"flag_object", "summary", "report_measured_only"}),
     "completion": frozenset({"quiet_s", "hard_cap_s", "ask_pacs", "confirm_s", "study_quiet_s"}),
     "measures": frozenset({"enabled", "window"}),
     "keep": frozenset({"sampled_share", "max_gb"}),

@@ -203,6 +203,9 @@ class PacsSettings(_Section):
     summary: Literal["all", "attention-only", "none"] = "none"
     """Once a study is complete, also write a QC summary that every viewer shows: a Secondary Capture picture for
     each judged series, or only for those that need attention or do not fit their order."""
+    report_measured_only: bool = False
+    """Also write reports, and pictures by ``summary``, of series that were measured and not judged; when it is
+    switched on, of those too whose images are still there."""
 
 
 class CompletionSettings(_Section):

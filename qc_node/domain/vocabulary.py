@@ -106,6 +106,8 @@ class Reason(StrEnum):
     """Another image artifact (ghosting, wrap, spikes, bias field)."""
     GEOMETRY = "geometry"
     """The slices do not form a regular volume."""
+    EXPOSURE = "exposure"
+    """Exposed too little or too much."""
 
 
 class ClosedBy(StrEnum):

@@ -32,6 +32,7 @@ REASONS: dict[Reason, str] = {
     Reason.ORIENTATION: "turned or mirrored",
     Reason.ARTIFACT: "image artefact",
     Reason.GEOMETRY: "slices do not form a regular volume",
+    Reason.EXPOSURE: "exposed too little or too much",
 }
 """Every reason in words for people."""
 
@@ -96,6 +97,7 @@ ADVICE: dict[Reason, str] = {
     Reason.THICK_SLICES: "Check that a 3D series with thin slices was made before the patient leaves.",
     Reason.ORIENTATION: "Check the patient position that was entered at the scanner.",
     Reason.GEOMETRY: "Check that all images were sent.",
+    Reason.EXPOSURE: LOOK_FIRST,
 }
 """What to do when a series was rejected for a reason that was measured."""
 

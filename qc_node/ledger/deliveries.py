@@ -88,12 +88,14 @@ class Deliveries:
         *,
         reported: tuple[int, int] | None = None,
         summarised: SummaryDueRow | None = None,
+        measured: str | None = None,
     ) -> bool:
         """Write report and outbox rows in one transaction; what is already there stays as it is.
 
         ``reported`` is the ``(series_id, run)`` whose state becomes ``reported`` with it, ``summarised`` the study
-        whose pictures these are.  False, and nothing is written, when a series was forgotten meanwhile, or
-        something has happened to the study: then the files of `objects` must go too.
+        whose pictures these are, ``measured`` the study of a series that is not judged.  False, and nothing is
+        written, when a series was forgotten meanwhile, or something has happened to the study: then the files of
+        `objects` must go too.
         """
         with self._db.transaction() as conn:
             if summarised is not None and not take_due(conn, summarised):
@@ -123,6 +125,8 @@ class Deliveries:
                         " created_at) VALUES (?,?,?,?)",
                         (o.sop_instance_uid, destination, at, at),
                     )
+            if measured is not None:
+                note_due(conn, measured, at)
             if reported is not None:
                 done = conn.execute(
                     "UPDATE series SET state = 'reported' WHERE series_id = ? AND run = ? AND state = 'judged'"

@@ -33,6 +33,10 @@ LATEST = "measured JOIN series USING (series_id, run)"
 """Rows of the run of a series that counts."""
 
 
+NO_REPORT = "no report of measures"
+"""The event of a run of which no report can be written."""
+
+
 class MeasuredTable:
     """One row per run of a series; one per chart."""
 
@@ -101,6 +105,27 @@ class MeasuredTable:
         for row in rows:
             unpacked(row)
         return rows
+
+    def to_report(self, limit: int = 20) -> list[MeasuredRow]:
+        """Present runs of series that were measured and not judged, have images and no report, oldest first.
+
+        A report that was written before an operator corrected identifiers does not count; a run of which was noted
+        that no report can be written is not in the list.
+        """
+        rows = self._db.rows(
+            "SELECT measured.* FROM series CROSS JOIN measured USING (series_id, run)"
+            " WHERE images_removed_at IS NULL AND state = 'skipped' AND (measures != '{}' OR findings != '[]')"
+            " AND NOT EXISTS (SELECT 1 FROM reports WHERE reports.series_id = series.series_id"
+            "  AND reports.run = series.run AND kind = 'sr' AND created_at >= coalesce((SELECT max(relinks.at)"
+            "   FROM relinks WHERE relinks.study_uid = series.study_uid"
+            "   AND (relinks.series_uid IS NULL OR relinks.series_uid = series.series_uid)), 0))"
+            " AND NOT EXISTS (SELECT 1 FROM events WHERE events.series_id = series.series_id"
+            "  AND events.run = series.run AND event = ?)"
+            " ORDER BY series.last_received, series.series_id LIMIT ?",
+            (NO_REPORT, limit),
+            of=MeasuredRow,
+        )
+        return [unpacked(row) for row in rows]
 
     def add(self, new: NewMeasured, at: float) -> None:
         """Keep what was measured of one run, in place of what was kept of it before.

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypedDict
 
 from pydicom.dataset import Dataset
 
@@ -13,11 +14,19 @@ from qc_node.dicom.patient import same_patient
 from qc_node.domain import InstanceRef, Relink, SeriesKey
 from qc_node.ledger import Ledger
 from qc_node.ledger.deliveries import WrittenObject
-from qc_node.ledger.rows import ReportRow, SeriesRow, VerdictRow
+from qc_node.ledger.rows import ReportRow, SeriesRow
 from qc_node.outbox.headers import header_or_none, read_header
 from qc_node.report.identifiers import as_image_header, correct, evidence_of
-from qc_node.report.uids import Edition
+from qc_node.report.uids import Edition, Predecessor
 from qc_node.spool import Spool
+
+
+class SourceRow(TypedDict):
+    """Which run of which series, and the file whose header names the patient: a verdict, or less."""
+
+    series_id: int
+    run: int
+    source_path: str
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Subjects:
         self._ledger = ledger
         self._spool = spool
 
-    def of(self, row: VerdictRow, series: SeriesRow) -> Subject:
+    def of(self, row: SourceRow, series: SeriesRow) -> Subject:
         """What a report on a series is about: whom its images name, and what operators corrected of that."""
         relinks = self._ledger.relinks.of(series["study_uid"], series["series_uid"])
         source = correct(self._source(row, relinks), relinks)
@@ -48,7 +57,7 @@ class Subjects:
             edition=self._edition(row, series, relinks, source),
         )
 
-    def _source(self, row: VerdictRow, relinks: Sequence[Relink]) -> Dataset:
+    def _source(self, row: SourceRow, relinks: Sequence[Relink]) -> Dataset:
         """The header that identity is copied from: an image's or, where these are gone, that of a report."""
         if row["source_path"] and self._spool.has(row["source_path"]):
             return read_header(self._spool, row["source_path"])
@@ -71,7 +80,7 @@ class Subjects:
         instances = self._ledger.instances.of_series(series["series_id"])
         return [InstanceRef(i["sop_class_uid"], i["sop_instance_uid"], i["digest"] or "") for i in instances]
 
-    def _edition(self, row: VerdictRow, series: SeriesRow, relinks: Sequence[Relink], source: Dataset) -> Edition:
+    def _edition(self, row: SourceRow, series: SeriesRow, relinks: Sequence[Relink], source: Dataset) -> Edition:
         """What makes this report another one than its images alone do.
 
         A patient who was named before and is again gets another report: the first one may be gone from the PACS.
@@ -84,6 +93,14 @@ class Subjects:
         place = [f"patient {changes}"] if changes else []
         place += [series["study_uid"]] if first != series["study_uid"] else []
         return Edition(tuple(f"relink {relink.number}" for relink in relinks), tuple(place))
+
+
+def predecessor_in(spool: Spool, before: ReportRow | None) -> Predecessor | None:
+    """How a report names the one that it replaces."""
+    if before is None:
+        return None
+    earlier = read_header(spool, before["path"])
+    return str(earlier.SOPClassUID), str(earlier.SOPInstanceUID), str(earlier.SeriesInstanceUID)
 
 
 def store_object(

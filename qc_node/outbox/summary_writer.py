@@ -18,13 +18,25 @@ from typing import TYPE_CHECKING
 
 from qc_node.dicom.patient import same_patient
 from qc_node.domain import Verdict, attention
+from qc_node.domain.measure import Measure
 from qc_node.domain.mismatch import without_quotation
-from qc_node.domain.wording import SEVERITY, Card
+from qc_node.domain.wording import SEVERITY, Card, Tone
 from qc_node.ledger import Ledger, LedgerDamagedError, LedgerError
 from qc_node.ledger.deliveries import WrittenObject
-from qc_node.ledger.rows import ReportRow, SeriesRow, SummaryDueRow, VerdictRow
+from qc_node.ledger.rows import MeasuredRow, ReportRow, SeriesRow, SummaryDueRow, VerdictRow
 from qc_node.outbox.headers import header_or_none
-from qc_node.outbox.subjects import Subject, Subjects, store_object
+from qc_node.outbox.measured_rows import (
+    MEASURED,
+    findings_in,
+    measured_at,
+    measured_block,
+    shown_pictures,
+    source_row,
+    unusual_in,
+    unusual_lines,
+    value_words,
+)
+from qc_node.outbox.subjects import SourceRow, Subject, Subjects, store_object
 from qc_node.outbox.writer import WritingSettings
 from qc_node.spool import Spool, digest
 
@@ -40,18 +52,35 @@ _VIEW = re.compile(r".*-([a-z_]+)\.png")
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """A series whose picture is to be drawn: its verdicts, the routed classifier's first, and the words for it."""
+class _Shown:
+    """A series whose picture is to be drawn.
+
+    Its verdicts, the routed classifier's first, and the words for it; what was measured, if anything was.
+    There is one or the other.
+    """
 
     series: SeriesRow
     given: Sequence[VerdictRow]
     card: Card
     warnings: Sequence[str]
+    measured: MeasuredRow | None
+    known: Mapping[str, Measure]
 
     @property
     def calls(self) -> bool:
-        """Whether it needs attention, by the verdict or by a mismatch."""
-        return bool(attention.of_series([row["verdict"] for row in self.given], self.given[0]["warnings"]))
+        """Whether it needs attention, by the verdict, a mismatch or what was measured."""
+        row, wrong = self.measured, self.given[0]["warnings"] if self.given else ()
+        causes = attention.of_series([row["verdict"] for row in self.given], wrong)
+        if row is not None:
+            causes += attention.of_measures(unusual_in(row), findings_in(row), self.known)
+        return bool(causes)
+
+    @property
+    def created(self) -> datetime:
+        """When it was judged or, where it was not, measured."""
+        if self.given or self.measured is None:
+            return datetime.fromtimestamp(self.given[0]["judged_at"], UTC).astimezone()
+        return measured_at(self.measured, self.series)
 
     @property
     def rank(self) -> tuple[int, bool, float, int]:
@@ -73,6 +102,8 @@ class SummaryWriter:
         Gives what was expected of a closed study and did not come, as sentences; safe to repeat.
     on_written
         Called when pictures are in the outbox.
+    measures
+        Every measure by name; None: pictures say nothing of measures.
     """
 
     def __init__(
@@ -84,6 +115,7 @@ class SummaryWriter:
         words: Callable[[Sequence[Verdict], Sequence[str]], Card],
         check_study: Callable[[str], Sequence[str]] = lambda study_uid: (),
         on_written: Callable[[], None] = lambda: None,
+        measures: Mapping[str, Measure] | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -92,6 +124,7 @@ class SummaryWriter:
         self._words = words
         self._check_study = check_study
         self._on_written = on_written
+        self._measures = measures or {}
         self._subjects = Subjects(ledger, spool)
 
     def apply(self, settings: WritingSettings) -> None:
@@ -133,33 +166,44 @@ class SummaryWriter:
         elif objects:
             self._on_written()
 
-    def _wanted(self, study_uid: str, written: Sequence[ReportRow], missing: bool) -> list[_Judged]:
+    def _wanted(self, study_uid: str, written: Sequence[ReportRow], missing: bool) -> list[_Shown]:
         """Which series get a picture, worst first."""
         has = {(row["series_id"], row["run"]) for row in written}
         found = []
         for series in self._ledger.series.of_study(study_uid):
-            if series["state"] != "reported" or (series["series_id"], series["run"]) in has:
-                continue
-            given = self._ledger.verdicts.of(series["series_id"], series["run"])
-            if given:
-                found.append(self._judged(series, given))
+            if (series["series_id"], series["run"]) not in has:
+                found += self._shown(series)
         found.sort(key=lambda judged: judged.rank)
         if self._settings.summary == "all":
             return found
         first = found[:1] if missing and not written else []  # it says what is missing
         return [judged for judged in found if judged.calls] or first
 
-    def _judged(self, series: SeriesRow, given: Sequence[VerdictRow]) -> _Judged:
+    def _shown(self, series: SeriesRow) -> list[_Shown]:
+        """One series that has its report by now; nothing where it gets no picture."""
+        number, run = series["series_id"], series["run"]
+        measured = self._ledger.measured.of(number, run) if self._measures else None
+        if series["state"] == "reported":
+            given = self._ledger.verdicts.of(number, run)
+            return [self._judged(series, given, measured)] if given else []
+        wanted = self._settings.report_measured_only and series["state"] == "skipped" and measured is not None
+        if not wanted or not any(r["run"] == run for r in self._ledger.deliveries.reports_of(number)):
+            return []
+        card = Card(MEASURED.rstrip("."), Tone.OPEN, without_quotation(series["sentence"] or ""))
+        return [_Shown(series, (), card, (), measured, self._measures)]
+
+    def _judged(self, series: SeriesRow, given: Sequence[VerdictRow], measured: MeasuredRow | None) -> _Shown:
         said = [without_quotation(warning) for warning in given[0]["warnings"]]
         warnings = sorted(said, key=lambda warning: not warning.startswith("Ordered: "))
-        return _Judged(series, given, self._words([row["verdict"] for row in given], said), warnings)
+        card = self._words([row["verdict"] for row in given], said)
+        return _Shown(series, given, card, warnings, measured, self._measures)
 
     def _last_number(self, written: Sequence[ReportRow]) -> int:
         """The highest Instance Number so far; of those that were forgotten the newest that is left knows."""
         header = header_or_none(self._spool, written[-1]["path"]) if written else None
         return max(len(written), int(header.InstanceNumber) if header is not None else 0)
 
-    def _draw_or_none(self, judged: _Judged, missing: Sequence[str], number: int) -> WrittenObject | None:
+    def _draw_or_none(self, judged: _Shown, missing: Sequence[str], number: int) -> WrittenObject | None:
         """The picture of one series; None where it cannot be drawn, or is there already."""
         try:
             return self._draw(judged, missing, number)
@@ -173,27 +217,29 @@ class SummaryWriter:
             )
             return None
 
-    def _draw(self, judged: _Judged, missing: Sequence[str], number: int) -> WrittenObject | None:
+    def _draw(self, judged: _Shown, missing: Sequence[str], number: int) -> WrittenObject | None:
         from qc_node.report.summary import build_summary
         from qc_node.report.summary_picture import SummaryPage, draw
 
-        series, first = judged.series, judged.given[0]
-        subject = self._subjects.of(first, series)
-        verdicts = [row["verdict"] for row in judged.given]
-        created = datetime.fromtimestamp(first["judged_at"], UTC).astimezone()
-        earlier = self._earlier(first, subject)
+        series = judged.series
+        row: SourceRow = judged.given[0] if judged.given else source_row(self._ledger, series)
+        subject = self._subjects.of(row, series)
+        created, earlier = judged.created, self._earlier(row, subject)
+        measured, known = judged.measured, self._measures
         page = SummaryPage(
             title=_title(series, subject),
             card=judged.card,
             notes=(*judged.warnings, *missing),
-            views=self._views(first, subject),
+            views=self._views(judged, subject),
             footer=self._footer(judged, created, earlier),
+            measured=value_words(measured, known) if measured is not None else (),
+            unusual=unusual_lines(measured, known) if measured is not None else (),
         )
         ds = build_summary(
             subject.source,
             subject.evidence,
             subject.key,
-            verdicts,
+            [row["verdict"] for row in judged.given],
             draw(page),
             software_version=self._settings.software_version,
             node=self._settings.ae_title,
@@ -202,12 +248,13 @@ class SummaryWriter:
             instance_number=number,
             earlier=earlier["sop_instance_uid"] if earlier is not None else None,
             edition=subject.edition,
+            measures=measured_block(measured, known),
         )
         if self._ledger.deliveries.is_ours(str(ds.SOPInstanceUID)):
             return None  # judged again from the same causes
         return store_object(self._spool, ds, series, KIND, earlier, anew=True)
 
-    def _earlier(self, row: VerdictRow, subject: Subject) -> ReportRow | None:
+    def _earlier(self, row: SourceRow, subject: Subject) -> ReportRow | None:
         """The picture that this one replaces, if it is about the same patient for certain."""
         deliveries = self._ledger.deliveries
         earlier = deliveries.last_report(row["series_id"], KIND, before_run=row["run"])
@@ -218,13 +265,16 @@ class SummaryWriter:
         header = next((h for h in headers if h is not None), None)
         return earlier if header is not None and same_patient(header, subject.source) else None
 
-    def _views(self, row: VerdictRow, subject: Subject) -> Mapping[str, Picture]:
-        """Mid-planes that are kept; none where text is burnt into the images, for it may be a name."""
+    def _views(self, shown: _Shown, subject: Subject) -> Mapping[str, Picture]:
+        """Pictures that are kept; none where text is burnt into the images, for it may be a name."""
+        if str(subject.source.get("BurnedInAnnotation", "")).upper() == "YES":
+            return {}
+        return self._mid_planes(shown.given[0]) if shown.given else self._kept_pictures(shown.series)
+
+    def _mid_planes(self, row: VerdictRow) -> Mapping[str, Picture]:
         import numpy as np
         from PIL import Image
 
-        if str(subject.source.get("BurnedInAnnotation", "")).upper() == "YES":
-            return {}
         named = {match[1]: name for name in row["thumbnails"] if (match := _VIEW.fullmatch(name))}
         views = {}
         for view, name in named.items():
@@ -235,11 +285,25 @@ class SummaryWriter:
                 views[view] = np.asarray(picture.convert("L"), dtype=np.uint8)
         return views
 
-    def _footer(self, judged: _Judged, created: datetime, earlier: ReportRow | None) -> list[str]:
+    def _kept_pictures(self, series: SeriesRow) -> Mapping[str, Picture]:
+        """Of a series without a classifier: three of its slices, or its images (``[keep]``)."""
+        rows = self._ledger.kept_inputs.of_series(series["series_id"])
+        names = [row["path"] for row in rows if row["run"] == series["run"] and row["removed_at"] is None]
+        views: dict[str, Picture] = {}
+        with suppress(OSError, ValueError, KeyError):  # gone, or no pictures: the words are what counts
+            views |= shown_pictures(self._spool.path(names[-1])) if names else {}
+        return views
+
+    def _footer(self, judged: _Shown, created: datetime, earlier: ReportRow | None) -> list[str]:
+        from qc_node.report.measured_report import measures_model
+
         models = [row["verdict"].model for row in judged.given]
+        if not models and judged.measured is not None:
+            models = [measures_model(judged.measured["version"])]
+        done = "Judged" if judged.given else "Measured"
         lines = [
-            f"Judged {created:%Y-%m-%d %H:%M} by {self._settings.ae_title}",
-            ", ".join(f"{model.name} {model.version} ({model.sha256[:8]})" for model in models),
+            f"{done} {created:%Y-%m-%d %H:%M} by {self._settings.ae_title}",
+            ", ".join(f"{m.name} {m.version}" + (f" ({m.sha256[:8]})" if m.sha256 else "") for m in models),
         ]
         if earlier is not None:
             before = self._ledger.verdicts.get(judged.series["series_id"], earlier["run"])

@@ -22,11 +22,13 @@ from qc_node.domain import (
     Verdict,
     needs_attention,
 )
+from qc_node.domain.measure import Measure
 from qc_node.ledger import Ledger
 from qc_node.ledger.rows import ReportRow, SeriesRow, VerdictRow, WaitingReport
 from qc_node.outbox.came_back import judge_again_where_another
 from qc_node.outbox.headers import read_header
-from qc_node.outbox.subjects import Subject, Subjects, store_object
+from qc_node.outbox.measured_rows import measured_block
+from qc_node.outbox.subjects import Subject, Subjects, predecessor_in, store_object
 from qc_node.series.headers.expected import count_is_certain
 from qc_node.spool import Spool, digest
 
@@ -49,7 +51,8 @@ class WritingSettings:
     ``flag_object`` also writes a key object (113010, DCM, "Quality Issue")
     for a straight reject or tier 3.  Nothing can supersede a key object, so it is written only when the verdict is
     final: the number of images was certain, or ``confirm_s`` have passed since it was given.  ``summary`` is which
-    series get a picture for people as well: ``all``, ``attention-only`` or ``none``.
+    series get a picture for people as well: ``all``, ``attention-only`` or ``none``.  ``report_measured_only``
+    writes reports and pictures of series that were measured and not judged, too.
     """
 
     software_version: str
@@ -61,6 +64,7 @@ class WritingSettings:
     flag_object: bool
     confirm_s: float
     summary: str
+    report_measured_only: bool
 
     def by_class(self) -> dict[str, tuple[str, ...]]:
         """The destinations of each SR class that is in use; the one for nobody where there are none."""
@@ -85,6 +89,8 @@ class Writer:
     words
         A series in a sentence, which its report begins with: from its verdicts, the routed classifier's first, and
         from warnings.
+    measures
+        Every measure by name; None: reports say nothing of measures.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class Writer:
         on_written: Callable[[int], None] = lambda series_id: None,
         steady: Callable[[], float] | None = None,
         words: Callable[[Sequence[Verdict], Sequence[str]], str] = lambda verdicts, warnings: "",
+        measures: Mapping[str, Measure] | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -105,6 +112,7 @@ class Writer:
         self._on_written = on_written
         self._steady = steady or wall
         self._words = words
+        self._measures = measures or {}
         self._judged = SteadyTimes()
 
     def apply(self, settings: WritingSettings) -> None:
@@ -230,10 +238,6 @@ class Writer:
     ) -> Dataset:
         from qc_node.report.structured_report import build_report
 
-        predecessor = None
-        if before is not None:
-            earlier = read_header(self._spool, before["path"])
-            predecessor = (str(earlier.SOPClassUID), str(earlier.SOPInstanceUID), str(earlier.SeriesInstanceUID))
         return build_report(
             about.source,
             about.evidence,
@@ -246,11 +250,12 @@ class Writer:
             rules_digest=self._settings.rules_digest,
             sr_class=sr_class,
             created=datetime.fromtimestamp(row["judged_at"], UTC).astimezone(),
-            predecessor=predecessor,
+            predecessor=predecessor_in(self._spool, before),
             instance_number=row["run"],
             also=verdicts[1:],
             summary=self._words(verdicts, row["warnings"]),
             edition=about.edition,
+            measures=measured_block(self._ledger.measured.of(row["series_id"], row["run"]), self._measures),
         )
 
     def _flag(self, row: VerdictRow, verdict: Verdict, about: Subject) -> Dataset:

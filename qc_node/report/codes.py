@@ -18,6 +18,8 @@ from typing import Final, assert_never
 from pydicom.sr.codedict import codes as dictionary
 
 from qc_node.domain import Answer, AnswerKind, BodyPart, Grade, Question, Reason, Region, Tier
+from qc_node.domain.measure import Measure, Unit
+from qc_node.domain.wording import sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +272,7 @@ REASONS: Final[Mapping[Reason, tuple[Code, ...]]] = {
     Reason.ORIENTATION: (_dcm("Positioning"),),
     Reason.ARTIFACT: (_dcm("ImageArtifacts"),),
     Reason.GEOMETRY: (_own("GEOMETRY", "The slices do not form a regular volume"),),
+    Reason.EXPOSURE: (_own("EXPOSURE", "Exposed too little or too much"),),
 }
 """Quality Findings for each reason, the most general first.  The last one is the reason's own."""
 
@@ -277,6 +280,44 @@ REASONS: Final[Mapping[Reason, tuple[Code, ...]]] = {
 def reason_of(findings: Sequence[Code]) -> Reason | None:
     """The reason that the Quality Findings of one group spell."""
     return next((reason for reason, spelt in REASONS.items() if findings and spelt[-1] == findings[-1]), None)
+
+
+# -- measures ----------------------------------------------------------------------------------------
+MEASURES: Final[Mapping[str, Code]] = {
+    "snr_object": _dcm("SignalToNoiseRatio"),
+    "ctdi_vol": _dcm("MeanCtdivol"),
+    "dlp": _dcm("DLP"),
+    "exposure_index": _dcm("ExposureIndex"),
+    "target_exposure_index": _dcm("TargetExposureIndex"),
+    "deviation_index": _dcm("DeviationIndex"),
+    "kvp": _dcm("KVP"),
+    "mas": _dcm("Exposure"),
+    "slice_thickness": _dcm("SliceThickness"),
+}
+"""Concept names of measures that the standard defines in the same way; every other one has a code of its own."""
+
+UNITS: Final[Mapping[Unit, Code]] = {u: Code(u.value, "UCUM", u.value) for u in Unit} | {Unit.ONE: NO_UNITS}
+
+FINDINGS: Final[Mapping[str, tuple[Code, ...]]] = {
+    "noise": REASONS[Reason.NOISE],
+    "metal": (_dcm("ArtifactsOtherThanGridOrDetectorArtifact"), _own("METAL", "Metal and its streaks")),
+    "truncation": REASONS[Reason.FIELD_OF_VIEW],
+    "underexposure": (_dcm("UnderExposed"),),
+    "overexposure": (_dcm("OverExposed"),),
+    "clipping": (_own("CLIPPED", "Grey values of the body cut off at the end of their range"),),
+}
+"""Quality Findings by the kind of an :class:`qc_node.domain.measure.ImageFinding`; the last one is its own."""
+
+
+def measure_code(measure: Measure) -> Code:
+    """Concept name of a measure."""
+    title = sentence(measure.title.removeprefix("the "))[:-1][:64].rstrip()
+    return MEASURES.get(measure.name) or _own(_short(measure.name), title)
+
+
+def findings_of(spelt: Sequence[Code]) -> tuple[str, ...]:
+    """The kinds that Quality Findings spell, in the order of :data:`FINDINGS`."""
+    return tuple(kind for kind, own in FINDINGS.items() if own[-1] in spelt)
 
 
 # -- key objects (TID 2010) --------------------------------------------------------------------------
@@ -350,10 +391,10 @@ SITES: Final[Mapping[BodyPart, Code]] = {**BODY_PARTS, BodyPart.BRAIN: BRAIN}
 
 
 def private_codes() -> tuple[Code, ...]:
-    """Every code of ``99QCNODE``, for the conformance statement."""
+    """Every code of ``99QCNODE``, for the conformance statement, but those of measures (:func:`measure_code`)."""
     found: dict[Code, None] = {}
     for code in (COVERAGE_TOP, COVERAGE_BOTTOM, *QUESTIONS.values(), *GRADES.values(), *TIERS.values()):
         found[code] = None
-    for spelt in REASONS.values():
+    for spelt in (*REASONS.values(), *FINDINGS.values()):
         found.update((code, None) for code in spelt if code.scheme == PRIVATE_SCHEME)
     return tuple(found)

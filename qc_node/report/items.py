@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
@@ -108,11 +108,17 @@ def number_text(value: float) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".")
 
 
-def number_item(name: Code, value: float, units: Code, modifiers: Sequence[Dataset] = ()) -> Dataset:
-    """NUM, with at most four decimals."""
+def number_item(
+    name: Code,
+    value: float,
+    units: Code,
+    modifiers: Sequence[Dataset] = (),
+    spell: Callable[[float], str] = number_text,
+) -> Dataset:
+    """NUM; `spell` gives the number in at most 16 characters (DS)."""
     ds = _item("NUM", name, CONTAINS)
     measured = Dataset()
-    measured.NumericValue = number_text(value)
+    measured.NumericValue = spell(value)
     measured.MeasurementUnitsCodeSequence = coded(units)
     ds.MeasuredValueSequence = DicomSequence([measured])
     if modifiers:

@@ -35,7 +35,7 @@ from qc_node.report.items import (
     text_item,
     text_named,
 )
-from qc_node.report.structured_report import new_document, observer
+from qc_node.report.sr_documents import new_document, observer
 from qc_node.report.uids import ORIGINAL, Edition, flag_uid, report_series_uid
 
 KEY_OBJECT_SELECTION: Final = str(KeyObjectSelectionDocumentStorage)
@@ -90,7 +90,7 @@ def build_flag(
     ordered = sorted(set(evidence), key=lambda r: (r.sop_class_uid, r.sop_instance_uid))
     content = [
         code_item(codes.LANGUAGE, codes.ENGLISH, HAS_CONCEPT_MOD),
-        *observer(node, verdict),
+        *observer(node, verdict.model),
         text_item(codes.KEY_OBJECT_DESCRIPTION, f"{flag_sentence(verdict)} {DISCLAIMER}"),
         *(image_item(ref.sop_class_uid, ref.sop_instance_uid) for ref in ordered),
     ]

@@ -29,7 +29,8 @@ from qc_node.report.items import (
     text_named,
     texts_named,
 )
-from qc_node.report.structured_report import SUMMARY_GROUP
+from qc_node.report.measures_group import NONE_READ, ReadMeasures, is_measures, read_measures
+from qc_node.report.sr_documents import SUMMARY_GROUP
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class ReadReport:
         What the header stated.
     predecessor
         SOP Instance UID of the report that this one replaces.
+    measures
+        What was measured; empty in reports that say nothing of it.
     """
 
     sop_instance_uid: str
@@ -66,6 +69,7 @@ class ReadReport:
     rules_digest: str
     software_version: str
     predecessor: str | None
+    measures: ReadMeasures = NONE_READ
 
 
 def read_report(ds: Dataset) -> ReadReport:
@@ -91,7 +95,8 @@ def _read(ds: Dataset) -> ReadReport:
     if not groups:
         raise ValueError("it has no measurement group")
     summaries = [text for group in groups if _is_summary(group) for text in texts_named(group, codes.SUMMARY)]
-    groups = [group for group in groups if not _is_summary(group)]
+    measured = next((read_measures(group) for group in groups if is_measures(group)), NONE_READ)
+    groups = [group for group in groups if not _is_summary(group) and not is_measures(group)]
     by_stage: dict[Stage, list[Dataset]] = {}
     for group in groups:
         by_stage.setdefault(_tracked(group)[0], []).append(group)
@@ -100,7 +105,6 @@ def _read(ds: Dataset) -> ReadReport:
     remarks = [text for part in named(ds, codes.QUALITATIVE_EVALUATIONS) for text in _comments(part)]
     series, evidence = _evidence(ds)
     agents = [text for group in groups for text in texts_named(group, codes.CONTRAST_AGENT)]
-    before = ds.get("PredecessorDocumentsSequence")
     return ReadReport(
         sop_instance_uid=str(ds.SOPInstanceUID),
         series=series,
@@ -112,10 +116,16 @@ def _read(ds: Dataset) -> ReadReport:
         summary=next(iter(summaries), ""),
         rules_digest=digests[verdict.stage].get("rules", ""),
         software_version=str(ds.get("SoftwareVersions", "")),
-        predecessor=None
-        if not before
-        else str(before[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID),
+        predecessor=_predecessor(ds),
+        measures=measured,
     )
+
+
+def _predecessor(ds: Dataset) -> str | None:
+    before = ds.get("PredecessorDocumentsSequence")
+    if not before:
+        return None
+    return str(before[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
 
 
 def _is_summary(group: Dataset) -> bool:
@@ -203,12 +213,54 @@ def _evidence(ds: Dataset) -> tuple[SeriesKey, tuple[InstanceRef, ...]]:
 
 
 def is_own_report(ds: Dataset) -> bool:
-    """Whether `ds` looks like a report of a qc-node: TID 1500 with an answer under a private concept of ours."""
+    """Whether `ds` looks like a report of a qc-node: TID 1500 with our measures, or our answers."""
     return name_of(ds) == codes.MEASUREMENT_REPORT and any(
-        (name := name_of(item)) is not None
-        and name.scheme == codes.PRIVATE_SCHEME
-        and code_in(item, "ConceptCodeSequence") is not None
+        is_measures(group) or any(map(_is_own_answer, children(group)))
         for part in named(ds, codes.IMAGING_MEASUREMENTS)
         for group in children(part)
-        for item in children(group)
+    )
+
+
+def _is_own_answer(item: Dataset) -> bool:
+    name = name_of(item)
+    return (
+        name is not None
+        and name.scheme == codes.PRIVATE_SCHEME
+        and code_in(item, "ConceptCodeSequence") is not None
+    )
+
+
+@dataclass(frozen=True)
+class ReadMeasuredReport:
+    """What the report on a series says that was measured and not judged; fields as in :class:`ReadReport`."""
+
+    sop_instance_uid: str
+    series: SeriesKey
+    evidence: tuple[InstanceRef, ...]
+    measures: ReadMeasures
+    summary: str
+    predecessor: str | None
+
+
+def read_measured_report(ds: Dataset) -> ReadMeasuredReport:
+    """The inverse of :func:`qc_node.report.measured_report.build_measured_report`.
+
+    Raises
+    ------
+    QcNodeError
+        `ds` is no such report.
+    """
+    groups = [g for part in named(ds, codes.IMAGING_MEASUREMENTS) for g in named(part, codes.MEASUREMENT_GROUP)]
+    measured = [group for group in groups if is_measures(group)]
+    if not measured or any(not _is_summary(group) and not is_measures(group) for group in groups):
+        raise QcNodeError("The object is no report of a qc-node on a series that was only measured.")
+    series, evidence = _evidence(ds)
+    summaries = [text for group in groups for text in texts_named(group, codes.SUMMARY)]
+    return ReadMeasuredReport(
+        sop_instance_uid=str(ds.SOPInstanceUID),
+        series=series,
+        evidence=evidence,
+        measures=read_measures(measured[0]),
+        summary=next(iter(summaries), ""),
+        predecessor=_predecessor(ds),
     )

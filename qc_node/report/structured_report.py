@@ -22,6 +22,8 @@ measurement group (TID 1501) that says it all in a sentence, then one for each q
           texts                                        row 12: agent in the header, landmarks, then Comment:
                                                        the disclaimer; why there is no answer, or how sure it
                                                        is; what to do
+        Measurement Group                              what was measured, if anything was
+                                                       (:mod:`qc_node.report.measures_group`)
       Qualitative Evaluations                          only with warnings, each a Comment
 
 Basic Text SR knows no NUM: there a probability is a TEXT of row 12.  Whole digests of weights and rules are in
@@ -35,12 +37,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from qc_node.dicom.uids import MANUFACTURER, SR_CLASSES
+from qc_node.dicom.uids import SR_CLASSES
 from qc_node.domain import (
     GRADED,
     AnswerKind,
@@ -55,38 +56,34 @@ from qc_node.domain import (
 )
 from qc_node.domain.wording import advice_on, sureness
 from qc_node.report import codes, modules
-from qc_node.report.character_set import SourceText, note, settle_character_set
+from qc_node.report.character_set import note, settle_character_set
 from qc_node.report.codes import Code
 from qc_node.report.documents import (
     DISCLAIMER,
-    SHORT_HASH,
     NodeIdentity,
     model_equipment,
-    new_object,
-    series_number,
     weights_hash,
 )
 from qc_node.report.items import (
     CONTAINS,
     HAS_CONCEPT_MOD,
-    HAS_OBS_CONTEXT,
     code_item,
     container,
     number_item,
     number_text,
     text_item,
-    uid_item,
 )
-from qc_node.report.uids import ORIGINAL, Edition, device_uid, report_series_uid, report_uid, short_uid
+from qc_node.report.measures_group import NOTHING, MeasuredBlock, measures_group
+from qc_node.report.sr_documents import (
+    group_head,
+    observer,
+    report_document,
+    report_root,
+    summary_group,
+)
+from qc_node.report.uids import ORIGINAL, Edition, Predecessor, report_series_uid, report_uid
 
 __all__ = ["DISCLAIMER", "SR_CLASSES", "NodeIdentity", "build_report", "report_uid"]
-
-SERIES_DESCRIPTION: Final = "QC report"
-SUMMARY_GROUP: Final = "summary"
-"""Tracking Identifier of the group that answers no question."""
-
-Predecessor = tuple[str, str, str]
-"""SOP Class UID, SOP Instance UID and Series Instance UID of the report that this one replaces."""
 
 
 def build_report(
@@ -107,6 +104,7 @@ def build_report(
     also: Sequence[Verdict] = (),
     summary: str = "",
     edition: Edition = ORIGINAL,
+    measures: MeasuredBlock = NOTHING,
 ) -> Dataset:
     """The report on one series, ready for ``save_as(..., enforce_file_format=True)``.
 
@@ -138,6 +136,8 @@ def build_report(
         All of it in the sentence that people see elsewhere; with none the report begins with the first question.
     edition
         What was corrected since the images came first.
+    measures
+        What was measured, as a last group; with nothing in it the report is what it was without.
 
     Returns
     -------
@@ -160,140 +160,40 @@ def build_report(
         sr_class=sr_class,
         rules_digest=rules_digest,
         edition=edition,
+        measures=measures.causes(),
     )
     series_uid = report_series_uid(
         "report-series", series.series_instance_uid, node.station_name, software_version, edition
     )
     text = modules.source_text(source)
-    ds = new_document(
+    ds = report_document(
         text,
         series,
-        SR_CLASSES[sr_class],
-        uid,
-        series_uid,
+        evidence,
+        (SR_CLASSES[sr_class], uid, series_uid),
         node,
         software_version,
         created,
-        modality="SR",
-        description=SERIES_DESCRIPTION,
         instance_number=instance_number,
+        predecessor=predecessor,
     )
     ds.ContributingEquipmentSequence = DicomSequence(
         [model_equipment(node, v, created, rules_digest) for v in verdicts]
     )
-    ds.CompletionFlag = "COMPLETE"
-    ds.VerificationFlag = "UNVERIFIED"
-    ds.PerformedProcedureCodeSequence = DicomSequence()
-    ds.CurrentRequestedProcedureEvidenceSequence = modules.evidence_sequence({series: evidence})
-    if predecessor is not None:
-        sop_class, sop_instance, its_series = predecessor
-        ds.PredecessorDocumentsSequence = modules.evidence_sequence(
-            {SeriesKey(series.study_instance_uid, its_series): [InstanceRef(sop_class, sop_instance)]}
-        )
     modality = claims.modality or str(modules.raw_value(source, "Modality") or "")
     remark = note(text)
     remarks = warnings if remark is None else [*warnings, remark]
     numbers = sr_class != "basic-text"
-    groups = [_summary(series, summary)] if summary else []
+    groups = [summary_group(series, summary)] if summary else []
     groups += [group for v in verdicts for group in _groups(series, v, claims, numbers)]
+    groups += [measures_group(series.series_instance_uid, measures, numbers=numbers)] if measures else []
     remarks = list(dict.fromkeys([*(w for v in verdicts for w in v.warnings), *remarks]))
-    ds.update(report_root(observer(node, verdict), modality, groups, remarks))
+    ds.update(report_root(observer(node, verdict.model), modality, groups, remarks))
     settle_character_set(ds, text)
     return ds
 
 
-def new_document(
-    text: SourceText,
-    series: SeriesKey,
-    sop_class_uid: str,
-    sop_instance_uid: str,
-    series_instance_uid: str,
-    node: NodeIdentity,
-    software_version: str,
-    created: datetime,
-    *,
-    modality: str,
-    description: str,
-    instance_number: int = 1,
-) -> Dataset:
-    """A document of the node's own in the study of the images: every module but the document's content.
-
-    Parameters
-    ----------
-    text
-        The texts of the header of one of them (:func:`qc_node.report.modules.source_text`).
-    """
-    ds = new_object(
-        text,
-        series.study_instance_uid,
-        sop_class_uid,
-        sop_instance_uid,
-        series_instance_uid,
-        node,
-        software_version,
-        created,
-        modality=modality,
-        description=description,
-        series_number=series_number(text.source),
-        instance_number=instance_number,
-    )
-    ds.ReferencedPerformedProcedureStepSequence = DicomSequence()
-    scheme = Dataset()
-    scheme.CodingSchemeDesignator = codes.PRIVATE_SCHEME
-    scheme.CodingSchemeName = codes.PRIVATE_SCHEME_NAME
-    scheme.CodingSchemeResponsibleOrganization = codes.PRIVATE_SCHEME_ORGANIZATION
-    ds.CodingSchemeIdentificationSequence = DicomSequence([scheme])
-    return ds
-
-
 # -- the tree ----------------------------------------------------------------------------------------
-def observer(node: NodeIdentity, verdict: Verdict) -> list[Dataset]:
-    """The device as observer (TID 1002 and 1004)."""
-    model = verdict.model
-    return [
-        code_item(codes.OBSERVER_TYPE, codes.DEVICE, HAS_OBS_CONTEXT),
-        uid_item(codes.DEVICE_UID, device_uid(node.station_name, model)),
-        text_item(codes.DEVICE_NAME, node.station_name, HAS_OBS_CONTEXT),
-        text_item(codes.DEVICE_MANUFACTURER, MANUFACTURER, HAS_OBS_CONTEXT),
-        text_item(codes.DEVICE_MODEL, f"{model.name} {model.version}", HAS_OBS_CONTEXT),
-        text_item(codes.DEVICE_SERIAL, model.sha256[:SHORT_HASH], HAS_OBS_CONTEXT),
-    ]
-
-
-def report_root(
-    context: Sequence[Dataset], modality: str, groups: Sequence[Dataset], remarks: Sequence[str] = ()
-) -> Dataset:
-    """The root of a TID 1500 document."""
-    content = [
-        code_item(codes.LANGUAGE, codes.ENGLISH, HAS_CONCEPT_MOD),
-        *context,
-        code_item(codes.PROCEDURE_REPORTED, codes.procedure(modality), HAS_CONCEPT_MOD),
-        container(codes.IMAGING_MEASUREMENTS, groups),
-    ]
-    if remarks:
-        comments = [text_item(codes.COMMENT, sentence) for sentence in remarks]
-        content.append(container(codes.QUALITATIVE_EVALUATIONS, comments))
-    return container(codes.MEASUREMENT_REPORT, content, relationship=None, template="1500")
-
-
-def group_head(subject_uid: str, what: str) -> list[Dataset]:
-    """What every measurement group begins with; the tracking UID stays the same for a subject and question."""
-    return [
-        text_item(codes.TRACKING_IDENTIFIER, what, HAS_OBS_CONTEXT),
-        uid_item(codes.TRACKING_UID, short_uid("tracking", subject_uid, what)),
-        code_item(codes.FINDING, codes.QUALITY_ASSESSMENT),
-    ]
-
-
-def _summary(series: SeriesKey, sentence: str) -> Dataset:
-    content = [
-        *group_head(series.series_instance_uid, SUMMARY_GROUP),
-        text_item(codes.SUMMARY, sentence),
-        text_item(codes.COMMENT, DISCLAIMER),
-    ]
-    return container(codes.MEASUREMENT_GROUP, content, CONTAINS, template="1501")
-
-
 def _groups(series: SeriesKey, verdict: Verdict, claims: HeaderClaims, numbers: bool) -> list[Dataset]:
     """One group for each answer of a classifier; the first one says which weights gave them all."""
     return [

@@ -19,6 +19,7 @@ from qc_node.domain import InstanceRef, SeriesKey, Verdict
 from qc_node.report import modules
 from qc_node.report.character_set import settle_character_set
 from qc_node.report.documents import SERIES_NUMBER_BASE, NodeIdentity, model_equipment, new_object
+from qc_node.report.measures_group import NOTHING, MeasuredBlock
 from qc_node.report.summary_picture import Picture
 from qc_node.report.uids import ORIGINAL, Edition, summary_series_uid, summary_uid
 
@@ -47,6 +48,7 @@ def build_summary(
     instance_number: int,
     earlier: str | None = None,
     edition: Edition = ORIGINAL,
+    measures: MeasuredBlock = NOTHING,
 ) -> Dataset:
     """The picture for one series, ready for ``save_as(..., enforce_file_format=True)``.
 
@@ -55,7 +57,7 @@ def build_summary(
     source, evidence, series, software_version, node, rules_digest, edition
         As for :func:`qc_node.report.structured_report.build_report`.
     verdicts
-        Every verdict that the picture tells, the routed classifier's first; at least one.
+        Every verdict that the picture tells, the routed classifier's first; none where nobody judged the series.
     picture
         RGB uint8 ``(rows, columns, 3)``.
     created
@@ -65,6 +67,8 @@ def build_summary(
     earlier
         SOP Instance UID of the picture that this one replaces.  An image has no predecessor in DICOM: it stands in
         Referenced Image Sequence, without a purpose, for which CID 7201 has no code.
+    measures
+        What the report on the series says was measured.
 
     Returns
     -------
@@ -75,9 +79,15 @@ def build_summary(
     Raises
     ------
     ValueError
-        No evidence, no verdict, or no RGB picture.
+        No evidence, neither verdict nor measures, or no RGB picture.
     """
-    if not evidence or not verdicts or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype.str != "|u1":
+    if (
+        not evidence
+        or not (verdicts or measures)
+        or picture.ndim != 3
+        or picture.shape[2] != 3
+        or picture.dtype.str != "|u1"
+    ):
         raise ValueError("a summary needs evidence, a verdict and an RGB picture")
     node = NodeIdentity(node) if isinstance(node, str) else node
     uid = summary_uid(
@@ -86,6 +96,7 @@ def build_summary(
         [v.model for v in verdicts],
         rules_digest=rules_digest,
         edition=edition,
+        measures=measures.causes(),
     )
     text = modules.source_text(source)
     ds = new_object(
@@ -103,7 +114,8 @@ def build_summary(
         instance_number=instance_number,
     )
     del ds.SeriesDate, ds.SeriesTime  # the series is of the study, and grows: it has no one time
-    ds.ContributingEquipmentSequence = DicomSequence([model_equipment(node, v, created) for v in verdicts])
+    if verdicts:
+        ds.ContributingEquipmentSequence = DicomSequence([model_equipment(node, v, created) for v in verdicts])
     ds.ConversionType = "WSD"
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.Laterality = ds.PatientOrientation = ""  # type 2C; a drawing has neither

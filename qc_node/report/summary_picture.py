@@ -64,7 +64,12 @@ class SummaryPage:
     notes
         Further sentences, mismatches with the order above all.
     views
-        Mid-planes ``axial``, ``coronal``, ``sagittal`` as uint8 ``(H, W)``; others are not drawn.
+        At most three pictures as uint8 ``(H, W)``, with what is written below each: the mid-planes ``axial``,
+        ``coronal``, ``sagittal`` before all others.
+    measured
+        The measures in a few words each, on two lines at most; the first ones where there is room for no more.
+    unusual
+        What of them is unusual, a sentence each.
     footer
         Lines about model and time.
     """
@@ -74,6 +79,8 @@ class SummaryPage:
     notes: Sequence[str] = ()
     views: Mapping[str, Picture] | None = None
     footer: Sequence[str] = ()
+    measured: Sequence[str] = ()
+    unusual: Sequence[str] = ()
 
 
 def draw(page: SummaryPage) -> Picture:
@@ -94,13 +101,43 @@ def draw(page: SummaryPage) -> Picture:
     # What to do is for whoever stands at the scanner; the picture is read when the patient has left.
     sure = f"{page.card.sure}." if page.card.sure else ""
     said = [part for part in (detail, sure) if part]
-    at = _lines(pen, said, (_MARGIN, _TEXT_TOP), _DETAIL, _TEXT, bottom=_FOOT_TOP - (96 if page.notes else 0))
+    bottom = _measures(pen, page)
+    at = _lines(pen, said, (_MARGIN, _TEXT_TOP), _DETAIL, _TEXT, bottom=bottom - (92 if page.notes else 0))
     at += 12 if said else 0
-    _lines(pen, page.notes, (_MARGIN, at), _NOTES, COLOURS[Tone.USABLE], bottom=_FOOT_TOP - 4)
+    _lines(pen, page.notes, (_MARGIN, at), _NOTES, COLOURS[Tone.USABLE], bottom=bottom)
     pen.line((_MARGIN, _FOOT_TOP, SIDE - _MARGIN, _FOOT_TOP), fill=_FAINT, width=1)
     _lines(pen, page.footer, (_MARGIN, _FOOT_TOP + 12), (_SMALL,), _FAINT, bottom=SIDE - 54)
     _lines(pen, [DISCLAIMER], (_MARGIN, SIDE - 52), (_DISCLAIMER,), _TEXT, bottom=SIDE)
     return np.asarray(image, dtype=np.uint8)
+
+
+def _measures(pen: ImageDraw.ImageDraw, page: SummaryPage) -> int:
+    """Write the measures above the foot, what is unusual above them; returns where other text must end.
+
+    They take what the verdict and the mismatches can spare: two lines beside mismatches, else three.
+    """
+    font, step, width = _font(_SMALL), round(1.22 * _SMALL), SIDE - 2 * _MARGIN
+    most = 2 if page.notes else 3
+    unusual = [_cut_to(words[:_LONGEST], font, width) for words in page.unusual[: most - 1]]
+    measured = _listed(page.measured, font, width)[: most - len(unusual)][:2]
+    if not (measured or unusual):
+        return _FOOT_TOP - 4
+    top = _FOOT_TOP - 6 - step * (len(measured) + len(unusual))
+    at = _lines(pen, unusual, (_MARGIN, top), (_SMALL,), COLOURS[Tone.USABLE], bottom=_FOOT_TOP)
+    _lines(pen, measured, (_MARGIN, at), (_SMALL,), _FAINT, bottom=_FOOT_TOP)
+    return top - 8
+
+
+def _listed(items: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Lines of the items with commas between; none is broken, and one that is too long for a line is left out."""
+    lines: list[str] = []
+    for item in items:
+        longer = f"{lines[-1]}, {item}" if lines else item
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        elif font.getlength(item) <= width:
+            lines.append(item)
+    return lines
 
 
 def _without(detail: str, notes: Sequence[str]) -> str:
@@ -154,7 +191,11 @@ def _wrapped(sentence: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, 
             lines.append(word)
         else:
             lines[-1] = longer
-    return [line if font.getlength(line) <= width else _cut(line, font, width) for line in lines]
+    return [_cut_to(line, font, width) for line in lines]
+
+
+def _cut_to(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    return line if font.getlength(line) <= width else _cut(line, font, width)
 
 
 def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
@@ -180,9 +221,11 @@ def _shape(pen: ImageDraw.ImageDraw, tone: Tone, centre: tuple[int, int], radius
 
 def _views(image: Image.Image, pen: ImageDraw.ImageDraw, views: Mapping[str, Picture]) -> None:
     gap = (SIDE - 2 * _MARGIN - 3 * _VIEW) // 2
+    order = [*MID_PLANES, *(name for name in views if name not in MID_PLANES)]
     usable = {
-        name: view for name in MID_PLANES if (view := views.get(name)) is not None and view.ndim == 2 and view.size
+        name: view for name in order if (view := views.get(name)) is not None and view.ndim == 2 and view.size
     }
+    only = not set(usable) & set(MID_PLANES)
     if not usable:
         _lines(
             pen,
@@ -192,7 +235,7 @@ def _views(image: Image.Image, pen: ImageDraw.ImageDraw, views: Mapping[str, Pic
             _FAINT,
             bottom=_HEAD_TOP,
         )
-    for column, name in enumerate(MID_PLANES):
+    for column, name in enumerate([*usable][:3] if only else MID_PLANES):
         view = usable.get(name)
         if view is None:
             continue

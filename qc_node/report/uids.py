@@ -57,6 +57,10 @@ def _as_uid(number: int) -> str:
     return f"2.25.{number}"
 
 
+Predecessor = tuple[str, str, str]
+"""SOP Class UID, SOP Instance UID and Series Instance UID of the report that another one replaces."""
+
+
 @dataclass(frozen=True, slots=True)
 class Edition:
     """What was corrected since the images came first; nothing in most cases, and then no UID depends on it.
@@ -98,6 +102,7 @@ def report_uid(
     sr_class: str,
     rules_digest: str,
     edition: Edition = ORIGINAL,
+    measures: Sequence[str] = (),
 ) -> str:
     """SOP Instance UID of the report on one series.
 
@@ -109,6 +114,9 @@ def report_uid(
     ----------
     models
         Whose verdicts the report holds, that of the routed classifier first.
+    measures
+        Version of the measures in it and what they found; nothing where it has none, and then it is the UID of
+        before there were any.
     """
     first, *others = models
     return derived_uid(
@@ -120,7 +128,23 @@ def report_uid(
         sr_class,
         rules_digest,
         *(part for model in others for part in _spelt(model)),
+        *measures,
         *edition.parts(),
+    )
+
+
+def measured_report_uid(
+    series_instance_uid: str,
+    evidence: Sequence[InstanceRef],
+    measures: Sequence[str],
+    *,
+    sr_class: str,
+    edition: Edition = ORIGINAL,
+) -> str:
+    """SOP Instance UID of the report on a series that was measured and not judged; see :func:`report_uid`."""
+    images = instances_digest(evidence)
+    return derived_uid(
+        "measured-report", series_instance_uid, images, REPORT_FORMAT, sr_class, *measures, *edition.parts()
     )
 
 
@@ -139,12 +163,13 @@ def summary_uid(
     *,
     rules_digest: str,
     edition: Edition = ORIGINAL,
+    measures: Sequence[str] = (),
 ) -> str:
     """SOP Instance UID of the picture for one series: from the causes of its report, bar the SR class."""
     images = instances_digest(evidence)
     named = [part for model in models for part in _spelt(model)]
     return derived_uid(
-        "summary", series_instance_uid, images, SUMMARY_FORMAT, rules_digest, *named, *edition.parts()
+        "summary", series_instance_uid, images, SUMMARY_FORMAT, rules_digest, *named, *measures, *edition.parts()
     )
 
 

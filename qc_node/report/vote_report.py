@@ -10,6 +10,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
+from qc_node.dicom.uids import SR_CLASSES
 from qc_node.domain import InstanceRef, QcNodeError, Reason, SeriesKey
 from qc_node.report import codes, modules
 from qc_node.report.character_set import settle_character_set
@@ -25,7 +26,7 @@ from qc_node.report.items import (
     text_item,
     text_named,
 )
-from qc_node.report.structured_report import SR_CLASSES, group_head, new_document, report_root
+from qc_node.report.sr_documents import group_head, new_document, report_root
 from qc_node.report.uids import derived_uid
 
 SERIES_DESCRIPTION: Final = "QC votes"

@@ -34,7 +34,7 @@ def test_no_loop_of_a_node_is_left_out(tmp_path: Path) -> None:
         names = {loop.name for loop in node._all_loops()}
         assert names == {
             *("completion", "pacs-questions", "writing", "retention", "ledger-watch", "drain"),
-            *("outbox-PACS", "follow-up", "summaries", "notifications"),
+            *("outbox-PACS", "follow-up", "measured-reports", "summaries", "notifications"),
         }
         wait_for(lambda: node._all_loops()[-1].alive())
         assert "loops" in {check.name for check in node._health.ready().checks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from pydicom.sr._concepts_dict import concepts
 
 from qc_node.classifiers import catalogue
 from qc_node.domain import BodyPart, Grade, Question, Reason, Region, Tier
+from qc_node.domain.measure import Better, Measure, Unit
+from qc_node.measures.catalogue import MEASURES
 from qc_node.report import codes
 from qc_node.report.codes import Code
 from tests.report.sources import every_region_set
@@ -52,6 +55,8 @@ def test_every_standard_code_exists_with_this_meaning(code: Code) -> None:
     assert 0 < len(code.value) <= 16 and 0 < len(code.meaning) <= 64
     if code.scheme == codes.PRIVATE_SCHEME:
         return
+    if code in codes.UNITS.values() and code.meaning == code.value:
+        return  # UCUM has more units than words for them; its parser is the test below
     if (code.scheme, code.value) in OUTSIDE:
         assert code.meaning == OUTSIDE[code.scheme, code.value]
         return
@@ -77,6 +82,10 @@ def _in_cid(code: Code, cid: int) -> bool:
         (6316, [codes.REASONS[Reason.MOTION][0]]),
         (6315, [codes.REASONS[r][0] for r in (Reason.NOISE, Reason.COVERAGE, Reason.FIELD_OF_VIEW)]),
         (6135, [codes.NO_IMAGE, codes.WRONG_PROCESSING, codes.REASONS[Reason.ORIENTATION][0]]),
+        (6135, [codes.FINDINGS[kind][0] for kind in ("metal", "underexposure", "overexposure")]),
+        (6041, [codes.FINDINGS[kind][0] for kind in ("metal", "underexposure", "overexposure")]),
+        (6315, [codes.FINDINGS[kind][0] for kind in ("noise", "truncation")]),
+        (10050, [codes.MEASURES["ctdi_vol"]]),
         (4, [codes.BRAIN]),
     ],
 )
@@ -100,6 +109,44 @@ def test_private_codes_are_distinct_and_say_what_no_standard_code_says() -> None
     assert len({c.meaning for c in private}) == len(private)
     standard = {c.meaning for c in _all_codes() if c.scheme != codes.PRIVATE_SCHEME}
     assert not standard & {c.meaning for c in private}
+
+
+UCUM = r"(\[hnsf'U\]|m?Gy|cm|mm|kV|mA|ms?|s|deg|%|1|\{[a-z ]+\})"
+
+
+def test_units_are_spelt_as_ucum_spells_them() -> None:
+    assert set(codes.UNITS) == set(Unit)
+    for unit, code in codes.UNITS.items():
+        assert re.fullmatch(rf"/?{UCUM}([./]{UCUM})*", code.value), unit
+        assert code.value == unit.value
+
+
+def test_a_measure_has_the_code_of_the_standard_where_there_is_one_and_else_its_own() -> None:
+    def one(name: str, title: str) -> Measure:
+        return Measure(name, title, Unit.ONE, Better.NEITHER, 0, 1, frozenset({"MR"}), "own")
+
+    assert codes.measure_code(one("snr_object", "the signal to noise ratio")).value == "111787"
+    own = codes.measure_code(one("noise_air", "the noise in air"))
+    assert (own.value, own.scheme, own.meaning) == ("NOISE-AIR", codes.PRIVATE_SCHEME, "Noise in air")
+    long = [codes.measure_code(one(f"a_very_long_name_{n}", "x" * 99)) for n in range(50)]
+    assert len({c.value for c in long}) == 50
+    assert all(len(c.value) <= 16 and len(c.meaning) <= 64 for c in long)
+
+
+def test_every_measure_has_a_code_of_its_own() -> None:
+    found = {name: codes.measure_code(measure) for name, measure in MEASURES.items()}
+    assert len(set(found.values())) == len(found)
+    assert not set(found.values()) & set(codes.private_codes())
+    assert set(codes.MEASURES) - set(found) <= {"dlp"}, "renamed: then it has no standard code any more"
+    assert {measure.unit for measure in MEASURES.values()} <= set(codes.UNITS)
+
+
+def test_findings_and_their_codes_are_inverses() -> None:
+    assert set(codes.FINDINGS) == {"noise", "metal", "truncation", "underexposure", "overexposure", "clipping"}
+    for kind, spelt in codes.FINDINGS.items():
+        assert codes.findings_of(spelt) == (kind,)
+    everything = [code for spelt in codes.FINDINGS.values() for code in spelt]
+    assert codes.findings_of(everything) == tuple(codes.FINDINGS) and codes.findings_of([]) == ()
 
 
 @pytest.mark.parametrize("reason", Reason)

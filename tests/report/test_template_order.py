@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from qc_node.domain import BodyPart, HeaderClaims, Reason, Region
 from qc_node.report.items import children, name_of
 from qc_node.report.structured_report import SR_CLASSES
+from tests.report.measured import BLOCK, measured_report
 from tests.report.sources import (
     ct_verdict,
     mri_verdict,
@@ -163,6 +164,8 @@ def test_so_do_a_report_with_everything_and_one_of_several_classifiers(sr_class:
         report(coverage, source("CT"), summary="S.", sr_class=sr_class),
         report(rejected(Reason.BLANK), summary="S.", sr_class=sr_class),
         report(undecided_reject(), sr_class=sr_class),
+        report(mri_verdict(), summary="S.", sr_class=sr_class, measures=BLOCK),
+        measured_report(sr_class=sr_class),
         vote("poor", reasons=[Reason.MOTION, Reason.SEGMENTED], sr_class=sr_class),
     ):
         assert [*disorder(written(made))] == []

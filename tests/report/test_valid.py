@@ -18,6 +18,7 @@ from qc_node.domain import BodyPart, HeaderClaims, InstanceRef, Reason, Region, 
 from qc_node.report.structured_report import SR_CLASSES, build_report
 from tests.peers import validators
 from tests.peers.validators import validate
+from tests.report.measured import BLOCK, measured_report
 from tests.report.sources import (
     CREATED,
     CT_IMAGE,
@@ -60,6 +61,8 @@ def every_kind() -> dict[str, Dataset]:
         kinds[f"{name}-warnings"] = report(sr_class=name, warnings=["≥ 5 mm \\ \x07", "two\nlines", "x" * 9000])
         kinds[f"{name}-predecessor"] = report(sr_class=name, predecessor=BEFORE, instance_number=2)
         kinds[f"{name}-other"] = report(header=source("PT"), sr_class=name)
+        kinds[f"{name}-measures"] = report(ct_verdict(), ct, sr_class=name, summary="S.", measures=BLOCK)
+        kinds[f"{name}-measured"] = measured_report(sr_class=name)
         kinds[f"{name}-vote"] = vote("poor", reasons=[Reason.MOTION, Reason.SEGMENTED], sr_class=name)
     tree = kinds["basic-text-tree"] = report(mri_verdict(1, None, 2), sr_class="basic-text", summary="S.")
     set_class(tree, SR_CLASSES["comprehensive"])  # in which PixelMed looks for the template
@@ -87,6 +90,9 @@ TEMPLATES = (
     "comprehensive-predecessor",
     "comprehensive-other",
     "comprehensive3d-vote",
+    "comprehensive-measures",
+    "comprehensive-measured",
+    "basic-text-measured",
     "flag-reject",
 )
 """What the template validator sees as well; it takes several seconds for each."""

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from qc_node.domain import Reason
 from qc_node.report import codes
 from qc_node.report.items import children, name_of, named, uid_named
+from tests.report.measured import BLOCK, measured_report
 from tests.report.sources import ct_verdict, mri_verdict, rejected, report, source, written
 from tests.report.test_vote_report import vote
 
@@ -23,6 +24,8 @@ REPORTS = {
     "rejected": lambda: report(rejected(Reason.BLANK)),
     "ct": lambda: report(ct_verdict(), source("CT")),
     "vote": lambda: vote("poor"),
+    "measures": lambda: report(measures=BLOCK),
+    "measured": lambda: measured_report(),
 }
 
 
@@ -60,8 +63,10 @@ def test_every_item_has_words_to_show(ds: Dataset) -> None:
             assert item.ConceptCodeSequence[0].CodeMeaning
         if item.ValueType == "NUM":
             measured = item.MeasuredValueSequence[0]
-            assert 0 <= float(measured.NumericValue) <= 1
-            assert measured.MeasurementUnitsCodeSequence[0].CodeValue == "1"
+            unit = measured.MeasurementUnitsCodeSequence[0].CodeValue
+            assert unit
+            if name == codes.PROBABILITY:
+                assert 0 <= float(measured.NumericValue) <= 1 and unit == "1"
         if item.ValueType == "TEXT":
             assert item.TextValue
         assert item.ValueType != "IMAGE"

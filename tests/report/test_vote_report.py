@@ -47,6 +47,12 @@ def vote(
     )
 
 
+def test_exposure_is_a_reason_of_its_own_and_needs_the_private_scheme() -> None:
+    ds = written(vote("poor", reasons=[Reason.EXPOSURE]))
+    assert read_vote_report(ds).reasons == (Reason.EXPOSURE,)
+    assert ds.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == codes.PRIVATE_SCHEME
+
+
 @pytest.mark.parametrize(("choice", "code"), [("good", "122741"), ("acceptable", "111237"), ("poor", "122742")])
 @pytest.mark.parametrize("series", [True, False])
 def test_reading_gives_back_the_vote(choice: str, code: str, series: bool) -> None:

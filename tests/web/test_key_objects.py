@@ -150,6 +150,8 @@ def known(clinic: Clinic) -> Reader:
         (POOR, ("111210", "Motion blur"), "poor", ["motion"]),
         (GOOD, None, "good", []),
         (REJECTED, ("111209", "Positioning"), "poor", ["positioning"]),
+        (REJECTED, ("111211", "Under exposed"), "poor", ["exposure"]),
+        (POOR, ("111212", "Over exposed"), "poor", ["exposure"]),
     ],
 )
 def test_a_known_readers_key_object_is_a_vote(

@@ -42,6 +42,7 @@ class VoteReason(StrEnum):
     ARTEFACT = "artefact"
     COVERAGE = "coverage"
     POSITIONING = "positioning"
+    EXPOSURE = "exposure"
     PROTOCOL = "protocol"
     OTHER = "other"
 

@@ -31,12 +31,12 @@ REASONS = {
     "111208": VoteReason.ARTEFACT,
     "111209": VoteReason.POSITIONING,
     "111210": VoteReason.MOTION,
-    "111211": VoteReason.OTHER,
-    "111212": VoteReason.OTHER,
+    "111211": VoteReason.EXPOSURE,
+    "111212": VoteReason.EXPOSURE,
     "111213": VoteReason.OTHER,
     "111214": VoteReason.ARTEFACT,
     "111215": VoteReason.ARTEFACT,
-    "113026": VoteReason.OTHER,
+    "113026": VoteReason.EXPOSURE,
 }
 """CID 7011 in the words of the panel."""
 

@@ -28,6 +28,7 @@ REASONS = {
     "artefact": Reason.ARTIFACT,
     "coverage": Reason.COVERAGE,
     "positioning": Reason.ORIENTATION,
+    "exposure": Reason.EXPOSURE,
 }
 """Reasons of the panel that DICOM has a code for; ``protocol`` and ``other`` say nothing about the image."""
 
