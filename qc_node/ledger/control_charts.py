@@ -36,6 +36,16 @@ class ControlCharts:
         )
         return [unpacked(row) for row in rows]
 
+    def last_measured_of(self, series: Collection[int]) -> list[MeasuredRow]:
+        """As :meth:`measured_of`; of a series that is judged again, the run before."""
+        rows = self._db.rows(
+            "SELECT measured.* FROM json_each(?) CROSS JOIN measured ON measured.series_id = json_each.value"
+            " AND measured.run = (SELECT max(run) FROM measured AS m WHERE m.series_id = json_each.value)",
+            (json.dumps(list(series)),),
+            of=MeasuredRow,
+        )
+        return [unpacked(row) for row in rows]
+
     def chart(self, chart_id: int) -> ChartRow | None:
         """One chart."""
         return self._db.row("SELECT * FROM charts WHERE chart_id = ?", (chart_id,), of=ChartRow)

@@ -15,6 +15,7 @@ from qc_node.ledger.rows import AlarmRow, SeriesRow, VerdictRow
 from qc_node.web import measurements
 from qc_node.web.broadcast import Broadcaster
 from qc_node.web.cards import SHOW_S, Cards
+from qc_node.web.measurements import SeriesMeasures
 from qc_node.web.pages import phrases
 from qc_node.web.settings import WebDeps
 
@@ -157,8 +158,8 @@ class Board:
         )
         if run == row["run"]:
             causes += attention.of_failure(row["state"], row["sentence"])
-            measured = measurements.of_series(ledger, [row["series_id"]]).get(row["series_id"])
-            causes += measured.causes if measured is not None else ()
+        if (measured := ledger.measured.of(row["series_id"], run)) is not None:
+            causes += SeriesMeasures(measured).causes
         at = given[0]["judged_at"] if given else row["closed_at"] or row["last_received"]
         with ledger.db.transaction():
             ledger.alarms.supersede(row["series_id"], run, now)

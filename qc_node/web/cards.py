@@ -64,7 +64,7 @@ class Cards:
         called = [row for a in alarms if (row := ledger.series.by_id(a["series_id"])) is not None]
         by_id = {row["series_id"]: row for row in (*called, *(r for rows in series.values() for r in rows))}
         given = ledger.verdicts.of_last_runs(by_id)
-        known_of = _Known(given, measurements.of_series(ledger, by_id))
+        known_of = _Known(given, measurements.last_of_series(ledger, by_id))
         drifting = self._drifting()
         today = calls.today(self._deps)
         found = []

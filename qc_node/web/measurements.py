@@ -111,6 +111,12 @@ def of_series(ledger: Ledger, series: Iterable[int]) -> dict[int, SeriesMeasures
     return {row["series_id"]: SeriesMeasures(row) for row in ledger.control_charts.measured_of(list(series))}
 
 
+def last_of_series(ledger: Ledger, series: Iterable[int]) -> dict[int, SeriesMeasures]:
+    """As :func:`of_series`; of a series that is judged again, what was measured before."""
+    rows = ledger.control_charts.last_measured_of(list(series))
+    return {row["series_id"]: SeriesMeasures(row) for row in rows}
+
+
 # -- scanners -------------------------------------------------------------------------------------------
 NEW_SOFTWARE_S = 7 * 86_400.0
 """For how long a card says that its scanner has new software."""

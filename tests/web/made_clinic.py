@@ -115,6 +115,7 @@ def measure(clinic: Clinic) -> None:
     make_history(clinic, "MR_3T", (Version("5.7.1", 12),), seed=6)
     rng = random.Random(1)
     east, west = Technique("MR", "MR_EAST", "XA30", PROTOCOL), Technique("MR", "MR_3T", "5.7.1", PROTOCOL)
+    clinic.ledger.series.note_claims(clinic.number("1.2.3.1"), {"protocol_name": "t1_mprage_sag"})
     values = draw(rng, 1.45)
     clinic.measure("1.2.3.1", values, east, unusual=(drift(values, 15),), departures=(ECHO_TIME,))
     far = draw(rng) | {"ghost_along_rows": 9.4}

@@ -23,6 +23,8 @@ USUAL: Mapping[str, tuple[float, float]] = {
     "coverage_hf_mm": (176.0, 0.02),
 }
 """Centre and coefficient of variation of what is measured of an MR series."""
+SEEN_AFTER = 4
+"""Series after which a drift is noticed."""
 ELSEWHERE = "ARCHIVE_QR"
 """Who sent them, so that they are on no card."""
 PROTOCOL = {"sequence": "gr_ir", "orientation": "sagittal"}
@@ -62,7 +64,8 @@ def make_history(clinic: Clinic, station: str, versions: tuple[Version, ...], se
                     (study, series, ELSEWHERE, ELSEWHERE, at, at, at, "No classifier takes this sequence.",
                      json.dumps({"protocol_name": "t1_mprage_sag", "series_description": "t1_mprage_sag"})),
                 )  # fmt: skip
-                unusual = (drift(values, k - (version.series - version.drifting) + 1),) if drifts and k % 2 else ()
+                lasted = k - (version.series - version.drifting) + 1
+                unusual = (drift(values, lasted),) if drifts and lasted > SEEN_AFTER else ()
                 technique = Technique("MR", station, version.software, PROTOCOL)
                 new = NewMeasured(cursor.lastrowid or 0, 1, Measured(values), technique, 1, unusual)
                 clinic.ledger.measured.add(new, at)

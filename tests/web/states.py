@@ -27,7 +27,7 @@ STATES = (
     State("review-pictures", "/review", ".row .strip", steps=(click("[data-series] .row-pictures:has(.strip)"), see("#viewer")), shown=True),
     State("review-nothing-found", "/review", ".row", steps=(enter("#filter", "nothing-is-like-this"), see("#no-rows"))),
     State("review-signed-out", "/review", ".row", who=""),
-    State("review-measures", "/review", ".row .measured", steps=(click(".row:has(.unusual) .measured summary"), see(".measures .is-unusual")), shown=True),
+    State("review-measures", "/review", ".row .measured", steps=(enter("#filter", "MR-204417"), see(".row:only-child[data-series='1']"), click(".measured summary"), see(".measures .is-unusual")), shown=True),
     State("grade-loading", "/annotate", "#loading", never="/api/annotate"),
     State("grade", "/annotate", "#task", shown=True),
     State("grade-answered", "/annotate", "#task", steps=(press("r", "k", "a", "z", "d", "d"), see("#tier", "Tier"))),

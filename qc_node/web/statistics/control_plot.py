@@ -154,4 +154,4 @@ def _change(first: int, said: str, frame: _Frame) -> Iterator[str]:
         " stroke-dasharray='2 3'/>"
     )
     right = x > frame.width / 2
-    yield plots.text(x - 4 if right else x + 4, TOP + 6, said, "end" if right else "start", INK)
+    yield plots.text(x - 4 if right else x + 4, TOP - 3, said, "end" if right else "start", INK)
