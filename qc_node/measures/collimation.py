@@ -87,16 +87,19 @@ class Irradiated:
         return mask.repeat(self.block, axis=0).repeat(self.block, axis=1)
 
 
-def irradiated(image: Radiograph) -> Irradiated:
+def irradiated(image: Radiograph, collimated: bool = True) -> Irradiated:
     """Field, direct radiation and body of an X-ray image.
 
-    A mammogram has no collimator in view: air around the breast is its direct radiation.
+    Parameters
+    ----------
+    collimated
+        Whether borders of a collimator may be in view; they are not in mammograms, whose breast looks like one.
     """
     block = max(1, round(max(image.pixels.shape) / REDUCED))
     values = reduced(image.pixels, block)
     low, high = _grey_range(values)
     scaled = (values - low) / max(high - low, 1e-6)
-    field = _field(scaled)
+    field = _field(scaled) if collimated else np.ones(scaled.shape, bool)
     return Irradiated(block, values, field, _direct(scaled, field))
 
 

@@ -20,6 +20,7 @@ from qc_node.measures.ct_metal import CT, METAL_HU, METAL_MEASURES, of_metal
 from qc_node.measures.ct_slices import SMALLEST, CtSlice, Floats, Mask, ct_slice
 
 _CHRISTIANSON = "Christianson et al. 2015, AJR 205:W93; soft tissue by local means"
+_TG204 = "AAPM Report 204: of a circle with the body's area"
 _HEADER = "header"
 
 MEASURES = (
@@ -29,6 +30,9 @@ MEASURES = (
     Measure("muscle_hu", "muscle or brain", Unit.HU, Better.NEITHER, 20, 110, CT, "own", with_size=True),
     *METAL_MEASURES,
     Measure("cut_outline", "outline of the body beyond the field", Unit.PERCENT, Better.LOWER, 0, 100, CT, "own"),
+    Measure(
+        "body_diameter", "effective diameter of the body", Unit.MM, Better.NEITHER, 0, 5000, CT, _TG204, False
+    ),
     Measure("ctdi_vol", "CTDIvol", Unit.MGY, Better.NEITHER, 0, 10_000, CT, _HEADER, with_size=True),
     Measure("kvp", "tube voltage", Unit.KV, Better.NEITHER, 0, 1000, CT, _HEADER, False),
     Measure("mas", "exposure", Unit.MAS, Better.NEITHER, 0, 100_000, CT, _HEADER, False),
@@ -54,6 +58,7 @@ def of_ct(slices: Slices, technique: Technique) -> dict[str, float | str]:
     - ``metal_share``: voxels above 3000 HU inside the body, in % of the body.
     - ``metal_streaks``: how far HU vary with the angle around metal, alike 3-25 mm and 25-50 mm from it.
     - ``cut_outline``: share of the body's outline that lies on the edge of the reconstructed field.
+    - ``body_diameter``: median over slices; noise and dose depend on it.
     - ``ctdi_vol``, ``kvp``, ``mas``, ``slice_thickness``: as stated by the header.
     """
     planes = [ct_slice(slices, k) for k in _picked(slices.volume.shape[0])]
@@ -67,6 +72,7 @@ def of_ct(slices: Slices, technique: Technique) -> dict[str, float | str]:
         **of_tissue(planes),
         "air_hu": _air(planes),
         "cut_outline": _cut_outline(planes),
+        "body_diameter": _diameter(planes),
         **of_metal(slices, body),
     }
 
@@ -162,6 +168,13 @@ def _cut_outline(planes: Sequence[CtSlice]) -> float | str:
     """Share of the outlines on the edge of matrix, padding or circle."""
     counts = np.array([_outline(plane) for plane in planes]).sum(axis=0)
     return 100.0 * float(counts[0] / counts[1]) if counts[1] else "No body was found in the slices."
+
+
+def _diameter(planes: Sequence[CtSlice]) -> float | str:
+    """Diameter in mm of a circle with the area of the body, median over the slices that have one."""
+    areas = [int(plane.body.sum()) * plane.block**2 * plane.spacing[0] * plane.spacing[1] for plane in planes]
+    found = [2 * math.sqrt(area / math.pi) for area in areas if area > 0]
+    return min(5000.0, float(np.median(found))) if found else "No body was found in the slices."
 
 
 def _outline(plane: CtSlice) -> tuple[int, int]:

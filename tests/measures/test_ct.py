@@ -167,6 +167,14 @@ def test_mirrored_and_turned_slices_measure_the_same(abdomen: Series) -> None:
         kept(before, values(np.ascontiguousarray(other), spacing))
 
 
+@pytest.mark.parametrize("diameter", [150, 300])
+def test_diameter_is_that_of_a_cylinder(diameter: int) -> None:
+    y, x = np.indices((400, 400)) - 199.5
+    plane = np.where(np.hypot(y, x) * 0.9 < diameter / 2, 40.0, -1000.0)
+    found = values(np.stack([plane] * 3), (0.9, 0.9, 3.0))
+    assert found["body_diameter"] == pytest.approx(diameter, rel=0.03)
+
+
 def test_numbers_of_the_header_are_measures() -> None:
     hu = np.zeros((3, 32, 32))
     technique = Technique("CT", parameters={"kvp": 100.0, "slice_mm": 3.0}, stated={"ctdi_vol": 7.5, "mas": 0.0})

@@ -74,6 +74,18 @@ def test_nothing_raises(pixels: npt.NDArray[np.float32], lowest: float, highest:
     assert is_sound(measure_radiographs([Radiograph(pixels, lowest, highest)], DX))
 
 
+def test_a_breast_is_no_collimator() -> None:
+    """Made: a flat breast along the left border, in air that is one value."""
+    y, x = np.indices((2000, 1600))
+    breast = 3000 * np.sqrt((1 - ((y - 1000) / 990) ** 8 - (x / 300) ** 2).clip(0))
+    image = Radiograph((breast + 50).astype(np.uint16), 0, 4095, (0.1, 0.1))
+    found = {modality: measure_radiographs([image], Technique(modality)).values for modality in ("MG", "DX")}
+    assert found["MG"]["field_share"] == 100
+    assert 75 < found["MG"]["direct_share"] < 90
+    assert found["DX"]["field_share"] < 95, "the breast looks like a shadow, or this test shows nothing"
+    assert findings_of(measure_radiographs([image], Technique("MG")), Technique("MG"), ()) == ()
+
+
 def test_a_series_without_images_says_so() -> None:
     assert set(measure_radiographs([], DX).unmeasured) == {ALL}
 
