@@ -26,7 +26,9 @@ EDGE_WIDTH = Measure(
 MEASURES = (EDGE_WIDTH,)
 
 EDGES, SHARE = 400, 0.25
-"""So many edges of a plane at most, and no more than this share of all its gradient peaks."""
+"""So many edges of a plane at most, and about this share of all its gradient peaks."""
+BEYOND = 6
+"""So many steps beyond its end an edge must still be on its side, or it is a line."""
 FEWEST = 20
 TINY = np.float32(1e-12)
 REACH_MM, REACH = 10.0, (10, 24)
@@ -91,7 +93,7 @@ def _peaks(plane: ImagePlane) -> GradientPeaks:
     strength = np.hypot(*gradient)
     within = ndimage.binary_dilation(plane.inside[plane.box], iterations=2)
     at = np.stack(np.nonzero((strength == ndimage.maximum_filter(strength, 5)) & (strength > TINY) & within))
-    count = min(EDGES, int(SHARE * at.shape[1]))
+    count = min(EDGES, max(2 * FEWEST, int(SHARE * at.shape[1])))
     at = at[:, np.argsort(-strength[at[0], at[1]], kind="stable")[:count]]
     strongest = strength[at[0], at[1]]
     return GradientPeaks(at, gradient[:, at[0], at[1]] / strongest, strongest)
@@ -129,9 +131,17 @@ def _rises(profiles: Floats, least: float) -> npt.NDArray[np.float64]:
     above, below = (_unbroken(part > limit) for part in (steep[:, middle:], steep[:, middle::-1]))
     high, low = (np.where(part, half, -np.inf).max(axis=1) for half, part in ((up, above), (down, below)))
     rise = high + low
+    stays = _stays(up, above, high - rise / 2) & _stays(down, below, low - rise / 2)
     steps = _crossing(up, high - 0.1 * rise, above) + _crossing(down, low - 0.1 * rise, below)
     widths = steps.astype(np.float64)
-    return widths[(rise > least) & np.isfinite(widths) & (widths > 0)]
+    return np.asarray(widths[stays & (rise > least) & np.isfinite(widths) & (widths > 0)])
+
+
+def _stays(half: Floats, before_end: npt.NDArray[np.bool_], middle: Floats) -> npt.NDArray[np.bool_]:
+    """Whether a profile does not fall back at once ``(edges,)``: then it is an edge and no thin line."""
+    beyond = before_end.sum(axis=1)[:, None] + np.arange(1, BEYOND + 1)
+    after = np.take_along_axis(half, np.minimum(beyond, half.shape[1] - 1), axis=1)
+    return np.asarray(after.mean(axis=1) > middle)
 
 
 def _unbroken(steep: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
