@@ -1,13 +1,14 @@
 """One picture for each measure of structure: a made head as it is, and with the fault that the measure finds.
 
-Run ``python -m benchmarks.measure_pictures``; it writes ``docs/images/measures-NAME.png``.  The head is the demo's:
-it belongs to nobody.  Faults are planted as the tests plant them, and the numbers are measured, not written.
+Run ``python -m benchmarks.measure_pictures``; it writes ``docs/images/measures-NAME.png``.  The head is the
+demo's: it belongs to nobody.  Faults are planted as the tests plant them, and the numbers are measured, not written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ FIELD = 256
 """Pixels: half as much again as the head, as the field of view of a scanner."""
 PANEL, CAPTION, LINE = 230, 40, 15
 LARGEST_BYTES = 80_000
-Picture = tuple[npt.NDArray[np.generic], str]
+Picture = tuple[npt.NDArray[Any], str]
 
 
 def head() -> Slices:
@@ -48,20 +49,20 @@ def values_of(slices: Slices) -> Mapping[str, float | str]:
     return dict(pair for found in of_planes for pair in found.items()) | between_slices.of_slices(slices)
 
 
-def axial(slices: Slices) -> npt.NDArray[np.generic]:
-    return slices.volume.voxels[slices.volume.shape[0] // 2]
+def axial(slices: Slices) -> npt.NDArray[Any]:
+    return np.asarray(slices.volume.voxels[slices.volume.shape[0] // 2])
 
 
-def coronal(slices: Slices) -> npt.NDArray[np.generic]:
+def coronal(slices: Slices) -> npt.NDArray[Any]:
     """Across the slices, from head to feet, as high as it is."""
     cut = slices.volume.voxels[::-1, FIELD // 2]
     return np.repeat(cut, round(SPACING_MM[0]), axis=0)
 
 
-def spectrum_of(slices: Slices) -> npt.NDArray[np.generic]:
+def spectrum_of(slices: Slices) -> npt.NDArray[Any]:
     """Logarithm of the power of the middle slice."""
     power = np.fft.fftshift(np.abs(np.fft.fft2(axial(slices))) ** 2)
-    return np.log10(power + power.max() * 1e-9)
+    return np.asarray(np.log10(power + power.max() * 1e-9))
 
 
 def caption(name: str, slices: Slices, what: str) -> str:
