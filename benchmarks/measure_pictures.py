@@ -1,7 +1,7 @@
 """One picture for each measure of structure: a made head as it is, and with the fault that the measure finds.
 
 Run ``python -m benchmarks.measure_pictures``; it writes ``docs/images/measures-NAME.png``.  The head is the
-demo's: it belongs to nobody.  Faults are planted as the tests plant them, and the numbers are measured, not written.
+demo's: it belongs to nobody.  Faults are planted as the tests plant them; the numbers are measured.
 """
 
 from __future__ import annotations
