@@ -21,7 +21,7 @@ EDGE_WIDTH = Measure(
     0.0,
     100.0,
     frozenset({"MR", "CT", "CR", "DX", "MG"}),
-    "10-90 % rise distance of an edge, IEC 61223-3-5 and ISO 12233; found on edges of the patient, own",
+    "10-90 % rise distance of an edge spread function, on edges of the patient instead of a target's, own",
 )
 MEASURES = (EDGE_WIDTH,)
 
