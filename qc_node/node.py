@@ -25,6 +25,7 @@ from qc_node.domain import ModelIdentity, QcNodeError, Stage, verdict_from_json
 from qc_node.domain.attention import Notice
 from qc_node.engine.closed_studies import check_study
 from qc_node.engine.pool import Pool
+from qc_node.engine.usual_studies import note_what_is_usual
 from qc_node.intake import NodeIntake
 from qc_node.ledger.rows import ReaderRow, ReportDelivery, VoteRow
 from qc_node.measures.catalogue import MEASURES
@@ -314,6 +315,7 @@ class Node:
     def _check_study(self, uid: str) -> Sequence[str]:
         """What a closed study lacks, for boards too; safe to repeat."""
         missing = check_study(self.ledger, self._rules, uid)
+        note_what_is_usual(self.ledger, self.spool, uid)
         if self.app is not None:
             self.app.state.board.study_closed(uid)
         return missing

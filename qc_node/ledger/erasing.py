@@ -115,7 +115,7 @@ UNLINK = (
     " handle = (SELECT new FROM gone_cases WHERE gone_cases.handle = cases.handle)"
     " WHERE handle IN (SELECT handle FROM gone_cases)",
     # of a study that stays: whose it is, and what it is called, may have come from what goes
-    "UPDATE studies SET patient = NULL, accession_number = NULL, description = NULL, missing = '[]'"
+    "UPDATE studies SET patient = NULL, accession_number = NULL, description = NULL, missing = '[]', notes = '[]'"
     " WHERE study_uid IN (SELECT study_uid FROM gone_series UNION SELECT study_uid FROM objects"
     " WHERE instance_id IN (SELECT instance_id FROM gone_instances))",
     "UPDATE reports SET predecessor = NULL WHERE predecessor IN (SELECT sop_instance_uid FROM gone_reports)",

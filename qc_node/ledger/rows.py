@@ -15,7 +15,7 @@ from qc_node.domain import Verdict
 
 # -- images ------------------------------------------------------------------------------------------
 class StudyRow(TypedDict):
-    """One study; ``missing`` is a JSON list of sentences.
+    """One study; ``missing`` and ``notes`` are JSON lists of sentences (what was ordered; what is usual).
 
     ``patient`` is a keyed pseudonym (:func:`qc_node.dicom.patient.pseudonym`), never an identity; several, with
     spaces between, where images of one study do not agree; empty where they name nobody, None before one was read.
@@ -32,6 +32,7 @@ class StudyRow(TypedDict):
     closed_at: float | None
     missing: str
     patient: str | None
+    notes: str
 
 
 class SeriesRow(TypedDict):
@@ -65,11 +66,12 @@ class SeriesRow(TypedDict):
 
 
 class FoundSeries(SeriesRow):
-    """A series with what its study is called; ``missing`` is a JSON list of sentences about the study."""
+    """A series with what its study is called; ``missing`` and ``notes`` are sentences about the study, JSON."""
 
     accession_number: str | None
     study_description: str | None
     missing: str
+    notes: str
 
 
 class NumberRow(TypedDict):
@@ -696,6 +698,14 @@ class StationRow(TypedDict):
     """A scanner that has a chart."""
 
     station: str
+
+
+class StudyProtocolRow(TypedDict):
+    """A protocol of a series of a study, and its scanner."""
+
+    study_uid: str
+    station: str
+    protocol: str
 
 
 class NotificationRow(TypedDict):

@@ -414,7 +414,8 @@ def screens(db: sqlite_utils.Database) -> None:
 def measured(db: sqlite_utils.Database) -> None:
     """What is measured on every series (schema 10), the charts that tell what is normal, and kept inputs.
 
-    A chart is one scanner, software version and protocol.  Lists and dictionaries are JSON: what is measured grows
+    A chart is one scanner, software version and protocol; what a study has otherwise than its kind usually has is
+    in its notes.  Lists and dictionaries are JSON: what is measured grows
     without a change here.
     """
     _table(db, "charts", CHARTS)
@@ -425,6 +426,8 @@ def measured(db: sqlite_utils.Database) -> None:
     db.conn.execute("CREATE INDEX measured_unusual ON measured (at) WHERE unusual != '[]' OR departures != '[]'")
     _table(db, "kept_inputs", KEPT_INPUTS, [_SERIES])
     db.table("kept_inputs").create_index(["series_id", "run"])
+    db.table("studies").add_column("notes", str, not_null_default="[]")
+    db.conn.execute("CREATE INDEX studies_alike ON studies (description, closed_at) WHERE state = 'closed'")
     db.conn.execute("CREATE INDEX kept_inputs_there ON kept_inputs (kept_at, bytes) WHERE removed_at IS NULL")
 
 

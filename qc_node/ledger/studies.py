@@ -7,8 +7,10 @@ import math
 from collections.abc import Sequence
 
 from qc_node.ledger.database import Database
-from qc_node.ledger.rows import StudyRow
+from qc_node.ledger.rows import StudyProtocolRow, StudyRow
 from qc_node.ledger.summaries import note_due
+
+_OF_CHARTS = "JOIN measured USING (series_id, run) JOIN charts USING (chart_id)"
 
 
 class Studies:
@@ -53,6 +55,38 @@ class Studies:
         """The sentences of :meth:`note_missing`."""
         value = self._db.value("SELECT missing FROM studies WHERE study_uid = ?", (study_uid,))
         return tuple(json.loads(value)) if value else ()
+
+    def note_usual(self, study_uid: str, sentences: Sequence[str]) -> None:
+        """Keep what the study has otherwise than studies of its kind usually have (empty: nothing)."""
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE studies SET notes = ? WHERE study_uid = ?", (json.dumps(list(sentences)), study_uid)
+            )
+
+    def usual(self, study_uid: str) -> tuple[str, ...]:
+        """The sentences of :meth:`note_usual`."""
+        value = self._db.value("SELECT notes FROM studies WHERE study_uid = ?", (study_uid,))
+        return tuple(json.loads(value)) if value else ()
+
+    def protocols(self, study_uid: str) -> list[StudyProtocolRow]:
+        """Scanner and protocol of each measured series of a study."""
+        return self._db.rows(
+            f"SELECT study_uid, charts.station, protocol FROM series {_OF_CHARTS} WHERE study_uid = ?"
+            " ORDER BY series_id",
+            (study_uid,),
+            of=StudyProtocolRow,
+        )
+
+    def protocols_alike(self, study_uid: str, limit: int) -> list[StudyProtocolRow]:
+        """The same of the `limit` closed studies of the same description that were closed last, oldest first."""
+        return self._db.rows(
+            "SELECT study_uid, charts.station, charts.protocol FROM (SELECT study_uid, closed_at FROM studies"
+            " WHERE state = 'closed' AND description = (SELECT description FROM studies WHERE study_uid = ?1)"
+            " AND study_uid != ?1 ORDER BY closed_at DESC LIMIT ?2) AS alike JOIN series USING (study_uid)"
+            f" {_OF_CHARTS} ORDER BY alike.closed_at, series_id",
+            (study_uid, limit),
+            of=StudyProtocolRow,
+        )
 
     def due(self, now: float, longest_s: float = math.inf) -> list[StudyRow]:
         """Open studies whose timer has run out, and those that a wall clock which was set would hold.

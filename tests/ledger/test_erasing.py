@@ -18,7 +18,7 @@ from tests.ledger.old_ledger import write_fixture
 STUDY = "1.2.826.0.1.3680043.10.999."
 
 IDENTIFIES: dict[str, str] = {
-    "studies": "study_uid accession_number description missing patient",
+    "studies": "study_uid accession_number description missing patient notes",
     "series": "series_id study_uid series_uid sentence claims",
     "instances": "instance_id sop_instance_uid series_id path digest",
     "objects": "instance_id study_uid series_uid",

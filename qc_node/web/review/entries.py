@@ -86,8 +86,8 @@ class ReviewedSeries:
 
     @cached_property
     def notes(self) -> list[str]:
-        """What people must know of images that came again."""
-        return phrases.notes(self.events)
+        """What people must know: images that came again, and what the study has otherwise than usual."""
+        return [*phrases.notes(self.events), *json.loads(self.series["notes"] or "[]")]
 
     @property
     def answers(self) -> list[tuple[Question, Finding | None]]:
