@@ -21,7 +21,8 @@ NEWEST: Place = (1e18, 1 << 62)
 OLDEST: Place = (-1e18, -1)
 
 _LISTED = (
-    "SELECT series.*, studies.accession_number, studies.description AS study_description, studies.missing, studies.notes"
+    "SELECT series.*, studies.accession_number, studies.description AS study_description, studies.missing,"
+    " studies.notes"
     " FROM series"
 )
 _STUDY = " CROSS JOIN studies ON studies.study_uid = series.study_uid"
