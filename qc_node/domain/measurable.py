@@ -19,7 +19,7 @@ class Slices:
     ----------
     volume
         Voxels as stored ``(K, J, I)`` with slope, intercept (HU in CT) and affine to LPS mm; evenly spaced as far
-        as the affine says, else by the median distance.
+        as the affine says, else by the mean distance.
     thickness_mm
         Slice Thickness (0018,0050); None where it is not stated.
     is_3d

@@ -155,6 +155,8 @@ def _coloured(opened: OpenedSeries) -> str | None:
 # -- slices ------------------------------------------------------------------------------------------
 def _decoded(opened: OpenedSeries) -> Slices:
     """The regular stack where there is one, else the largest group of parallel slices."""
+    if opened.stack is not None and opened.stack.places is not None:
+        return _uneven(opened, opened.stack)
     try:
         return _slices(opened, opened.volume())
     except SeriesRefused as refusal:
@@ -170,7 +172,16 @@ def _slices(opened: OpenedSeries, volume: Volume) -> Slices:
     stack = opened.stack
     if stack is None:
         return Slices(volume, opened.claims.slice_thickness_mm)
+    if stack.places is not None:
+        return _uneven(opened, stack)
     return Slices(volume, _thickness(opened, stack), _is_3d(opened, stack), _groups(opened, stack))
+
+
+def _uneven(opened: OpenedSeries, stack: Stack) -> Slices:
+    """A CT that is interpolated where it is judged, as it was acquired: what is interpolated has less noise."""
+    true, _ = largest_group(stack.present, opened.claims.slice_thickness_mm)
+    volume = decode(true, opened.modality, (*opened.warnings, *true.warnings))
+    return Slices(volume, _thickness(opened, stack), groups=_groups(opened, stack))
 
 
 def _frames(opened: OpenedSeries) -> list[Frame]:

@@ -6,6 +6,7 @@ import importlib
 import math
 from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -208,13 +209,7 @@ def look(paths: Sequence[Path], measuring: bool) -> str:
 @pytest.fixture(scope="module")
 def measuring() -> bool:
     """Whether the measures are there."""
-    try:
-        importlib.import_module("qc_node.measures.catalogue")
-        importlib.import_module("qc_node.measures.volumes")
-        importlib.import_module("qc_node.measures.radiographs")
-    except ModuleNotFoundError:
-        return False
-    return True
+    return all(find_spec(f"qc_node.measures.{name}") for name in ("catalogue", "volumes", "radiographs"))
 
 
 @pytest.mark.filterwarnings("ignore")

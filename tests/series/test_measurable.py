@@ -124,8 +124,23 @@ def test_weightings_at_uneven_distances(tmp_path: Path) -> None:
     assert open_series(paths).stack is None
     found = slices(paths)
     assert found.groups == 2 and np.array_equal(found.volume.voxels, data)
-    assert found.volume.spacing_mm == pytest.approx((0.7, 0.8, 3.0))
+    assert found.volume.spacing_mm == pytest.approx((0.7, 0.8, 3.5))
     assert any("not evenly spaced" in w for w in found.volume.warnings)
+
+
+def test_slices_of_an_uneven_ct_are_not_interpolated(tmp_path: Path) -> None:
+    heights = (0.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 24.0)
+
+    def change(k: int, ds: Dataset) -> None:
+        ds.ImagePositionPatient = [0.0, 0.0, heights[k]]
+
+    data = voxels((9, 8, 8))
+    paths = make_series(tmp_path, data, "CT", change=change)
+    judged = open_series(paths).volume()
+    assert len(judged.voxels) == 13
+    for found in (slices(paths), measurable(open_series(paths), judged)):
+        assert isinstance(found, Slices) and np.array_equal(found.volume.voxels, data)
+        assert found.volume.spacing_mm[2] == pytest.approx(3.0)  # reaches over the same 24 mm
 
 
 def test_the_most_slices_of_several_orientations(tmp_path: Path) -> None:

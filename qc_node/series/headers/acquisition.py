@@ -316,16 +316,17 @@ def _sides(opened: OpenedSeries, places: tuple[Dataset, ...]) -> str:
 
 def exposed_views(opened: OpenedSeries) -> tuple[ExposedView, ...]:
     """Every radiograph of a series with its time, for :func:`~qc_node.series.headers.retakes.likely_retakes`."""
-    found = []
-    for image in opened.images[:MOST_VIEWS]:
-        header = read_dataset(image.path)
+    return tuple(exposed_view(read_dataset(image.path)) for image in opened.images[:MOST_VIEWS])
+
+
+def exposed_view(header: Dataset) -> ExposedView:
+    """One radiograph with its time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about values that are read here and taken as absent
         side = claimed(header, "ImageLaterality") or claimed(header, "Laterality") or ""
-        found.append(
-            ExposedView(
-                acquired_at(header),
-                view_key(claimed(header, "ViewPosition") or ""),
-                side.lower() if side.upper() in ("L", "R", "B", "U") else "",
-                _body_part((header,)),
-            )
+        return ExposedView(
+            acquired_at(header),
+            view_key(claimed(header, "ViewPosition") or ""),
+            side.lower() if side.upper() in ("L", "R", "B", "U") else "",
+            _body_part((header,)),
         )
-    return tuple(found)

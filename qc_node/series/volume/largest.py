@@ -32,7 +32,8 @@ def largest_group(frames: Sequence[Frame], thickness_mm: float | None) -> tuple[
     Returns
     -------
     stack
-        At distances that are taken as even (their median), which a warning says where they are not.
+        At distances that are taken as even, which a warning says where they are not: their mean, so that it
+        reaches as far as the slices do.
     groups
         How many images lie at each place (median).
 
@@ -58,7 +59,7 @@ def largest_group(frames: Sequence[Frame], thickness_mm: float | None) -> tuple[
         said.append(f"About {groups} images lie at each place; those acquired first are measured.")
     affine, even = _affine(chosen, thickness_mm)
     if not even:
-        said.append(f"{POSITION} is not evenly spaced; the median distance is taken.")
+        said.append(f"{POSITION} is not evenly spaced; the mean distance is taken.")
     return Stack(tuple(chosen), affine, (), tuple(said)), groups
 
 
@@ -109,11 +110,8 @@ def _affine(frames: Sequence[Frame], thickness_mm: float | None) -> tuple[Array,
     across = normal(frames)
     if len(frames) == 1:
         return _affine_at(first, positions[0], across * (thickness_mm or 1.0)), True
-    steps = np.diff(positions, axis=0)
-    step = np.median(steps, axis=0)
-    if abs(float(step @ across)) < SAME_PLACE_MM:
-        step = across * float(np.median(steps @ across))
-    along = steps @ across
+    step = (positions[-1] - positions[0]) / (len(frames) - 1)
+    along = np.diff(positions @ across)
     even = bool(np.abs(along - np.median(along)).max() <= 0.1 * abs(float(np.median(along))))
     return _affine_at(first, positions[0], step), even
 
