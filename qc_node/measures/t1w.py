@@ -5,8 +5,8 @@ there.  With them as priors a mixture of three normal distributions and one of o
 voxels (Ashburner and Friston 2005, without their deformation), and with it a smooth field of the coil: the same
 polynomial as in :mod:`qc_node.measures.uniformity`.  No voxel is interpolated, so that noise stays what it is.
 
-A classifier that knows where a head lies makes :class:`ExpectedTissues` and asks :func:`levels_of`; the engine gives
-what it got to :func:`qc_node.measures.volumes.measure_volume`.
+A classifier that knows where a head lies makes :class:`ExpectedTissues` and asks :func:`levels_of`; the engine
+gives what it got to :func:`qc_node.measures.volumes.measure_volume`.
 """
 
 from __future__ import annotations
