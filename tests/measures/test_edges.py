@@ -53,6 +53,13 @@ def test_why_there_is_no_width() -> None:
     assert edges.of_image(np.zeros((200, 200)), (1.0, 1.0)) == {"edge_width_mm": edges.NO_EDGES}
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_motion_that_leaves_half_of_the_edges_sharp_is_seen(axis: int) -> None:
+    still = np.tile(disc(1.5, radius=75), (2, 2)) + np.random.default_rng(3).normal(0, 2, (400, 400))
+    moved = ndimage.uniform_filter1d(still, 9, axis=axis)
+    assert width(moved) > 1.5 * width(still)
+
+
 @pytest.fixture(params=RADIOGRAPHS)
 def radiograph(
     request: pytest.FixtureRequest, shared_data: Path
@@ -72,6 +79,8 @@ def test_real_radiographs_obey_the_same_laws(radiograph: Image) -> None:
     blurred = [ndimage.gaussian_filter(pixels, sigma) for sigma in (1, 2, 3)]
     widths = [width(image, spacing) for image in (pixels, *blurred)]
     assert widths == sorted(set(widths))
+    moved = [width(ndimage.uniform_filter1d(pixels, 9, axis=axis), spacing) for axis in (0, 1)]
+    assert min(moved) > 1.2 * widths[0]
     slopes = [spectrum.of_image(image, spacing)["spectrum_slope"] for image in (pixels, *blurred)]
     assert slopes == sorted(slopes, key=float, reverse=True)
     contrast = float(np.percentile(pixels, 95) - np.percentile(pixels, 5))

@@ -161,6 +161,16 @@ def test_slices_without_content_between_others_are_missing() -> None:
     assert coverage.of_slices(stack(np.zeros((4, 20, 20), np.int16)))["missing_slices"] == 100
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_slices_that_were_interpolated_where_some_were_missing_are_counted(kind: type[np.generic]) -> None:
+    voxels = head(20).astype(kind)
+    voxels[5] = (voxels[4].astype(float) + voxels[6]) / 2
+    for k in (12, 13):
+        voxels[k] = voxels[11] + (k - 11) / 3 * (voxels[14].astype(float) - voxels[11])
+    assert coverage.of_slices(stack(voxels))["missing_slices"] == pytest.approx(15)
+    assert coverage.of_slices(stack(head(20).astype(kind)))["missing_slices"] == 0
+
+
 def test_what_the_geometry_does_not_say_has_no_number() -> None:
     one = Slices(Volume(np.ones((1, 20, 20), np.int16), np.zeros((4, 4)), modality="MR"))
     found = coverage.of_slices(one)
