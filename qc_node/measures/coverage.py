@@ -28,8 +28,11 @@ GAP = Measure(
     1000.0,
     _BOTH,
     _SOURCE + ": distance less thickness",
+    charted=False,
 )
-SLICES = Measure("slice_count", "number of slices", Unit.ONE, Better.NEITHER, 0.0, 1e6, _BOTH, _SOURCE)
+SLICES = Measure(
+    "slice_count", "number of slices", Unit.ONE, Better.NEITHER, 0.0, 1e6, _BOTH, _SOURCE, charted=False
+)
 MISSING = Measure(
     "missing_slices",
     "missing slices",
