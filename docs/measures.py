@@ -65,6 +65,7 @@ LAWS: Mapping[str, str] = {
     "exposure_index": _HEADER,
     "target_exposure_index": _HEADER,
     "deviation_index": "10 log₁₀(EI / EI_T), or what the header states",
+    "target_miss": "the Deviation Index without its sign",
     "deviation_index_error": "0 where the header agrees with itself",
     "field_level": "planted exposure moves it in order, both ways",
     "grain": "fewer quanta move it in order",

@@ -92,7 +92,7 @@ def test_the_page_speaks_of_no_measure_that_is_not_there() -> None:
 
 
 def test_the_pictures_are_small() -> None:
-    pictures = re.findall(r"\]\((images/measures-[a-z-]+\.png)\)", PAGE)
+    pictures = re.findall(r"\]\((images/measures-[a-z_-]+\.png)\)", PAGE)
     assert len(pictures) >= 3
     for name in pictures:
         assert (DOCS / name).stat().st_size < 150_000, name
