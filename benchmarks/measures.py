@@ -176,8 +176,8 @@ def picture_of_regions(folder: Path) -> None:
             picture[np.asarray(shown)] = 0.65 * picture[np.asarray(shown)] + 0.35 * np.array(colour)
         text = "in noise of half the signal" if sigma else "body green, air blue, blanked red"
         panels.append((picture.astype(np.uint8), text))
-    picture = captioned(panels, 2).quantize(96, dither=Image.Dither.NONE)
-    picture.save(folder / "measures-regions.png", optimize=True)
+    whole = captioned(panels, 2).quantize(96, dither=Image.Dither.NONE)
+    whole.save(folder / "measures-regions.png", optimize=True)
 
 
 def picture_of_faults(folder: Path) -> None:
