@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qc_node.domain.measure import ImageFinding, Measure, Unusual
+from qc_node.domain.measure import Better, ImageFinding, Measure, Unusual
 from qc_node.domain.measure_words import number, unit_words, unusual_sentence
 from qc_node.domain.mismatch import without_quotation
 from qc_node.ledger import Ledger
@@ -17,6 +17,9 @@ from qc_node.outbox.subjects import SourceRow
 from qc_node.report.measures_group import NOTHING, MeasuredBlock
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from qc_node.report.summary_picture import Picture
 
 MEASURED = "Measured, not judged."
@@ -50,9 +53,17 @@ def unusual_lines(row: MeasuredRow, known: Mapping[str, Measure]) -> list[str]:
 
 
 def value_words(row: MeasuredRow, known: Mapping[str, Measure]) -> list[str]:
-    """Each measure with its value and unit in words; what is unusual comes first."""
+    """Each measure with its value and unit in words.
+
+    What is unusual comes first, then what says how good an image is, and what is zero or merely describes it last.
+    """
     first = [one.measure for one in unusual_in(row)]
-    numbers = sorted(measured_block(row, known).numbers, key=lambda said: said[0].name not in first)
+
+    def rank(said: tuple[Measure, float]) -> tuple[bool, bool, bool]:
+        measure, value = said
+        return measure.name not in first, value == 0, measure.better is Better.NEITHER
+
+    numbers = sorted(measured_block(row, known).numbers, key=rank)
     titled = [(measure, measure.title.removeprefix("the "), value) for measure, value in numbers]
     return [f"{title} {number(value)} {unit_words(measure.unit)}".rstrip() for measure, title, value in titled]
 
@@ -75,20 +86,31 @@ def summary_of(row: MeasuredRow, series: SeriesRow, known: Mapping[str, Measure]
     return " ".join(said for said in (MEASURED, why, *unusual_lines(row, known)) if said)
 
 
-def shown_pictures(path: Path) -> dict[str, Picture]:
+def shown_pictures(path: Path, modality: str) -> dict[str, Picture]:
     """Kept pictures of a series (:mod:`qc_node.engine.kept_inputs`) as grey levels, by what is written below them.
 
-    Grey values from the 1st to the 99th percentile become black to white; colour becomes its mean.
+    Colour becomes its mean.
     """
     import numpy as np
 
     with np.load(path) as kept:
         names = sorted(name for name in kept.files if name.startswith("picture_"))
         pictures = [kept[name].astype(np.float32) for name in names]
-    views = {}
-    for n, picture in enumerate(pictures, start=1):
-        grey = picture.mean(axis=2) if picture.ndim == 3 else picture
-        low, high = np.percentile(grey, (1, 99)) if grey.size else (0.0, 0.0)
-        scaled = (grey - low) * (255 / (high - low) if high > low else 0.0)
-        views[f"{n} of {len(pictures)}"] = np.clip(scaled, 0, 255).astype(np.uint8)
-    return views
+    return {
+        f"{n} of {len(pictures)}": _windowed(picture.mean(axis=2) if picture.ndim == 3 else picture, modality)
+        for n, picture in enumerate(pictures, start=1)
+    }
+
+
+def _windowed(grey: npt.NDArray[np.float32], modality: str) -> Picture:
+    """The 1st to the 99th percentile as black to white, without the lowest value: that is padding.
+
+    Of CT the upper half of that, which is soft tissue and bone and not air.
+    """
+    import numpy as np
+
+    above = grey[grey > grey.min()] if grey.size else grey
+    low, high = np.percentile(above, (1, 99)) if above.size else (0.0, 0.0)
+    low = (low + high) / 2 if modality == "CT" else low
+    scaled = (grey - low) * (255 / (high - low) if high > low else 0.0)
+    return np.clip(scaled, 0, 255).astype(np.uint8)

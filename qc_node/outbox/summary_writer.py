@@ -291,7 +291,7 @@ class SummaryWriter:
         names = [row["path"] for row in rows if row["run"] == series["run"] and row["removed_at"] is None]
         views: dict[str, Picture] = {}
         with suppress(OSError, ValueError, KeyError):  # gone, or no pictures: the words are what counts
-            views |= shown_pictures(self._spool.path(names[-1])) if names else {}
+            views |= shown_pictures(self._spool.path(names[-1]), series["modality"]) if names else {}
         return views
 
     def _footer(self, judged: _Shown, created: datetime, earlier: ReportRow | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 from pydicom.dataset import Dataset
 
 from qc_node.classifiers import catalogue
-from qc_node.domain.measure import Baseline, ImageFinding, Measured, Unusual
+from qc_node.domain.measure import Baseline, Better, ImageFinding, Measured, Unusual
 from qc_node.domain.wording import Tone
 from qc_node.ledger.kept_inputs import NewKeptInput
 from qc_node.ledger.measured import NO_REPORT, NewMeasured
+from qc_node.outbox.measured_rows import shown_pictures, value_words
 from qc_node.outbox.measured_writer import MeasuredWriter
 from qc_node.outbox.relinking import relink
 from qc_node.outbox.summary_writer import SummaryWriter
@@ -137,6 +139,34 @@ def test_its_picture_says_first_what_is_unusual_and_never_the_name_of_the_scanne
     assert before.SOPInstanceUID != picture.SOPInstanceUID
     differs = np.flatnonzero((before.pixel_array != picture.pixel_array).any(axis=(1, 2)))
     assert differs.min() > 740 and differs.max() < 852, "the verdict is where it was"
+
+
+def test_what_says_how_good_an_image_is_comes_before_what_describes_it(site: MeasuredSite) -> None:
+    site.take(1)
+    values = {"noise_air": 0.0, "tilt": 3.0, "sharpness": 1.9, "kvp": 120.0}
+    site.measure(1, values, [Unusual("kvp", 120.0, 9.0, Baseline(80.0, 1.0, 60))])
+    row = site.ledger.measured.of(site.series(1)["series_id"], 1)
+    known = KNOWN | {"tilt": replace(KNOWN["tilt"], better=Better.NEITHER)}
+    assert row is not None and value_words(row, known) == [
+        "tube voltage 120 kV",
+        "width of edges 1.9 mm",
+        "tilt 3 °",
+        "noise in air 0 grey values",
+    ]
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_pictures_are_windowed_and_ct_shows_tissue(tmp_path: Path, modality: str) -> None:
+    stored = np.full((60, 60), -3000, np.int16)  # padding
+    stored[10:50, 10:50] = -1000
+    stored[20:40, 20:40] = 40
+    stored[25:35, 25:30] = 100
+    np.savez(tmp_path / "kept.npz", picture_0=stored, picture_1=np.zeros((0, 4)), spacing_mm=np.ones((2, 2)))
+    views = shown_pictures(tmp_path / "kept.npz", modality)
+    air, tissue, bright = (int(views["1 of 2"][at]) for at in ((15, 15), (22, 22), (30, 27)))
+    assert (air, bright) == (0, 255) and 150 < tissue < 255
+    assert (255 - tissue > 20) == (modality == "CT")
+    assert views["2 of 2"].shape == (0, 4)
 
 
 @pytest.mark.parametrize(("unusual", "drawn"), [([NOISY], 1), ([BLURRED], 0)])

@@ -25,6 +25,7 @@ from qc_node.report.summary_picture import COLOURS, SIDE, Picture, SummaryPage, 
 from qc_node.report.uids import Edition
 from tests.peers import validators
 from tests.peers.process import require
+from tests.report.measured import BLOCK
 from tests.report.sources import (
     CREATED,
     as_bytes,
@@ -150,6 +151,24 @@ def test_what_makes_no_picture_is_refused(wrong: dict[str, Any]) -> None:
         summary(**wrong)
 
 
+def measured_only() -> Dataset:
+    """The picture of a series that nobody judged."""
+    header = source("DX")
+    return build_summary(
+        header,
+        evidence(),
+        key(header),
+        (),
+        draw(PAGE),
+        software_version="0.1.0",
+        node="QCNODE",
+        rules_digest="r0",
+        created=CREATED,
+        instance_number=1,
+        measures=BLOCK,
+    )
+
+
 NAMED = [
     source(),
     source("CT", SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Ärmel"),
@@ -164,6 +183,7 @@ EXPECTED = re.compile("Laterality|needed to build DICOMDIR|Extended SOP Class|no
 def test_it_is_valid_to_dciodvfy(tmp_path: Path) -> None:
     kinds = [summary(header) for header in NAMED]
     kinds += [summary(source("CT"), ct_verdict(), mri_verdict(), evidence=evidence(1200), earlier="1.2.3")]
+    kinds.append(measured_only())
     for number, ds in enumerate(kinds):
         path = tmp_path / f"{number}.dcm"
         path.write_bytes(as_bytes(ds))
@@ -237,6 +257,53 @@ def test_every_sentence_adds_ink_and_none_runs_into_the_foot() -> None:
     assert ink[0] == 0 and all(more > less + 300 for less, more in pairwise(ink[:4])), "the last may be smaller"
     assert ink[4] > ink[2]
     assert all(np.array_equal(pages[0][855:], picture[855:]) for picture in pages)
+
+
+MEASURED = ["noise in air 12.3 grey values", "edge width 0.93 mm", "tube voltage 120 kV"] * 3
+UNUSUAL = ["Noise in air is 9.1 times the usual spread above normal.", "Another.", "A third."]
+FOOT = 852
+"""Row of the line above model and time."""
+
+
+@pytest.mark.parametrize("notes", [[], ["Ordered: chest; found: head."], ["Ordered: chest; found: head."] * 9])
+def test_measures_stand_above_the_foot_and_cover_nothing_of_the_verdict(notes: list[str]) -> None:
+    card = Card("Poor quality", Tone.POOR, "Severe noise and some motion.", sure="Likely (87 %)")
+    without = draw(SummaryPage("x", card, notes[:1], VIEWS, ["y"]))
+    picture = draw(SummaryPage("x", card, notes, VIEWS, ["y"], MEASURED, UNUSUAL))
+    assert np.array_equal(picture[: 578 + 39], without[: 578 + 39]), "headline and first sentence stay"
+    assert np.array_equal(picture[FOOT:], without[FOOT:])
+    lines = 2 if notes else 3
+    assert inked(picture, FOOT - 6 - 33 * lines, FOOT - 2) > 2000 * lines
+    assert inked(picture, FOOT - 6 - 33 * lines - 8, FOOT - 6 - 33 * lines) == 0, "room to what stands above"
+
+
+def test_measures_are_no_smaller_than_any_other_text_and_none_is_broken() -> None:
+    one = draw(SummaryPage("x", PAGE.card, measured=MEASURED[:1]))
+    rows = np.flatnonzero((one != draw(PAGE_X)).any(axis=(1, 2)))
+    assert 18 < np.ptp(rows) < 33, "one line of letters of 27 pixels"
+    long = draw(SummaryPage("x", PAGE.card, measured=["w" * 200, *MEASURED[:1]]))
+    assert np.array_equal(long, one), "what does not fit a line is left out, not cut"
+
+
+PAGE_X = SummaryPage("x", PAGE.card)
+
+
+def test_a_page_without_measures_is_drawn_as_before() -> None:
+    assert np.array_equal(draw(SummaryPage("x", PAGE.card, measured=[], unusual=[])), draw(PAGE_X))
+
+
+def test_pictures_of_another_name_are_drawn_where_there_are_no_mid_planes() -> None:
+    others = draw(SummaryPage("x", PAGE.card, views={"1 of 2": GREY, "2 of 2": GREY}))
+    assert inked(others[:, :344], 88, 392) > 20_000 and inked(others[:, 360:664], 88, 392) > 20_000
+    mixed = draw(SummaryPage("x", PAGE.card, views={"other": GREY, **VIEWS}))
+    assert np.array_equal(mixed, draw(SummaryPage("x", PAGE.card, views=VIEWS)))
+
+
+def test_the_picture_of_a_series_that_was_only_measured_names_no_classifier() -> None:
+    ds = measured_only()
+    assert "ContributingEquipmentSequence" not in ds
+    assert ds.SeriesInstanceUID == summary().SeriesInstanceUID
+    assert summary(measures=BLOCK).SOPInstanceUID not in (ds.SOPInstanceUID, summary().SOPInstanceUID)
 
 
 def test_a_sentence_is_not_said_twice() -> None:
