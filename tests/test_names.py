@@ -32,12 +32,14 @@ SAME_ROLE = {
     *("association", "commitment", "errors", "uids", "instances"),  # DICOM, seen by caller and called
     *("classifier", "spec", "networks", "train", "evaluate", "pack", "gallery", "unlike"),  # one per classifier
     *("backup", "classify", "models", "node", "notify", "readers", "review", "votes"),  # a part and its commands
-    *("cases", "gradings", "labels", "prompts"),  # a table and what fills it
+    *("cases", "gradings", "kept_inputs", "labels", "prompts"),  # a table and what fills it
+    "measured",  # numbers of a series: a table, and what training makes of them
     *("interface", "server", "settings"),
     *(
         "catalogue",
         "volumes",
     ),  # what there is: classifiers, measures; volumes that are trained on, that are measured
+    "measurable",  # what can be measured, and what finds it in a series
 }
 """Names of modules that stand in several folders for one role there, or for one thing seen from there."""
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": ("training:evaluate", "Measure networks on people they never saw."),
     "forget": ("forget:forget", "Remove everything that the node holds of a patient or a study, for ever."),
     "judge-again": ("outbox:judge_again", "Judge series once more, with the models and rules now in force."),
+    "measures": ("measures:measures", "Export what was measured of every series."),
     "models": ("models:models", "List and verify the weights."),
     "notify": ("notify:notify", "Try whether those who are told what happened can be reached."),
     "outbox": ("outbox:outbox", "Look at what was not delivered, send it again, or let it be."),

@@ -16,7 +16,10 @@ from pydicom.uid import (
     ComputedRadiographyImageStorage,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForProcessing,
     DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
     EnhancedPETImageStorage,
@@ -109,6 +112,14 @@ ENHANCED_CT: Final = frozenset(map(str, (EnhancedCTImageStorage, LegacyConverted
 ENHANCED_MR: Final = frozenset(map(str, (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)))
 CT_IMAGES: Final = ENHANCED_CT | {str(CTImageStorage)}
 MR_IMAGES: Final = ENHANCED_MR | {str(MRImageStorage)}
+XRAY_IMAGES: Final = {
+    str(ComputedRadiographyImageStorage): "CR",
+    str(DigitalXRayImageStorageForPresentation): "DX",
+    str(DigitalXRayImageStorageForProcessing): "DX",
+    str(DigitalMammographyXRayImageStorageForPresentation): "MG",
+    str(DigitalMammographyXRayImageStorageForProcessing): "MG",
+}
+"""Modality of single projections: radiographs and mammograms, processed and raw."""
 IMAGE_MODALITIES: Final = {
     **dict.fromkeys(CT_IMAGES, "CT"),
     **dict.fromkeys(MR_IMAGES, "MR"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qc_node.classifiers.catalogue import in_words
 from qc_node.domain import QcNodeError, SeriesKey, Volume
+from qc_node.domain.measurable import TissueLevels
 from qc_node.domain.measure import Measured
 from qc_node.domain.technique import Technique
 from qc_node.engine.judging import Measuring, Pending, SeriesOutcome, decide, prepare
@@ -86,10 +87,10 @@ def judge(
 
 
 def _measuring(source: SourceSeries, clock: Callable[[], float]) -> Measuring:
-    def measure(volume: Volume | None) -> tuple[Measured, Technique | None]:
+    def measure(volume: Volume | None, levels: TissueLevels | None) -> tuple[Measured, Technique | None]:
         if source.opened is not None:
-            return take(source.opened, volume, clock)
-        return (Measured(), None) if volume is None else take_volume(volume, clock)
+            return take(source.opened, volume, levels, clock)
+        return (Measured(), None) if volume is None else take_volume(volume, levels, clock)
 
     return measure
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from qc_node.classifiers import catalogue
 from qc_node.classifiers.interface import Classifier, Prepared
 from qc_node.domain import HeaderClaims, QcNodeError, SeriesKey, Stage, Verdict, Volume
+from qc_node.domain.measurable import TissueLevels
 from qc_node.domain.measure import Departure, ImageFinding, Measured, Unusual
 from qc_node.domain.technique import Technique
 from qc_node.engine.measures_json import values_json
@@ -27,8 +28,9 @@ log = logging.getLogger("qc_node.engine")
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
-Measuring = Callable[[Volume | None], tuple[Measured, Technique | None]]
-"""Measures a series whose volume is decoded already, or is none; see :func:`qc_node.engine.measuring.take`."""
+Measuring = Callable[[Volume | None, TissueLevels | None], tuple[Measured, Technique | None]]
+"""Measures a series by its volume, where that is decoded already, and by what a classifier found of its tissues
+(:func:`qc_node.engine.measuring.take`)."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,12 @@ def prepare(
         An outcome when the series is skipped, else what :func:`decide` needs.
     """
     if route.stage is None:
-        return _with_measures(replace(blank, skipped=route.sentence), None, measure, clock)
+        return _with_measures(replace(blank, skipped=route.sentence), None, None, measure, clock)
     start = clock()
     try:
         pixels = volume()
     except QcNodeError as refusal:
-        return _with_measures(replace(blank, skipped=str(refusal)), None, measure, clock)
+        return _with_measures(replace(blank, skipped=str(refusal)), None, None, measure, clock)
     read = clock()
     prepared = {stage: classifier(stage).prepare(pixels) for stage in route.stages}
     timings = {**blank.timings_s, "read": blank.timings_s.get("read", 0.0) + read - start}
@@ -135,16 +137,22 @@ def prepare(
         network_input=prepared[route.stage].network_input,
         thumbnails=prepared[route.stage].thumbnails,
     )
-    return Pending(_with_measures(outcome, pixels, measure, clock), prepared, pixels.spacing_mm)
+    # of all classifiers the one of T1-weighted heads knows where the tissues are
+    levels = next(filter(None, (getattr(one, "tissue_levels", None) for one in prepared.values())), None)
+    return Pending(_with_measures(outcome, pixels, levels, measure, clock), prepared, pixels.spacing_mm)
 
 
 def _with_measures(
-    outcome: SeriesOutcome, volume: Volume | None, measure: Measuring | None, clock: Clock
+    outcome: SeriesOutcome,
+    volume: Volume | None,
+    levels: TissueLevels | None,
+    measure: Measuring | None,
+    clock: Clock,
 ) -> SeriesOutcome:
     if measure is None:
         return outcome
     start = clock()
-    measured, technique = measure(volume)
+    measured, technique = measure(volume, levels)
     timings = {**outcome.timings_s, "measure": clock() - start}
     return replace(outcome, measured=measured, technique=technique, timings_s=timings)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,35 +16,14 @@ from qc_node.ledger.rows import SeriesRow
 from qc_node.series.volume.stack import OpenedSeries
 from qc_node.spool import Spool
 
-
-@dataclass(frozen=True)
-class KeptFiles:
-    """Names in the spool.
-
-    Attributes
-    ----------
-    of_verdicts
-        For each verdict, in their order, its network input and its thumbnails.
-    pictures
-        Of a series that no classifier takes.
-    """
-
-    of_verdicts: tuple[tuple[str | None, tuple[str, ...]], ...] = ()
-    pictures: NewKeptInput | None = None
-
-    @property
-    def names(self) -> Iterator[str]:
-        """All of them."""
-        for training, thumbnails in self.of_verdicts:
-            yield from (training, *thumbnails) if training else thumbnails
-        if self.pictures is not None:
-            yield self.pictures.path
+KeptOfVerdict = tuple[str | None, tuple[str, ...]]
+"""Spool names of the network input and of the thumbnails."""
 
 
-def keep_files(spool: Spool, row: SeriesRow, outcome: SeriesOutcome) -> KeptFiles:
-    """Store the network input and the thumbnails of every verdict of a series."""
+def keep_files(spool: Spool, row: SeriesRow, outcome: SeriesOutcome) -> list[KeptOfVerdict]:
+    """Store the network input and the thumbnails of every verdict of a series, in their order."""
     series, run = f"{row['study_uid']}/{row['series_uid']}", row["run"]
-    kept = []
+    kept: list[KeptOfVerdict] = []
     for suffix, network_input, thumbnails in _made(outcome):
         names = tuple(spool.thumbnail_name(series + suffix, run, view) for view in thumbnails)
         for name, picture in zip(names, thumbnails.values(), strict=True):
@@ -55,7 +33,7 @@ def keep_files(spool: Spool, row: SeriesRow, outcome: SeriesOutcome) -> KeptFile
             training = spool.training_name(series + suffix, run)
             spool.store(training, _compressed(network_input))
         kept.append((training, names))
-    return KeptFiles(tuple(kept))
+    return kept
 
 
 def keep_pictures(spool: Spool, row: SeriesRow, opened: OpenedSeries, sampled_share: float) -> NewKeptInput | None:

@@ -69,7 +69,7 @@ def pictures_file(opened: OpenedSeries) -> bytes | None:
     if not found:
         return None
     buffer = io.BytesIO()
-    arrays = {f"picture_{n}": picture for n, (picture, _) in enumerate(found)}
+    arrays: dict[str, Any] = {f"picture_{n}": picture for n, (picture, _) in enumerate(found)}
     np.savez_compressed(buffer, spacing_mm=np.array([spacing for _, spacing in found], np.float32), **arrays)
     return buffer.getvalue()
 

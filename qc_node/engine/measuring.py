@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from qc_node.domain import QcNodeError, Volume
-from qc_node.domain.measurable import Radiograph, Slices
+from qc_node.domain.measurable import Radiograph, Slices, TissueLevels
 from qc_node.domain.measure import ALL, ImageFinding, Measured
 from qc_node.domain.technique import Technique
 from qc_node.engine.judging import SeriesOutcome
@@ -33,7 +33,7 @@ MeasurableImages = Slices | tuple[Radiograph, ...] | str
 
 
 def take(
-    opened: OpenedSeries, volume: Volume | None, clock: Callable[[], float]
+    opened: OpenedSeries, volume: Volume | None, levels: TissueLevels | None, clock: Callable[[], float]
 ) -> tuple[Measured, Technique | None]:
     """Measure a series.
 
@@ -41,6 +41,8 @@ def take(
     ----------
     volume
         Its pixels, where they are decoded already.
+    levels
+        What a classifier found of its tissues, where one did.
 
     Returns
     -------
@@ -49,15 +51,18 @@ def take(
     """
     start = clock()
     technique = _technique(opened)
-    measured = _guarded(lambda: _measure(_measurable(opened, volume), technique or Technique(opened.modality)))
+    known = technique or Technique(opened.modality)
+    measured = _guarded(lambda: _measure(_measurable(opened, volume), known, levels))
     return replace(measured, seconds=clock() - start), technique
 
 
-def take_volume(volume: Volume, clock: Callable[[], float]) -> tuple[Measured, Technique | None]:
+def take_volume(
+    volume: Volume, levels: TissueLevels | None, clock: Callable[[], float]
+) -> tuple[Measured, Technique | None]:
     """Measure a volume without a DICOM header (NIfTI)."""
     start = clock()
     technique = Technique(volume.modality)
-    measured = _guarded(lambda: _measure(Slices(volume), technique))
+    measured = _guarded(lambda: _measure(Slices(volume), technique, levels))
     return replace(measured, seconds=clock() - start), technique
 
 
@@ -144,13 +149,13 @@ def _measurable(opened: OpenedSeries, volume: Volume | None) -> MeasurableImages
     return measurable(opened, volume)
 
 
-def _measure(what: MeasurableImages, technique: Technique) -> Measured:
+def _measure(what: MeasurableImages, technique: Technique, levels: TissueLevels | None) -> Measured:
     if isinstance(what, str):
         return Measured(unmeasured={ALL: what})
     if isinstance(what, Slices):
         from qc_node.measures.volumes import measure_volume
 
-        return measure_volume(what, technique)
+        return measure_volume(what, technique, levels)
     from qc_node.measures.radiographs import measure_radiographs
 
     return measure_radiographs(what, technique)

@@ -34,10 +34,11 @@ from qc_node.domain import (
     looks_cut_short,
     verdict_to_json,
 )
+from qc_node.domain.measurable import TissueLevels
 from qc_node.domain.measure import Measured
 from qc_node.domain.technique import Technique
 from qc_node.engine.judging import Measuring, Pending, SeriesOutcome, decide, prepare
-from qc_node.engine.kept_files import KeptFiles, keep_files, keep_pictures
+from qc_node.engine.kept_files import KeptOfVerdict, keep_files, keep_pictures
 from qc_node.engine.measures_json import values_json
 from qc_node.engine.measuring import compared, given_up, keep_measured, take
 from qc_node.engine.opening import blank_outcome, decoded, text_of
@@ -251,11 +252,11 @@ class Worker:
         if not self._settings.measures:
             return None
         if row["attempts"] >= MAX_ATTEMPTS:
-            return lambda volume: given_up()
+            return lambda volume, levels: given_up()
 
-        def measure(volume: Volume | None) -> tuple[Measured, Technique | None]:
+        def measure(volume: Volume | None, levels: TissueLevels | None) -> tuple[Measured, Technique | None]:
             self._emit({"event": "measuring", **_named(row)})
-            return take(opened, volume, self._clock)
+            return take(opened, volume, levels, self._clock)
 
         return measure
 
@@ -278,22 +279,25 @@ class Worker:
         """Write all that is known of a run in one transaction; its files are there before."""
         series_id, run, now = row["series_id"], row["run"], self._wall()
         outcome = compared(outcome, self._ledger, series_id, self._settings.window)
-        kept = self._kept(row, outcome)
+        opened = self._opened.get(series_id)
+        kept = keep_files(self._spool, row, outcome)
         state = "skipped" if outcome.verdict is None else "judged"
         stage = outcome.stage.value if outcome.stage else None
         with self._ledger.db.transaction():
             if self._is_gone(row, kept):
                 return
             self._note_verdicts(row, outcome, kept, now)
-            if kept.pictures is not None:
-                self._ledger.kept_inputs.add(kept.pictures, now)
             keep_measured(outcome, self._ledger, series_id, run, now)
             self._ledger.series.finish(series_id, run, state, now, stage=stage, sentence=outcome.skipped)
         self._tell(row, state, outcome, outcome.skipped)
+        if opened is not None and outcome.network_input is None and self._settings.keeps_pictures:
+            self._keep_pictures(row, opened, now)
 
-    def _note_verdicts(self, row: SeriesRow, outcome: SeriesOutcome, kept: KeptFiles, now: float) -> None:
+    def _note_verdicts(
+        self, row: SeriesRow, outcome: SeriesOutcome, kept: Sequence[KeptOfVerdict], now: float
+    ) -> None:
         report_after = now + max((self._patience(row, verdict) for verdict in outcome.verdicts), default=0.0)
-        for verdict, (training_path, thumbnails) in zip(outcome.verdicts, kept.of_verdicts, strict=True):
+        for verdict, (training_path, thumbnails) in zip(outcome.verdicts, kept, strict=True):
             self._ledger.verdicts.add(
                 row["series_id"],
                 row["run"],
@@ -309,21 +313,27 @@ class Worker:
                 routed=verdict is outcome.verdict,
             )
 
-    def _kept(self, row: SeriesRow, outcome: SeriesOutcome) -> KeptFiles:
-        """The files that stay of a series; pictures only where no classifier takes it, and not at its last try."""
-        kept, opened = keep_files(self._spool, row, outcome), self._opened.get(row["series_id"])
-        wanted = self._settings.keeps_pictures and outcome.network_input is None
-        if opened is None or not wanted or row["attempts"] >= MAX_ATTEMPTS:
-            return kept
-        return replace(kept, pictures=keep_pictures(self._spool, row, opened, self._settings.sampled_share))
-
-    def _is_gone(self, row: SeriesRow, kept: KeptFiles) -> bool:
+    def _is_gone(self, row: SeriesRow, kept: Sequence[KeptOfVerdict]) -> bool:
         """Whether the series was forgotten while it was judged: then nothing of it may stay."""
         if self._ledger.series.by_id(row["series_id"]) is not None:
             return False
-        self._spool.remove_all(kept.names)
+        self._spool.remove_all(name for training, pictures in kept for name in (training, *pictures) if name)
         self._tell(row, "forgotten", None, None)
         return True
+
+    def _keep_pictures(self, row: SeriesRow, opened: OpenedSeries, now: float) -> None:
+        """Keep pixels of a series that no classifier takes; nobody waits for that, and it fails nothing."""
+        try:
+            new = keep_pictures(self._spool, row, opened, self._settings.sampled_share)
+            if new is None:
+                return
+            with self._ledger.db.transaction():
+                if self._ledger.series.by_id(row["series_id"]) is None:
+                    self._spool.remove_all([new.path])
+                else:
+                    self._ledger.kept_inputs.add(new, now)
+        except Exception as error:
+            log.warning("no picture of a series is kept (%s)", type(error).__name__)
 
     def _patience(self, row: SeriesRow, verdict: Verdict) -> float:
         """A series cut short by a slow sender looks like bad coverage: wait before saying so."""

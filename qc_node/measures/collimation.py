@@ -21,6 +21,8 @@ MEASURES = (
     Measure("direct_share", "direct radiation in the field", Unit.PERCENT, Better.NEITHER, 0, 100, XRAY, "own"),
 )
 
+NOTHING = "Nothing in the image was irradiated."
+
 REDUCED = 256
 """Longest side of the image of block means, at most about this."""
 
@@ -73,24 +75,31 @@ class Irradiated:
     @property
     def body(self) -> npt.NDArray[np.bool_]:
         """Well inside the field and behind the body."""
-        inner = ndimage.binary_erosion(self.field, iterations=4, border_value=1)
-        return inner & ~ndimage.binary_dilation(self.direct)
+        return np.asarray(self.inner & ~ndimage.binary_dilation(self.direct), bool)
+
+    @property
+    def inner(self) -> npt.NDArray[np.bool_]:
+        """The field without the borders of the collimator."""
+        return np.asarray(ndimage.binary_erosion(self.field, iterations=4, border_value=1), bool)
 
     def full(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """A mask of blocks, one value for each pixel; pixels beyond the last whole block are left out."""
         return mask.repeat(self.block, axis=0).repeat(self.block, axis=1)
 
 
-def irradiated(image: Radiograph) -> Irradiated:
+def irradiated(image: Radiograph, collimated: bool = True) -> Irradiated:
     """Field, direct radiation and body of an X-ray image.
 
-    A mammogram has no collimator in view: air around the breast is its direct radiation.
+    Parameters
+    ----------
+    collimated
+        Whether borders of a collimator may be in view; they are not in mammograms, whose breast looks like one.
     """
     block = max(1, round(max(image.pixels.shape) / REDUCED))
     values = reduced(image.pixels, block)
     low, high = _grey_range(values)
     scaled = (values - low) / max(high - low, 1e-6)
-    field = _field(scaled)
+    field = _field(scaled) if collimated else np.ones(scaled.shape, bool)
     return Irradiated(block, values, field, _direct(scaled, field))
 
 
@@ -99,9 +108,7 @@ def of_field(found: Irradiated) -> dict[str, float | str]:
     inside = int(found.field.sum())
     return {
         "field_share": 100.0 * inside / max(found.field.size, 1),
-        "direct_share": 100.0 * int(found.direct.sum()) / inside
-        if inside
-        else "Nothing in the image was irradiated.",
+        "direct_share": 100.0 * int(found.direct.sum()) / inside if inside else NOTHING,
     }
 
 
@@ -114,9 +121,8 @@ def reduced(pixels: npt.NDArray[np.generic], block: int) -> npt.NDArray[np.float
     if min(pixels.shape) < block:
         return np.full((rows, columns), cut.mean() if cut.size else 0.0, np.float32)
     sums = np.add.reduceat(cut, np.arange(0, columns * block, block), axis=1, dtype=np.float32)
-    return np.add.reduceat(sums, np.arange(0, rows * block, block), axis=0, dtype=np.float32) / np.float32(
-        block**2
-    )
+    sums = np.add.reduceat(sums, np.arange(0, rows * block, block), axis=0, dtype=np.float32)
+    return np.asarray(sums / np.float32(block**2), np.float32)
 
 
 def _grey_range(values: npt.NDArray[np.float32]) -> tuple[float, float]:
@@ -163,7 +169,7 @@ def _steps_along(step: npt.NDArray[np.float32], tilt: float, reach: int) -> npt.
 
 
 def _is_shadow(scaled: npt.NDArray[np.float32], inside: npt.NDArray[np.bool_]) -> bool:
-    """Whether what is outside a line is the shadow of a collimator: bright, and brighter than what is next to it."""
+    """Whether what is outside a line is a collimator's shadow: bright, and brighter than what is next to it."""
     outside = scaled[~inside]
     beside = scaled[inside & ndimage.binary_dilation(~inside, iterations=10)]
     if outside.size == 0 or beside.size == 0:

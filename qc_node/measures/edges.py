@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +29,12 @@ EDGES, SHARE = 400, 0.25
 """So many edges of a plane at most, and no more than this share of all its gradient peaks."""
 FEWEST = 20
 TINY = np.float32(1e-12)
-REACH = 10
-"""How many pixels an edge is followed to each side."""
-FALL = 0.1
-"""An edge has ended where its profile falls back by this share of what it had risen."""
+REACH_MM, REACH = 10.0, (10, 24)
+"""How far an edge is followed to each side, and within how many pixels that must lie."""
+RISE = 0.15
+"""An edge rises by at least this share of the object's signal: what is less may be noise."""
+FLAT = 0.1
+"""An edge has ended where it is this much less steep than in its middle."""
 NO_EDGES = "The image has too few edges to measure its sharpness."
 NO_SPACING = "The distance of pixels is not stated, so that no width can be given in millimetres."
 
@@ -42,46 +45,72 @@ def of_slices(slices: Slices) -> dict[str, float | str]:
 
 
 def of_image(pixels: npt.NDArray[np.generic], spacing_mm: tuple[float, float] | None) -> dict[str, float | str]:
-    """Edge width of a radiograph ``(rows, columns)`` with the distances of (rows, columns) in mm."""
+    """Edge width of a radiograph ``(rows, columns)`` with the distances of (rows, columns) in mm.
+
+    Its strongest edges are sought over all of it: large parts of a radiograph have none.
+    """
     if not is_known(spacing_mm):
         return {EDGE_WIDTH.name: NO_SPACING}
-    return of_planes(tiles_of(pixels, spacing_mm))
+    tiles = tiles_of(pixels, spacing_mm)
+    peaks = [_peaks(tile) for tile in tiles]
+    strengths = np.sort(np.concatenate([np.empty(0), *(found.strength for found in peaks)]))[::-1]
+    least = strengths[: 2 * EDGES][-1] if len(strengths) else 0.0
+    return _median(_widths(tile, found.above(least)) for tile, found in zip(tiles, peaks, strict=True))
 
 
 def of_planes(planes: Sequence[ImagePlane]) -> dict[str, float | str]:
     """Median 10-90 % width in mm of the strongest edges of all planes."""
-    widths = np.concatenate([np.empty(0), *(edge_widths(plane) for plane in planes)])
-    if len(widths) < FEWEST:
+    return _median(_widths(plane, _peaks(plane)) for plane in planes)
+
+
+def _median(widths: Iterable[npt.NDArray[np.float64]]) -> dict[str, float | str]:
+    together = np.concatenate([np.empty(0), *widths])
+    if len(together) < FEWEST:
         return {EDGE_WIDTH.name: NO_EDGES}
-    return {EDGE_WIDTH.name: float(np.clip(np.median(widths), EDGE_WIDTH.low, EDGE_WIDTH.high))}
+    return {EDGE_WIDTH.name: float(np.clip(np.median(together), EDGE_WIDTH.low, EDGE_WIDTH.high))}
 
 
-def edge_widths(plane: ImagePlane) -> npt.NDArray[np.float64]:
-    """Widths in mm ``(edges,)`` of the strongest gradient peaks in the object."""
+@dataclass(frozen=True, eq=False)
+class GradientPeaks:
+    """Places ``(2, edges)`` in the object's box, directions ``(2, edges)`` across the edges, strengths per mm."""
+
+    at: npt.NDArray[np.int64]
+    direction: Floats
+    strength: Floats
+
+    def above(self, least: float) -> GradientPeaks:
+        """Those that are at least as strong."""
+        strong = self.strength >= least
+        return GradientPeaks(self.at[:, strong], self.direction[:, strong], self.strength[strong])
+
+
+def _peaks(plane: ImagePlane) -> GradientPeaks:
+    """The strongest local maxima of the gradient in the object and at its border, strongest first."""
     smooth = ndimage.gaussian_filter(plane.values[plane.box], 1.0)
     gradient = np.stack(np.gradient(smooth, *plane.spacing_mm))
     strength = np.hypot(*gradient)
-    at = _peaks(strength, plane.inside[plane.box])
-    if not at.shape[1]:
-        return np.empty(0)
-    profiles = _profiles(plane, at, (gradient / np.maximum(strength, TINY))[:, at[0], at[1]])
-    return _rises(profiles) * min(plane.spacing_mm) / 2
-
-
-def _peaks(strength: Floats, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Rows and columns ``(2, edges)`` of the strongest local maxima in the object and at its border."""
-    largest = ndimage.maximum_filter(strength, 5)
-    within = ndimage.binary_dilation(inside, iterations=2)
-    at = np.stack(np.nonzero((strength == largest) & (strength > TINY) & within))
+    within = ndimage.binary_dilation(plane.inside[plane.box], iterations=2)
+    at = np.stack(np.nonzero((strength == ndimage.maximum_filter(strength, 5)) & (strength > TINY) & within))
     count = min(EDGES, int(SHARE * at.shape[1]))
-    return at[:, np.argsort(-strength[at[0], at[1]], kind="stable")[:count]]
+    at = at[:, np.argsort(-strength[at[0], at[1]], kind="stable")[:count]]
+    strongest = strength[at[0], at[1]]
+    return GradientPeaks(at, gradient[:, at[0], at[1]] / strongest, strongest)
+
+
+def _widths(plane: ImagePlane, peaks: GradientPeaks) -> npt.NDArray[np.float64]:
+    """Widths in mm ``(edges,)``."""
+    if not len(peaks.strength):
+        return np.empty(0)
+    profiles = _profiles(plane, peaks.at, peaks.direction)
+    return _rises(profiles, RISE * plane.signal) * min(plane.spacing_mm) / 2
 
 
 def _profiles(plane: ImagePlane, at: npt.NDArray[np.int64], direction: npt.NDArray[np.float32]) -> Floats:
-    """Values across each edge ``(edges, 4 * REACH + 1)`` in steps of half a pixel, rising; mean of three lines."""
+    """Values across each edge ``(edges, steps)``, rising, every half pixel; mean of three lines side by side."""
     step = min(plane.spacing_mm)
     spacing = np.array(plane.spacing_mm).reshape(2, 1, 1, 1)
-    along = np.arange(-2 * REACH, 2 * REACH + 1).reshape(1, 1, 1, -1) * step / 2
+    reach = int(np.clip(REACH_MM / step, *REACH))
+    along = np.arange(-2 * reach, 2 * reach + 1).reshape(1, 1, 1, -1) * step / 2
     beside = np.array([-1, 0, 1]).reshape(1, 1, -1, 1) * step
     tangent = np.stack([-direction[1], direction[0]])
     places = (direction[:, :, None, None] * along + tangent[:, :, None, None] * beside) / spacing
@@ -91,30 +120,30 @@ def _profiles(plane: ImagePlane, at: npt.NDArray[np.int64], direction: npt.NDArr
     return found.mean(axis=1)  # type: ignore[no-any-return]
 
 
-def _rises(profiles: Floats) -> npt.NDArray[np.float64]:
-    """Steps from 10 % to 90 % of each rise ``(edges,)``, between the extremes next to the middle."""
+def _rises(profiles: Floats, least: float) -> npt.NDArray[np.float64]:
+    """Steps from 10 % to 90 % of each rise ``(edges,)``, which ends where it is flat on either side."""
     middle = profiles.shape[1] // 2
-    top, above = _climb(profiles[:, middle:])
-    bottom, below = _climb(-profiles[:, middle::-1])
-    low, high = -bottom, top
-    rise = high - low
-    up = _crossing(profiles[:, middle:], low + 0.9 * rise, above)
-    down = _crossing(-profiles[:, middle::-1], -(low + 0.1 * rise), below)
-    widths = (up + down).astype(np.float64)
-    return widths[(rise > 0) & np.isfinite(widths) & (widths > 0)]
+    steep = np.gradient(profiles, axis=1)
+    limit = FLAT * steep[:, middle - 1 : middle + 2].max(axis=1, keepdims=True)
+    up, down = profiles[:, middle:], -profiles[:, middle::-1]
+    above, below = (_unbroken(part > limit) for part in (steep[:, middle:], steep[:, middle::-1]))
+    high, low = (np.where(part, half, -np.inf).max(axis=1) for half, part in ((up, above), (down, below)))
+    rise = high + low
+    steps = _crossing(up, high - 0.1 * rise, above) + _crossing(down, low - 0.1 * rise, below)
+    widths = steps.astype(np.float64)
+    return widths[(rise > least) & np.isfinite(widths) & (widths > 0)]
 
 
-def _climb(half: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """The first summit of each line ``(edges,)``, and which steps lie before its end."""
-    highest = np.maximum.accumulate(half, axis=1)
-    ended = np.cumsum(highest - half > FALL * (highest - half[:, :1]), axis=1) > 0
-    climbing = ~ended
-    return np.where(climbing, half, -np.inf).max(axis=1), climbing
+def _unbroken(steep: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Steps from the middle ``(edges, steps)`` up to the first that is flat; the middle itself always."""
+    unbroken = np.logical_and.accumulate(steep, axis=1)
+    unbroken[:, 0] = True
+    return unbroken
 
 
-def _crossing(half: Floats, level: Floats, climbing: npt.NDArray[np.bool_]) -> Floats:
+def _crossing(half: Floats, level: Floats, before_end: npt.NDArray[np.bool_]) -> Floats:
     """Where each line first reaches its level, in steps from its start; 0 where it starts above it."""
-    reached = (half >= level[:, None]) & climbing
+    reached = (half >= level[:, None]) & before_end
     first = reached.argmax(axis=1)
     rows = np.arange(len(half))
     before, after = half[rows, np.maximum(first - 1, 0)], half[rows, first]

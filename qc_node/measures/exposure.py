@@ -1,7 +1,7 @@
 """Exposure of an X-ray image: what the header states of it, and what the grey values show.
 
-An own exposure index is not claimed: it needs raw values and the calibration of the detector (IEC 62494-1).  What a
-picture shows by itself is noise, and grey values that were cut off.
+An own exposure index is not claimed: it needs raw values and the calibration of the detector (IEC 62494-1).  What
+a picture shows by itself is noise, and grey values that were cut off.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ def _haar_sigma(image: Radiograph, found: Irradiated, mask: npt.NDArray[np.bool_
     rows, columns = (length // 2 * 2 for length in pixels.shape)
     p = pixels[:rows, :columns]
     detail = (p[::2, ::2] - p[1::2, ::2] - p[::2, 1::2] + p[1::2, 1::2]) / 2
-    at = [np.minimum(np.arange(n) * 2 * side // found.block, m - 1) for n, m in zip(detail.shape, mask.shape)]
+    sizes = zip(detail.shape, mask.shape, strict=True)
+    at = [np.minimum(np.arange(length) * 2 * side // found.block, blocks - 1) for length, blocks in sizes]
     inside = np.abs(detail[mask[np.ix_(*at)]])
     return float(np.median(inside)) / 0.6745 if inside.size >= 100 else "Too little of the body is in the image."
 
@@ -152,8 +153,8 @@ def _noise_block(image: Radiograph) -> int:
     """How many pixels make one of about 0.2 mm; by the size of the matrix where the spacing is not stated."""
     spacing = min(image.spacing_mm) if image.spacing_mm else 0.0
     if not spacing > 0:
-        return max(1, round(max(image.pixels.shape) / 2000))
-    return max(1, min(round(PIXEL_MM / spacing), min(image.pixels.shape) // SMALLEST))
+        return int(max(1, round(max(image.pixels.shape) / 2000)))
+    return int(max(1, min(round(PIXEL_MM / spacing), min(image.pixels.shape) // SMALLEST)))
 
 
 def _clipped(image: Radiograph, found: Irradiated) -> dict[str, float | str]:

@@ -22,8 +22,8 @@ CUT, CUT_ON_PURPOSE = 5.0, 40.0
 """Share of the outline (%) from which a body is cut, and from which a small field was chosen on purpose."""
 
 DEVIATION = 6.0
-"""Four times the target, or a quarter.  AAPM TG-116 acts from 3 on; in practice every seventh image deviates as far
-(AAPM TG-232 finds standard deviations of 2 to 3), so that is what the baseline is for."""
+"""Four times the target, or a quarter.  AAPM TG-116 acts from 3 on, which in practice many images reach (AAPM
+TG-232): that is what the baseline is for."""
 
 CONTRADICTION = 1.0
 """A Deviation Index that differs this much from its own parts is not believed."""
@@ -58,7 +58,7 @@ def _metal(values: Values) -> ImageFinding | None:
     share, streaks = values.get("metal_share", 0.0), values.get("metal_streaks", 0.0)
     if share < METAL_SHARE or streaks < METAL_STREAKS:
         return None
-    return ImageFinding("metal", f"Metal in the body makes streaks of {streaks:.0f} HU.")
+    return ImageFinding("metal", f"Metal, or contrast agent as dense, makes streaks of {streaks:.0f} HU.")
 
 
 def _truncation(values: Values) -> ImageFinding | None:

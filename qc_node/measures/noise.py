@@ -33,7 +33,7 @@ MEASURES = (
     Measure("noise_object", "noise in the body", Unit.GREY, Better.LOWER, 0, np.inf, _MR, _BODY, charted=False),
     Measure("noise_air_percent", "noise in air", Unit.PERCENT, Better.LOWER, 0, 1000, _MR, "own", with_size=True),
     Measure("noise_percent", "noise", Unit.PERCENT, Better.LOWER, 0, 1000, _MR, "own", with_size=True),
-    Measure("snr_object", "the signal to noise ratio", Unit.ONE, Better.HIGHER, 0, 1e6, _MR, "own", charted=False),
+    Measure("snr_object", "signal to noise ratio", Unit.ONE, Better.HIGHER, 0, 1e6, _MR, "own", charted=False),
 )
 
 LEAST_AIR_BLOCKS, LEAST_AIR_VOXELS = 20, 500

@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from qc_node.domain.measurable import Radiograph
 from qc_node.domain.measure import ALL, Better, Measure, Measured, Unit
 from qc_node.domain.technique import Technique
-from qc_node.measures import collimation, edges, exposure
+from qc_node.measures import collimation, edges, exposure, patterns, spectrum
 from qc_node.measures.collimation import XRAY, Irradiated
 
 MEASURES = (
     Measure("grid_lines", "lines of the grid", Unit.ONE, Better.LOWER, 0, math.inf, XRAY, "Lin et al. 2006; own"),
 )
 
+STRUCTURE = (*edges.MEASURES, spectrum.SLOPE, *patterns.MEASURES)
+
 BY_NAME: Mapping[str, Measure] = {
-    m.name: m for m in (*MEASURES, *collimation.MEASURES, *exposure.MEASURES, *edges.MEASURES)
+    m.name: m for m in (*MEASURES, *collimation.MEASURES, *exposure.MEASURES, *STRUCTURE)
 }
 
 SMALLEST = 8
@@ -42,9 +44,12 @@ def measure_radiographs(images: Sequence[Radiograph], technique: Technique) -> M
     Of several images the worst value of each measure counts, or the first one's where no direction is worse.
     """
     begun = time.perf_counter()
-    each = [of_image(image) for image in images if min(image.pixels.shape, default=0) >= SMALLEST]
+    collimated = technique.modality != "MG"
+    each = [of_image(image, collimated) for image in images if _is_large(image.pixels.shape)]
     if not each:
-        return Measured({}, {ALL: "The series has no image that is large enough."}, time.perf_counter() - begun)
+        return Measured(
+            {}, {ALL: "The series has no grey image that is large enough."}, time.perf_counter() - begun
+        )
     found = {name: _worst(BY_NAME[name], [values[name] for values in each]) for name in each[0]}
     found |= exposure.of_statement(technique.stated)
     values = {name: value for name, value in found.items() if not isinstance(value, str)}
@@ -52,18 +57,20 @@ def measure_radiographs(images: Sequence[Radiograph], technique: Technique) -> M
     return Measured(values, unmeasured, time.perf_counter() - begun)
 
 
-def of_image(image: Radiograph) -> Values:
+def _is_large(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 and min(shape) >= SMALLEST
+
+
+def of_image(image: Radiograph, collimated: bool = True) -> Values:
     """What one image shows by itself; every measure in it is a value or a sentence why not."""
-    if image.pixels.ndim != 2:
-        image = Radiograph(np.zeros((SMALLEST, SMALLEST), np.uint8), 0, 255)
     if not np.issubdtype(image.pixels.dtype, np.integer):
         image = _finite(image)
-    found = collimation.irradiated(image)
+    found = collimation.irradiated(image, collimated)
     return {
         **collimation.of_field(found),
         **exposure.of_greys(image, found),
         "grid_lines": grid_lines(image.pixels),
-        **_edge_width(image, found),
+        **_structure(image, found),
     }
 
 
@@ -78,8 +85,8 @@ def grid_lines(pixels: npt.NDArray[np.generic]) -> float | str:
     Returns
     -------
     The square root of the ratio of power at one frequency (0.1 to 0.5 per pixel) to the median of the frequencies
-    around it; a picture without a grid has 1 to 2.  A grid that is seen is a line at one frequency (Lin et al.,
-    Med Phys 2006, 33:4548).
+    around it; a picture without a grid has 1 to 2.  A grid that is seen is a line at one frequency (Lin et al.
+    2006, J Digit Imaging 19:351).
     """
     if min(pixels.shape) < WINDOW // 2:
         return "The image is too small to see lines of a grid."
@@ -106,15 +113,21 @@ def _above_neighbours(power: npt.NDArray[np.float64]) -> float:
     return float(np.sqrt((power / np.maximum(around, floor)).max()))
 
 
-def _edge_width(image: Radiograph, found: Irradiated) -> Values:
-    """Edge width inside the collimator's borders: the borders themselves are no sign of motion."""
-    inner = found.full(ndimage.binary_erosion(found.field, iterations=4, border_value=1))
+def _structure(image: Radiograph, found: Irradiated) -> Values:
+    """Edge width, slope of the spectrum, waves and lines between the borders of the collimator.
+
+    The borders themselves are sharp however much the patient moved.
+    """
+    inner = found.full(found.inner)
     at = [np.flatnonzero(inner.any(axis=axis)) for axis in (1, 0)]
     if not (at[0].size and at[1].size):
-        return {edges.EDGE_WIDTH.name: "Nothing in the image was irradiated."}
+        return dict.fromkeys((m.name for m in STRUCTURE), collimation.NOTHING)
     rows, columns = (slice(int(places[0]), int(places[-1]) + 1) for places in at)
+    pixels = image.pixels[rows, columns]
     spacing = (image.spacing_mm[1], image.spacing_mm[0]) if image.spacing_mm else None
-    return edges.of_image(image.pixels[rows, columns], spacing)
+    return (
+        edges.of_image(pixels, spacing) | spectrum.of_image(pixels, spacing) | patterns.of_image(pixels, spacing)
+    )
 
 
 def _worst(measure: Measure, seen: Sequence[float | str]) -> float | str:
@@ -128,15 +141,7 @@ def _worst(measure: Measure, seen: Sequence[float | str]) -> float | str:
 
 
 def _finite(image: Radiograph) -> Radiograph:
-    pixels = np.nan_to_num(
-        image.pixels.astype(np.float32), nan=image.lowest, posinf=image.highest, neginf=image.lowest
-    )
-    limit = np.float32(1e9)
-    return Radiograph(
-        pixels.clip(-limit, limit),
-        image.lowest,
-        image.highest,
-        image.spacing_mm,
-        image.for_processing,
-        image.lossy,
-    )
+    """Floating pixels without what no detector delivers."""
+    low, high = (float(np.clip(np.nan_to_num(end), -1e9, 1e9)) for end in (image.lowest, image.highest))
+    pixels = np.nan_to_num(image.pixels.astype(np.float32), nan=low, posinf=high, neginf=low).clip(-1e9, 1e9)
+    return replace(image, pixels=pixels, lowest=low, highest=high)

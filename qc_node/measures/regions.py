@@ -169,6 +169,9 @@ def _blocks(
     nk, nj, ni = (n // f for n, f in zip(voxels.shape, factors, strict=True))
     k0, j0, i0 = (n % f // 2 for n, f in zip(voxels.shape, factors, strict=True))
     whole = voxels.dtype.kind in "iub"
+    mean: FloatArray
+    square: FloatArray
+    empty: FloatArray
     mean, square, empty = (np.empty((nk, nj, ni), np.float32) for _ in range(3))
     for n in range(nk):
         first = k0 + n * fk
@@ -185,7 +188,9 @@ def _blocks(
         square[n] = _folded(np.einsum("kji,kji->ji", slab, slab), nj, ni)
         empty[n] = _folded(none.sum(0, dtype=np.float32), nj, ni)
     size = np.float32(fk * fj * fi)
-    return (k0, j0, i0), mean / size, square / size, empty / size
+    for sums in (mean, square, empty):
+        sums /= size
+    return (k0, j0, i0), mean, square, empty
 
 
 def _folded(plane: FloatArray, nj: int, ni: int) -> FloatArray:

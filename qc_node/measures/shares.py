@@ -14,8 +14,8 @@ from qc_node.measures.regions import ALL_ONE_VALUE, NO_NUMBERS, Regions, extreme
 _ANY = frozenset({"MR", "CT"})
 
 MEASURES = (
-    Measure("clipped_share", "the share of clipped pixels", Unit.PERCENT, Better.LOWER, 0, 100, _ANY, "own"),
-    Measure("empty_share", "the blanked share", Unit.PERCENT, Better.LOWER, 0, 100, _ANY, "own", charted=False),
+    Measure("clipped_share", "clipped pixels", Unit.PERCENT, Better.LOWER, 0, 100, _ANY, "own"),
+    Measure("empty_share", "blanked area", Unit.PERCENT, Better.LOWER, 0, 100, _ANY, "own", charted=False),
 )
 
 

@@ -27,10 +27,21 @@ _MR = frozenset({"MR"})
 _MIXTURE = "mixture after Ashburner and Friston 2005; ratio own"
 
 MEASURES = (
-    Measure("grey_white_ratio", "grey over white matter", Unit.ONE, Better.NEITHER, 0, 10, _MR, _MIXTURE),
-    Measure("csf_white_ratio", "fluid over white matter", Unit.ONE, Better.NEITHER, 0, 10, _MR, _MIXTURE, False),
-    Measure("white_grey_cnr", "the contrast to noise ratio", Unit.ONE, Better.HIGHER, 0, 1e5, _MR, _MIXTURE),
-    Measure("tissue_overlap", "the overlap of the tissues", Unit.ONE, Better.LOWER, 0, 1000, _MR, _MIXTURE),
+    Measure("grey_white_ratio", "grey to white matter ratio", Unit.ONE, Better.NEITHER, 0, 10, _MR, _MIXTURE),
+    Measure(
+        "csf_white_ratio", "fluid to white matter ratio", Unit.ONE, Better.NEITHER, 0, 10, _MR, _MIXTURE, False
+    ),
+    Measure(
+        "white_grey_cnr",
+        "contrast to noise ratio of white and grey matter",
+        Unit.ONE,
+        Better.HIGHER,
+        0,
+        1e5,
+        _MR,
+        _MIXTURE,
+    ),
+    Measure("tissue_overlap", "overlap of white and grey matter", Unit.ONE, Better.LOWER, 0, 1000, _MR, _MIXTURE),
 )
 
 NO_HEAD = "Tissues are measured in T1-weighted heads only."
@@ -178,7 +189,7 @@ def _field(values: FloatArray, odds: FloatArray, classes: _Classes, terms: Float
     weighted = terms[sure] * weights[sure, None]
     normal = weighted.T @ terms[sure] + 1e-6 * len(values) * np.eye(terms.shape[1])
     field: FloatArray = terms @ np.linalg.solve(normal, weighted.T @ off)
-    return np.clip(field - field.mean(), -2.0, 2.0)
+    return np.asarray(np.clip(field - field.mean(), -2.0, 2.0))
 
 
 def _scaled(levels: TissueLevels | None, scale: float) -> TissueLevels | None:

@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 MEASURES = (
     Measure(
         "nonuniformity",
-        "the non-uniformity",
+        "non-uniformity",
         Unit.PERCENT,
         Better.LOWER,
         0,

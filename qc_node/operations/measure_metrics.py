@@ -39,9 +39,7 @@ class MeasureMetrics:
 
         self._stations: set[str] = set()
         self._measured = counter("measured", "Series that were looked at to be measured", "modality", "outcome")
-        self._newest = gauge(
-            "measure", "What the newest series measured", "station", "modality", "measure"
-        )
+        self._newest = gauge("measure", "What the newest series measured", "station", "modality", "measure")
         self._unusual = counter("unusual", "Measures that were far from normal", "station", "measure", "kind")
         self._departures = counter("departures", "Parameters that were not as usual", "station", "parameter")
         self._drifting = gauge("drifting", "Protocols of which a measure drifts", "station", "measure")

@@ -52,8 +52,13 @@ TAGS = frozenset(
         0x00180086,  # Echo Number(s)
         0x00180088,  # Spacing Between Slices
         0x00181060,  # Trigger Time
+        0x00181150,  # Exposure Time
+        0x00181151,  # X-Ray Tube Current
+        0x00181152,  # Exposure
         0x00181314,  # Flip Angle
+        0x00185101,  # View Position
         0x00189087,  # Diffusion b-value
+        0x00189345,  # CTDIvol
         0x0019100A,  # Siemens: Number Of Images In Mosaic
         0x0020000D,  # Study Instance UID
         0x0020000E,  # Series Instance UID
@@ -61,6 +66,7 @@ TAGS = frozenset(
         0x00200013,  # Instance Number
         0x00200032,  # Image Position (Patient)
         0x00200037,  # Image Orientation (Patient)
+        0x00200062,  # Image Laterality
         0x00200100,  # Temporal Position Identifier
         0x00280002,  # Samples per Pixel
         0x00280004,  # Photometric Interpretation

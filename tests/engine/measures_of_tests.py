@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from qc_node.domain import Volume
-from qc_node.domain.measurable import Radiograph, Slices
+from qc_node.domain.measurable import Radiograph, Slices, TissueLevels
 from qc_node.domain.measure import Baseline, Better, Departure, ImageFinding, Measure, Measured, Unit, Unusual
 from qc_node.domain.technique import Technique
 
@@ -40,6 +40,7 @@ class Measures:
     seen: list[tuple[Any, Volume | None]] = field(default_factory=list)
     past: list[Sequence[PastSeries]] = field(default_factory=list)
     earlier: list[Sequence[Mapping[str, Any]]] = field(default_factory=list)
+    levels: list[TissueLevels | None] = field(default_factory=list)
     version: int = 1
     software: str = "VE11"
     station: str = "CT7"
@@ -51,7 +52,8 @@ class Measures:
             return "Ultrasound is kept and can be voted on, and not measured."
         return Slices(volume if volume is not None else opened.volume())
 
-    def measure_volume(self, slices: Slices, technique: Technique) -> Measured:
+    def measure_volume(self, slices: Slices, technique: Technique, levels: TissueLevels | None) -> Measured:
+        self.levels.append(levels)
         if self.error is not None:
             raise self.error
         return Measured({"mean_grey": float(slices.volume.voxels.mean())}, {"ghost": "A CT has no ghosts."})

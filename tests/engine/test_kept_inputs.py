@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
 from qc_node.engine.kept_inputs import LONGEST, is_sampled, pictures_file, smaller
+from qc_node.ledger.erasing import Erasing, Scope
 from qc_node.ledger.kept_inputs import NewKeptInput
+from qc_node.ledger.snapshot import Snapshot, take
 from qc_node.operations.retention import DAY_S, HOUR_S, remove_old
 from qc_node.series.volume.stack import open_series
 from tests.engine.test_measuring import topogram
@@ -287,22 +290,47 @@ def test_pictures_of_an_earlier_run_go(bench: Bench) -> None:
     assert len(files(bench)) == 1
 
 
-def test_a_series_that_is_forgotten_while_it_is_looked_at_leaves_no_file(bench: Bench) -> None:
+def test_a_series_that_is_forgotten_while_it_is_looked_at_leaves_no_file(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uid = bench.receive("a", change=topogram)
-    original = bench.worker._look
+    store = bench.spool.store
 
-    def look(row: Any) -> Any:
-        result = original(row)
+    def forget(name: str, data: Any) -> None:
+        store(name, data)
         with bench.ledger.db.transaction() as conn:
             conn.execute("PRAGMA defer_foreign_keys=ON")
-            for table in ("events", "instances", "series"):
+            for table in ("events", "measured", "instances", "series"):
                 conn.execute(f"DELETE FROM {table}")
-        return result
 
-    bench.worker._look = look  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.spool, "store", forget)
     bench.worker.step()
     assert bench.ledger.series.get(uid) is None and files(bench) == set()
-    assert bench.told[-1]["state"] == "forgotten"
+
+
+def test_a_full_disk_keeps_no_picture_and_holds_up_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(name: str, data: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    uid = bench.receive("a", change=topogram)
+    monkeypatch.setattr(bench.spool, "store", full)
+    bench.worker.step()
+    number = number_of(bench.ledger, uid)
+    assert (
+        bench.state(uid)[0] == "skipped"
+        and bench.worker.trouble == ""
+        and bench.ledger.kept_inputs.of_series(number) == []
+    )
+
+
+def test_what_is_kept_is_backed_up_and_forgotten(bench: Bench, tmp_path: Path) -> None:
+    number = skipped(bench)
+    (row,) = bench.ledger.kept_inputs.of_series(number)
+    take(bench.ledger.db.path, tmp_path / "copy.sqlite", lambda done, of: None)
+    assert list(Snapshot(tmp_path / "copy.sqlite").training()) == [row["path"]]
+    held = Erasing(bench.ledger.db, lambda: "0" * 32).held(Scope(series=(number,)))
+    assert row["path"] in held.files and held.inputs == (row["path"],)
+    assert held.counts["kept pictures"] == 1
 
 
 def test_the_sample_is_the_same_each_time_and_as_large_as_asked() -> None:

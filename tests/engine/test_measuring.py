@@ -259,3 +259,22 @@ def test_the_line_of_classify_has_the_keys_of_the_contract(bench: Bench) -> None
     told = outcome_json(SeriesOutcome("x", None, "CT", 1, HeaderClaims(), measured=Measured({"mean_grey": 3.5})))
     assert told["measures"] == {"mean_grey": {"value": 3.5, "unit": "{grey value}"}}
     json.dumps(told)
+
+
+def test_what_a_classifier_found_of_the_tissues_reaches_the_measures(
+    bench: Bench, measures: Measures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = object()
+    prepare = SmallClassifier.prepare
+
+    def with_levels(self: SmallClassifier, volume: Any) -> Any:
+        made = prepare(self, volume)
+        made.tissue_levels = levels  # type: ignore[attr-defined]
+        return made
+
+    bench.receive("a")
+    bench.worker.step()
+    monkeypatch.setattr(SmallClassifier, "prepare", with_levels)
+    bench.receive("bb")
+    bench.worker.step()
+    assert measures.levels == [None, levels]

@@ -82,7 +82,7 @@ def test_signal_does_not_grow_with_noise(sigma: float) -> None:
     """Noise lifts magnitudes; the signal is what is behind."""
     calm, slices = made(1.0), made(sigma)
     signal = number(slices, "snr_object") * number(slices, "noise_object")
-    assert signal == pytest.approx(number(calm, "snr_object") * number(calm, "noise_object"), rel=0.02)
+    assert signal == pytest.approx(number(calm, "snr_object") * number(calm, "noise_object"), rel=0.03)
 
 
 def test_percents_and_ratio_tell_the_same() -> None:
@@ -121,16 +121,18 @@ def test_a_gain_scales_grey_values_and_no_ratio(change: object) -> None:
     before, after = measured(slices), measured(change(slices, 12.5))
     for name, value in before.items():
         assert isinstance(value, float)
-        assert after[name] == pytest.approx(value * (12.5 if name in ("noise_air", "noise_object") else 1), rel=1e-3)
+        assert after[name] == pytest.approx(
+            value * (12.5 if name in ("noise_air", "noise_object") else 1), rel=1e-3
+        )
 
 
 @pytest.mark.parametrize(
     ("change", "bound"),
     [
-        *((partial(flipped, axis=n), 0.03) for n in range(3)),
-        (partial(turned, axes=(0, 2, 1)), 0.03),
+        *((partial(flipped, axis=n), 0.05) for n in range(3)),
+        (partial(turned, axes=(0, 2, 1)), 0.05),
         (partial(turned, axes=(2, 1, 0)), 0.05),
-        (cropped, 0.03),
+        (cropped, 0.05),
     ],
     ids=["flip k", "flip j", "flip i", "rows and columns", "other slices", "crop"],
 )
@@ -180,7 +182,9 @@ def test_an_image_filled_with_zeros_in_k_space_reads_too_low_in_the_body_alone()
     """As the docs say: the finest detail is not there."""
     slices = made(8.0, shape=(48, 96, 96))
     spectrum = np.fft.fftshift(np.fft.fftn(slices.volume.voxels, axes=(1, 2)), axes=(1, 2))
-    filled = np.abs(np.fft.ifftn(np.fft.ifftshift(np.pad(spectrum, ((0, 0), (48, 48), (48, 48))), axes=(1, 2)), axes=(1, 2)))
+    filled = np.abs(
+        np.fft.ifftn(np.fft.ifftshift(np.pad(spectrum, ((0, 0), (48, 48), (48, 48))), axes=(1, 2)), axes=(1, 2))
+    )
     wide = replace(slices.volume, affine=np.diag([1.0, 1.0, 2.0, 1.0]))
     found = measured(with_voxels(replace(slices, volume=wide), (filled * 4).astype(np.float32)))
     assert isinstance(found["noise_object"], float) and found["noise_object"] < 0.5 * 8.0

@@ -8,18 +8,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import (
     UID,
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    DigitalXRayImageStorageForPresentation,
     EnhancedMRImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MRImageStorage,
     generate_uid,
+)
+
+NATIVE = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
 )
 
 Change = Callable[[int, Dataset], None]
@@ -120,6 +129,40 @@ def make_series(
             change(k, ds)
         paths.append(save(ds, folder / f"{number:04d}.dcm", syntax))
     return paths
+
+
+def make_radiograph(
+    path: Path,
+    picture: npt.NDArray[Any],
+    change: Callable[[Dataset], None] | None = None,
+    stored: int | None = None,
+    sop_class: str = DigitalXRayImageStorageForPresentation,
+    modality: str = "DX",
+    syntax: str = ExplicitVRLittleEndian,
+) -> Path:
+    """One DX image ``(row, column)``, MONOCHROME2 with 0.2 mm pixels."""
+    ds = header(sop_class, modality)
+    ds.ImageType = ["ORIGINAL", "PRIMARY"]
+    ds.InstanceNumber = 1
+    ds.PresentationIntentType = "FOR PRESENTATION"
+    ds.ImagerPixelSpacing = [0.2, 0.2]
+    put_pixels(ds, picture, stored)
+    if change:
+        change(ds)
+    return write_in(ds, path, syntax)
+
+
+def write_in(ds: Dataset, path: Path, syntax: str) -> Path:
+    """Write `ds`, whose 16-bit pixels are little-endian, in any transfer syntax that can be written."""
+    if syntax == ExplicitVRBigEndian:
+        ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
+    if syntax in NATIVE:
+        return save(ds, path, syntax)
+    save(ds, path)
+    written = dcmread(path)
+    written.compress(UID(syntax), generate_instance_uid=False)
+    written.save_as(path)
+    return path
 
 
 def item(**values: Any) -> DicomSequence:

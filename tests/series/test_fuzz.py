@@ -15,10 +15,12 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
 from qc_node.classifiers import catalogue
 from qc_node.domain import QcNodeError
+from qc_node.series.headers.acquisition import technique_of
 from qc_node.series.headers.routing import route
+from qc_node.series.measurable import measurable
 from qc_node.series.raw_header import TAGS
 from qc_node.series.volume.stack import open_series
-from tests.series.makers import make_enhanced, make_series, voxels
+from tests.series.makers import make_enhanced, make_radiograph, make_series, voxels
 
 RELAXED = settings(
     max_examples=25,
@@ -34,6 +36,9 @@ def look(paths: list[Path]) -> None:
         opened.claims.as_dict()
         assert opened.instances and opened.modality is not None
         where = route(opened, catalogue.accepts())
+        technique_of(opened)
+        found = measurable(opened)
+        assert not isinstance(found, str) or (found.endswith(".") and "\n" not in found)
         assert where.sentence is None or (where.sentence.endswith(".") and "\n" not in where.sentence)
         volume = opened.volume()
     except QcNodeError as refusal:
@@ -51,6 +56,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]
         "explicit": make_series(folder / "e", data[:, :6, :6]),
         "implicit": make_series(folder / "i", data[:, :6, :6], "CT", syntax=ImplicitVRLittleEndian),
         "enhanced": [make_enhanced(folder / "x.dcm", data[:, :6, :6])],
+        "radiograph": [make_radiograph(folder / "r.dcm", data[0])],
     }
     for name, syntax in (("rle", RLELossless), ("jls", JPEGLSLossless), ("j2k", JPEG2000Lossless)):
         made[name] = make_series(folder / name, data)
@@ -61,7 +67,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]
     return made
 
 
-@pytest.mark.parametrize("kind", ["explicit", "implicit", "enhanced", "rle", "jls", "j2k"])
+@pytest.mark.parametrize("kind", ["explicit", "implicit", "enhanced", "radiograph", "rle", "jls", "j2k"])
 @RELAXED
 @given(data=st.data())
 def test_mutated_bytes(tmp_path: Path, originals: dict[str, list[Path]], kind: str, data: st.DataObject) -> None:
@@ -87,7 +93,7 @@ VALUES = st.one_of(
 )
 
 
-@pytest.mark.parametrize("kind", ["explicit", "implicit", "enhanced"])
+@pytest.mark.parametrize("kind", ["explicit", "implicit", "enhanced", "radiograph"])
 @RELAXED
 @given(data=st.data())
 def test_mutated_values(tmp_path: Path, originals: dict[str, list[Path]], kind: str, data: st.DataObject) -> None:

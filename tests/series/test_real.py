@@ -12,8 +12,11 @@ from pydicom import dcmread
 
 from qc_node.classifiers import catalogue
 from qc_node.domain import QcNodeError, Stage
+from qc_node.domain.measurable import Radiograph, Slices
 from qc_node.series.files.sources import find_series
+from qc_node.series.headers.acquisition import technique_of
 from qc_node.series.headers.routing import Route, route
+from qc_node.series.measurable import measurable
 from qc_node.series.volume.stack import open_series
 
 pytestmark = [pytest.mark.data, pytest.mark.xdist_group("real-series")]
@@ -112,6 +115,59 @@ def test_every_interoperability_object_ends_in_a_volume_or_a_sentence(unpacked: 
                 continue
             assert sentence.endswith(".") and "\n" not in sentence, path.name
     assert volumes >= 15 and sentences >= 150 and routed >= 40
+
+
+def test_every_interoperability_object_is_measured_or_says_why_not(unpacked: Path) -> None:
+    """Every image of MR, CT, CR and DX that can be decoded is measured, and nothing else is."""
+    slices = 0
+    radiographs: dict[str, Radiograph] = {}
+    sentences: dict[str, str] = {}
+    for path in sorted((unpacked / "interoperability").iterdir()):
+        for series in find_series([path]):
+            if series.opened is None:
+                continue
+            technique = technique_of(series.opened)
+            assert technique.protocol_key.isascii() and len(technique.station) <= 64, path.name
+            found = measurable(series.opened)
+            if isinstance(found, str):
+                assert found.endswith(".") and "\n" not in found, path.name
+                sentences[path.name[:3]] = found
+            elif isinstance(found, Slices):
+                assert technique.modality in ("MR", "CT") and np.isfinite(found.volume.affine).all(), path.name
+                slices += 1
+            else:
+                (one,) = found
+                radiographs[path.name[:3]] = one
+    assert slices >= 70
+    assert radiographs.keys() == {"022", "082", "148", "149", "188"}
+    assert sentences["015"] == "The object has no Pixel Data (7FE0,0010)."  # the sixth CR
+    assert sentences["072"].startswith("This is an ultrasound series")
+    assert [radiographs[n].lossy for n in sorted(radiographs)] == [False, False, True, True, True]
+    chest = radiographs["188"]
+    assert chest.pixels.dtype == np.uint16 and (chest.lowest, chest.highest) == (0.0, 32767.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "bone", "air"),
+    [
+        ("148", (0.25, 0.46), (0.25, 0.3)),  # tibia, beside the leg
+        ("149", (0.3, 0.45), (0.9, 0.45)),  # acetabulum, between the legs
+        ("188", (0.5, 0.46), (0.4, 0.2)),  # spine, lung
+    ],
+)
+def test_bone_is_bright_and_air_is_dark(
+    unpacked: Path, name: str, bone: tuple[float, float], air: tuple[float, float]
+) -> None:
+    (path,) = (unpacked / "interoperability").glob(f"{name}_*")
+    found = measurable(open_series([path]))
+    assert isinstance(found, tuple)
+    picture = found[0].pixels
+
+    def around(place: tuple[float, float]) -> float:
+        j, i = (int(share * size) for share, size in zip(place, picture.shape, strict=True))
+        return float(np.median(picture[j - 10 : j + 10, i - 10 : i + 10]))
+
+    assert around(bone) > around(air)
 
 
 def test_archives_give_the_same_series_as_their_folders(shared_data: Path) -> None:

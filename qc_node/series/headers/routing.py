@@ -37,12 +37,13 @@ THICK_2D_MM = 2.0
 LONG_ECHO_MS = 60.0
 """No T1-weighted sequence of the brain has a longer echo time."""
 
-_LOCALIZER_TYPES = frozenset({"LOCALIZER", "SCOUT", "SURVEY"})
+LOCALIZER_TYPES = frozenset({"LOCALIZER", "SCOUT", "SURVEY"})
+"""Values of Image Type (0008,0008) of what is planned with."""
 REPORT_TYPES = frozenset(
     {"SCREEN SAVE", "SCREENSHOT", "SCREEN SHOT", "DOSE", "DOSE_INFO", "DOSE REPORT", "REF_SURVIEW", "REPORT"}
     | {"CSA REPORT", "PROTOCOL"}
 )
-"""Values of Image Type (0008,0008) of pictures that hold text."""
+"""Those of pictures of text."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _route(opened: OpenedSeries, accepts: Sequence[Accepts]) -> Route:
     if photometric and photometric not in ("MONOCHROME1", "MONOCHROME2"):
         return _skip("Photometric Interpretation (0028,0004)", photometric, "a colour picture")
     types = opened.image_types - {()}
-    for what, names in (("a localizer", _LOCALIZER_TYPES), ("a report or screenshot", REPORT_TYPES)):
+    for what, names in (("a localizer", LOCALIZER_TYPES), ("a report or screenshot", REPORT_TYPES)):
         if types and all(names & set(t) for t in types):
             return _skip("Image Type (0008,0008)", _shown(opened.claims.image_type), what)
     refusals = {a.stage: _refusal(opened, a.content) for a in accepts if a.modality == modality}

@@ -112,7 +112,7 @@ def _reach(frames: Sequence[Frame]) -> float:
 
 
 def _placed(frames: Sequence[Frame]) -> tuple[list[Frame], int]:
-    usable = [f for f in frames if f.position and f.orientation and _is_frame(f.orientation)]
+    usable = [f for f in frames if f.position and f.orientation and is_frame(f.orientation)]
     if 2 * len(usable) >= len(frames) and usable:
         return usable, len(frames) - len(usable)
     if not any(f.position for f in frames):
@@ -124,7 +124,8 @@ def _placed(frames: Sequence[Frame]) -> tuple[list[Frame], int]:
     raise SeriesRefused(f"{POSITION} or {ORIENTATION} is absent or unreadable in most of the images.")
 
 
-def _is_frame(orientation: Sequence[float]) -> bool:
+def is_frame(orientation: Sequence[float]) -> bool:
+    """Whether `orientation` holds two perpendicular unit vectors."""
     row, col = np.array(orientation[:3]), np.array(orientation[3:])
     lengths = np.linalg.norm(row), np.linalg.norm(col)
     return bool(np.allclose(lengths, 1.0, atol=0.02) and abs(row @ col) < 0.02)
@@ -135,12 +136,12 @@ def _majority(frames: Sequence[Frame], least: float) -> tuple[list[Frame], list[
     warnings: list[str] = []
     kept = list(frames)
     for name, groups in (
-        ("Rows (0028,0010) and Columns (0028,0011)", _grouped(kept, lambda f: (f.rows, f.columns))),
+        ("Rows (0028,0010) and Columns (0028,0011)", grouped(kept, lambda f: (f.rows, f.columns))),
         (ORIENTATION, None),
         (SPACING, None),
     ):
         if groups is None:
-            groups = _close(kept, "orientation" if name == ORIENTATION else "spacing")
+            groups = close_together(kept, "orientation" if name == ORIENTATION else "spacing")
         if len(groups) == 1:
             continue
         groups.sort(key=len, reverse=True)
@@ -162,14 +163,15 @@ def _majority(frames: Sequence[Frame], least: float) -> tuple[list[Frame], list[
     return kept, warnings
 
 
-def _grouped(frames: Iterable[Frame], key: object) -> list[list[Frame]]:
+def grouped(frames: Iterable[Frame], key: object) -> list[list[Frame]]:
+    """Frames by what the function `key` says of each, in order of appearance."""
     groups: dict[Hashable, list[Frame]] = defaultdict(list)
     for frame in frames:
         groups[key(frame)].append(frame)  # type: ignore[operator]
     return list(groups.values())
 
 
-def _close(frames: Sequence[Frame], attribute: str) -> list[list[Frame]]:
+def close_together(frames: Sequence[Frame], attribute: str) -> list[list[Frame]]:
     """Groups of frames whose vectors agree within tolerance."""
     groups: list[tuple[Array | None, list[Frame]]] = []
     exact: dict[object, list[Frame]] = {}
@@ -244,7 +246,7 @@ def _by_key(frames: Sequence[Frame], key: str) -> list[tuple[float | str | None,
     groups: dict[float | str | None, list[Frame]] = defaultdict(list)
     for frame in frames:
         groups[frame.keys.get(key)].append(frame)
-    return sorted(groups.items(), key=lambda item: _preference(item[0]))
+    return sorted(groups.items(), key=lambda item: preference(item[0]))
 
 
 _LESS_WANTED = frozenset(
@@ -255,7 +257,8 @@ _LESS_WANTED = frozenset(
 or Dixon's by-products."""
 
 
-def _preference(value: float | str | None) -> tuple[int, float, str]:
+def preference(value: float | str | None) -> tuple[int, float, str]:
+    """Sorts the values of one of :data:`KEYS`: what is judged rather comes first."""
     if value is None:
         return (3, 0.0, "")
     if isinstance(value, float):
