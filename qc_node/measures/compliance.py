@@ -83,8 +83,11 @@ def departures(
     earlier
         The same of earlier series of the chart, oldest first.
     """
+    if not parameters:  # a header that could not be read does not say that no contrast agent was given
+        return ()
+    newest = [one for one in earlier if one][-WINDOW_STATED:]
     found = (
-        _departure(parameter, _stated(parameters, name), [_stated(one, name) for one in earlier[-WINDOW_STATED:]])
+        _departure(parameter, _stated(parameters, name), [_stated(one, name) for one in newest])
         for name, parameter in PARAMETERS.items()
     )
     return tuple(one for one in found if one is not None)

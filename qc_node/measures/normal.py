@@ -288,11 +288,15 @@ def evidence(learnt: Learnt) -> Evidence:
 
 
 def _single_limit(base: Array) -> Array:
-    """Spreads at which one series is unusual ``(M,)``, by those of the baseline ``(N, M)``."""
+    """Spreads at which one series is unusual ``(M,)``, by those of the baseline ``(N, M)``.
+
+    A measure that is mostly one value (a share that is mostly 0) tells little of its tails: twice as far.
+    """
     ordered = np.sort(base, axis=0)
     mostly_same = ordered[len(base) // 10] == ordered[len(base) // 2]
     farthest = np.where(mostly_same, ordered[-1], ordered[-3])
-    return np.asarray(np.maximum(OUTLIER * (1 + _SHORT / len(base)), TAIL * farthest))
+    limit = np.maximum(OUTLIER * (1 + _SHORT / len(base)), TAIL * farthest)
+    return np.asarray(np.where(mostly_same, 2 * limit, limit))
 
 
 def _said(learnt: Learnt, values: Mapping[str, float]) -> Comparison:

@@ -86,6 +86,7 @@ def test_two_habits_are_none() -> None:
 def test_a_contrast_agent_counts_as_given_or_not_whatever_its_name() -> None:
     agents = [{**USUAL, "contrast": f"agent {n} {n} ml"} for n in range(40)]
     assert departures({**USUAL, "contrast": "another"}, agents) == ()
+    assert departures({}, agents) == ()
     (without,) = departures(USUAL, agents)
     assert (without.parameter, without.value, without.usual) == ("contrast", "none", "given")
     assert departures({**USUAL, "contrast": "another"}, earlier())[0].usual == "none"
