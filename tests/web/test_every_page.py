@@ -28,6 +28,7 @@ LINKED_ELSEWHERE = {
     "/docs": "for programmers; the address stands in the documents",
     "/me": "behind one's own name",
     "/help": "at the foot of every page",
+    "/stats/measures": "at the top of the statistics, and behind what is said to be unusual",
     "/sign-in": "in the corner of every page until somebody has signed in",
 }
 """Pages that are not in the navigation, and why."""
