@@ -90,13 +90,13 @@ def test_nothing_is_said_of_the_first_studies_and_of_other_scanners(department: 
 
 def radiograph(series: str, time: str, view: str = "PA") -> Dataset:
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+    from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = DigitalXRayImageStorageForPresentation
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = f"{series}.1"
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = UID(f"{series}.1")
     ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = "3.1", series, "DX"
     ds.AcquisitionDate, ds.AcquisitionTime = "20260102", time
     ds.ViewPosition, ds.BodyPartExamined, ds.ImageLaterality = view, "CHEST", "U"
