@@ -27,7 +27,7 @@ def test_a_ledger_of_schema_7_gets_the_table_and_keeps_every_row(
         patch.setattr("qc_node.ledger.migrations.MIGRATIONS", MIGRATIONS[:7])
         bring_up_to_date(path)
     assert schema_of(path) == 7
-    grew = ("alarms", '"studies"')  # columns, in schema 9 and 10
+    grew = ("alarms", "studies")  # columns, in schema 9 and 10
     before = {line for line in dump(path) if not any(name in line for name in grew)}
     ledger = Ledger(path)
     assert schema_of(path) == len(MIGRATIONS) >= 8
