@@ -188,11 +188,13 @@ class Metrics:
         """The destination took a report: count the series, its latency, and the steps that the ledger timed.
 
         `delivery` is the row that the outbox sent; a report on an earlier run, overtaken by a late image,
-        counts without times.
+        counts without times.  One on a series that was measured and not judged does not count: that was skipped.
         """
         number = delivery["series_id"]
         series = None if number is None else ledger.series.by_id(number)
         verdict = None if number is None else ledger.verdicts.get(number, delivery["run"])
+        if series is not None and series["state"] == "skipped" and verdict is None:
+            return
         if series is None or verdict is None or series["run"] != delivery["run"]:
             self.series_finished(None if verdict is None else verdict["stage"], "reported")
             return

@@ -18,6 +18,7 @@ from qc_node.domain.measure import Baseline, Better, ImageFinding, Measured, Unu
 from qc_node.domain.wording import Tone
 from qc_node.ledger.kept_inputs import NewKeptInput
 from qc_node.ledger.measured import NO_REPORT, NewMeasured
+from qc_node.operations.metrics import Metrics
 from qc_node.outbox.measured_rows import shown_pictures, value_words
 from qc_node.outbox.measured_writer import MeasuredWriter
 from qc_node.outbox.relinking import relink
@@ -196,6 +197,17 @@ def test_a_series_that_nobody_judged_is_reported_once_and_stays_skipped(site: Me
     assert site.series(1)["state"] == "skipped"
     assert [row["kind"] for row in site.ledger.deliveries.unfinished()] == ["sr"]
     assert site.report() == []
+
+
+def test_its_delivery_ends_no_series_a_second_time(site: MeasuredSite) -> None:
+    site.take(1)
+    site.skip(1)
+    site.report()
+    (delivery,) = site.ledger.deliveries.unfinished()
+    metrics = Metrics(["MRI"], ["PACS"])
+    metrics.report_acknowledged(site.ledger, delivery, site.now)
+    counted = [line for line in metrics.render().body.decode().splitlines() if 'outcome="reported"' in line]
+    assert counted and all(line.endswith(" 0.0") for line in counted)
 
 
 def test_off_is_off_and_what_still_has_images_comes_when_it_is_switched_on(tmp_path: Path) -> None:
