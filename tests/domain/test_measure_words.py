@@ -14,19 +14,19 @@ from qc_node.measures.catalogue import MEASURES
 NORMAL = Baseline(centre=20.0, spread=2.0, series=60)
 
 
-def test_its_examples_are_true():
+def test_its_examples_are_true() -> None:
     ran = doctest.testmod(measure_words)
     assert ran.attempted >= 10 and ran.failed == 0
 
 
-def test_a_drift_around_nothing_is_told_in_spreads():
+def test_a_drift_around_nothing_is_told_in_spreads() -> None:
     drift = Unusual("ghost", 0.3, 2.5, Baseline(0.0, 0.1, 60), "drift", 12)
     assert unusual_sentence(drift, "ghosts") == (
         "Ghosts have drifted: 2.5 times the usual spread above normal for the last 12 series."
     )
 
 
-def test_verbs_go_with_the_titles_of_all_measures():
+def test_verbs_go_with_the_titles_of_all_measures() -> None:
     said = {name: unusual_sentence(Unusual(name, 1.0, 9.0, NORMAL), one.title) for name, one in MEASURES.items()}
     assert said["noise_air"].startswith("Noise in air is ")
     for name in ("ghost_along_rows", "line_level", "missing_slices", "metal_streaks", "grid_lines"):
@@ -36,31 +36,34 @@ def test_verbs_go_with_the_titles_of_all_measures():
 
 
 @pytest.mark.parametrize("z, word", [(3.3, "above"), (-3.3, "below")])
-def test_the_side_is_said_in_both_lengths(z, word):
+def test_the_side_is_said_in_both_lengths(z: float, word: str) -> None:
     one = Unusual("noise_air", 5.0, z, NORMAL)
     assert word in unusual_sentence(one, "noise in air") and word in short_unusual(one, "noise in air")
 
 
 @pytest.mark.parametrize("secret", ["DOE^JANE", "Head 32 of Dr. Roe", "B30f", "256 of Doe", "95\nDOE"])
-def test_words_of_a_header_are_not_quoted_unless_asked_for(secret):
-    said = [departure_sentence(Departure("coil", *values, 0.9)) for values in ((secret, "1"), ("1", secret))]
+def test_words_of_a_header_are_not_quoted_unless_asked_for(secret: str) -> None:
+    said = [
+        departure_sentence(Departure("coil", values[0], values[1], 0.9))
+        for values in ((secret, "1"), ("1", secret))
+    ]
     assert not any("DOE" in one or "Doe" in one or "Roe" in one or "B30f" in one for one in said)
 
 
-def test_a_value_that_is_missing_now_is_said():
+def test_a_value_that_is_missing_now_is_said() -> None:
     said = departure_sentence(Departure("inversion_time", "", "900", 1.0), quote=True)
     assert said == "The inversion time is not stated; this protocol usually has 900 ms."
 
 
-def test_a_parameter_of_a_newer_version_is_said_by_its_name():
+def test_a_parameter_of_a_newer_version_is_said_by_its_name() -> None:
     assert departure_sentence(Departure("voxel_volume", "2", "1", 1.0)).startswith("Voxel volume is 2;")
 
 
 @pytest.mark.parametrize("unit", Unit)
-def test_units_are_words_without_ucum_brackets(unit):
+def test_units_are_words_without_ucum_brackets(unit: Unit) -> None:
     assert not set("[]{}") & set(unit_words(unit))
 
 
 @pytest.mark.parametrize("value", [0.0, -0.00012, 99.99, 1e6, -3.5])
-def test_a_number_is_read_back_to_three_digits(value):
+def test_a_number_is_read_back_to_three_digits(value: float) -> None:
     assert float(number(value)) == pytest.approx(value, rel=6e-3)
