@@ -78,8 +78,8 @@ class State:
 
     @property
     def page(self) -> str:
-        """The first part of the address: ``/panel``."""
-        return "/" + re.split(r"[/?#]", self.address)[1]
+        """The address without what is looked at: ``/panel``, ``/stats/measures``."""
+        return re.split(r"/\{|[?#]", self.address)[0]
 
 
 @dataclass

@@ -199,6 +199,9 @@ function measureLine(line) {
 
 function measureTable(found) {
   const box = make("div", "scroll");
+  box.tabIndex = 0; // wider than a narrow window: arrows scroll it
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", t("Measures"));
   if (found.lacking) box.append(make("p", "soft small", found.lacking));
   if (found.rows.length) {
     const table = make("table", "table measures");
