@@ -1,6 +1,7 @@
 """Laws of the measures of structure, on real images with planted faults: each moves its own measure, no other.
 
-The bounds were set on eight images; the nightly test asks them of all others too.
+The bounds were set on eight images; the nightly test asks them of all others too.  How many of these must keep
+them was set after one pass over nearly all.
 """
 
 from __future__ import annotations

@@ -89,6 +89,17 @@ def test_without_a_head_nothing_is_said() -> None:
     assert set(t1w.of_head(None, 1.0).values()) == {t1w.NO_HEAD}
 
 
+def test_tissues_that_cannot_be_measured_take_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qc_node.classifiers.brain_mri import classifier
+
+    def fails(*_: object) -> None:
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr(classifier, "levels_of", fails)
+    model = classifier.load(Path(__file__).resolve().parents[2] / "models" / "brain-mri")
+    assert model._tissue_levels(made_brain()[0], np.eye(4)) is None
+
+
 @pytest.mark.data
 @pytest.mark.slow
 def test_the_classifier_gives_the_levels_of_a_real_head(shared_data: Path) -> None:

@@ -203,8 +203,16 @@ class BrainMriClassifier:
             reason,
             doubt=ruling.doubt,
             warnings=(*warnings, *located.warnings),
-            tissue_levels=None if reason else levels_of(volume, self.tissue_places(located.matrix)),
+            tissue_levels=None if reason else self._tissue_levels(volume, located.matrix),
         )
+
+    def _tissue_levels(self, volume: Volume, matrix: reg.Matrix) -> TissueLevels | None:
+        """What is measured of the tissues; never a reason to have no verdict."""
+        try:
+            with np.errstate(all="ignore"):
+                return levels_of(volume, self.tissue_places(matrix))
+        except (ValueError, RuntimeError, ArithmeticError, IndexError, np.linalg.LinAlgError):
+            return None
 
     def logits(self, prepared: Sequence[PreparedHead]) -> dict[str, npt.NDArray[np.float64]]:
         """The network's raw answers ``(n, n_answers)`` per head, whatever the checks said.
