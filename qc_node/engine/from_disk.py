@@ -28,6 +28,8 @@ def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> int 
     if row is None:
         row = _new(ledger, key, judged, at)
     elif _says_the_same(ledger, row, judged) or not ledger.series.judge_again(row["series_id"], at):
+        if ledger.measured.of(row["series_id"], row["run"]) is None:  # kept by a version that did not measure
+            _note_measures(ledger, row, judged, at)
         return None
     else:
         row = ledger.series.by_id(row["series_id"])
@@ -35,7 +37,7 @@ def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> int 
     series_id, run = row["series_id"], row["run"]
     claims = judged.claims.as_dict()
     ledger.series.note_claims(series_id, claims)
-    keep_measured(compared(judged, ledger, series_id, WINDOW), ledger, series_id, run, at)
+    _note_measures(ledger, row, judged, at)
     if judged.verdict is None:
         ledger.series.finish(series_id, run, "skipped", at, sentence=judged.skipped)
         return series_id
@@ -60,6 +62,11 @@ def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> int 
         )
     ledger.series.finish(series_id, run, "judged", at, stage=judged.verdict.stage.value)
     return series_id
+
+
+def _note_measures(ledger: Ledger, row: SeriesRow, judged: SeriesOutcome, at: float) -> None:
+    series_id = row["series_id"]
+    keep_measured(compared(judged, ledger, series_id, WINDOW), ledger, series_id, row["run"], at)
 
 
 def _new(ledger: Ledger, key: SeriesKey, judged: SeriesOutcome, at: float) -> SeriesRow:

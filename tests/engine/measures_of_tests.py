@@ -92,7 +92,7 @@ class Measures:
 def install(monkeypatch: pytest.MonkeyPatch) -> Measures:
     """Have the engine find these measures where it looks for the program's."""
     given = Measures()
-    modules: dict[str, dict[str, object]] = {
+    modules: dict[str, dict[str, Any]] = {
         "series.measurable": {"measurable": given.measurable},
         "series.headers.acquisition": {"technique_of": given.technique_of},
         "measures.volumes": {"measure_volume": given.measure_volume},

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from qc_node.domain import HeaderClaims, SeriesKey
+from qc_node.domain.measure import Measured
+from qc_node.domain.technique import Technique
 from qc_node.engine.from_disk import keep
 from qc_node.engine.judging import SeriesOutcome
 from tests.web.conftest import Browse, Clinic, brain, browse, clinic
@@ -51,3 +53,19 @@ def test_other_weights_give_another_run_and_what_people_said_stays(clinic: Clini
         ("0", "2"),
         ("1", None),
     ]
+
+
+def test_measures_of_a_folder_are_kept_also_where_an_earlier_version_kept_none(clinic: Clinic) -> None:
+    key = SeriesKey("1.2", "1.2.1")
+    plain = judged("a/t1", key, verdict=brain())
+    number = keep(clinic.ledger, clinic.spool, plain, clinic.clock.now)
+    assert number is not None and clinic.ledger.measured.of(number, 1) is None
+    technique = Technique("MR", "MR2", "VE11", {"sequence": "gr"}, {"kernel": "x"})
+    found = Measured({"mean_grey": 7.0})
+    measured = judged("a/t1", key, verdict=brain(), measured=found, technique=technique)
+    assert keep(clinic.ledger, clinic.spool, measured, clinic.clock.now) is None, "the verdict is the same"
+    row = clinic.ledger.measured.of(number, 1)
+    assert row is not None and row["measures"] == '{"mean_grey": 7.0}' and row["chart_id"] is not None
+    skipped = judged("b", SeriesKey("1.3", "1.3.1"), skipped="A scout.", measured=found, technique=technique)
+    other = keep(clinic.ledger, clinic.spool, skipped, clinic.clock.now)
+    assert other is not None and clinic.ledger.measured.of(other, 1) is not None
