@@ -19,7 +19,7 @@ JUMP = Measure(
     Unit.PERCENT,
     Better.LOWER,
     0.0,
-    1000.0,
+    100.0,
     frozenset({"MR", "CT"}),
     "second difference of intensity across slices, own; after Power 2012 (DVARS, Neuroimage 59:2142)",
 )

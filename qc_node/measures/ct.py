@@ -19,7 +19,7 @@ from qc_node.domain.technique import Technique
 from qc_node.measures.ct_metal import CT, METAL_HU, METAL_MEASURES, of_metal
 from qc_node.measures.ct_slices import SMALLEST, CtSlice, Floats, Mask, ct_slice
 
-_CHRISTIANSON = "Christianson et al. 2015, AJR 205:W93; soft tissue by local means"
+_CHRISTIANSON = "Christianson et al. 2015, doi 10.2214/AJR.14.13613; soft tissue by local means"
 _TG204 = "AAPM Report 204: of a circle with the body's area"
 _HEADER = "header"
 

@@ -27,7 +27,9 @@ def ct_slice(slices: Slices, k: int) -> CtSlice:
     spacing = (j, i) if 0.01 < i < 100 and 0.01 < j < 100 else (1.0, 1.0)
     volume = slices.volume
     padding = None if volume.padding_value is None else volume.padding_value * volume.slope + volume.intercept
-    hu = np.nan_to_num(slices.values(k), nan=-1000.0, posinf=4000.0, neginf=-1000.0).clip(-4000, 40_000)
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = slices.values(k)
+    hu = np.nan_to_num(values, nan=-1000.0, posinf=4000.0, neginf=-1000.0).clip(-4000, 40_000)
     return CtSlice(hu, spacing, padding)
 
 

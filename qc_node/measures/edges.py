@@ -21,12 +21,14 @@ EDGE_WIDTH = Measure(
     0.0,
     100.0,
     frozenset({"MR", "CT", "CR", "DX", "MG"}),
-    "10-90 % rise distance of an edge, IEC 61223-3-5 and ISO 12233; found on edges of the patient, own",
+    "10-90 % rise distance of an edge spread function, on edges of the patient instead of a target's, own",
 )
 MEASURES = (EDGE_WIDTH,)
 
 EDGES, SHARE = 400, 0.25
-"""So many edges of a plane at most, and no more than this share of all its gradient peaks."""
+"""So many edges of a plane at most, and about this share of all its gradient peaks."""
+BEYOND = 6
+"""So many steps beyond its end an edge must still be on its side, or it is a line."""
 FEWEST = 20
 TINY = np.float32(1e-12)
 REACH_MM, REACH = 10.0, (10, 24)
@@ -47,32 +49,44 @@ def of_slices(slices: Slices) -> dict[str, float | str]:
 def of_image(pixels: npt.NDArray[np.generic], spacing_mm: tuple[float, float] | None) -> dict[str, float | str]:
     """Edge width of a radiograph ``(rows, columns)`` with the distances of (rows, columns) in mm.
 
-    Its strongest edges are sought over all of it: large parts of a radiograph have none.
+    Its strongest edges are sought over all of it: large parts of a radiograph have none.  Motion goes one way and
+    leaves edges along it sharp: of edges across rows and across columns the wider ones count.
     """
     if not is_known(spacing_mm):
         return {EDGE_WIDTH.name: NO_SPACING}
     tiles = tiles_of(pixels, spacing_mm)
     peaks = [_peaks(tile) for tile in tiles]
+    found = [_of_tiles(tiles, [peak.across(axis).strongest() for peak in peaks]) for axis in (0, 1)]
+    widths = [width for width in found if not isinstance(width, str)]
+    return {EDGE_WIDTH.name: max(widths, default=NO_EDGES)}
+
+
+def _of_tiles(tiles: Sequence[ImagePlane], peaks: Sequence[GradientPeaks]) -> float | str:
+    """Median width of the strongest edges of all tiles together."""
     strengths = np.sort(np.concatenate([np.empty(0), *(found.strength for found in peaks)]))[::-1]
-    least = strengths[: 2 * EDGES][-1] if len(strengths) else 0.0
-    return _median(_widths(tile, found.above(least)) for tile, found in zip(tiles, peaks, strict=True))
+    least = strengths[:EDGES][-1] if len(strengths) else 0.0
+    widths = (_widths(tile, found.above(least)) for tile, found in zip(tiles, peaks, strict=True))
+    return _median(widths, FEWEST // 2)
 
 
 def of_planes(planes: Sequence[ImagePlane]) -> dict[str, float | str]:
     """Median 10-90 % width in mm of the strongest edges of all planes."""
-    return _median(_widths(plane, _peaks(plane)) for plane in planes)
+    return {EDGE_WIDTH.name: _median(_widths(plane, _peaks(plane).strongest()) for plane in planes)}
 
 
-def _median(widths: Iterable[npt.NDArray[np.float64]]) -> dict[str, float | str]:
+def _median(widths: Iterable[npt.NDArray[np.float64]], fewest: int = FEWEST) -> float | str:
     together = np.concatenate([np.empty(0), *widths])
-    if len(together) < FEWEST:
-        return {EDGE_WIDTH.name: NO_EDGES}
-    return {EDGE_WIDTH.name: float(np.clip(np.median(together), EDGE_WIDTH.low, EDGE_WIDTH.high))}
+    if len(together) < fewest:
+        return NO_EDGES
+    return float(np.clip(np.median(together), EDGE_WIDTH.low, EDGE_WIDTH.high))
 
 
 @dataclass(frozen=True, eq=False)
 class GradientPeaks:
-    """Places ``(2, edges)`` in the object's box, directions ``(2, edges)`` across the edges, strengths per mm."""
+    """Places ``(2, edges)`` in the object's box, directions ``(2, edges)`` across the edges, strengths per mm.
+
+    The strongest come first.
+    """
 
     at: npt.NDArray[np.int64]
     direction: Floats
@@ -80,19 +94,29 @@ class GradientPeaks:
 
     def above(self, least: float) -> GradientPeaks:
         """Those that are at least as strong."""
-        strong = self.strength >= least
-        return GradientPeaks(self.at[:, strong], self.direction[:, strong], self.strength[strong])
+        return self._these(self.strength >= least)
+
+    def across(self, axis: int) -> GradientPeaks:
+        """Those that lie rather across this axis than across the other."""
+        return self._these(np.abs(self.direction[axis]) >= np.abs(self.direction[1 - axis]))
+
+    def strongest(self) -> GradientPeaks:
+        """The part that is measured."""
+        count = min(EDGES, max(2 * FEWEST, int(SHARE * len(self.strength))))
+        return self._these(np.arange(len(self.strength)) < count)
+
+    def _these(self, which: npt.NDArray[np.bool_]) -> GradientPeaks:
+        return GradientPeaks(self.at[:, which], self.direction[:, which], self.strength[which])
 
 
 def _peaks(plane: ImagePlane) -> GradientPeaks:
-    """The strongest local maxima of the gradient in the object and at its border, strongest first."""
+    """Local maxima of the gradient in the object and at its border."""
     smooth = ndimage.gaussian_filter(plane.values[plane.box], 1.0)
     gradient = np.stack(np.gradient(smooth, *plane.spacing_mm))
     strength = np.hypot(*gradient)
     within = ndimage.binary_dilation(plane.inside[plane.box], iterations=2)
     at = np.stack(np.nonzero((strength == ndimage.maximum_filter(strength, 5)) & (strength > TINY) & within))
-    count = min(EDGES, int(SHARE * at.shape[1]))
-    at = at[:, np.argsort(-strength[at[0], at[1]], kind="stable")[:count]]
+    at = at[:, np.argsort(-strength[at[0], at[1]], kind="stable")]
     strongest = strength[at[0], at[1]]
     return GradientPeaks(at, gradient[:, at[0], at[1]] / strongest, strongest)
 
@@ -129,9 +153,17 @@ def _rises(profiles: Floats, least: float) -> npt.NDArray[np.float64]:
     above, below = (_unbroken(part > limit) for part in (steep[:, middle:], steep[:, middle::-1]))
     high, low = (np.where(part, half, -np.inf).max(axis=1) for half, part in ((up, above), (down, below)))
     rise = high + low
+    stays = _stays(up, above, high - rise / 2) & _stays(down, below, low - rise / 2)
     steps = _crossing(up, high - 0.1 * rise, above) + _crossing(down, low - 0.1 * rise, below)
     widths = steps.astype(np.float64)
-    return widths[(rise > least) & np.isfinite(widths) & (widths > 0)]
+    return np.asarray(widths[stays & (rise > least) & np.isfinite(widths) & (widths > 0)])
+
+
+def _stays(half: Floats, before_end: npt.NDArray[np.bool_], middle: Floats) -> npt.NDArray[np.bool_]:
+    """Whether a profile does not fall back at once ``(edges,)``: then it is an edge and no thin line."""
+    beyond = before_end.sum(axis=1)[:, None] + np.arange(1, BEYOND + 1)
+    after = np.take_along_axis(half, np.minimum(beyond, half.shape[1] - 1), axis=1)
+    return np.asarray(after.mean(axis=1) > middle)
 
 
 def _unbroken(steep: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

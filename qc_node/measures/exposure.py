@@ -25,6 +25,7 @@ MEASURES = (
         "target_exposure_index", "Target Exposure Index", Unit.ONE, Better.NEITHER, 0, math.inf, XRAY, _IEC, False
     ),
     Measure("deviation_index", "Deviation Index", Unit.ONE, Better.NEITHER, -100, 100, XRAY, _IEC, with_size=True),
+    Measure("target_miss", "distance from the target exposure", Unit.ONE, Better.LOWER, 0, 100, XRAY, _IEC),
     Measure(
         "deviation_index_error",
         "difference of the stated Deviation Index from that of its parts",
@@ -36,7 +37,7 @@ MEASURES = (
         _IEC,
         False,
     ),
-    Measure("field_level", "middle grey value of the field", Unit.PERCENT, Better.NEITHER, 0, 100, XRAY, "own"),
+    Measure("field_level", "brightness of the field", Unit.PERCENT, Better.HIGHER, 0, 100, XRAY, "own"),
     Measure("grain", "noise in the dense half of the body", Unit.PERCENT, Better.LOWER, 0, 1000, XRAY, "own"),
     Measure("black_clipped", "share of the body lost in black", Unit.PERCENT, Better.LOWER, 0, 100, XRAY, "own"),
     Measure("white_clipped", "share of the body lost in white", Unit.PERCENT, Better.LOWER, 0, 100, XRAY, "own"),
@@ -58,14 +59,16 @@ def of_statement(stated: Mapping[str, float]) -> dict[str, float | str]:
 
     ``exposure_index`` (0018,1411), ``target_exposure_index`` (0018,1412) and ``deviation_index`` (0018,1413); the
     last is computed where only the others are stated.  ``deviation_index_error`` is |DI - 10 log10(EI / TEI)|: a
-    rounded DI is within 0.5.
+    rounded DI is within 0.5.  ``target_miss`` is |DI|: an index is wrong on either side, and charts call one only.
     """
     values: dict[str, float | str] = {}
     for name in ("exposure_index", "target_exposure_index", "deviation_index"):
         value = stated.get(name)
         sound = value is not None and math.isfinite(value) and (value > 0 or name == "deviation_index")
         values[name] = float(value) if sound and value is not None else "The header does not state it."
-    return values | _arithmetic(values)
+    values |= _arithmetic(values)
+    deviation = values["deviation_index"]
+    return values | {"target_miss": deviation if isinstance(deviation, str) else abs(deviation)}
 
 
 def _arithmetic(stated: Mapping[str, float | str]) -> dict[str, float | str]:
@@ -101,7 +104,8 @@ def of_greys(image: Radiograph, found: Irradiated) -> dict[str, float | str]:
     """What the grey values show inside the collimator, in %.
 
     - ``field_level``: median grey value of the field in the range that can be stored.  Less radiation is brighter,
-      more is darker, as far as the display does not make up for it.
+      more is darker, as far as the display does not make up for it.  Darker is worse: it is dose, and too little
+      radiation shows as grain.
     - ``grain``: standard deviation of noise in the half of the body that let less radiation through, over the
       range of the body (5th to 95th percentile).  Noise is the median absolute diagonal Haar coefficient / 0.6745
       (Donoho 1994) of pixels of about 0.2 mm.  Quanta that are missing show here whatever the display does.

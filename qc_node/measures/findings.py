@@ -49,7 +49,7 @@ def of(measured: Measured, technique: Technique, unusual: Sequence[Unusual]) -> 
         return ()
     certain = [finding for rule in CERTAIN if (finding := rule(measured.values)) is not None]
     found: dict[str, ImageFinding] = {}
-    for finding in (*certain, *_far_outside(unusual)):
+    for finding in (*certain, *_far_outside(unusual, measured.values)):
         found.setdefault(finding.kind, finding)
     return tuple(found.values())
 
@@ -124,12 +124,15 @@ CERTAIN: tuple[Callable[[Values], ImageFinding | None], ...] = (
 )
 """Physically certain, in the order of importance within a kind: what the header states, then what is seen."""
 
+OVER = ImageFinding("overexposure", "The Deviation Index is far above the usual.")
+UNDER = ImageFinding("underexposure", "The Deviation Index is far below the usual.")
+
 FAR_ABOVE: Mapping[str, ImageFinding] = {
     "noise_hu": ImageFinding("noise", "There is far more noise than usual."),
     "cut_outline": ImageFinding("truncation", "Far more of the body is cut than usual."),
     "grain": ImageFinding("noise", "There is far more noise than usual."),
     "exposure_index": ImageFinding("overexposure", "The Exposure Index is far above the usual."),
-    "deviation_index": ImageFinding("overexposure", "The Deviation Index is far above the usual."),
+    "deviation_index": OVER,
     "field_level": ImageFinding("underexposure", "The image is far brighter than usual: too little radiation."),
     "black_clipped": ImageFinding("clipping", "Far more of the body is black without detail than usual."),
     "white_clipped": ImageFinding("clipping", "Far more of the body is white without detail than usual."),
@@ -138,14 +141,15 @@ FAR_ABOVE: Mapping[str, ImageFinding] = {
 
 FAR_BELOW: Mapping[str, ImageFinding] = {
     "exposure_index": ImageFinding("underexposure", "The Exposure Index is far below the usual."),
-    "deviation_index": ImageFinding("underexposure", "The Deviation Index is far below the usual."),
+    "deviation_index": UNDER,
     "field_level": ImageFinding("overexposure", "The image is far darker than usual: too much radiation."),
 }
 """What it means when a measure is far below normal."""
 
 
-def _far_outside(unusual: Sequence[Unusual]) -> Iterator[ImageFinding]:
+def _far_outside(unusual: Sequence[Unusual], values: Values) -> Iterator[ImageFinding]:
+    missed = OVER if values.get("deviation_index", 0.0) > 0 else UNDER
     for one in unusual:
-        meaning = FAR_ABOVE if one.z > 0 else FAR_BELOW
+        meaning = {**FAR_ABOVE, "target_miss": missed} if one.z > 0 else FAR_BELOW
         if one.kind == "outlier" and abs(one.z) >= FAR and one.measure in meaning:
             yield meaning[one.measure]

@@ -20,7 +20,7 @@ WAVES = Measure(
     Unit.PERCENT,
     Better.LOWER,
     0.0,
-    1000.0,
+    100.0,
     frozenset({"MR", "CT", "CR", "DX", "MG"}),
     "points of the spectrum above 40 times those around them (spikes of k-space, herringbone), own",
 )
@@ -30,7 +30,7 @@ LINES = Measure(
     Unit.PERCENT,
     Better.LOWER,
     0.0,
-    1000.0,
+    100.0,
     frozenset({"MR", "CT", "CR", "DX", "MG"}),
     "difference of a line to the median of its neighbouring lines (zipper, dead detector line), own",
 )

@@ -76,7 +76,7 @@ class ImagePlane:
         part = self.values[self.box]
         mean = part.mean()
         spectrum = fft.rfft2((part - mean) * hann(part.shape))
-        return (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
+        return np.asarray(spectrum.real**2 + spectrum.imag**2, np.float32)
 
 
 def hann(shape: tuple[int, ...]) -> Floats:

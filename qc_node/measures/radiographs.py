@@ -47,9 +47,7 @@ def measure_radiographs(images: Sequence[Radiograph], technique: Technique) -> M
     collimated = technique.modality != "MG"
     each = [of_image(image, collimated) for image in images if _is_large(image.pixels.shape)]
     if not each:
-        return Measured(
-            {}, {ALL: "The series has no grey image that is large enough."}, time.perf_counter() - begun
-        )
+        return Measured({}, {ALL: "The series has no large enough grey image."}, time.perf_counter() - begun)
     found = {name: _worst(BY_NAME[name], [values[name] for values in each]) for name in each[0]}
     found |= exposure.of_statement(technique.stated)
     values = {name: value for name, value in found.items() if not isinstance(value, str)}

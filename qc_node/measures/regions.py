@@ -31,6 +31,8 @@ BODY_HU = -500.0
 """Where it begins in Hounsfield units: between air and fat."""
 CLASSES_APART = 1.02
 """The bright class is so many times the dark one where there is something to be seen."""
+NOISE_ALIKE = 0.9
+"""Squared mean over mean square of a block, below which it holds noise alone (Rayleigh: 0.79; tissue: near 1)."""
 BLANKED = 0.9
 """Share of a block at the lowest value from which it was blanked."""
 SMALLEST_PIECE = 0.05
@@ -121,7 +123,7 @@ def regions_of(slices: Slices, hounsfield: bool = False) -> Regions | str:
     square = square - 2 * np.float32(zero) * mean + np.float32(zero) ** 2
     mean = (mean - np.float32(zero)) * np.float32(sign)
     blanked = empty >= BLANKED
-    bright = _above_hu(mean, slices) if hounsfield else _bright(mean, blanked)
+    bright = _above_hu(mean, slices) if hounsfield else _bright(mean, square, blanked)
     if isinstance(bright, str):
         return bright
     body = _body(bright)
@@ -206,19 +208,35 @@ def _above_hu(mean: FloatArray, slices: Slices) -> Mask:
     return np.asarray(mean * np.float32(abs(volume.slope)) + np.float32(volume.intercept) > BODY_HU)
 
 
-def _bright(mean: FloatArray, blanked: Mask) -> Mask | str:
-    """Blocks above the level between dark and bright; a sentence where there are no two classes."""
+def _bright(mean: FloatArray, square: FloatArray, blanked: Mask) -> Mask | str:
+    """Blocks above the level between dark and bright; a sentence where there are no two classes.
+
+    Where a part of the air was blanked, noise in the rest is the dark class and not what was blanked: else strong
+    noise counts as body.  It is noise where values of a block are spread as magnitudes of noise are.
+    """
     lowest = min(float(np.quantile(mean, 0.001)), 0.0)
     root = np.sqrt(np.maximum(mean - np.float32(lowest), 0.0))
     root = np.minimum(root, np.quantile(root, 0.995))
+    of_all = _level(root)
+    left = ~blanked
+    if blanked.any() and left.any():
+        of_rest = _level(root[left])
+        if of_rest is not None:
+            dark = left & (root <= of_rest)
+            alike = mean[dark] ** 2 / np.maximum(square[dark], np.float32(1e-30))
+            if float(np.median(alike)) < NOISE_ALIKE:
+                of_all = of_rest
+    return NOTHING_SEEN if of_all is None else np.asarray((root > of_all) & left)
+
+
+def _level(root: FloatArray) -> float | None:
+    """The level between dark and bright square roots; None where there are no two classes."""
     cut = otsu(root)
     dark, bright = root[root <= cut], root[root > cut]
     if not dark.size or not bright.size:
-        return NOTHING_SEEN
+        return None
     low, high = float(dark.mean()), float(bright.mean())
-    if not high > CLASSES_APART * low:
-        return NOTHING_SEEN
-    return np.asarray((root > low + LEVEL * (high - low)) & ~blanked)
+    return low + LEVEL * (high - low) if high > CLASSES_APART * low else None
 
 
 def otsu(values: FloatArray) -> float:

@@ -20,7 +20,7 @@ SLOPE = Measure(
     -20.0,
     6.0,
     frozenset({"MR", "CT", "CR", "DX", "MG"}),
-    "exponent of the radial power spectrum, Burgess 1999 (J Opt Soc Am A 16:633); range of frequencies own",
+    "exponent of the radial power spectrum, van der Schaaf 1996 (Vision Res 36:2759); range of frequencies own",
 )
 ENTROPY = Measure(
     "entropy_focus",

@@ -5,8 +5,8 @@ there.  With them as priors a mixture of three normal distributions and one of o
 voxels (Ashburner and Friston 2005, without their deformation), and with it a smooth field of the coil: the same
 polynomial as in :mod:`qc_node.measures.uniformity`.  No voxel is interpolated, so that noise stays what it is.
 
-A classifier that knows where a head lies makes :class:`Places` and asks :func:`levels_of`; the engine gives what
-it got to :func:`qc_node.measures.volumes.measure_volume`.
+A classifier that knows where a head lies makes :class:`ExpectedTissues` and asks :func:`levels_of`; the engine
+gives what it got to :func:`qc_node.measures.volumes.measure_volume`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ OUTLIERS = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class ExpectedTissues:
     """Points of a brain.
 
     Attributes
@@ -91,7 +91,7 @@ def of_head(levels: TissueLevels | None, noise: float | None) -> dict[str, float
     }
 
 
-def levels_of(volume: Volume, places: Places) -> TissueLevels | None:
+def levels_of(volume: Volume, places: ExpectedTissues) -> TissueLevels | None:
     """Levels of the tissues at places of a brain; None where too few lie in the image or nothing can be told."""
     values, inside = nearest(volume, places.points)
     shares = places.shares.astype(np.float64)

@@ -102,8 +102,8 @@ def measure_volume(
     Parameters
     ----------
     levels
-        What a classifier of T1-weighted heads found of the tissues (``tissue_levels`` of what it prepared); without
-        it nothing is said of tissues.
+        What a classifier of T1-weighted heads found of the tissues (``tissue_levels`` of what it prepared);
+        without it nothing is said of tissues.
     clock
         Seconds.
 

@@ -1,4 +1,4 @@
-"""Heads to measure: a made one that needs no data, and the real ones beside the project; noise to plant in them."""
+"""Heads to measure: made ones that need no data, and the real ones beside the project; noise to plant in them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REAL = (
     "mri/nichart/Subj11_FL.nii.gz",
     "mri/other/M2208_M2208_T2w.nii.gz",
 )
-"""T1, T1 with gadolinium, T2 and FLAIR, 3D and 2D, with air and with blanked air, of eight scanners or protocols."""
+"""T1, T1 with gadolinium, T2 and FLAIR, 3D and 2D, with air and with blanked air, of eight protocols."""
 
 
 def real(folder: Path, name: str) -> Slices:

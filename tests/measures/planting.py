@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -16,16 +18,16 @@ from qc_node.domain.measurable import Slices
 Voxels = npt.NDArray[np.float32]
 
 
-def load(path: str, modality: str, *, is_3d: bool) -> Slices:
+def load(path: Path, modality: str, *, is_3d: bool) -> Slices:
     """A NIfTI file as slices ``(K, J, I)``, HU for CT."""
-    image = nib.load(path)  # type: ignore[attr-defined]
-    voxels = np.ascontiguousarray(np.asarray(image.dataobj).T)  # type: ignore[attr-defined]
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(image.affine, float)  # type: ignore[attr-defined]
+    image: Any = nib.load(path)
+    voxels = np.ascontiguousarray(np.asarray(image.dataobj).T)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(image.affine)
     volume = Volume(voxels, affine, modality=modality)
     return Slices(volume, thickness_mm=volume.spacing_mm[2], is_3d=is_3d)
 
 
-def with_voxels(slices: Slices, voxels: npt.NDArray[np.generic], **others: object) -> Slices:
+def with_voxels(slices: Slices, voxels: npt.NDArray[np.generic], **others: Any) -> Slices:
     return replace(slices, volume=replace(slices.volume, voxels=voxels, **others))
 
 
@@ -74,7 +76,8 @@ def spiked(slices: Slices, share: float) -> Slices:
     values = floats(slices)
     k, j, i = (np.arange(n, dtype=np.float32).reshape(s) for n, s in zip(values.shape, SHAPES, strict=True))
     angle = 2 * np.pi * (0.21 * i + 0.17 * j + (0.13 * k if slices.is_3d else 0))
-    return magnitude(slices, values + share * signal_of(slices) * np.cos(angle))
+    wave = np.float32(share * signal_of(slices)) * np.cos(angle)
+    return magnitude(slices, np.asarray(values + wave, np.float32))
 
 
 SHAPES = (-1, 1, 1), (1, -1, 1), (1, 1, -1)
@@ -112,13 +115,17 @@ def one_slice_dark(slices: Slices, share: float) -> Slices:
     return with_voxels(slices, values)
 
 
-PLANTS: dict[str, tuple[Callable[[Slices, float], Slices], str, tuple[float, ...]]] = {
-    "blur": (blurred, "edge_width_mm", (0.7, 1.0, 1.5, 2.0, 3.0)),
-    "ghost": (ghosted, "ghost_along_columns", (0.01, 0.02, 0.05, 0.1, 0.15)),
-    "stripe": (striped, "line_level", (0.1, 0.2, 0.4, 0.8)),
-    "spike": (spiked, "wave_level", (0.02, 0.04, 0.08, 0.16)),
-    "displaced": (displaced, "slice_shift", (1.0, 2.0, 3.0, 4.0)),
-    "flicker": (flickering, "slice_jump", (0.05, 0.1, 0.2, 0.4)),
-    "dark_slice": (one_slice_dark, "slice_jump", (0.1, 0.2, 0.4, 0.6)),
+Plant = Callable[[Slices, float], Slices]
+PLANTS: dict[str, tuple[Plant, str, tuple[float, ...]]] = {
+    "blur": (blurred, "edge_width_mm", (0.7, 1.0, 1.5, 2.0)),
+    "ghost": (ghosted, "ghost_along_columns", (0.02, 0.05, 0.1)),
+    "stripe": (striped, "line_level", (0.2, 0.4, 0.8)),
+    "spike": (spiked, "wave_level", (0.04, 0.08, 0.16)),
 }
 """What is planted, which measure it moves, in which steps."""
+BETWEEN: dict[str, tuple[Plant, str, tuple[float, ...]]] = {
+    "displaced": (displaced, "slice_shift", (2.0, 3.0, 4.0)),
+    "flicker": (flickering, "slice_jump", (0.1, 0.2, 0.4)),
+    "dark slice": (one_slice_dark, "slice_jump", (0.2, 0.4, 0.6)),
+}
+"""The same for stacks of slices that were acquired one after another."""

@@ -12,6 +12,7 @@ import pytest
 from scipy import ndimage
 
 from qc_node.domain.measurable import Radiograph
+from qc_node.domain.measure import Measured
 from qc_node.domain.technique import Technique
 from qc_node.measures.collimation import irradiated, of_field
 from qc_node.measures.exposure import deviation_index, of_greys, of_statement
@@ -29,6 +30,10 @@ def measured(image: Radiograph) -> dict[str, Any]:
     return of_field(found) | of_greys(image, found)
 
 
+def numbers(found: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in found.items() if not isinstance(value, str)}
+
+
 def test_deviation_index_is_ten_logarithms() -> None:
     assert deviation_index(100, 100) == 0
     assert deviation_index(1000, 100) == pytest.approx(10)
@@ -37,7 +42,10 @@ def test_deviation_index_is_ten_logarithms() -> None:
 
 def test_stated_indices_are_measures_and_their_arithmetic_is_checked() -> None:
     stated = {"exposure_index": 176.0, "target_exposure_index": 876.0, "deviation_index": -7.0}
-    assert of_statement(stated) == stated | {"deviation_index_error": pytest.approx(0.03, abs=0.01)}
+    assert of_statement(stated) == stated | {
+        "deviation_index_error": pytest.approx(0.03, abs=0.01),
+        "target_miss": 7.0,
+    }
 
 
 def test_contradiction_is_measured() -> None:
@@ -56,6 +64,20 @@ def test_nonsense_is_not_stated(bad: float) -> None:
     values = of_statement({"exposure_index": bad, "target_exposure_index": 200.0, "deviation_index": 1.0})
     assert isinstance(values["exposure_index"], str)
     assert values["deviation_index"] == 1.0
+
+
+@pytest.mark.parametrize("name", (*LARGE, "dog"))
+@pytest.mark.parametrize(
+    ("times", "kinds"),
+    [(1 / 4.1, ["underexposure"]), (1 / 2, []), (1, []), (2, []), (4.1, ["overexposure"])],
+)
+def test_stated_exposure_is_found_both_ways(shared_data: Path, name: str, times: float, kinds: list[str]) -> None:
+    """The indices that a detector states when the exposure is planted: these are certain for every image."""
+    image = read_images(shared_data)[name]
+    planted = overexposed(image, times) if times >= 1 else underexposed(image, 1 / times)
+    technique = Technique("DX", stated={"exposure_index": 300.0 * times, "target_exposure_index": 300.0})
+    found = Measured({**numbers(measured(planted)), **numbers(of_statement(technique.stated))})
+    assert {finding.kind for finding in findings_of(found, technique, ())} == set(kinds)
 
 
 @pytest.mark.parametrize("name", LARGE)

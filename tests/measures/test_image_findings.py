@@ -86,6 +86,11 @@ def test_far_outside_normal_is_a_finding(measure: str, z: float, kind: str) -> N
     assert kinds({}, DX, [far(measure, z, "drift")]) == []
 
 
+@pytest.mark.parametrize(("deviation", "kind"), [(-4.0, "underexposure"), (4.0, "overexposure")])
+def test_a_target_missed_by_far_says_on_which_side(deviation: float, kind: str) -> None:
+    assert kinds({"deviation_index": deviation}, DX, [far("target_miss", 9)]) == [kind]
+
+
 def test_less_noise_than_usual_is_none() -> None:
     assert kinds({}, CT, [far("noise_hu", -20), far("grain", -20), far("kvp", 30)]) == []
 

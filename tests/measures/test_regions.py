@@ -56,6 +56,24 @@ def test_blanked_corners_are_no_air() -> None:
     assert found.air.any()
 
 
+@pytest.mark.parametrize("noise", [8.0, 100.0])
+def test_noise_beside_a_blanked_corner_is_no_body(noise: float) -> None:
+    slices = made(noise)
+    voxels = slices.volume.voxels.copy()
+    voxels[:, :20, :20] = 0
+    found = seen(with_voxels(slices, voxels))
+    there = truth(found, slices.volume.shape)
+    assert 2 * (found.body & there).sum() / (found.body.sum() + there.sum()) > 0.93
+
+
+def test_a_body_without_air_is_all_body() -> None:
+    slices = made(4.0)
+    voxels = slices.volume.voxels.copy()
+    voxels[~np.kron(seen(slices).body, np.ones((2, 2, 2), dtype=bool))] = 0
+    found = seen(with_voxels(slices, voxels))
+    assert (found.body == seen(slices).body).mean() > 0.98
+
+
 def test_padding_is_no_air_although_it_is_not_the_lowest_value() -> None:
     slices = made(8.0)
     voxels = slices.volume.voxels.copy()

@@ -17,7 +17,7 @@ WHITE, GREY, FLUID = 600.0, 420.0, 130.0
 SHAPE = (40, 60, 50)
 
 
-def made_brain(noise: float = 15.0, coil: float = 0.0, seed: int = 0) -> tuple[Volume, t1w.Places]:
+def made_brain(noise: float = 15.0, coil: float = 0.0, seed: int = 0) -> tuple[Volume, t1w.ExpectedTissues]:
     """White matter inside grey matter around fluid; the places know it but for a fold in ten."""
     rng = np.random.default_rng(seed)
     at = np.argwhere(np.ones(SHAPE, dtype=bool)).astype(float)
@@ -30,10 +30,12 @@ def made_brain(noise: float = 15.0, coil: float = 0.0, seed: int = 0) -> tuple[V
     brain = tissue < 3
     points = at[brain][:, ::-1] * 2.0 + affine[:3, 3]
     shares = np.eye(3, dtype=np.float32)[tissue[brain]] * 0.8 + 0.05
-    return Volume(signal.reshape(SHAPE).astype(np.float32), affine, modality="MR"), t1w.Places(points, shares)
+    return Volume(signal.reshape(SHAPE).astype(np.float32), affine, modality="MR"), t1w.ExpectedTissues(
+        points, shares
+    )
 
 
-def levels(volume: Volume, places: t1w.Places) -> TissueLevels:
+def levels(volume: Volume, places: t1w.ExpectedTissues) -> TissueLevels:
     found = t1w.levels_of(volume, places)
     assert found is not None
     return found

@@ -6,7 +6,7 @@ import numpy as np
 
 from qc_node.classifiers.brain_mri.preprocess import AverageHead
 from qc_node.classifiers.brain_mri.registration import Matrix
-from qc_node.measures.t1w import Places
+from qc_node.measures.t1w import ExpectedTissues
 
 BRAIN = 0.6
 """Share of people who have brain at a place that is used."""
@@ -23,6 +23,6 @@ class TissuePlaces:
         # Channels: white matter, grey matter, ventricle.
         self._shares = np.ascontiguousarray(head.channels[2:5, k, j, i].T)
 
-    def __call__(self, matrix: Matrix) -> Places:
+    def __call__(self, matrix: Matrix) -> ExpectedTissues:
         """The places in an image, by the transform from the frame of the average head to it."""
-        return Places(self._points @ matrix[:3, :3].T + matrix[:3, 3], self._shares)
+        return ExpectedTissues(self._points @ matrix[:3, :3].T + matrix[:3, 3], self._shares)
