@@ -174,7 +174,8 @@ def test_a_table_says_value_unit_usual_range_and_word(clinic: Clinic, browse: Br
     assert edge["word"] == "high" and float(edge["z"]) > 3 and noise["word"] == "usual"
     low, high = map(float, noise["usual"].split(" – "))
     assert low < 28 < high and found["lacking"] == ""
-    assert found["unmeasured"] == [{"title": "The overlap of the tissues", "sentence": "No head."}]
+    title = MEASURES["tissue_overlap"].title
+    assert found["unmeasured"] == [{"title": title[0].upper() + title[1:], "sentence": "No head."}]
 
 
 def test_a_table_says_how_many_series_are_missing(clinic: Clinic, browse: Browse) -> None:
@@ -241,3 +242,12 @@ def test_charts_are_for_those_who_may_look(charted: Clinic, browse: Browse) -> N
     browser = browse(public_base="https://qc.example")
     answer = browser.get("/stats/measures", headers={"origin": "https://qc.example"})
     assert answer.status_code in (303, 403) and "<figure" not in answer.text
+
+
+def test_noise_in_percent_of_the_signal_is_compared_as_an_amount(charted: Clinic, browse: Browse) -> None:
+    """Its range ends at 1,000 %: a floor by that range would hide any change."""
+    number = charted.ledger.control_charts.of_station("MR2", 9)[0]["newest_series"]
+    lines = browse().get(f"/api/measures/{number}").json()["rows"]
+    (noise,) = [line for line in lines if line["measure"] == "noise_percent"]
+    low, high = map(float, noise["usual"].split(" – "))
+    assert 1 < low < 2.4 < high < 4.5, "patients vary by 12 %"
