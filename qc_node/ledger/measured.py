@@ -156,8 +156,8 @@ class MeasuredTable:
 
 
 def _short(value: float) -> float:
-    """Seven digits: more than any image gives."""
-    return float(f"{value:.7g}")
+    """Five digits: more than any image gives."""
+    return float(f"{value:.5g}")
 
 
 def unpacked(row: MeasuredRow) -> MeasuredRow:

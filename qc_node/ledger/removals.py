@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from qc_node.ledger.corrections import LEFT_BEHIND
 from qc_node.ledger.database import Database
 from qc_node.ledger.measured import PACKED
-from qc_node.ledger.packing import pack, plain
+from qc_node.ledger.packing import FORMAT, FORMAT_OF_MEASURES, pack, plain
 from qc_node.ledger.rows import PathRow, QuarantineRow, RemovableRow, SeriesRow
 
 DIGEST_BYTES = 6
@@ -119,7 +119,7 @@ class Removals:
         with self._db.transaction() as conn:
             _pack(conn, "verdicts", "id", ("verdict", "claims", "warnings", "timings", "thumbnails"), series_id)
             _pack(conn, "series", "series_id", ("claims",), series_id)
-            _pack(conn, "measured", "measured_id", PACKED, series_id)
+            _pack(conn, "measured", "measured_id", PACKED, series_id, FORMAT_OF_MEASURES)
             conn.execute("DELETE FROM events WHERE series_id = ? AND event != ?", (series_id, LEFT_BEHIND))
             conn.execute("UPDATE verdicts SET source_path = '' WHERE series_id = ?", (series_id,))
             conn.execute(
@@ -247,8 +247,11 @@ def _add_digests(conn: sqlite3.Connection, series_id: int, uids: Iterable[str]) 
     )
 
 
-def _pack(conn: sqlite3.Connection, table: str, key: str, columns: Sequence[str], series_id: int) -> None:
+def _pack(
+    conn: sqlite3.Connection, table: str, key: str, columns: Sequence[str], series_id: int, form: bytes = FORMAT
+) -> None:
     found = conn.execute(f"SELECT {key}, {', '.join(columns)} FROM {table} WHERE series_id = ?", (series_id,))
     assignments = ", ".join(f"{column} = ?" for column in columns)
     for number, *texts in found.fetchall():
-        conn.execute(f"UPDATE {table} SET {assignments} WHERE {key} = ?", (*map(pack, texts), number))
+        packed = [pack(text, form) for text in texts]
+        conn.execute(f"UPDATE {table} SET {assignments} WHERE {key} = ?", (*packed, number))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qc_node.ledger import Ledger
+from qc_node.measures.catalogue import MEASURES
 from qc_node.operations import retention
 from qc_node.spool import Spool
 
@@ -42,8 +43,8 @@ class Grown:
 
     @property
     def bytes_allowed(self) -> int:
-        """Ten for each removed instance; for each series 2 KiB, and 1 KiB for what was measured of it."""
-        return 10 * self.removed + (2048 + 1024) * -(-self.removed // PER_SERIES)
+        """Ten for each removed instance; for each series 2 KiB, and 256 bytes for what was measured of it."""
+        return 10 * self.removed + (2048 + 256) * -(-self.removed // PER_SERIES)
 
 
 def grow(folder: Path, removed: int, live: int = 0, *, files: bool = False) -> Grown:
@@ -149,22 +150,16 @@ def _series(conn: sqlite3.Connection, spool: Spool, n: int) -> None:
     _judged(conn, spool, n, _verdict(rng, brain), claims, at)
 
 
-MEASURES = (
-    *(
-        "noise_background",
-        "noise_wavelet",
-        "snr",
-        "clipped_share",
-        "empty_share",
-        "edge_width_mm",
-        "edge_width_sd",
-    ),
-    *("spectral_slope", "entropy_focus", "stripes_row", "stripes_column", "spikes", "ghost_row", "ghost_column"),
-    *("ghost_slice", "non_uniformity", "coverage_mm", "slice_gap_mm", "motion_rigid_mm", "snr_white_matter"),
-    *("snr_grey_matter", "contrast_grey_white", "air_hu", "fat_hu", "muscle_hu", "noise_index_hu", "metal_share"),
-    *("truncated_share", "ctdi_vol", "dlp"),
-)
+MEASURED_OF = ("MR", "CT")
+"""Every other series is of each."""
+
+
 PARAMETERS = ("repetition_time", "echo_time", "flip_angle", "bandwidth", "pixel_mm", "slice_mm", "field_t", "mas")
+
+
+def _names(n: int) -> list[str]:
+    """Of the measures of this series."""
+    return [m.name for m in MEASURES.values() if MEASURED_OF[n % 2] in m.modalities]
 
 
 def _measure(conn: sqlite3.Connection, n: int, at: float) -> None:
@@ -181,8 +176,8 @@ def _measure(conn: sqlite3.Connection, n: int, at: float) -> None:
         " protocol = ? AND software = ?), ?, 1, 301.5, ?, ?, ?, '[]', '[]', '[]', 1.25)",
         (
             *(n + 1, *key, at + 0.7, json.dumps({name: round(rng.random() * 100, 2) for name in PARAMETERS})),
-            json.dumps({name: float(f"{rng.random() * 10:.7g}") for name in MEASURES}),
-            json.dumps({name: f"There is too little {name} in the image." for name in ("spikes_2", "tissue")}),
+            json.dumps({name: float(f"{rng.random() * 10:.5g}") for name in _names(n)}),
+            json.dumps({name: f"There is too little {name} in the image." for name in ("metal", "tissue")}),
         ),
     )
 

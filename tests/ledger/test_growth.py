@@ -1,4 +1,4 @@
-"""Removed images take ten bytes each and three kilobytes per series at most; a start does not read them."""
+"""Removed images take ten bytes each, and a series 2 KiB and a bit at most; a start does not read them."""
 
 from __future__ import annotations
 
@@ -139,8 +139,11 @@ def test_texts_that_were_packed_can_be_read_for_ever() -> None:
     assert packing.plain(stored) == text, "the vocabulary must not be edited: stored rows need it"
     assert packing.pack(text) == stored and packing.pack(stored) == stored
     assert packing.pack("[]") == packing.plain("[]") == "[]"
+    measured = '{"noise_percent": 3.2, "metal_share": 0.0, "w\u00e4rme": 1.5}'
+    kept = bytes.fromhex("02abc692058c7038b9fcf0922270190fcc3bb500")
+    assert packing.plain(kept) == measured and packing.pack(measured, packing.FORMAT_OF_MEASURES) == kept
     with pytest.raises(ValueError, match="in a way that this version does not know"):
-        packing.plain(b"\x02" + stored[1:])
+        packing.plain(b"\x03" + stored[1:])
 
 
 def test_digests_of_removed_images_are_those_that_stored_rows_have() -> None:
