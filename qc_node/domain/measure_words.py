@@ -115,7 +115,7 @@ def _verb(title: str, one: str, many: str) -> str:
 
 def _how_far(unusual: Unusual) -> str:
     """How far a drift is from normal: a share of the centre where that says something, else in spreads."""
-    centre, away = abs(unusual.baseline.centre), abs(unusual.z) * unusual.baseline.spread
+    centre, away = abs(unusual.baseline.centre), abs(unusual.baseline.at(unusual.z) - unusual.baseline.centre)
     if centre <= 0.01 * away:
         return f"{spreads(unusual.z)} times the usual spread"
     return f"{100 * away / centre:.0f} %"

@@ -121,7 +121,7 @@ class Learnt:
         if self.logarithms[column]:
             centre = float(np.exp(centre))
             spread = centre * spread
-        return Baseline(centre, spread, self.series)
+        return Baseline(centre, spread, self.series, bool(self.logarithms[column]))
 
     def at_usual_size(self, column: int, z: float) -> float:
         """The value `z` spreads from the centre for a patient of usual size, in the unit of the measure."""

@@ -157,6 +157,10 @@ def test_the_review_page_says_what_is_unusual_and_finds_it(clinic: Clinic, brows
         assert "9.0 times" in lines["1.2.1"] and lines["1.1.1"] == ""
 
 
+def noise_percent_range(lines: dict[str, Any]) -> list[str]:
+    return str(lines["noise_percent"]["usual"]).split(" – ")
+
+
 def test_a_table_says_value_unit_usual_range_and_word(clinic: Clinic, browse: Browse) -> None:
     browser = browse()
     make_history(clinic, "MR2", (Version("V2", normal.ENOUGH + 20),))
@@ -174,7 +178,13 @@ def test_a_table_says_value_unit_usual_range_and_word(clinic: Clinic, browse: Br
     assert edge["word"] == "high" and float(edge["z"]) > 3 and noise["word"] == "usual"
     low, high = map(float, noise["usual"].split(" – "))
     assert low < 28 < high and found["lacking"] == ""
-    assert found["unmeasured"] == [{"title": "The overlap of the tissues", "sentence": "No head."}]
+    for line in found["rows"]:
+        low, high = map(float, line["usual"].split(" – "))
+        assert (line["word"] == "usual") == (low <= float(line["value"]) <= high), line
+        assert low < high
+    low, high = map(float, noise_percent_range(lines))
+    assert high / 2.4 == pytest.approx(2.4 / low, rel=0.1), "an amount lies on a scale of logarithms"
+    assert found["unmeasured"] == [{"title": "Overlap of white and grey matter", "sentence": "No head."}]
 
 
 def test_a_table_says_how_many_series_are_missing(clinic: Clinic, browse: Browse) -> None:

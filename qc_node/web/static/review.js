@@ -181,7 +181,7 @@ function answersNode(row) {
 // -- what was measured ---------------------------------------------------------------------------------------------
 const opened = new Set(); // series whose table is open: it stays so when the row is drawn anew
 
-const SO_IT_IS = {
+const COMPARED = {
   usual: () => `● ${t("usual")}`,
   high: () => `▲ ${t("high")}`,
   low: () => `▼ ${t("low")}`,
@@ -193,7 +193,7 @@ function measureLine(line) {
   const row = make("tr", line.word === "unusual" || line.word === "drift" ? "is-unusual" : "");
   const name = make("th", "", line.title);
   name.scope = "row";
-  row.append(name, make("td", "number", [line.value, line.unit].filter(Boolean).join(" ")), make("td", "number", line.usual), make("td", "number", line.z), make("td", "", SO_IT_IS[line.word]?.() ?? line.word));
+  row.append(name, make("td", "number", [line.value, line.unit].filter(Boolean).join(" ")), make("td", "", COMPARED[line.word]?.() ?? line.word), make("td", "number", line.usual), make("td", "number", line.z));
   return row;
 }
 
@@ -206,7 +206,7 @@ function measureTable(found) {
   if (found.rows.length) {
     const table = make("table", "table measures");
     const head = make("tr");
-    for (const [text, kind] of [[t("Measure"), ""], [t("Value"), "number"], [t("Usual here"), "number"], [t("Spreads"), "number"], [t("So it is"), ""]]) {
+    for (const [text, kind] of [[t("Measure"), ""], [t("Value"), "number"], [t("Compared"), ""], [t("Usual here"), "number"], [t("Spreads"), "number"]]) {
       const cell = make("th", kind, text);
       cell.scope = "col";
       head.append(cell);
