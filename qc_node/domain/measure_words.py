@@ -47,10 +47,10 @@ def number(value: float) -> str:
 
     Examples
     --------
-    >>> number(0.031415), number(31.415), number(31415.9), number(0)
+    >>> number(0.031415), number(31.415), number(31415.9), number(-0.0)
     ('0.0314', '31.4', '31416', '0')
     """
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value + 0.0:.3g}"
 
 
 def spreads(z: float) -> str:

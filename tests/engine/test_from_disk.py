@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from qc_node.domain import HeaderClaims, SeriesKey
+from qc_node.domain.measure import ImageFinding, Measured
+from qc_node.engine.classify import row_of
 from qc_node.engine.from_disk import keep
 from qc_node.engine.judging import SeriesOutcome
 from tests.web.conftest import Browse, Clinic, brain, browse, clinic
@@ -51,3 +53,14 @@ def test_other_weights_give_another_run_and_what_people_said_stays(clinic: Clini
         ("0", "2"),
         ("1", None),
     ]
+
+
+def test_the_table_says_how_much_was_measured_what_is_certain_and_why_nothing_was() -> None:
+    noisy = ImageFinding("noise", "There is far more noise.")
+    values = Measured({"edge_width_mm": 1.2}, {"noise_air": "There is too little air."})
+    knee = judged("knee", None, skipped="No T1.", measured=values, findings=(noisy,))
+    assert row_of(knee) == ("knee", "MR", "3", "1", "skipped: No T1. There is far more noise.")
+    none = judged(
+        "knee", None, skipped="No T1.", measured=Measured(unmeasured={"*": "Angiography is not measured."})
+    )
+    assert row_of(none) == ("knee", "MR", "3", "–", "skipped: No T1. Angiography is not measured.")
