@@ -55,7 +55,7 @@ def unusual_lines(row: MeasuredRow, known: Mapping[str, Measure]) -> list[str]:
 def value_words(row: MeasuredRow, known: Mapping[str, Measure]) -> list[str]:
     """Each measure with its value and unit in words.
 
-    What is unusual comes first, then what says how good an image is.  Last comes what is zero, merely describes the
+    What is unusual comes first, then what says how good an image is.  Last: what is zero, merely describes the
     image, or can be compared with no other series, such as noise in grey values.
     """
     first = [one.measure for one in unusual_in(row)]
