@@ -7,7 +7,7 @@ ever measured.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from qc_node.ledger.database import Database
 from qc_node.ledger.measured import unpacked
@@ -93,11 +93,12 @@ class ControlCharts:
             of=DriftRow,
         )
 
-    def software(self, station: str) -> list[SoftwareRow]:
-        """Every software version of a scanner and since when it is seen, newest first."""
+    def software(self, stations: Sequence[str]) -> list[SoftwareRow]:
+        """Every software version of these scanners and since when it is seen, newest first."""
         return self._db.rows(
-            "SELECT modality, software, min(opened_at) AS since FROM charts WHERE station = ?"
-            " GROUP BY modality, software ORDER BY since DESC, software",
-            (station,),
+            "SELECT station, modality, software, min(opened_at) AS since FROM json_each(?)"
+            " CROSS JOIN charts ON charts.station = json_each.value"
+            " GROUP BY station, modality, software ORDER BY since DESC, software",
+            (json.dumps(list(stations)),),
             of=SoftwareRow,
         )

@@ -689,6 +689,7 @@ class DriftRow(TypedDict):
 class SoftwareRow(TypedDict):
     """A software version of a scanner; ``since``: when the first of its charts was opened."""
 
+    station: str
     modality: str
     software: str
     since: float

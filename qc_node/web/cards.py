@@ -9,7 +9,7 @@ from typing import Any
 from qc_node.domain import attention
 from qc_node.domain.attention import AlarmAnswer, AttentionKind, Calls, Cause
 from qc_node.domain.measure_words import new_software_sentence
-from qc_node.ledger.rows import AlarmRow, ScannerRow, SeriesRow, VerdictRow
+from qc_node.ledger.rows import AlarmRow, ScannerRow, SeriesRow, SoftwareRow, VerdictRow
 from qc_node.web import calls, measurements
 from qc_node.web.measurements import SeriesMeasures
 from qc_node.web.pages import phrases
@@ -65,14 +65,14 @@ class Cards:
         by_id = {row["series_id"]: row for row in (*called, *(r for rows in series.values() for r in rows))}
         given = ledger.verdicts.of_last_runs(by_id)
         known_of = _Known(given, measurements.last_of_series(ledger, by_id))
-        drifting = self._drifting()
+        renewed, drifting = self._renewed(pairs), self._drifting()
         today = calls.today(self._deps)
         found = []
         for name, rows in series.items():
             mine = [a for a in alarms if self.name(a) == name and a["series_id"] in by_id]
             if rows:
                 card = self._card(name, rows, mine, by_id, known_of, today.get(name))
-                said = [*self._new_software(name, pairs[name]), *drifting.get(name, ())]
+                said = [*([new_software_sentence(name)] if name in renewed else []), *drifting.get(name, ())]
                 found.append({**card, "scanner_notes": said})
         return sorted(found, key=lambda c: (not c["alarms"], c["scanner"]))
 
@@ -90,12 +90,14 @@ class Cards:
             )
         return found
 
-    def _new_software(self, name: str, pairs: Iterable[tuple[str | None, str]]) -> list[str]:
-        """That the scanner has had new software in the last days, where it has."""
-        now, charts = self._deps.clock(), self._deps.ledger.control_charts
-        stations = dict.fromkeys(station for station, _calling in pairs if station)
-        new = any(measurements.new_software(charts.software(station), now) for station in stations)
-        return [new_software_sentence(name)] if new else []
+    def _renewed(self, pairs: Mapping[str, Iterable[tuple[str | None, str]]]) -> set[str]:
+        """Scanners that have had new software in the last days, by what people call them."""
+        called = {station: name for name, some in pairs.items() for station, _calling in some if station}
+        versions: dict[str, list[SoftwareRow]] = {}
+        for row in self._deps.ledger.control_charts.software(list(called)):
+            versions.setdefault(row["station"], []).append(row)
+        now = self._deps.clock()
+        return {called[station] for station, of in versions.items() if measurements.new_software(of, now)}
 
     def _newest(self, pairs: Sequence[tuple[str | None, str]]) -> list[SeriesRow]:
         rows = [row for pair in pairs for row in self._deps.ledger.series.newest_of(*pair, STRIP + 1)]

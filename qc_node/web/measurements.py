@@ -151,7 +151,7 @@ def begun(ledger: Ledger, series_id: int, station: str, since: float) -> list[st
     earlier = ledger.control_charts.earlier(found.row, 1)
     if not earlier:
         chart = ledger.control_charts.chart(found.row["chart_id"])
-        versions = [] if chart is None else ledger.control_charts.software(chart["station"])
+        versions = [] if chart is None else ledger.control_charts.software([chart["station"]])
         new = new_software(versions, found.row["at"])
         first = (
             new is not None

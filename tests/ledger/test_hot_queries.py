@@ -93,7 +93,7 @@ HOT: dict[str, Callable[[Ledger, Spool], Any]] = {
     "measures on the board": lambda ledger, spool: (
         *(ledger.control_charts.measured_of([1, 2]), ledger.control_charts.drifting(1.9e9)),
         *ledger.control_charts.last_measured_of([1, 2]),
-        *(ledger.control_charts.software("STATION_1"), ledger.control_charts.chart(1)),
+        *(ledger.control_charts.software(["STATION_1"]), ledger.control_charts.chart(1)),
     ),
     "control charts": lambda ledger, spool: (
         *(ledger.control_charts.stations(), ledger.control_charts.of_station("STATION_1", 300)),

@@ -424,7 +424,8 @@ def test_a_node_tells_what_its_board_raises(tmp_path: Path, hook: Hook, free_por
         assert series is not None and study is not None
         assert clinic.ledger.studies.close("1.1", study["last_received"], "test", time.time())
         finished = {"event": "finished", "series_id": series["series_id"], "state": "judged", "stage": "brain_mri"}
-        node._on_worker({**finished, "timings": {}, "verdicts": []})
+        measured = {"modality": "MR", "station": "MR 1", "measures": {}, "unusual": [], "departures": []}
+        node._on_worker({**finished, "timings": {}, "verdicts": [], **measured})
         node._on_delivery({"kind": "sr"}, "PACS", "failed")  # type: ignore[typeddict-item]
         assert hook.bodies == []
         node._notifier.step()

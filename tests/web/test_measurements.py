@@ -184,7 +184,8 @@ def test_a_table_says_value_unit_usual_range_and_word(clinic: Clinic, browse: Br
         assert low < high
     low, high = map(float, noise_percent_range(lines))
     assert high / 2.4 == pytest.approx(2.4 / low, rel=0.1), "an amount lies on a scale of logarithms"
-    assert found["unmeasured"] == [{"title": "Overlap of white and grey matter", "sentence": "No head."}]
+    title = MEASURES["tissue_overlap"].title
+    assert found["unmeasured"] == [{"title": title[0].upper() + title[1:], "sentence": "No head."}]
 
 
 def test_a_table_says_how_many_series_are_missing(clinic: Clinic, browse: Browse) -> None:
@@ -230,6 +231,12 @@ def test_a_page_draws_the_most_unusual_measures_of_a_scanner(charted: Clinic, br
     assert "<td>▲ drifts</td>" in page
 
 
+def test_a_printed_page_names_scanner_and_protocol(charted: Clinic, browse: Browse) -> None:
+    page = browse().get("/stats/measures?scanner=MR2").text
+    head = page.split("</form>")[1].split("</h2>")[0]
+    assert "<bdi>MR2</bdi>" in head and "t1_mprage_sag" in head, "the form is not printed"
+
+
 def test_one_measure_can_be_chosen_and_nonsense_chooses_nothing(charted: Clinic, browse: Browse) -> None:
     browser = browse()
     page = browser.get("/stats/measures", params={"scanner": "MR2", "measure": "entropy_focus"}).text
@@ -251,3 +258,12 @@ def test_charts_are_for_those_who_may_look(charted: Clinic, browse: Browse) -> N
     browser = browse(public_base="https://qc.example")
     answer = browser.get("/stats/measures", headers={"origin": "https://qc.example"})
     assert answer.status_code in (303, 403) and "<figure" not in answer.text
+
+
+def test_noise_in_percent_of_the_signal_is_compared_as_an_amount(charted: Clinic, browse: Browse) -> None:
+    """Its range ends at 1,000 %: a floor by that range would hide any change."""
+    number = charted.ledger.control_charts.of_station("MR2", 9)[0]["newest_series"]
+    lines = browse().get(f"/api/measures/{number}").json()["rows"]
+    (noise,) = [line for line in lines if line["measure"] == "noise_percent"]
+    low, high = map(float, noise["usual"].split(" – "))
+    assert 1 < low < 2.4 < high < 4.5, "patients vary by 12 %"
