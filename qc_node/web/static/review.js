@@ -226,6 +226,7 @@ async function fill(box, series) {
   try {
     box.replaceWith(measureTable(await call("GET", `/api/measures/${series}`)));
   } catch (error) {
+    box.classList.replace("fetching", "unread");
     box.textContent = error.status === 0 ? t("The network is cut. Open it again.") : error.message;
   }
 }
@@ -241,11 +242,11 @@ function measuredNodes(row) {
   details.append(summary);
   details.addEventListener("toggle", () => {
     if (details.open) opened.add(row.series); else opened.delete(row.series);
-    if (details.open && details.children.length === 1) {
-      const box = make("p", "soft small", t("Loading …"));
-      details.append(box);
-      fill(box, row.series);
-    }
+    if (!details.open || details.querySelector(".scroll, .fetching")) return;
+    details.querySelector(".unread")?.remove(); // it said to open it again
+    const box = make("p", "soft small fetching", t("Loading …"));
+    details.append(box);
+    fill(box, row.series);
   });
   details.open = opened.has(row.series);
   return [...lines, details];
