@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 
@@ -12,7 +13,7 @@ from qc_node.domain.technique import Technique
 from tests.web.browser import Chromium
 from tests.web.conftest import brain
 from tests.web.measured_history import PROTOCOL, draw
-from tests.web.test_browser import Served, open_review, served
+from tests.web.test_browser import Served, open_panel, open_review, served
 
 __all__ = ["served"]
 
@@ -59,3 +60,15 @@ def test_a_table_that_the_cut_network_kept_is_there_when_it_is_opened_again(
     chromium.click(".measured summary")
     chromium.until_text(".measured", "Edge width")
     assert "Open it again." not in chromium.text(".measured")
+
+
+def test_exposure_is_one_of_nine_reasons_with_a_key_of_its_own(chromium: Chromium, served: Served) -> None:
+    served.clinic.measure("1.2.3.1", draw(random.Random(1)), HERE, findings=(NOISY,))
+    open_panel(chromium, served)
+    assert NOISY.sentence not in chromium.text("body"), "the vote is cast before anything measured is shown"
+    keys = chromium.script("return [...document.querySelectorAll('.reason kbd')].map((e) => e.innerText)")
+    assert len(keys) == len(set(keys)) == 9
+    chromium.press("e", "3")
+    chromium.until_text("#says", "Saved")
+    (vote,) = served.clinic.ledger.votes.all()
+    assert vote["vote"] == "poor" and json.loads(vote["reasons"]) == ["exposure"]
