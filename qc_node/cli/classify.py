@@ -45,7 +45,7 @@ def classify(paths: tuple[Path, ...], as_json: bool, modality: str | None, confi
             else:
                 rows.append(row_of(outcome))
     if rows:
-        table(("series", "modality", "images", "verdict"), rows)
+        table(("series", "modality", "images", "measures", "verdict"), rows)
     for problem in problems:
         click.echo(problem, err=True)
     if problems:

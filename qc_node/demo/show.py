@@ -204,6 +204,7 @@ def _where_to_look(node: Node) -> None:
         ("analyst page", f"{base}/review"),
         ("grading by the expert protocol", f"{base}/annotate"),
         ("votes and agreement", f"{base}/stats"),
+        ("what is measured, scanner by scanner", f"{base}/stats/measures"),
         ("metrics", f"http://127.0.0.1:{settings.metrics.port}/metrics"),
         ("send your own images to", f"{settings.node.ae_title} at 127.0.0.1 port {node.receiver.port}"),
     ):

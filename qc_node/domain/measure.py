@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -103,11 +104,32 @@ class Baseline:
         Robust centre and spread (as a standard deviation), in the unit of the measure.
     series
         How many series they come from.
+    logarithmic
+        Whether values are compared as logarithms: `spread` is then that close to the centre, and farther away
+        steps grow with the value.
     """
 
     centre: float
     spread: float
     series: int
+    logarithmic: bool = False
+
+    def at(self, z: float) -> float:
+        """The value `z` spreads from the centre, in the unit of the measure.
+
+        Examples
+        --------
+        >>> Baseline(20.0, 2.0, 60).at(3), round(Baseline(20.0, 2.0, 60, logarithmic=True).at(3), 1)
+        (26.0, 27.0)
+        """
+        if self.logarithmic and self.centre > 0:
+            return self.centre * math.exp(z * self.spread / self.centre)
+        return self.centre + z * self.spread
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; ``Baseline(**…)`` is its inverse."""
+        plain = {"centre": self.centre, "spread": self.spread, "series": self.series}
+        return {**plain, "logarithmic": True} if self.logarithmic else plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +166,7 @@ class Unusual:
             "z": round(self.z, 2),
             "kind": self.kind,
             "since": self.since,
-            "baseline": {
-                "centre": self.baseline.centre,
-                "spread": self.baseline.spread,
-                "series": self.baseline.series,
-            },
+            "baseline": self.baseline.as_dict(),
         }
 
     @classmethod

@@ -47,10 +47,10 @@ def number(value: float) -> str:
 
     Examples
     --------
-    >>> number(0.031415), number(31.415), number(31415.9), number(0)
+    >>> number(0.031415), number(31.415), number(31415.9), number(-0.0)
     ('0.0314', '31.4', '31416', '0')
     """
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value + 0.0:.3g}"
 
 
 def spreads(z: float) -> str:
@@ -115,7 +115,7 @@ def _verb(title: str, one: str, many: str) -> str:
 
 def _how_far(unusual: Unusual) -> str:
     """How far a drift is from normal: a share of the centre where that says something, else in spreads."""
-    centre, away = abs(unusual.baseline.centre), abs(unusual.z) * unusual.baseline.spread
+    centre, away = abs(unusual.baseline.centre), abs(unusual.baseline.at(unusual.z) - unusual.baseline.centre)
     if centre <= 0.01 * away:
         return f"{spreads(unusual.z)} times the usual spread"
     return f"{100 * away / centre:.0f} %"

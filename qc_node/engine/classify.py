@@ -10,7 +10,7 @@ from pathlib import Path
 from qc_node.classifiers.catalogue import in_words
 from qc_node.domain import QcNodeError, SeriesKey, Volume
 from qc_node.domain.measurable import TissueLevels
-from qc_node.domain.measure import Measured
+from qc_node.domain.measure import ALL, Measured
 from qc_node.domain.technique import Technique
 from qc_node.engine.judging import Measuring, Pending, SeriesOutcome, decide, prepare
 from qc_node.engine.measuring import take, take_volume, with_findings
@@ -104,10 +104,16 @@ def _blank(source: SourceSeries) -> SeriesOutcome:
     return SeriesOutcome(source.source, series, source.modality, source.instances, source.claims)
 
 
-def row_of(outcome: SeriesOutcome) -> tuple[str, str, str, str]:
-    """Source, modality, number of images and verdict in words, for the table."""
+def row_of(outcome: SeriesOutcome) -> tuple[str, str, str, str, str]:
+    """Source, modality, number of images and of measures, and verdict in words, for the table.
+
+    What is certain of the image follows the verdict, or why nothing was measured.
+    """
     if outcome.verdict is None:
         said = f"skipped: {outcome.skipped}"
     else:
         said = in_words(outcome.verdicts, outcome.warnings)
-    return outcome.source, outcome.modality or "?", str(outcome.instances), said
+    measured = outcome.measured
+    more = [*(one.sentence for one in outcome.findings), *filter(None, [measured.unmeasured.get(ALL)])]
+    count = str(len(measured.values)) if measured.values else "–"
+    return outcome.source, outcome.modality or "?", str(outcome.instances), count, " ".join([said, *more])

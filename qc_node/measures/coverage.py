@@ -83,7 +83,7 @@ def _gap(slices: Slices) -> float | str:
     normal = np.cross(columns, rows)
     length = np.linalg.norm(normal)
     distance = float(abs(between @ normal) / length) if length > 0 else np.inf
-    return round(distance - slices.thickness_mm, 6) if 0 < distance < GAP.high else NO_GEOMETRY
+    return round(distance - slices.thickness_mm, 6) + 0.0 if 0 < distance < GAP.high else NO_GEOMETRY
 
 
 def _missing(slices: Slices) -> float | str:

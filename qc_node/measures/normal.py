@@ -121,7 +121,7 @@ class Learnt:
         if self.logarithms[column]:
             centre = float(np.exp(centre))
             spread = centre * spread
-        return Baseline(centre, spread, self.series)
+        return Baseline(centre, spread, self.series, bool(self.logarithms[column]))
 
     def at_usual_size(self, column: int, z: float) -> float:
         """The value `z` spreads from the centre for a patient of usual size, in the unit of the measure."""
@@ -208,6 +208,7 @@ def _logarithms(base: Array, kinds: Sequence[Measure]) -> Array:
 
 
 def _is_share(measure: Measure) -> bool:
+    """Whether it is part of a whole; a percentage that may exceed 100 (noise of the signal) is an amount."""
     return (measure.unit is Unit.PERCENT and measure.high <= 100) or (
         measure.unit is Unit.ONE and measure.high <= 1
     )

@@ -55,13 +55,15 @@ def unusual_lines(row: MeasuredRow, known: Mapping[str, Measure]) -> list[str]:
 def value_words(row: MeasuredRow, known: Mapping[str, Measure]) -> list[str]:
     """Each measure with its value and unit in words.
 
-    What is unusual comes first, then what says how good an image is, and what is zero or merely describes it last.
+    What is unusual comes first, then what says how good an image is.  Last: what is zero, merely describes the
+    image, or can be compared with no other series, such as noise in grey values.
     """
     first = [one.measure for one in unusual_in(row)]
 
     def rank(said: tuple[Measure, float]) -> tuple[bool, bool, bool]:
         measure, value = said
-        return measure.name not in first, value == 0, measure.better is Better.NEITHER
+        describes = measure.better is Better.NEITHER or not measure.charted
+        return measure.name not in first, value == 0, describes
 
     numbers = sorted(measured_block(row, known).numbers, key=rank)
     titled = [(measure, measure.title.removeprefix("the "), value) for measure, value in numbers]

@@ -100,10 +100,10 @@ def significant(value: float) -> str:
 
     Examples
     --------
-    >>> significant(12.0), significant(-0.000012345678), significant(1234567.0)
-    ('12', '-1.23457e-05', '1.23457e+06')
+    >>> significant(12.0), significant(-0.000012345678), significant(1234567.0), significant(-0.0)
+    ('12', '-1.23457e-05', '1.23457e+06', '0')
     """
-    return f"{value:.6g}"
+    return f"{value + 0.0:.6g}"
 
 
 def measures_group(series_uid: str, block: MeasuredBlock, *, numbers: bool = True) -> Dataset:

@@ -213,8 +213,7 @@ class MeasureLine:
 
 def usual_range(baseline: Baseline, measure: Measure) -> tuple[float, float]:
     """From where to where a measure usually lies, within what it can be."""
-    away = LIMIT * baseline.spread
-    return max(measure.low, baseline.centre - away), min(measure.high, baseline.centre + away)
+    return max(measure.low, baseline.at(-LIMIT)), min(measure.high, baseline.at(LIMIT))
 
 
 def past(rows: Sequence[MeasuredRow]) -> list[normal.PastSeries]:

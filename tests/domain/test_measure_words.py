@@ -19,6 +19,13 @@ def test_its_examples_are_true() -> None:
     assert ran.attempted >= 10 and ran.failed == 0
 
 
+def test_an_amount_that_fell_far_is_not_told_as_less_than_nothing() -> None:
+    normal = Baseline(20.0, 8.0, 60, logarithmic=True)
+    said = unusual_sentence(Unusual("snr", 6.0, -3.0, normal, "drift", 12), "signal to noise", "MR2")
+    assert said == "Signal to noise has drifted: 70 % below normal for the last 12 series of MR2."
+    assert Baseline(**normal.as_dict()) == normal and Baseline(**Baseline(1, 2, 3).as_dict()) == Baseline(1, 2, 3)
+
+
 def test_a_drift_around_nothing_is_told_in_spreads() -> None:
     drift = Unusual("ghost", 0.3, 2.5, Baseline(0.0, 0.1, 60), "drift", 12)
     assert unusual_sentence(drift, "ghosts") == (

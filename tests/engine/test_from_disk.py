@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from qc_node.domain import HeaderClaims, SeriesKey
-from qc_node.domain.measure import Measured
+from qc_node.domain.measure import ImageFinding, Measured
 from qc_node.domain.technique import Technique
+from qc_node.engine.classify import row_of
 from qc_node.engine.from_disk import keep
 from qc_node.engine.judging import SeriesOutcome
 from tests.web.conftest import Browse, Clinic, brain, browse, clinic
@@ -69,3 +70,14 @@ def test_measures_of_a_folder_are_kept_also_where_an_earlier_version_kept_none(c
     skipped = judged("b", SeriesKey("1.3", "1.3.1"), skipped="A scout.", measured=found, technique=technique)
     other = keep(clinic.ledger, clinic.spool, skipped, clinic.clock.now)
     assert other is not None and clinic.ledger.measured.of(other, 1) is not None
+
+
+def test_the_table_says_how_much_was_measured_what_is_certain_and_why_nothing_was() -> None:
+    noisy = ImageFinding("noise", "There is far more noise.")
+    values = Measured({"edge_width_mm": 1.2}, {"noise_air": "There is too little air."})
+    knee = judged("knee", None, skipped="No T1.", measured=values, findings=(noisy,))
+    assert row_of(knee) == ("knee", "MR", "3", "1", "skipped: No T1. There is far more noise.")
+    none = judged(
+        "knee", None, skipped="No T1.", measured=Measured(unmeasured={"*": "Angiography is not measured."})
+    )
+    assert row_of(none) == ("knee", "MR", "3", "–", "skipped: No T1. Angiography is not measured.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -151,6 +152,8 @@ def test_coverage_follows_the_axes_of_the_patient() -> None:
     assert found["coverage_hf_mm"] == pytest.approx(160)
     assert found["slice_gap_mm"] == pytest.approx(1)
     assert found["slice_count"] == 20
+    thicker = replace(slices, thickness_mm=5.0000001)
+    assert str(coverage.of_slices(thicker)["slice_gap_mm"]) == "0.0", "no gap has no sign"
 
 
 def test_slices_without_content_between_others_are_missing() -> None:

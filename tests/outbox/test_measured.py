@@ -154,6 +154,10 @@ def test_what_says_how_good_an_image_is_comes_before_what_describes_it(site: Mea
         "tilt 3 °",
         "noise in air 0 grey values",
     ]
+    raw = KNOWN | {"sharpness": replace(KNOWN["sharpness"], charted=False)}
+    assert value_words(row, raw)[1:3] == ["tilt 3 °", "width of edges 1.9 mm"], (
+        "what nothing is compared with: later"
+    )
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])

@@ -122,8 +122,8 @@ def measure(clinic: Clinic) -> None:
     outlier = Unusual("ghost_along_rows", 9.4, 9.3, Baseline(1.8, 0.36, 60))
     clinic.measure("1.2.7.1", far, west, unusual=(outlier,), unmeasured={"tissue_overlap": NO_TISSUES})
     clinic.measure("1.2.6.1", {}, None, unmeasured={"*": "The images are a segmentation: nothing is measured."})
-    clipped = ImageFinding("overexposure", "4 % of the body is black: overexposed, or cut off by the processing.")
-    clinic.measure("1.2.10.1", draw(rng), west, findings=(clipped,))
+    noisy = ImageFinding("noise", "There is far more noise than usual.")
+    clinic.measure("1.2.10.1", draw(rng), west, findings=(noisy,))
 
 
 ECHO_TIME = Departure("echo_time", "95", "30", 0.98, 60)

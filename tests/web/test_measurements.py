@@ -157,6 +157,10 @@ def test_the_review_page_says_what_is_unusual_and_finds_it(clinic: Clinic, brows
         assert "9.0 times" in lines["1.2.1"] and lines["1.1.1"] == ""
 
 
+def noise_percent_range(lines: dict[str, Any]) -> list[str]:
+    return str(lines["noise_percent"]["usual"]).split(" – ")
+
+
 def test_a_table_says_value_unit_usual_range_and_word(clinic: Clinic, browse: Browse) -> None:
     browser = browse()
     make_history(clinic, "MR2", (Version("V2", normal.ENOUGH + 20),))
@@ -174,6 +178,12 @@ def test_a_table_says_value_unit_usual_range_and_word(clinic: Clinic, browse: Br
     assert edge["word"] == "high" and float(edge["z"]) > 3 and noise["word"] == "usual"
     low, high = map(float, noise["usual"].split(" – "))
     assert low < 28 < high and found["lacking"] == ""
+    for line in found["rows"]:
+        low, high = map(float, line["usual"].split(" – "))
+        assert (line["word"] == "usual") == (low <= float(line["value"]) <= high), line
+        assert low < high
+    low, high = map(float, noise_percent_range(lines))
+    assert high / 2.4 == pytest.approx(2.4 / low, rel=0.1), "an amount lies on a scale of logarithms"
     title = MEASURES["tissue_overlap"].title
     assert found["unmeasured"] == [{"title": title[0].upper() + title[1:], "sentence": "No head."}]
 
@@ -219,6 +229,12 @@ def test_a_page_draws_the_most_unusual_measures_of_a_scanner(charted: Clinic, br
     assert page.count("new software</text>") == 8, "in each chart, for wide and for narrow windows"
     assert "t1_mprage_sag (120)" in page and "more series" not in page
     assert "<td>▲ drifts</td>" in page
+
+
+def test_a_printed_page_names_scanner_and_protocol(charted: Clinic, browse: Browse) -> None:
+    page = browse().get("/stats/measures?scanner=MR2").text
+    head = page.split("</form>")[1].split("</h2>")[0]
+    assert "<bdi>MR2</bdi>" in head and "t1_mprage_sag" in head, "the form is not printed"
 
 
 def test_one_measure_can_be_chosen_and_nonsense_chooses_nothing(charted: Clinic, browse: Browse) -> None:

@@ -20,7 +20,7 @@ const KINDS = {
   missing: () => t("Something is missing"),
   failed: () => t("Could not be judged"),
   vote: () => t("Read as poor"),
-  unusual: () => t("Unusual for this scanner"),
+  unusual: () => t("Unusual image"),
 };
 const ANSWERS = {
   repeated: () => t("Repeated"),

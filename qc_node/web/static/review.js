@@ -181,7 +181,7 @@ function answersNode(row) {
 // -- what was measured ---------------------------------------------------------------------------------------------
 const opened = new Set(); // series whose table is open: it stays so when the row is drawn anew
 
-const SO_IT_IS = {
+const COMPARED = {
   usual: () => `● ${t("usual")}`,
   high: () => `▲ ${t("high")}`,
   low: () => `▼ ${t("low")}`,
@@ -193,7 +193,7 @@ function measureLine(line) {
   const row = make("tr", line.word === "unusual" || line.word === "drift" ? "is-unusual" : "");
   const name = make("th", "", line.title);
   name.scope = "row";
-  row.append(name, make("td", "number", [line.value, line.unit].filter(Boolean).join(" ")), make("td", "number", line.usual), make("td", "number", line.z), make("td", "", SO_IT_IS[line.word]?.() ?? line.word));
+  row.append(name, make("td", "number", [line.value, line.unit].filter(Boolean).join(" ")), make("td", "", COMPARED[line.word]?.() ?? line.word), make("td", "number", line.usual), make("td", "number", line.z));
   return row;
 }
 
@@ -206,7 +206,7 @@ function measureTable(found) {
   if (found.rows.length) {
     const table = make("table", "table measures");
     const head = make("tr");
-    for (const [text, kind] of [[t("Measure"), ""], [t("Value"), "number"], [t("Usual here"), "number"], [t("Spreads"), "number"], [t("So it is"), ""]]) {
+    for (const [text, kind] of [[t("Measure"), ""], [t("Value"), "number"], [t("Compared"), ""], [t("Usual here"), "number"], [t("Spreads"), "number"]]) {
       const cell = make("th", kind, text);
       cell.scope = "col";
       head.append(cell);
@@ -226,6 +226,7 @@ async function fill(box, series) {
   try {
     box.replaceWith(measureTable(await call("GET", `/api/measures/${series}`)));
   } catch (error) {
+    box.classList.replace("fetching", "unread");
     box.textContent = error.status === 0 ? t("The network is cut. Open it again.") : error.message;
   }
 }
@@ -241,11 +242,11 @@ function measuredNodes(row) {
   details.append(summary);
   details.addEventListener("toggle", () => {
     if (details.open) opened.add(row.series); else opened.delete(row.series);
-    if (details.open && details.children.length === 1) {
-      const box = make("p", "soft small", t("Loading …"));
-      details.append(box);
-      fill(box, row.series);
-    }
+    if (!details.open || details.querySelector(".scroll, .fetching")) return;
+    details.querySelector(".unread")?.remove(); // it said to open it again
+    const box = make("p", "soft small fetching", t("Loading …"));
+    details.append(box);
+    fill(box, row.series);
   });
   details.open = opened.has(row.series);
   return [...lines, details];
