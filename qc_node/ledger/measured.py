@@ -126,11 +126,11 @@ class MeasuredTable:
         """Present runs of series that were measured and not judged, have images and no report, oldest first.
 
         A run of which was noted that it gets none is not in the list.  Neither counts from before an operator
-        corrected identifiers.
+        corrected identifiers.  Read by the index of series with images: skipped ones of all years are many more.
         """
         rows = self._db.rows(
             "SELECT measured.* FROM series CROSS JOIN measured USING (series_id, run)"
-            " WHERE images_removed_at IS NULL AND state = 'skipped' AND (measures != '{}' OR findings != '[]')"
+            " WHERE images_removed_at IS NULL AND +state = 'skipped' AND (measures != '{}' OR findings != '[]')"
             " AND NOT EXISTS (SELECT 1 FROM reports WHERE reports.series_id = series.series_id"
             f"  AND reports.run = series.run AND kind = 'sr' AND created_at >= {_CORRECTED_AT})"
             " AND NOT EXISTS (SELECT 1 FROM events WHERE events.series_id = series.series_id"

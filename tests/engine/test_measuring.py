@@ -188,6 +188,21 @@ def test_a_series_that_is_judged_again_is_not_compared_with_itself_and_keeps_its
     assert {(r["series_id"], r["run"]) for r in history} == {(number, 2), (number_of(bench.ledger, second), 1)}
 
 
+def test_a_series_that_is_judged_again_is_not_compared_with_what_came_after_it(
+    bench: Bench, measures: Measures
+) -> None:
+    uids = []
+    for n, name in enumerate(("a", "b", "c")):
+        uids.append(bench.receive(name))
+        bench.worker._wall = lambda at=100.0 * n: at
+        bench.worker.step()
+    assert bench.ledger.series.judge_again(number_of(bench.ledger, uids[1]), 2000.0)
+    bench.worker._wall = lambda: 3000.0
+    bench.worker.step()
+    assert [len(past) for past in measures.past] == [0, 1, 2, 1]
+    assert len(measures.earlier[-1]) == 1
+
+
 def test_a_run_that_is_repeated_leaves_one_row(bench: Bench) -> None:
     uid = bench.receive("a")
     bench.worker.step()
