@@ -112,7 +112,8 @@ def _padded(image: Radiograph, block: int) -> npt.NDArray[np.bool_]:
     if image.padding is None:
         return np.zeros(tuple(max(1, side // block) for side in image.pixels.shape), bool)
     empty = (image.pixels >= image.padding[0]) & (image.pixels <= image.padding[1])
-    return ndimage.binary_dilation(touching_border(reduced(empty.view(np.uint8), block) >= 0.5))
+    reaching = touching_border(reduced(empty.view(np.uint8), block) >= 0.5)
+    return np.asarray(ndimage.binary_dilation(reaching), bool)
 
 
 def touching_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,9 +193,9 @@ def test_a_series_that_is_judged_again_is_not_compared_with_what_came_after_it(
     bench: Bench, measures: Measures
 ) -> None:
     uids = []
-    for n, name in enumerate(("a", "b", "c")):
+    for name, now in (("a", 0.0), ("b", 100.0), ("c", 200.0)):
         uids.append(bench.receive(name))
-        bench.worker._wall = lambda at=100.0 * n: at
+        bench.worker._wall = partial(float, now)
         bench.worker.step()
     assert bench.ledger.series.judge_again(number_of(bench.ledger, uids[1]), 2000.0)
     bench.worker._wall = lambda: 3000.0

@@ -219,38 +219,21 @@ def _time(opened: OpenedSeries, places: Sequence[Dataset]) -> float | None:
     return stated if stated is not None else None if in_us is None else in_us / 1000
 
 
-_STATED_XRAY = {
-    "exposure_index": "ExposureIndex",
-    "target_exposure_index": "TargetExposureIndex",
-    "relative_exposure": "RelativeXRayExposure",
-    "sensitivity": "Sensitivity",
-    "body_part_thickness": "BodyPartThickness",
-    "compression_force": "CompressionForce",
-    "entrance_dose": "EntranceDoseInmGy",
-    "dose_area_product": "ImageAndFluoroscopyAreaDoseProduct",
-}
-"""Positive numbers of a radiograph: units of IEC 62494-1, vendor's own, vendor's own, mm, N, mGy, dGy.cm2."""
-
-
 def stated_of(opened: OpenedSeries, places: Sequence[Dataset]) -> dict[str, float]:
     """What the header states about dose and exposure, by name of the measure.
 
-    ``ctdi_vol`` mGy, ``kvp`` kV, ``mas``, ``tube_current`` mA, ``exposure_time`` ms, ``deviation_index`` (may be
-    negative), and those of :data:`_STATED_XRAY`.
+    ``kvp`` kV, ``mas``; of CT ``ctdi_vol`` mGy; of X-ray images ``exposure_index``, ``target_exposure_index`` and
+    ``deviation_index`` (IEC 62494-1; may be negative).
     """
     modality = measured_modality(opened)
     if modality not in ("CT", "CR", "DX", "MG"):
         return {}
-    found: dict[str, float | None] = {
-        "kvp": _positive(places, "KVP"),
-        "mas": mas_of(opened, places),
-        "tube_current": _current(opened, places),
-        "exposure_time": _time(opened, places),
-    }
+    found: dict[str, float | None] = {"kvp": _positive(places, "KVP"), "mas": mas_of(opened, places)}
     if modality == "CT":
         found["ctdi_vol"] = _median(opened, 0x00189345, double=True) or _positive(places, "CTDIvol")
     else:
-        found |= {name: _positive(places, keyword) for name, keyword in _STATED_XRAY.items()}
+        found["exposure_index"] = _positive(places, "ExposureIndex")
+        found["target_exposure_index"] = _positive(places, "TargetExposureIndex")
         found["deviation_index"] = _deviation(places)
     return {name: float(f"{value:.6g}") for name, value in found.items() if value is not None}
 

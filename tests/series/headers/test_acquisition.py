@@ -240,7 +240,7 @@ def test_of_a_ct_by_the_median_of_its_slices(tmp_path: Path) -> None:
         CTDIvol=(5.0, 6.0, 9.0, 7.0, 8.0),
     )
     assert found.parameters["mas"] == 110 and found.parameters["kernel"] == "Br40f 3"
-    assert found.stated == {"kvp": 120.0, "mas": 110.0, "tube_current": 200.0, "ctdi_vol": 7.0}
+    assert found.stated == {"kvp": 120.0, "mas": 110.0, "ctdi_vol": 7.0}
     assert found.protocol["kernel"] == "Br40f_3" and found.protocol["slice"] == "2.5"
 
 
@@ -283,7 +283,6 @@ def test_of_a_radiograph(tmp_path: Path) -> None:
     assert found.stated == {
         "kvp": 125.0,
         "mas": 1.64,
-        "exposure_time": 8.0,
         "exposure_index": 310.0,
         "target_exposure_index": 250.0,
         "deviation_index": 0.93,
