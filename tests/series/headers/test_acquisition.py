@@ -303,6 +303,19 @@ def test_views_of_a_mammography(tmp_path: Path) -> None:
     assert found.body_size == 52.0
 
 
+def test_of_several_exposures_the_one_farthest_from_its_target_counts(tmp_path: Path) -> None:
+    paths = []
+    for n, (index, deviation) in enumerate([(260.0, 0.2), (30.0, None), (400.0, 2.0), (None, 1790.0)]):
+
+        def change(ds: Dataset, index: float | None = index, deviation: float | None = deviation) -> None:
+            ds.ExposureIndex, ds.TargetExposureIndex, ds.DeviationIndex = index, 250, deviation
+
+        paths.append(make_radiograph(tmp_path / f"{n}.dcm", PICTURE, change, modality="DX"))
+    stated = technique_of(open_series(paths)).stated
+    assert (stated["exposure_index"], stated["target_exposure_index"]) == (30.0, 250.0)
+    assert "deviation_index" not in stated, "that image states none: it follows from its parts"
+
+
 def test_a_view_by_its_code(tmp_path: Path) -> None:
     found = of_radiograph(tmp_path, ViewCodeSequence=item(CodeValue="R-10226", CodeMeaning="mediolateral oblique"))
     assert found.protocol["view"] == "R-10226"
