@@ -80,8 +80,9 @@ def test_every_series_and_study_keeps_its_state(old: Path) -> None:
     assert {row["state"] for row in before} == {
         "receiving", "queued", "judging", "judged", "skipped", "failed", "reported",
     }  # fmt: skip
-    added = {"patient": None, "notes": "[]"}
-    assert [{**row, **added} for row in studies] == rows(old, "SELECT * FROM studies ORDER BY study_uid")
+    assert [{**row, "patient": None, "notes": "[]"} for row in studies] == rows(
+        old, "SELECT * FROM studies ORDER BY study_uid"
+    )
     assert ledger.series.requeue_claimed(3, 1e10) == 1, "what was being judged goes back into the queue"
 
 

@@ -174,7 +174,7 @@ def test_a_table_says_value_unit_usual_range_and_word(clinic: Clinic, browse: Br
     assert edge["word"] == "high" and float(edge["z"]) > 3 and noise["word"] == "usual"
     low, high = map(float, noise["usual"].split(" – "))
     assert low < 28 < high and found["lacking"] == ""
-    assert found["unmeasured"] == [{"title": "Overlap of white and grey matter", "sentence": "No head."}]
+    assert found["unmeasured"] == [{"title": "The overlap of the tissues", "sentence": "No head."}]
 
 
 def test_a_table_says_how_many_series_are_missing(clinic: Clinic, browse: Browse) -> None:
