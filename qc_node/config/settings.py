@@ -247,8 +247,9 @@ class MeasuresSettings(_Section):
 
     enabled: bool = True
     """Measure every series, judged or not, and compare it with earlier ones of its scanner and protocol."""
-    window: Annotated[int, Field(ge=120, le=5000)] = 240
-    """With how many of the newest series of the same scanner, software and protocol each is compared."""
+    window: Annotated[int, Field(ge=120, le=240)] = 240
+    """With how many of the newest series of the same scanner, software and protocol each is compared: 120 to
+    240."""
 
 
 class KeepSettings(_Section):

@@ -92,21 +92,6 @@ def unusual_sentence(unusual: Unusual, title: str, station: str = "") -> str:
     return sentence(f"{title} {_verb(title, 'is', 'are')} {times}" + (f" on {station}" if station else ""))
 
 
-def short_unusual(unusual: Unusual, title: str) -> str:
-    """What is unusual, as a few words for a card that names the scanner.
-
-    Examples
-    --------
-    >>> from qc_node.domain.measure import Baseline
-    >>> short_unusual(Unusual("noise_air", 26.2, -3.1, Baseline(20.0, 2.0, 60)), "noise in air")
-    'noise in air 3.1 spreads below normal'
-    """
-    side = "above" if unusual.z > 0 else "below"
-    if unusual.kind == "drift":
-        return f"{title} drifted {_how_far(unusual)} {side} normal"
-    return f"{title} {spreads(unusual.z)} spreads {side} normal"
-
-
 def _verb(title: str, one: str, many: str) -> str:
     """`many` after a title in the plural ("ghosts along the rows"), by its first noun."""
     noun = next((word for word in title.split() if word not in ("the", "missing")), "")

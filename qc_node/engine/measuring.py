@@ -202,16 +202,19 @@ def _earlier(
 ) -> tuple[Sequence[MeasuredRow], Sequence[MeasuredRow]]:
     """Earlier series of the chart, and of charts of other software versions where these are too few; oldest first.
 
-    Values may change with the software, what a protocol prescribes does not.
+    Values may change with the software, what a protocol prescribes does not.  A series that is judged again is
+    compared with what came before it, as it was at first.
     """
+    until = ledger.measured.first_at(series_id)
     own: list[MeasuredRow] = []
     others: list[MeasuredRow] = []
     for chart in ledger.measured.charts_of(technique):
         left = window - len(own) - len(others)
         if chart["software"] == technique.software:
-            own = ledger.measured.history(chart["chart_id"], window, without=series_id)
+            own = ledger.measured.history(chart["chart_id"], window, without=series_id, until=until)
         elif left > 0:
-            others = [*ledger.measured.history(chart["chart_id"], left, without=series_id), *others]
+            earlier = ledger.measured.history(chart["chart_id"], left, without=series_id, until=until)
+            others = [*earlier, *others]
     return own, others
 
 

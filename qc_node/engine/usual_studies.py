@@ -44,7 +44,7 @@ def _unusual_series(ledger: Ledger, study_uid: str) -> tuple[str, ...]:
     station = Counter(row["station"] for row in here).most_common(1)[0][0]
     alike = ledger.studies.protocols_alike(study_uid, SCANNERS * WINDOW_STUDIES)
     found = surprises(_protocols(here, station), list(_by_study(alike, station)))
-    return tuple(dict.fromkeys(surprise_sentence(one, protocol_codes) for one in found))
+    return tuple(dict.fromkeys(surprise_sentence(one) for one in found))
 
 
 def _protocols(rows: Sequence[StudyProtocolRow], station: str) -> list[str]:
@@ -55,18 +55,6 @@ def _by_study(rows: Sequence[StudyProtocolRow], station: str) -> Iterator[list[s
     for _, of_study in groupby(rows, key=lambda row: row["study_uid"]):
         if protocols := _protocols(list(of_study), station):
             yield protocols
-
-
-def protocol_codes(key: str) -> str:
-    """A protocol for people, without the digest of its name.
-
-    Examples
-    --------
-    >>> protocol_codes("name=1a2b3c4d|orientation=sagittal|sequence=se")
-    'sagittal se'
-    """
-    parts = (part.partition("=") for part in key.split("|"))
-    return " ".join(value for name, _, value in parts if name != "name")
 
 
 def _retakes(ledger: Ledger, spool: Spool, study_uid: str) -> tuple[str, ...]:

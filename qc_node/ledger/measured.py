@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,13 @@ NO_REPORT = "no report of measures"
 """The event of a run of which no report can be written."""
 
 
+_CORRECTED_AT = (
+    "coalesce((SELECT max(relinks.at) FROM relinks WHERE relinks.study_uid = series.study_uid"
+    " AND (relinks.series_uid IS NULL OR relinks.series_uid = series.series_uid)), 0)"
+)
+"""When an operator last corrected identifiers of a series."""
+
+
 class MeasuredTable:
     """One row per run of a series; one per chart."""
 
@@ -66,18 +74,26 @@ class MeasuredTable:
             of=ChartRow,
         )
 
-    def history(self, chart_id: int, limit: int, *, without: int = 0) -> list[MeasuredRow]:
+    def history(
+        self, chart_id: int, limit: int, *, without: int = 0, until: float = math.inf
+    ) -> list[MeasuredRow]:
         """The newest rows of a chart that belong to the latest run of their series, oldest first.
 
-        The series `without` is left out: what it is compared with is not itself.
+        The series `without` is left out: what it is compared with is not itself.  Nor is it what came after
+        `until` (seconds since the epoch).
         """
         rows = self._db.rows(
-            f"SELECT measured.* FROM {LATEST} WHERE chart_id = ? AND series_id != ?"
+            f"SELECT measured.* FROM {LATEST} WHERE chart_id = ? AND series_id != ? AND at <= ?"
             " ORDER BY at DESC, measured_id DESC LIMIT ?",
-            (chart_id, without, limit),
+            (chart_id, without, until, limit),
             of=MeasuredRow,
         )
         return [unpacked(row) for row in rows[::-1]]
+
+    def first_at(self, series_id: int) -> float:
+        """When a series was measured first, which is its place in the chart; infinite where it never was."""
+        at = self._db.value("SELECT min(at) FROM measured WHERE series_id = ?", (series_id,))
+        return math.inf if at is None else float(at)
 
     def of(self, series_id: int, run: int) -> MeasuredRow | None:
         """What was measured of one run."""
@@ -109,18 +125,16 @@ class MeasuredTable:
     def to_report(self, limit: int = 20) -> list[MeasuredRow]:
         """Present runs of series that were measured and not judged, have images and no report, oldest first.
 
-        A report that was written before an operator corrected identifiers does not count; a run of which was noted
-        that no report can be written is not in the list.
+        A run of which was noted that it gets none is not in the list.  Neither counts from before an operator
+        corrected identifiers.  Read by the index of series with images: skipped ones of all years are many more.
         """
         rows = self._db.rows(
             "SELECT measured.* FROM series CROSS JOIN measured USING (series_id, run)"
-            " WHERE images_removed_at IS NULL AND state = 'skipped' AND (measures != '{}' OR findings != '[]')"
+            " WHERE images_removed_at IS NULL AND +state = 'skipped' AND (measures != '{}' OR findings != '[]')"
             " AND NOT EXISTS (SELECT 1 FROM reports WHERE reports.series_id = series.series_id"
-            "  AND reports.run = series.run AND kind = 'sr' AND created_at >= coalesce((SELECT max(relinks.at)"
-            "   FROM relinks WHERE relinks.study_uid = series.study_uid"
-            "   AND (relinks.series_uid IS NULL OR relinks.series_uid = series.series_uid)), 0))"
+            f"  AND reports.run = series.run AND kind = 'sr' AND created_at >= {_CORRECTED_AT})"
             " AND NOT EXISTS (SELECT 1 FROM events WHERE events.series_id = series.series_id"
-            "  AND events.run = series.run AND event = ?)"
+            f"  AND events.run = series.run AND event = ? AND events.at >= {_CORRECTED_AT})"
             " ORDER BY series.last_received, series.series_id LIMIT ?",
             (NO_REPORT, limit),
             of=MeasuredRow,
@@ -149,8 +163,8 @@ class MeasuredTable:
             "seconds": new.measured.seconds,
         }
         with self._db.transaction() as conn:
-            first = self._db.value("SELECT min(at) FROM measured WHERE series_id = ?", (new.series_id,))
-            row["at"] = at if first is None else first
+            first = self.first_at(new.series_id)
+            row["at"] = at if math.isinf(first) else first
             conn.execute("DELETE FROM measured WHERE series_id = ? AND run = ?", (new.series_id, new.run))
             self._db.insert("measured", row)
 

@@ -99,11 +99,6 @@ class ControlChart:
     measure: Measure
     segments: tuple[ChartSegment, ...]
 
-    @property
-    def updates(self) -> tuple[float, ...]:
-        """When the software changed."""
-        return tuple(segment.first_at for segment in self.segments[1:])
-
 
 def control_chart(measure: Measure, series: Sequence[ChartedSeries]) -> ControlChart:
     """The chart of one measure.
@@ -152,27 +147,3 @@ def _fitted(point: ChartPoint, learnt: Learnt, row: int) -> ChartPoint:
     if np.isnan(z):
         return point
     return replace(point, z=z, drawn=learnt.at_usual_size(0, z))
-
-
-def learnt_anew_sentence(station: str, software: str, lacking: int) -> str:
-    """That a scanner has new software, and when it is compared again.
-
-    Parameters
-    ----------
-    software
-        Its version, as the header has it; left out where it is empty.
-    lacking
-        How many series are missing before anything is said.
-
-    Examples
-    --------
-    >>> learnt_anew_sentence("MR2", "syngo MR E11", 12)
-    'MR2 has new software (syngo MR E11): its normal values are learnt anew; 12 more series are needed.'
-    >>> learnt_anew_sentence("MR2", "", 1)
-    'MR2 has new software: its normal values are learnt anew; 1 more series is needed.'
-    """
-    version = f" ({software})" if software else ""
-    if lacking <= 0:
-        return f"{station} has new software{version}: its normal values were learnt anew."
-    needed = "1 more series is needed" if lacking == 1 else f"{lacking} more series are needed"
-    return f"{station} has new software{version}: its normal values are learnt anew; {needed}."

@@ -65,12 +65,15 @@ class Irradiated:
         Inside the collimator.
     direct
         Inside the field and not behind the body.
+    padded
+        Padding that reaches the border of the image: a shutter, no evidence of exposure.
     """
 
     block: int
     values: npt.NDArray[np.float32]
     field: npt.NDArray[np.bool_]
     direct: npt.NDArray[np.bool_]
+    padded: npt.NDArray[np.bool_]
 
     @property
     def body(self) -> npt.NDArray[np.bool_]:
@@ -97,10 +100,27 @@ def irradiated(image: Radiograph, collimated: bool = True) -> Irradiated:
     """
     block = max(1, round(max(image.pixels.shape) / REDUCED))
     values = reduced(image.pixels, block)
-    low, high = _grey_range(values)
-    scaled = (values - low) / max(high - low, 1e-6)
-    field = _field(scaled) if collimated else np.ones(scaled.shape, bool)
-    return Irradiated(block, values, field, _direct(scaled, field))
+    padded = _padded(image, block)
+    low, high = _grey_range(values[~padded] if not padded.all() else values)
+    scaled = np.where(padded, np.float32(0), (values - low) / max(high - low, 1e-6))
+    field = (_field(scaled) if collimated else np.ones(scaled.shape, bool)) & ~padded
+    return Irradiated(block, values, field, _direct(scaled, field), padded)
+
+
+def _padded(image: Radiograph, block: int) -> npt.NDArray[np.bool_]:
+    """Blocks of padding and those beside; only what reaches the border, for air may have its value too."""
+    if image.padding is None:
+        return np.zeros(tuple(max(1, side // block) for side in image.pixels.shape), bool)
+    empty = (image.pixels >= image.padding[0]) & (image.pixels <= image.padding[1])
+    reaching = touching_border(reduced(empty.view(np.uint8), block) >= 0.5)
+    return np.asarray(ndimage.binary_dilation(reaching), bool)
+
+
+def touching_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Regions of a mask that touch the border of the image."""
+    labels, _ = ndimage.label(mask)
+    rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return np.isin(labels, rim[rim > 0])
 
 
 def of_field(found: Irradiated) -> dict[str, float | str]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from qc_node.domain.measure import Departure
-from qc_node.domain.measure_words import departure_sentence
 from qc_node.domain.technique import PARAMETERS, Parameter
 
 ENOUGH_STATED = 20
@@ -91,27 +90,6 @@ def departures(
         for name, parameter in PARAMETERS.items()
     )
     return tuple(one for one in found if one is not None)
-
-
-def sentence(departure: Departure, quote: bool = False) -> str:
-    """What was set otherwise than usual, with the series that tell so.
-
-    Parameters
-    ----------
-    quote
-        Whether words of the header may be quoted, such as the name of a coil.
-
-    Examples
-    --------
-    >>> sentence(Departure("echo_time", "95", "30", 0.95, 40))
-    'The echo time is 95 ms; this protocol usually has 30 ms (in 38 of 40 series).'
-    >>> sentence(Departure("contrast", "given", "none", 1.0, 40), quote=True)
-    'The contrast agent is given; this protocol usually has none (in 40 of 40 series).'
-    """
-    said = departure_sentence(departure, quote)
-    if not departure.series:
-        return said
-    return f"{said[:-1]} (in {departure.share * departure.series:.0f} of {departure.series} series)."
 
 
 def usual_value(parameter: Parameter, earlier: Sequence[float | str | None]) -> UsualValue | None:

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from qc_node.domain.measurable import Radiograph
 from qc_node.domain.measure import Better, Measure, Unit
-from qc_node.measures.collimation import XRAY, Irradiated, reduced
+from qc_node.measures.collimation import XRAY, Irradiated, reduced, touching_border
 
 _IEC = "IEC 62494-1:2008"
 
@@ -64,11 +64,15 @@ def of_statement(stated: Mapping[str, float]) -> dict[str, float | str]:
     values: dict[str, float | str] = {}
     for name in ("exposure_index", "target_exposure_index", "deviation_index"):
         value = stated.get(name)
-        sound = value is not None and math.isfinite(value) and (value > 0 or name == "deviation_index")
-        values[name] = float(value) if sound and value is not None else "The header does not state it."
+        values[name] = "The header does not state it." if value is None or not _is_sound(name, value) else value
     values |= _arithmetic(values)
     deviation = values["deviation_index"]
     return values | {"target_miss": deviation if isinstance(deviation, str) else abs(deviation)}
+
+
+def _is_sound(name: str, value: float) -> bool:
+    """Whether it can be such an index: vendors write numbers of their own there."""
+    return math.isfinite(value) and (abs(value) <= 100 if name == "deviation_index" else value > 0)
 
 
 def _arithmetic(stated: Mapping[str, float | str]) -> dict[str, float | str]:
@@ -83,10 +87,7 @@ def _arithmetic(stated: Mapping[str, float | str]) -> dict[str, float | str]:
             "deviation_index": expected,
             "deviation_index_error": "The header does not state the Deviation Index.",
         }
-    return {
-        "deviation_index": min(100.0, max(-100.0, deviation)),
-        "deviation_index_error": abs(deviation - expected),
-    }
+    return {"deviation_index_error": abs(deviation - expected)}
 
 
 def deviation_index(index: float, target: float) -> float:
@@ -164,20 +165,25 @@ def _noise_block(image: Radiograph) -> int:
 def _clipped(image: Radiograph, found: Irradiated) -> dict[str, float | str]:
     """Shares of the body at the last level of either end."""
     pixels = image.pixels[: found.body.shape[0] * found.block, : found.body.shape[1] * found.block]
-    low, high = _last_levels(pixels)
+    low, high = _last_levels(pixels, found.full(found.padded))
     body = found.body
     total = max(int(body.sum()), 1)
     black = _share_of_blocks(pixels <= low, found.block) if low is not None else np.zeros(body.shape)
     white = _share_of_blocks(pixels >= high, found.block) if high is not None else np.zeros(body.shape)
     return {
         "black_clipped": 100.0 * float(black[body].sum()) / total,
-        "white_clipped": 100.0 * float((white * ~_touching_border(white > 0.5))[body].sum()) / total,
+        "white_clipped": 100.0
+        * float((white * ~touching_border((white > 0.5) | found.padded))[body].sum())
+        / total,
     }
 
 
-def _last_levels(pixels: npt.NDArray[np.generic]) -> tuple[float | None, float | None]:
+def _last_levels(
+    pixels: npt.NDArray[np.generic], padded: npt.NDArray[np.bool_]
+) -> tuple[float | None, float | None]:
     """At most (at least) which grey value pixels are cut off at black (at white); None where they are not."""
     sample = np.nan_to_num(pixels[::2, ::2].astype(np.float32), posinf=0.0, neginf=0.0)
+    sample = sample[~padded[::2, ::2]] if padded.any() and not padded.all() else sample.ravel()
     low, high = float(sample.min()), float(np.percentile(sample, 99.95))
     if not high > low:
         return None, None
@@ -194,10 +200,3 @@ def _stands_out(counts: npt.NDArray[np.int64], total: int) -> bool:
 
 def _share_of_blocks(mask: npt.NDArray[np.bool_], block: int) -> npt.NDArray[np.float32]:
     return reduced(mask.view(np.uint8), block)
-
-
-def _touching_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Regions of a mask that touch the border of the image."""
-    labels, _ = ndimage.label(mask)
-    rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    return np.isin(labels, rim[rim > 0])

@@ -131,20 +131,15 @@ FAR_ABOVE: Mapping[str, ImageFinding] = {
     "noise_hu": ImageFinding("noise", "There is far more noise than usual."),
     "cut_outline": ImageFinding("truncation", "Far more of the body is cut than usual."),
     "grain": ImageFinding("noise", "There is far more noise than usual."),
-    "exposure_index": ImageFinding("overexposure", "The Exposure Index is far above the usual."),
-    "deviation_index": OVER,
-    "field_level": ImageFinding("underexposure", "The image is far brighter than usual: too little radiation."),
     "black_clipped": ImageFinding("clipping", "Far more of the body is black without detail than usual."),
     "white_clipped": ImageFinding("clipping", "Far more of the body is white without detail than usual."),
 }
-"""What it means when a measure is far above normal."""
+"""What it means when a measure is far above normal; only those that get worse upwards are called unusual."""
 
 FAR_BELOW: Mapping[str, ImageFinding] = {
-    "exposure_index": ImageFinding("underexposure", "The Exposure Index is far below the usual."),
-    "deviation_index": UNDER,
     "field_level": ImageFinding("overexposure", "The image is far darker than usual: too much radiation."),
 }
-"""What it means when a measure is far below normal."""
+"""What it means when a measure is far below normal; likewise."""
 
 
 def _far_outside(unusual: Sequence[Unusual], values: Values) -> Iterator[ImageFinding]:

@@ -15,6 +15,7 @@ from qc_node.domain.measure import ALL, Better, Measure, Measured, Unit
 from qc_node.domain.technique import Technique
 from qc_node.measures import collimation, edges, exposure, patterns, spectrum
 from qc_node.measures.collimation import XRAY, Irradiated
+from qc_node.measures.volumes import within
 
 MEASURES = (
     Measure("grid_lines", "lines of the grid", Unit.ONE, Better.LOWER, 0, math.inf, XRAY, "Lin et al. 2006; own"),
@@ -50,6 +51,7 @@ def measure_radiographs(images: Sequence[Radiograph], technique: Technique) -> M
         return Measured({}, {ALL: "The series has no large enough grey image."}, time.perf_counter() - begun)
     found = {name: _worst(BY_NAME[name], [values[name] for values in each]) for name in each[0]}
     found |= exposure.of_statement(technique.stated)
+    found = {name: within(BY_NAME[name], value) for name, value in found.items()}
     values = {name: value for name, value in found.items() if not isinstance(value, str)}
     unmeasured = {name: value for name, value in found.items() if isinstance(value, str)}
     return Measured(values, unmeasured, time.perf_counter() - begun)

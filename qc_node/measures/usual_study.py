@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from qc_node.domain.wording import sentence
@@ -24,6 +24,9 @@ USUAL_SHARE = 0.9
 
 _RARE = 0.02
 """A protocol of more than this share of the studies is no surprise."""
+
+CONTRAST = {"yes": "with contrast", "no": ""}
+"""Words for the part ``contrast`` of a protocol key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +92,8 @@ def _settled(studies: Sequence[Collection[str]], counts: Counter[str]) -> bool:
     return sum(not rare & set(one) for one in studies) >= USUAL_SHARE * len(studies)
 
 
-def surprise_sentence(surprise: StudySurprise, words: Callable[[str], str] | None = None) -> str:
+def surprise_sentence(surprise: StudySurprise) -> str:
     """One surprise for people.
-
-    Parameters
-    ----------
-    words
-        What people call a protocol; else its own values, joined.
 
     Examples
     --------
@@ -104,7 +102,7 @@ def surprise_sentence(surprise: StudySurprise, words: Callable[[str], str] | Non
     >>> surprise_sentence(StudySurprise("sequence=epi", False, 0, 40))
     'A series epi is extra; studies of this kind usually have none (0 of the last 40 had one).'
     """
-    name, of = (words or protocol_words)(surprise.protocol), f"of the last {surprise.studies}"
+    name, of = protocol_words(surprise.protocol), f"of the last {surprise.studies}"
     if surprise.missing:
         return sentence(f"no series {name}; studies of this kind usually have one ({surprise.count} {of})")
     return sentence(
@@ -113,11 +111,17 @@ def surprise_sentence(surprise: StudySurprise, words: Callable[[str], str] | Non
 
 
 def protocol_words(key: str) -> str:
-    """A protocol key as people read it.
+    """A protocol key as people read it, without the digest of its name.
 
     Examples
     --------
-    >>> protocol_words("orientation=sagittal|sequence=se_t2")
+    >>> protocol_words("contrast=no|name=1a2b3c4d|orientation=sagittal|sequence=se_t2")
     'sagittal se_t2'
+    >>> protocol_words("contrast=yes|orientation=axial")
+    'with contrast axial'
     """
-    return " ".join(part.partition("=")[2] for part in key.split("|") if "=" in part)
+    parts = (part.partition("=") for part in key.split("|"))
+    words = (
+        CONTRAST.get(value, value) if name == "contrast" else value for name, _, value in parts if name != "name"
+    )
+    return " ".join(word for word in words if word)

@@ -29,6 +29,7 @@ log = logging.getLogger("qc_node.writing")
 
 
 NOTHING_TO_SAY = "No value is one that a report has a concept for."
+SAID_BEFORE = "The report of an earlier run says the same of the same images."
 
 
 class MeasuredWriter:
@@ -103,10 +104,14 @@ class MeasuredWriter:
         for sr_class, destinations in self._settings.by_class().items():
             before = self._replaced(row, about.source, sr_class)
             report = self._report(row, series, about, before, sr_class)
+            if self._ledger.deliveries.is_ours(str(report.SOPInstanceUID)):
+                continue  # measured again from the same causes
             objects.append(
                 replace(store_object(self._spool, report, series, "sr", before), destinations=destinations)
             )
-        if self._ledger.deliveries.post(
+        if not objects:
+            self._ledger.series.event(row["series_id"], row["run"], self._wall(), NO_REPORT, SAID_BEFORE)
+        elif self._ledger.deliveries.post(
             objects, self._settings.destinations, self._wall(), measured=series["study_uid"]
         ):
             log.info("series %s: measured only, reported", digest(series["series_uid"]))

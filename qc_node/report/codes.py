@@ -286,7 +286,6 @@ def reason_of(findings: Sequence[Code]) -> Reason | None:
 MEASURES: Final[Mapping[str, Code]] = {
     "snr_object": _dcm("SignalToNoiseRatio"),
     "ctdi_vol": _dcm("MeanCtdivol"),
-    "dlp": _dcm("DLP"),
     "exposure_index": _dcm("ExposureIndex"),
     "target_exposure_index": _dcm("TargetExposureIndex"),
     "deviation_index": _dcm("DeviationIndex"),

@@ -56,6 +56,9 @@ TAGS = frozenset(
         0x00181151,  # X-Ray Tube Current
         0x00181152,  # Exposure
         0x00181314,  # Flip Angle
+        0x00181411,  # Exposure Index
+        0x00181412,  # Target Exposure Index
+        0x00181413,  # Deviation Index
         0x00185101,  # View Position
         0x00189087,  # Diffusion b-value
         0x00189345,  # CTDIvol

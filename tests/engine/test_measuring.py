@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,21 @@ def test_a_series_that_is_judged_again_is_not_compared_with_itself_and_keeps_its
     assert chart is not None
     history = bench.ledger.measured.history(chart, 9)
     assert {(r["series_id"], r["run"]) for r in history} == {(number, 2), (number_of(bench.ledger, second), 1)}
+
+
+def test_a_series_that_is_judged_again_is_not_compared_with_what_came_after_it(
+    bench: Bench, measures: Measures
+) -> None:
+    uids = []
+    for name, now in (("a", 0.0), ("b", 100.0), ("c", 200.0)):
+        uids.append(bench.receive(name))
+        bench.worker._wall = partial(float, now)
+        bench.worker.step()
+    assert bench.ledger.series.judge_again(number_of(bench.ledger, uids[1]), 2000.0)
+    bench.worker._wall = lambda: 3000.0
+    bench.worker.step()
+    assert [len(past) for past in measures.past] == [0, 1, 2, 1]
+    assert len(measures.earlier[-1]) == 1
 
 
 def test_a_run_that_is_repeated_leaves_one_row(bench: Bench) -> None:

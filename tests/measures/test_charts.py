@@ -49,7 +49,7 @@ def test_new_software_opens_a_segment_that_is_learnt_anew() -> None:
     series = charted() + charted(5, "E12", start=100)
     chart = control_chart(NOISE, series)
     before, after = chart.segments
-    assert (before.software, after.software, chart.updates) == ("E11", "E12", (360_000.0,))
+    assert (before.software, after.software, after.first_at) == ("E11", "E12", 360_000.0)
     assert (before.lacking, after.lacking) == (0, 15)
     assert after.centre is after.low is after.high is None
     assert {point.z for point in after.points} == {None}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qc_node.domain.measure_words import departure_sentence
 from qc_node.domain.technique import PARAMETERS
-from qc_node.measures.compliance import ENOUGH_STATED, departures, sentence
+from qc_node.measures.compliance import ENOUGH_STATED, departures
 
 USUAL: dict[str, float | str] = {
     "repetition_time": 5000.0,
@@ -24,7 +25,8 @@ def earlier(count: int = 40, **changed: float | str) -> list[dict[str, float | s
 def test_an_echo_time_set_by_hand_is_named_with_the_series_that_tell_so() -> None:
     history = [*earlier(2, echo_time=90.0), *earlier(38)]
     (found,) = departures({**USUAL, "echo_time": 95.0}, history)
-    assert sentence(found) == "The echo time is 95 ms; this protocol usually has 30 ms (in 38 of 40 series)."
+    assert departure_sentence(found) == "The echo time is 95 ms; this protocol usually has 30 ms."
+    assert (found.share, found.series) == (0.95, 40)
 
 
 def test_what_is_as_usual_is_not_named() -> None:
@@ -94,8 +96,8 @@ def test_a_contrast_agent_counts_as_given_or_not_whatever_its_name() -> None:
 
 def test_words_of_a_header_are_quoted_only_where_asked() -> None:
     (found,) = departures({**USUAL, "coil": "Body"}, earlier())
-    assert "Body" not in sentence(found)
-    assert "Body" in sentence(found, quote=True)
+    assert "Body" not in departure_sentence(found)
+    assert "Body" in departure_sentence(found, quote=True)
 
 
 def test_what_a_header_leaves_out_or_has_as_nonsense_says_nothing() -> None:

@@ -59,6 +59,12 @@ def test_deviation_index_follows_from_its_parts_where_it_is_not_stated() -> None
     assert isinstance(values["deviation_index_error"], str)
 
 
+def test_a_number_that_is_no_deviation_index_is_not_stated() -> None:
+    assert isinstance(of_statement({"deviation_index": 1790.0})["deviation_index"], str)
+    both = of_statement({"deviation_index": 1790.0, "exposure_index": 200.0, "target_exposure_index": 200.0})
+    assert both["deviation_index"] == 0.0
+
+
 @pytest.mark.parametrize("bad", [0.0, -5.0, float("nan"), float("inf")])
 def test_nonsense_is_not_stated(bad: float) -> None:
     values = of_statement({"exposure_index": bad, "target_exposure_index": 200.0, "deviation_index": 1.0})
@@ -154,3 +160,25 @@ def test_smoothing_lowers_grain(shared_data: Path) -> None:
         image, pixels=np.rint(ndimage.gaussian_filter(image.pixels.astype(float), 1)).astype(np.uint16)
     )
     assert measured(smooth)["grain"] < 0.5 * measured(image)["grain"]
+
+
+@pytest.mark.parametrize("name", ["chest", "hip"])  # the leg has a collimator that such a shutter would cut
+@pytest.mark.parametrize("value", [0, 60_000])
+def test_padding_of_a_shutter_is_no_evidence_of_exposure(shared_data: Path, name: str, value: int) -> None:
+    image = read_images(shared_data)[name]
+    shown = image.pixels.astype(np.uint16) + np.uint16(100)
+    rows, columns = (side // 8 for side in shown.shape)
+    inner = shown[rows:-rows, columns:-columns].copy()
+    padded = np.full_like(shown, value)
+    padded[rows:-rows, columns:-columns] = inner
+    whole = replace(image, pixels=padded, lowest=0, highest=image.highest + 100, padding=(value, value))
+    alone = replace(image, pixels=inner, lowest=0, highest=image.highest + 100)
+    with_padding, without = (numbers(measured(one)) for one in (whole, alone))
+    for key, within in (
+        ("field_level", 1.0),
+        ("direct_share", 3.0),
+        ("black_clipped", 0.1),
+        ("white_clipped", 0.1),
+    ):
+        assert with_padding[key] == pytest.approx(without[key], abs=within), key
+    assert with_padding["field_share"] == pytest.approx(100 * inner.size / padded.size, abs=8)

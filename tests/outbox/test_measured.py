@@ -258,6 +258,23 @@ def test_more_images_give_a_report_that_names_the_one_before(site: MeasuredSite)
     assert len(read_measured_report(second).evidence) == 2
 
 
+def test_one_that_is_measured_again_from_the_same_images_has_its_report(site: MeasuredSite) -> None:
+    site.take(1)
+    site.skip(1)
+    (first,) = site.report()
+    number = site.series(1)["series_id"]
+    assert site.ledger.series.judge_again(number, site.now)
+    site.skip(1, unusual=[NOISY])
+    assert site.report() == [], "the same causes, the same report"
+    assert site.ledger.measured.to_report() == [], "and it is not asked for again for ever"
+    (row,) = site.ledger.deliveries.reports_of(number)
+    assert (row["sop_instance_uid"], row["run"]) == (first.SOPInstanceUID, 1)
+    site.now += 1
+    relink(site.ledger, site.spool, STUDY, None, {"PatientID": "P2"}, "me", site.now)
+    (second,) = site.report()
+    assert second.PatientID == "P2"
+
+
 def test_a_series_that_is_judged_later_replaces_it(site: MeasuredSite) -> None:
     site.take(1)
     site.skip(1)

@@ -16,13 +16,15 @@ from pydicom import Dataset
 from qc_node.dicom.uids import XRAY_IMAGES
 from qc_node.series.headers.claims import items_of, number_of, text_of, texts_of
 from qc_node.series.headers.words import agent_stated
-from qc_node.series.volume.instances import decimal_of, double_of
+from qc_node.series.volume.instances import Instance, decimal_of, double_of
 from qc_node.series.volume.stack import OpenedSeries
 
 HIGHEST = 1e7
 """No parameter that is read here is larger."""
 LIKELY_FACTOR = 10.0
 """mAs differ from current times time by the pitch at most; a writer who errs in the unit is further off."""
+MOST_EXPOSURES = 12
+"""Images of an X-ray series whose indices are read; as many are measured."""
 MOST_SLICES = 4096
 """Slices of which a median is taken."""
 
@@ -219,45 +221,44 @@ def _time(opened: OpenedSeries, places: Sequence[Dataset]) -> float | None:
     return stated if stated is not None else None if in_us is None else in_us / 1000
 
 
-_STATED_XRAY = {
-    "exposure_index": "ExposureIndex",
-    "target_exposure_index": "TargetExposureIndex",
-    "relative_exposure": "RelativeXRayExposure",
-    "sensitivity": "Sensitivity",
-    "body_part_thickness": "BodyPartThickness",
-    "compression_force": "CompressionForce",
-    "entrance_dose": "EntranceDoseInmGy",
-    "dose_area_product": "ImageAndFluoroscopyAreaDoseProduct",
-}
-"""Positive numbers of a radiograph: units of IEC 62494-1, vendor's own, vendor's own, mm, N, mGy, dGy.cm2."""
-
-
 def stated_of(opened: OpenedSeries, places: Sequence[Dataset]) -> dict[str, float]:
     """What the header states about dose and exposure, by name of the measure.
 
-    ``ctdi_vol`` mGy, ``kvp`` kV, ``mas``, ``tube_current`` mA, ``exposure_time`` ms, ``deviation_index`` (may be
-    negative), and those of :data:`_STATED_XRAY`.
+    ``kvp`` kV, ``mas``; of CT ``ctdi_vol`` mGy; of X-ray images ``exposure_index``, ``target_exposure_index`` and
+    ``deviation_index`` (IEC 62494-1; may be negative).
     """
     modality = measured_modality(opened)
     if modality not in ("CT", "CR", "DX", "MG"):
         return {}
-    found: dict[str, float | None] = {
-        "kvp": _positive(places, "KVP"),
-        "mas": mas_of(opened, places),
-        "tube_current": _current(opened, places),
-        "exposure_time": _time(opened, places),
-    }
+    found: dict[str, float | None] = {"kvp": _positive(places, "KVP"), "mas": mas_of(opened, places)}
     if modality == "CT":
         found["ctdi_vol"] = _median(opened, 0x00189345, double=True) or _positive(places, "CTDIvol")
     else:
-        found |= {name: _positive(places, keyword) for name, keyword in _STATED_XRAY.items()}
-        found["deviation_index"] = _deviation(places)
+        exposures = [_indices(image) for image in opened.images[:MOST_EXPOSURES]]
+        if exposures:
+            worst: dict[str, float | None] = max(exposures, key=_off_target)
+            found |= worst
     return {name: float(f"{value:.6g}") for name, value in found.items() if value is not None}
 
 
-def _deviation(places: Sequence[Dataset]) -> float | None:
-    number = first_number(places, "DeviationIndex")
-    return number if number is not None and abs(number) < 100 else None
+def _indices(image: Instance) -> dict[str, float | None]:
+    """Exposure indices of one image; None where it states none, or a vendor's own number."""
+    index, target, deviation = (decimal_of(image.raw, tag) for tag in (0x00181411, 0x00181412, 0x00181413))
+    return {
+        "exposure_index": index if index is not None and 0 < index < HIGHEST else None,
+        "target_exposure_index": target if target is not None and 0 < target < HIGHEST else None,
+        "deviation_index": deviation if deviation is not None and abs(deviation) < 100 else None,
+    }
+
+
+def _off_target(stated: Mapping[str, float | None]) -> float:
+    """How far an exposure was from its target, either way; of several images the worst counts."""
+    index, target, deviation = (
+        stated[name] for name in ("exposure_index", "target_exposure_index", "deviation_index")
+    )
+    if deviation is None and index is not None and target is not None:
+        deviation = 10 * math.log10(index / target)
+    return -1.0 if deviation is None else abs(deviation)
 
 
 # -- patient -----------------------------------------------------------------------------------------

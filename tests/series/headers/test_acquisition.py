@@ -240,7 +240,7 @@ def test_of_a_ct_by_the_median_of_its_slices(tmp_path: Path) -> None:
         CTDIvol=(5.0, 6.0, 9.0, 7.0, 8.0),
     )
     assert found.parameters["mas"] == 110 and found.parameters["kernel"] == "Br40f 3"
-    assert found.stated == {"kvp": 120.0, "mas": 110.0, "tube_current": 200.0, "ctdi_vol": 7.0}
+    assert found.stated == {"kvp": 120.0, "mas": 110.0, "ctdi_vol": 7.0}
     assert found.protocol["kernel"] == "Br40f_3" and found.protocol["slice"] == "2.5"
 
 
@@ -283,7 +283,6 @@ def test_of_a_radiograph(tmp_path: Path) -> None:
     assert found.stated == {
         "kvp": 125.0,
         "mas": 1.64,
-        "exposure_time": 8.0,
         "exposure_index": 310.0,
         "target_exposure_index": 250.0,
         "deviation_index": 0.93,
@@ -302,6 +301,19 @@ def test_views_of_a_mammography(tmp_path: Path) -> None:
     found = technique_of(open_series(paths))
     assert (found.protocol["view"], found.protocol["side"]) == ("cc+mlo", "l+r")
     assert found.body_size == 52.0
+
+
+def test_of_several_exposures_the_one_farthest_from_its_target_counts(tmp_path: Path) -> None:
+    paths = []
+    for n, (index, deviation) in enumerate([(260.0, 0.2), (30.0, None), (400.0, 2.0), (None, 1790.0)]):
+
+        def change(ds: Dataset, index: float | None = index, deviation: float | None = deviation) -> None:
+            ds.ExposureIndex, ds.TargetExposureIndex, ds.DeviationIndex = index, 250, deviation
+
+        paths.append(make_radiograph(tmp_path / f"{n}.dcm", PICTURE, change, modality="DX"))
+    stated = technique_of(open_series(paths)).stated
+    assert (stated["exposure_index"], stated["target_exposure_index"]) == (30.0, 250.0)
+    assert "deviation_index" not in stated, "that image states none: it follows from its parts"
 
 
 def test_a_view_by_its_code(tmp_path: Path) -> None:
