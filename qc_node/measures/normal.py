@@ -209,7 +209,9 @@ def _logarithms(base: Array, kinds: Sequence[Measure]) -> Array:
 
 def _is_share(measure: Measure) -> bool:
     """Whether it is part of a whole; a percentage that may exceed 100 (noise of the signal) is an amount."""
-    return (measure.unit is Unit.PERCENT and measure.high <= 100) or (measure.unit is Unit.ONE and measure.high <= 1)
+    return (measure.unit is Unit.PERCENT and measure.high <= 100) or (
+        measure.unit is Unit.ONE and measure.high <= 1
+    )
 
 
 def _scaled(raw: Array, logarithms: Array, length: int) -> Array:
