@@ -37,8 +37,8 @@ PICTURES = 3
 MOST_BYTES = 1 << 28
 """Colour objects of more than 256 MB are not read for a picture."""
 WITHOUT_TEXT = frozenset({"MR", "CT", "CR", "DX", "MG", "PX", "IO", "PT", "NM"})
-"""Modalities that write no text into original pixels.  All others must say so: Burned In Annotation NO; and so must
-what was made after the examination (SECONDARY in Image Type (0008,0008)), as summaries of a workstation are."""
+"""Modalities that write no text into original pixels.  All others must say so: Burned In Annotation NO; and so
+must what was made after the examination (SECONDARY in Image Type (0008,0008)): summaries of workstations."""
 ULTRASOUND = frozenset({"US", "IVUS"})
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """SOP class, and the root of its multi-frame kinds (PS3.4 B.5)."""
