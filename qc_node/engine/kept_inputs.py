@@ -199,17 +199,24 @@ def smaller(picture: Picture) -> Picture:
 
 def _resampled(picture: Picture, factor: float) -> npt.NDArray[np.float32]:
     """By the mean of the pixels that each new one covers, along rows and columns."""
-    values = picture.astype(np.float32)
-    for axis in (0, 1):
-        old = values.shape[axis]
-        new = max(1, math.floor(old / factor + 0.5))
-        edges = np.linspace(0, old, new + 1)
-        total = np.concatenate([np.zeros_like(values.take([0], axis)), np.cumsum(values, axis, np.float64)], axis)
-        whole = np.minimum(edges.astype(int), old - 1)
-        part = (edges - whole).reshape([-1 if n == axis else 1 for n in range(values.ndim)])
-        at_edges = total.take(whole, axis) + part * values.take(whole, axis)
-        values = (np.diff(at_edges, axis=axis) / (old / new)).astype(np.float32)
-    return values
+    rows, columns = (max(1, math.floor(side / factor + 0.5)) for side in picture.shape[:2])
+    return _fewer_columns(_fewer_rows(picture, rows), columns)
+
+
+def _fewer_columns(picture: Picture, new: int) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(_fewer_rows(picture.swapaxes(0, 1), new).swapaxes(0, 1))
+
+
+def _fewer_rows(picture: Picture, new: int) -> npt.NDArray[np.float32]:
+    """Each new row from the rows that it covers, one by one: a copy of 60 million pixels in floats is 480 MB."""
+    old = len(picture)
+    edges = np.linspace(0, old, new + 1)
+    out = np.empty((new, *picture.shape[1:]), np.float32)
+    for n, (begin, end) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        first, last = int(begin), min(int(end), old - 1)
+        total = picture[first:last].sum(0, dtype=np.float64)
+        out[n] = (total - (begin - first) * picture[first] + (end - last) * picture[last]) / (old / new)
+    return out
 
 
 def _spacing(frame: Frame, factor: float) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,22 @@ def test_a_large_picture_becomes_512_pixels_with_the_same_mean() -> None:
     assert small.mean() == pytest.approx(picture.mean(), rel=1e-3)
     ramp = np.tile(np.arange(2048, dtype=np.uint16), (1024, 1))
     np.testing.assert_array_equal(smaller(ramp)[0][:3], [2, 6, 10], "mean of four neighbours, halves to even")
+
+
+def test_a_large_mammogram_is_made_small_without_a_copy_of_it_in_floats() -> None:
+    """60 million pixels took 1.4 GB and three seconds in which the worker did nothing else."""
+    picture = np.random.default_rng(3).integers(0, 4096, (3001, 2333)).astype(np.uint16)
+    tracemalloc.start()
+    found = smaller(picture)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * picture.nbytes
+    assert found.shape == (512, 398)
+    by_hand = picture[: 3001 // 512 + 1].astype(float)
+    by_hand = (by_hand[:5].sum(0) + (3001 / 512 - 5) * by_hand[5]) / (3001 / 512)
+    step = 2333 / 398
+    first = (by_hand[:5].sum() + (step - 5) * by_hand[5]) / step
+    assert abs(found[0, 0] - first) <= 0.51
 
 
 def test_floats_and_long_integers_fit_into_16_bits() -> None:
