@@ -14,6 +14,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -212,7 +213,7 @@ def _fewer_rows(picture: Picture, new: int) -> npt.NDArray[np.float32]:
     old = len(picture)
     edges = np.linspace(0, old, new + 1)
     out = np.empty((new, *picture.shape[1:]), np.float32)
-    for n, (begin, end) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for n, (begin, end) in enumerate(pairwise(edges)):
         first, last = int(begin), min(int(end), old - 1)
         total = picture[first:last].sum(0, dtype=np.float64)
         out[n] = (total - (begin - first) * picture[first] + (end - last) * picture[last]) / (old / new)
