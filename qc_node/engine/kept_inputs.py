@@ -14,6 +14,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ PICTURES = 3
 MOST_BYTES = 1 << 28
 """Colour objects of more than 256 MB are not read for a picture."""
 WITHOUT_TEXT = frozenset({"MR", "CT", "CR", "DX", "MG", "PX", "IO", "PT", "NM"})
-"""Modalities that write no text into original pixels.  All others must say so: Burned In Annotation NO."""
+"""Modalities that write no text into original pixels.  All others must say so: Burned In Annotation NO; and so
+must what was made after the examination (SECONDARY in Image Type (0008,0008)): summaries of workstations."""
 ULTRASOUND = frozenset({"US", "IVUS"})
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """SOP class, and the root of its multi-frame kinds (PS3.4 B.5)."""
@@ -136,6 +138,7 @@ def _burned_in(modality: str, image: Instance, header: Dataset) -> bool:
     sop = image.ref.sop_class_uid
     captured = sop == SECONDARY_CAPTURE or sop.startswith(f"{SECONDARY_CAPTURE}.")
     captured = captured or "ConversionType" in header or bool(REPORT_TYPES & set(image.image_type))
+    captured = captured or image.image_type[1:2] == ("SECONDARY",)
     coloured = image.pixels is not None and image.pixels.photometric not in GREY
     return captured or coloured or modality not in WITHOUT_TEXT
 
@@ -197,17 +200,24 @@ def smaller(picture: Picture) -> Picture:
 
 def _resampled(picture: Picture, factor: float) -> npt.NDArray[np.float32]:
     """By the mean of the pixels that each new one covers, along rows and columns."""
-    values = picture.astype(np.float32)
-    for axis in (0, 1):
-        old = values.shape[axis]
-        new = max(1, math.floor(old / factor + 0.5))
-        edges = np.linspace(0, old, new + 1)
-        total = np.concatenate([np.zeros_like(values.take([0], axis)), np.cumsum(values, axis, np.float64)], axis)
-        whole = np.minimum(edges.astype(int), old - 1)
-        part = (edges - whole).reshape([-1 if n == axis else 1 for n in range(values.ndim)])
-        at_edges = total.take(whole, axis) + part * values.take(whole, axis)
-        values = (np.diff(at_edges, axis=axis) / (old / new)).astype(np.float32)
-    return values
+    rows, columns = (max(1, math.floor(side / factor + 0.5)) for side in picture.shape[:2])
+    return _fewer_columns(_fewer_rows(picture, rows), columns)
+
+
+def _fewer_columns(picture: Picture, new: int) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(_fewer_rows(picture.swapaxes(0, 1), new).swapaxes(0, 1))
+
+
+def _fewer_rows(picture: Picture, new: int) -> npt.NDArray[np.float32]:
+    """Each new row from the rows that it covers, one by one: a copy of 60 million pixels in floats is 480 MB."""
+    old = len(picture)
+    edges = np.linspace(0, old, new + 1)
+    out = np.empty((new, *picture.shape[1:]), np.float32)
+    for n, (begin, end) in enumerate(pairwise(edges)):
+        first, last = int(begin), min(int(end), old - 1)
+        total = picture[first:last].sum(0, dtype=np.float64)
+        out[n] = (total - (begin - first) * picture[first] + (end - last) * picture[last]) / (old / new)
+    return out
 
 
 def _spacing(frame: Frame, factor: float) -> tuple[float, float]:

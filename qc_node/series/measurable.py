@@ -41,6 +41,9 @@ from qc_node.series.volume.stack import OpenedSeries
 
 MOST_RADIOGRAPHS = 12
 """Images of one X-ray series that are looked at; a whole examination has fewer."""
+MOST_PIXELS = 100_000_000
+"""No further image is decoded once those that were looked at have so many pixels: that is 200 MB, and seconds in
+which other series wait.  Four mammograms have 60 to 100 million."""
 MANY_3D, THIN_MM = 40, 1.5
 """So many slices that are so thin are taken for a 3D acquisition where the header of an MR does not say."""
 
@@ -244,6 +247,8 @@ def _radiographs(opened: OpenedSeries) -> tuple[Radiograph, ...] | str:
     complaints: list[str] = []
     reader = FrameReader()
     for image in opened.images[:MOST_RADIOGRAPHS]:
+        if sum(one.pixels.size for one in found) >= MOST_PIXELS:
+            break
         try:
             found.append(_radiograph(image, reader))
         except (SeriesRefused, NotDicom) as error:

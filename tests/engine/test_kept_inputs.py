@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,22 @@ def test_a_large_picture_becomes_512_pixels_with_the_same_mean() -> None:
     np.testing.assert_array_equal(smaller(ramp)[0][:3], [2, 6, 10], "mean of four neighbours, halves to even")
 
 
+def test_a_large_mammogram_is_made_small_without_a_copy_of_it_in_floats() -> None:
+    """60 million pixels took 1.4 GB and three seconds in which the worker did nothing else."""
+    picture = np.random.default_rng(3).integers(0, 4096, (3001, 2333)).astype(np.uint16)
+    tracemalloc.start()
+    found = smaller(picture)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * picture.nbytes
+    assert found.shape == (512, 398)
+    by_hand = picture[: 3001 // 512 + 1].astype(float)
+    by_hand = (by_hand[:5].sum(0) + (3001 / 512 - 5) * by_hand[5]) / (3001 / 512)
+    step = 2333 / 398
+    first = (by_hand[:5].sum() + (step - 5) * by_hand[5]) / step
+    assert abs(found[0, 0] - first) <= 0.51
+
+
 def test_floats_and_long_integers_fit_into_16_bits() -> None:
     picture = np.array([[0.0, np.nan], [2.0, np.inf]], np.float32)
     np.testing.assert_array_equal(smaller(picture), [[0, 0], [65535, 0]])
@@ -85,7 +102,7 @@ def test_a_higher_value_is_brighter_in_every_picture(tmp_path: Path) -> None:
     def inverse(ds: Dataset) -> None:
         ds.PhotometricInterpretation = "MONOCHROME1"
 
-    plain, inverted = kept(example(tmp_path, "MR_small.dcm")), kept(example(tmp_path, "MR_small.dcm", inverse))
+    plain, inverted = kept(example(tmp_path, "CT_small.dcm")), kept(example(tmp_path, "CT_small.dcm", inverse))
     assert plain is not None and inverted is not None
     total = plain["picture_0"].astype(int) + inverted["picture_0"]
     assert len(np.unique(total)) == 1
@@ -105,7 +122,8 @@ def test_three_slices_of_a_stack_are_kept(tmp_path: Path) -> None:
 # -- what is never kept --------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
 def test_text_that_is_stated_is_never_kept(tmp_path: Path, name: str) -> None:
-    assert kept(example(tmp_path, name)) is not None
+    original = dcmread(example(tmp_path, name)).ImageType[1] == "PRIMARY"
+    assert (kept(example(tmp_path, name)) is not None) == original
     assert kept(example(tmp_path, name, says("NO"))) is not None
     assert kept(example(tmp_path, name, says("YES"))) is None
     assert kept(example(tmp_path, name, says("MAYBE"))) is None
@@ -136,7 +154,12 @@ def test_what_often_holds_text_must_say_that_it_does_not(tmp_path: Path, modalit
 
 
 @pytest.mark.parametrize(
-    "image_type", [["DERIVED", "SECONDARY", "SCREEN SAVE"], ["DERIVED", "SECONDARY", "DOSE_INFO"]]
+    "image_type",
+    [
+        ["DERIVED", "SECONDARY", "SCREEN SAVE"],
+        ["DERIVED", "SECONDARY", "DOSE_INFO"],
+        ["DERIVED", "SECONDARY", "PERFUSION SUMMARY"],
+    ],
 )
 def test_a_screen_capture_of_a_scanner_is_not_kept(tmp_path: Path, image_type: list[str]) -> None:
     def change(ds: Dataset) -> None:

@@ -404,3 +404,19 @@ def test_the_transfer_syntax_changes_nothing_of_slices(tmp_path: Path) -> None:
         for path in paths:
             write_in(dcmread(path), path, syntax)
         assert np.array_equal(slices(paths).volume.voxels, plain), syntax
+
+
+def test_a_series_of_huge_images_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve mammograms of 60 million pixels in JPEG 2000 would take one and a half minutes."""
+    monkeypatch.setattr(module, "MOST_PIXELS", 5000)
+    picture = np.arange(60 * 50, dtype="<u2").reshape(60, 50)
+
+    def numbered(n: int) -> Callable[[Dataset], None]:
+        def change(ds: Dataset) -> None:
+            ds.InstanceNumber = n
+
+        return change
+
+    paths = [make_radiograph(tmp_path / f"{n}.dcm", picture, numbered(n)) for n in range(5)]
+    found = measurable(open_series(paths))
+    assert isinstance(found, tuple) and len(found) == 2, "the one that reaches the bound is the last"

@@ -30,6 +30,7 @@ from qc_node.series.headers.acquisition_values import (
 )
 from qc_node.series.headers.claims import items_of
 from qc_node.series.headers.claims import text_of as claimed
+from qc_node.series.headers.patient_words import names_somebody, patient_words
 from qc_node.series.headers.retakes import ExposedView, acquired_at
 from qc_node.series.headers.sequences import IMAGE_TYPES
 from qc_node.series.headers.words import agent_stated, contrast_said, plain
@@ -80,12 +81,18 @@ def _technique(opened: OpenedSeries) -> Technique:
     header = opened.header
     places = acquired_places(header)
     modality = measured_modality(opened)
+    people = patient_words(header)
+    software = _cleaned(" ".join(first_texts(places[:1], "SoftwareVersions")))
     return Technique(
         modality=modality,
         station=_station(header),
-        software=_cleaned(" ".join(first_texts(places[:1], "SoftwareVersions"))),
-        protocol={name: value for name, value in _protocol(opened, places) if value},
-        parameters=parameters_of(opened, places),
+        software="" if names_somebody(software, people) else software,
+        protocol={name: v for name, v in _protocol(opened, places) if v and not names_somebody(v, people)},
+        parameters={
+            name: value
+            for name, value in parameters_of(opened, places).items()
+            if not (isinstance(value, str) and names_somebody(value, people))
+        },
         stated=stated_of(opened, places),
         body_size=body_size(header, modality),
     )

@@ -170,6 +170,20 @@ def test_nothing_that_people_type_is_in_the_protocol(tmp_path: Path) -> None:
     assert secret.casefold() not in ct.protocol_key.casefold()
 
 
+@pytest.mark.parametrize("modality", ["MR", "CT", "DX"])
+def test_a_patient_who_is_named_where_a_code_belongs_is_in_nothing(tmp_path: Path, modality: str) -> None:
+    """Charts are exported, and departures quote what was set."""
+    secret = "ZWICKLBAUER"
+    fields = ("ReceiveCoilName", "ConvolutionKernel", "FilterType", "Grid", "SequenceName", "SoftwareVersions")
+    values: dict[str, Any] = {"PatientName": f"{secret}^Otto", **dict.fromkeys(fields, f"{secret} 2")}
+    values["ViewPosition"] = secret
+    found = of_radiograph(tmp_path / "a", **values) if modality == "DX" else of(tmp_path / "a", modality, **values)
+    assert secret.casefold() not in str(found).casefold()
+    other = {**values, "PatientName": "Other^Name"}
+    found = of_radiograph(tmp_path / "b", **other) if modality == "DX" else of(tmp_path / "b", modality, **other)
+    assert secret.casefold() in str(found).casefold(), "the field is read at all"
+
+
 @pytest.mark.parametrize(
     ("keyword", "value"),
     [("RepetitionTime", "-5"), ("EchoTime", "0"), ("FlipAngle", ""), ("PixelBandwidth", "1e300")],
