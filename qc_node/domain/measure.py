@@ -56,6 +56,8 @@ class Measure:
         Whether it is compared with what is normal for the scanner and protocol.
     with_size
         Whether it depends on how big the patient is, so that this is taken out before it is compared.
+    is_logarithm
+        Whether it is a logarithm already (a Deviation Index), so that it is compared as it is.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Measure:
     source: str
     charted: bool = True
     with_size: bool = False
+    is_logarithm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
