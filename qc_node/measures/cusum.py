@@ -34,7 +34,7 @@ class CumulativeSum:
     most: float
 
 
-FAST = CumulativeSum(1.3, 4.8, 3.5)
+FAST = CumulativeSum(1.3, 4.5, 3.5)
 """For what breaks: a coil element that is lost (about +3 spreads) shows within five series."""
 
 SLOW = CumulativeSum(0.6, 11.0, 3.0)

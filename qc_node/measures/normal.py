@@ -36,6 +36,9 @@ TAIL = 2.5
 _SHORT = 20.0
 """A baseline of so many series would double the limit: it knows neither the spread nor the tails well."""
 
+_LONG = 80
+"""A baseline of so many series in which a measure never changed tells that it never does."""
+
 _VALUES = 30
 """Values that a measure must have within the baseline."""
 
@@ -302,13 +305,15 @@ def evidence(learnt: Learnt) -> Evidence:
 def _single_limit(base: Array) -> Array:
     """Spreads at which one series is unusual ``(M,)``, by those of the baseline ``(N, M)``.
 
-    A measure that is mostly one value (a share that is 0 in most series) tells little of its tails: twice as far.
-    One that never had another value tells that any other is odd.
+    A measure that is mostly one value (a share that is 0 in most series) tells little of its tails: twice as far,
+    and more where the baseline is short.  One that never had another value in a long one tells that any is odd.
     """
     ordered = np.sort(base, axis=0)
-    mostly_same = (ordered[len(base) // 10] == ordered[len(base) // 2]) & (ordered[-1] > ordered[len(base) // 2])
+    never_another = (ordered[0] == ordered[-1]) & (len(base) >= _LONG)
+    mostly_same = (ordered[len(base) // 10] == ordered[len(base) // 2]) & ~never_another
     farthest = np.where(mostly_same, ordered[-1], ordered[-3])
-    limit = np.maximum(OUTLIER * (1 + _SHORT / len(base)), TAIL * farthest)
+    short = np.where(mostly_same, 2 * _SHORT, _SHORT) / len(base)
+    limit = np.maximum(OUTLIER * (1 + short), TAIL * farthest)
     return np.asarray(np.where(mostly_same, 2 * limit, limit))
 
 

@@ -117,7 +117,7 @@ class Measuring:
     def by_size(self) -> Array:
         """How a deviate follows the patient's size ``(M,)``; a third of the variance where it does."""
         signs = [(-1 if one.better is H else 1) if one.with_size else 0 for one in self.measures.values()]
-        return np.sqrt(1 / 3) * np.array(signs)
+        return np.asarray(np.sqrt(1 / 3) * np.array(signs))
 
 
 @dataclass(frozen=True, eq=False)
