@@ -57,6 +57,8 @@ class Measure:
         Whether it is compared with what is normal for the scanner and protocol.
     with_size
         Whether it depends on how big the patient is, so that this is taken out before it is compared.
+    is_logarithm
+        Whether it is a logarithm already (a Deviation Index), so that it is compared as it is.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Measure:
     source: str
     charted: bool = True
     with_size: bool = False
+    is_logarithm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +110,15 @@ class Baseline:
     logarithmic
         Whether values are compared as logarithms: `spread` is then that close to the centre, and farther away
         steps grow with the value.
+    start
+        What is added to a value before its logarithm is taken, for small shares that may be 0.
     """
 
     centre: float
     spread: float
     series: int
     logarithmic: bool = False
+    start: float = 0.0
 
     def at(self, z: float) -> float:
         """The value `z` spreads from the centre, in the unit of the measure.
@@ -122,14 +128,16 @@ class Baseline:
         >>> Baseline(20.0, 2.0, 60).at(3), round(Baseline(20.0, 2.0, 60, logarithmic=True).at(3), 1)
         (26.0, 27.0)
         """
-        if self.logarithmic and self.centre > 0:
-            return self.centre * math.exp(z * self.spread / self.centre)
+        started = self.centre + self.start
+        if self.logarithmic and started > 0:
+            return started * math.exp(z * self.spread / started) - self.start
         return self.centre + z * self.spread
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; ``Baseline(**…)`` is its inverse."""
         plain = {"centre": self.centre, "spread": self.spread, "series": self.series}
-        return {**plain, "logarithmic": True} if self.logarithmic else plain
+        scale = {"logarithmic": True, **({"start": self.start} if self.start else {})}
+        return {**plain, **scale} if self.logarithmic else plain
 
 
 @dataclass(frozen=True, slots=True)

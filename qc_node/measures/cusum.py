@@ -34,7 +34,7 @@ class CumulativeSum:
     most: float
 
 
-FAST = CumulativeSum(1.3, 5.0, 3.5)
+FAST = CumulativeSum(1.3, 4.5, 3.5)
 """For what breaks: a coil element that is lost (about +3 spreads) shows within five series."""
 
 SLOW = CumulativeSum(0.6, 11.0, 3.0)
@@ -43,8 +43,11 @@ SLOW = CumulativeSum(0.6, 11.0, 3.0)
 _STILL = 8
 """The newest series that must still show a drift: it ends soon after the repair."""
 
+_CHANCE = 0.1
+"""By how many spreads the moments of a baseline may differ from its quantiles for nothing."""
 
-def sums(z: Array, kind: CumulativeSum, slack: float) -> tuple[Array, Array]:
+
+def sums(z: Array, kind: CumulativeSum, slack: float, base: Array) -> tuple[Array, Array]:
     """The sum at the newest series, and how many series it has been above zero.
 
     Parameters
@@ -53,16 +56,34 @@ def sums(z: Array, kind: CumulativeSum, slack: float) -> tuple[Array, Array]:
         ``(N, M)``, spreads from the centre in the worse direction, oldest first; NaN counts nothing.
     slack
         Added to the allowance, for the centre itself is known so well only.
+    base
+        ``(B, M)``, the same of the baseline.
 
     Returns
     -------
     ``(M,)`` each; the second is at least 1.
     """
-    over = np.nan_to_num(np.clip(z, -kind.most, kind.most) - (kind.allowance + slack))
+    lopsided, scale = _bounded_moments(base, kind.most)
+    counted = (np.clip(z, -kind.most, kind.most) - lopsided) / scale
+    over = np.nan_to_num(counted - (kind.allowance + slack))
     back = np.cumsum(over[::-1], axis=0)
     since = np.argmax(back, axis=0)
     best = np.take_along_axis(back, since[None, :], axis=0)[0]
     return np.maximum(best, 0.0), since + 1
+
+
+def _bounded_moments(base: Array, most: float) -> tuple[Array, Array]:
+    """Mean, at least 0, and standard deviation, at least 1, of what counts of a baseline ``(N, M)``.
+
+    A share that is 0 in most series and more in some lies beyond its median, and farther than its spread says, all
+    the time; that is no drift.  A tenth of a spread is chance and left out.
+    """
+    known = ~np.isnan(base)
+    count = np.maximum(known.sum(axis=0), 1)
+    bounded = np.where(known, np.clip(base, -most, most), 0.0)
+    mean = bounded.sum(axis=0) / count
+    deviation = np.sqrt((known * (bounded - mean) ** 2).sum(axis=0) / count)
+    return np.where(mean > _CHANCE, mean, 0.0), np.where(deviation > 1 + _CHANCE, deviation, 1.0)
 
 
 def lasts(z: Array, since: Array, allowance: float) -> Array:

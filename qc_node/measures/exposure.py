@@ -25,7 +25,17 @@ MEASURES = (
         "target_exposure_index", "Target Exposure Index", Unit.ONE, Better.NEITHER, 0, math.inf, XRAY, _IEC, False
     ),
     Measure("deviation_index", "Deviation Index", Unit.ONE, Better.NEITHER, -100, 100, XRAY, _IEC, with_size=True),
-    Measure("target_miss", "distance from the target exposure", Unit.ONE, Better.LOWER, 0, 100, XRAY, _IEC),
+    Measure(
+        "target_miss",
+        "distance from the target exposure",
+        Unit.ONE,
+        Better.LOWER,
+        0,
+        100,
+        XRAY,
+        _IEC,
+        is_logarithm=True,
+    ),
     Measure(
         "deviation_index_error",
         "difference of the stated Deviation Index from that of its parts",

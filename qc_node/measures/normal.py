@@ -2,9 +2,9 @@
 
 Earlier series of the same chart say what is normal: the older of them are the baseline, the newest are tested
 together with the present one, so that the baseline does not follow a drift.  Positive measures are compared as
-logarithms (a fifth more is a fifth more, whatever the level), body size is taken out by a robust line where it is
-known.  Only measures with a better direction call, and only in the worse one.  The limits were chosen on simulated
-years and are shown on others (``docs/baselines.md``).
+logarithms (a fifth more is a fifth more, whatever the level; of a share that is nearly 0 it matters less), body
+size is taken out by a robust line where it is known.  Only measures with a better direction call, and only in the
+worse one.  The limits were chosen on simulated years and are shown on others (``docs/baselines.md``).
 """
 
 from __future__ import annotations
@@ -36,17 +36,23 @@ TAIL = 2.5
 _SHORT = 20.0
 """A baseline of so many series would double the limit: it knows neither the spread nor the tails well."""
 
+_LONG = 80
+"""A baseline of so many series in which a measure never changed tells that it never does."""
+
 _VALUES = 30
 """Values that a measure must have within the baseline."""
 
 _SIZES = 30
 """Known body sizes that a line needs within the baseline."""
 
-_LOG_FLOOR, _SHARE_FLOOR = 0.02, 0.002
-"""Least spread of a logarithm (2 %), and of a share or percentage as part of its range."""
+_LOG_FLOOR, _SHARE_FLOOR = 0.02, 0.001
+"""Least spread of a logarithm (2 %), and of a share or percentage as part of its range above 0."""
 
-_FLOORS = {Unit.HU: 1.0, Unit.DEG: 0.1}
-"""Least spread of other units."""
+_SHARE_START = 0.005
+"""As part of its range, added to a share before its logarithm: twice next to nothing is next to nothing."""
+
+_FLOORS = {Unit.HU: 1.0, Unit.DEG: 0.1, Unit.MM: 0.1, Unit.ONE: 0.1}
+"""Least spread of other units, where they are compared as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +100,9 @@ class Learnt:
 
     Attributes
     ----------
-    names, logarithms, worse
-        ``(M,)``: measures, which are compared as logarithms, and the worse direction (1, -1; 0 calls nobody).
+    names, logarithms, starts, worse
+        ``(M,)``: measures, which are compared as logarithms, what is added before, and the worse direction (1, -1;
+        0 calls nobody).
     centre, spread
         ``(N, M)`` on the scale of comparison, for each series' size.
     usual
@@ -108,6 +115,7 @@ class Learnt:
 
     names: tuple[str, ...]
     logarithms: Array
+    starts: Array
     worse: Array
     centre: Array
     spread: Array
@@ -119,15 +127,16 @@ class Learnt:
         """What is normal for one series, in the unit of the measure."""
         centre, spread = float(self.centre[row, column]), float(self.spread[row, column])
         if self.logarithms[column]:
-            centre = float(np.exp(centre))
-            spread = centre * spread
-        return Baseline(centre, spread, self.series, bool(self.logarithms[column]))
+            start = float(self.starts[column])
+            started = float(np.exp(centre))
+            return Baseline(started - start, started * spread, self.series, logarithmic=True, start=start)
+        return Baseline(centre, spread, self.series)
 
     def at_usual_size(self, column: int, z: float) -> float:
         """The value `z` spreads from the centre for a patient of usual size, in the unit of the measure."""
         centre, spread = self.usual[:, column]
         scaled = float(centre + z * spread)
-        return float(np.exp(scaled)) if self.logarithms[column] else scaled
+        return float(np.exp(scaled) - self.starts[column]) if self.logarithms[column] else scaled
 
 
 def baseline_length(series: int) -> int:
@@ -188,12 +197,13 @@ def learn(series: Sequence[PastSeries], measures: Mapping[str, Measure], length:
 def learn_table(raw: Array, sizes: Array, measures: Mapping[str, Measure], length: int) -> Learnt:
     """As :func:`learn`, of values ``(N, M)`` and sizes ``(N,)``; NaN where there is none."""
     names, kinds = tuple(measures), list(measures.values())
-    logarithms = _logarithms(raw[:length], kinds)
-    scaled = _scaled(raw, logarithms, length)
-    centre, spread, usual = _normal(scaled, np.log(sizes), kinds, logarithms, length)
+    logarithms, starts = _logarithms(raw[:length], kinds), np.array([_start(one) for one in kinds])
+    scaled, floor = _scaled(raw, logarithms, starts, length), _floors(raw[:length], kinds, logarithms, starts)
+    centre, spread, usual = _normal(scaled, np.log(sizes), kinds, floor, length)
     enough = (~np.isnan(scaled[:length])).sum(axis=0) >= _VALUES
     z = np.where(enough, (scaled - centre) / spread, np.nan)
-    return Learnt(names, logarithms, np.array([_worse(one) for one in kinds]), centre, spread, usual, z, length)
+    worse = np.array([_worse(one) for one in kinds])
+    return Learnt(names, logarithms, starts, worse, centre, spread, usual, z, length)
 
 
 def _worse(measure: Measure) -> float:
@@ -201,10 +211,14 @@ def _worse(measure: Measure) -> float:
 
 
 def _logarithms(base: Array, kinds: Sequence[Measure]) -> Array:
-    """Which measures are compared as logarithms: positive amounts, not shares of something."""
-    amount = np.array([one.low >= 0 and not _is_share(one) for one in kinds])
+    """Which measures are compared as logarithms: what is positive, and no logarithm already."""
+    amount = np.array([one.low >= 0 and not one.is_logarithm for one in kinds])
     known = np.maximum((~np.isnan(base)).sum(axis=0), 1)
     return np.asarray(amount & ((base > 0).sum(axis=0) >= 0.95 * known))
+
+
+def _start(measure: Measure) -> float:
+    return _SHARE_START * measure.high if _is_share(measure) else 0.0
 
 
 def _is_share(measure: Measure) -> bool:
@@ -214,19 +228,19 @@ def _is_share(measure: Measure) -> bool:
     )
 
 
-def _scaled(raw: Array, logarithms: Array, length: int) -> Array:
-    """Values on the scale of comparison; a zero counts as half of the smallest amount of the baseline."""
+def _scaled(raw: Array, logarithms: Array, starts: Array, length: int) -> Array:
+    """Values on the scale of comparison; an amount of zero counts as half of the smallest of the baseline."""
     least = np.where(raw[:length] > 0, raw[:length], np.inf).min(axis=0) / 2
-    least = np.where(np.isfinite(least), least, 1.0)
-    logs = np.log(np.where(logarithms, np.where(raw > 0, raw, least), 1.0))
+    least = np.where(starts > 0, 0.0, np.where(np.isfinite(least), least, 1.0))
+    logs = np.log(np.where(logarithms, np.where(raw > 0, raw, least) + starts, 1.0))
     return np.asarray(np.where(logarithms, logs, raw) + 0.0 * raw)  # missing stays missing
 
 
 def _normal(
-    scaled: Array, sizes: Array, kinds: Sequence[Measure], logarithms: Array, length: int
+    scaled: Array, sizes: Array, kinds: Sequence[Measure], floor: Array, length: int
 ) -> tuple[Array, Array, Array]:
     """Centre and spread for each series ``(N, M)``, by the line on size where its size is known; and the usual."""
-    floor, shape = _floors(kinds, logarithms), np.ones_like(scaled)
+    shape = np.ones_like(scaled)
     plain = np.array(robust.centre_and_spread(scaled[:length], floor))
     known = np.isfinite(sizes)
     if known[:length].sum() < _SIZES:
@@ -246,14 +260,13 @@ def _from_usual_size(sizes: Array, length: int) -> Array:
     return np.asarray(np.nan_to_num(np.clip(sizes - middle[0], -3 * spread[0], 3 * spread[0])))
 
 
-def _floors(kinds: Sequence[Measure], logarithms: Array) -> Array:
+def _floors(base: Array, kinds: Sequence[Measure], logarithms: Array, starts: Array) -> Array:
     """The least spread of each measure, on its scale of comparison."""
-    shares = [_SHARE_FLOOR * (one.high - one.low) if _is_share(one) else 0.0 for one in kinds]
-    plain = [
-        share if np.isfinite(share) and share > 0 else _FLOORS.get(one.unit, 1e-9)
-        for share, one in zip(shares, kinds, strict=True)
-    ]
-    return np.asarray(np.where(logarithms, _LOG_FLOOR, plain))
+    shares = [_SHARE_FLOOR * one.high if _is_share(one) else 0.0 for one in kinds]
+    plain = [share or _FLOORS.get(one.unit, 1e-9) for share, one in zip(shares, kinds, strict=True)]
+    middle = np.nan_to_num(robust.quantiles(base, (0.5,))[0]) + starts
+    of_share = np.array(shares) / np.where(starts > 0, np.maximum(middle, starts), 1.0)
+    return np.asarray(np.where(logarithms, np.maximum(_LOG_FLOOR * (starts == 0), of_share), plain))
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,10 +294,10 @@ def evidence(learnt: Learnt) -> Evidence:
     """What speaks for the last series of `learnt` being unusual."""
     z = np.where(learnt.worse == 0, np.nan, learnt.z * learnt.worse)
     single = np.nan_to_num(z[-1] / _single_limit(np.nan_to_num(z[: learnt.series])))
-    tested, slack = z[learnt.series :], 1.25 / np.sqrt(learnt.series)
+    base, tested, slack = z[: learnt.series], z[learnt.series :], 1.25 / np.sqrt(learnt.series)
     found = []
     for kind in (cusum.FAST, cusum.SLOW):
-        total, since = cusum.sums(tested, kind, slack)
+        total, since = cusum.sums(tested, kind, slack, base)
         found.append((np.where(cusum.lasts(tested, since, kind.allowance), total, 0.0), since))
     (fast, fast_since), (slow, slow_since) = found
     return Evidence(single, fast, slow, fast_since, slow_since)
@@ -293,12 +306,15 @@ def evidence(learnt: Learnt) -> Evidence:
 def _single_limit(base: Array) -> Array:
     """Spreads at which one series is unusual ``(M,)``, by those of the baseline ``(N, M)``.
 
-    A measure that is mostly one value (a share that is mostly 0) tells little of its tails: twice as far.
+    A measure that is mostly one value (a share that is 0 in most series) tells little of its tails: twice as far,
+    and more where the baseline is short.  One that never had another value in a long one tells that any is odd.
     """
     ordered = np.sort(base, axis=0)
-    mostly_same = ordered[len(base) // 10] == ordered[len(base) // 2]
+    never_another = (ordered[0] == ordered[-1]) & (len(base) >= _LONG)
+    mostly_same = (ordered[len(base) // 10] == ordered[len(base) // 2]) & ~never_another
     farthest = np.where(mostly_same, ordered[-1], ordered[-3])
-    limit = np.maximum(OUTLIER * (1 + _SHORT / len(base)), TAIL * farthest)
+    short = np.where(mostly_same, 2 * _SHORT, _SHORT) / len(base)
+    limit = np.maximum(OUTLIER * (1 + short), TAIL * farthest)
     return np.asarray(np.where(mostly_same, 2 * limit, limit))
 
 

@@ -63,7 +63,7 @@ def test_a_cumulative_sum_is_pages() -> None:
     for value in z[:, 0]:
         level = max(0.0, level + min(max(value, -3.0), 3.0) - 0.6)
         since = since + 1 if level else 0
-    total, lasted = cusum.sums(z, cusum.CumulativeSum(0.5, 12, 3), 0.1)
+    total, lasted = cusum.sums(z, cusum.CumulativeSum(0.5, 12, 3), 0.1, np.zeros((1, z.shape[1])))
     assert total[0] == pytest.approx(level)
     assert lasted[0] == max(since, 1)
 
@@ -72,4 +72,4 @@ def test_two_series_alone_never_make_a_drift() -> None:
     z = np.zeros((60, 1))
     z[-2:] = 1000.0
     for kind in (cusum.FAST, cusum.SLOW):
-        assert cusum.sums(z, kind, 0.0)[0][0] < kind.limit
+        assert cusum.sums(z, kind, 0.0, np.zeros((1, 1)))[0][0] < kind.limit

@@ -1,6 +1,6 @@
 """A simulated year (:mod:`tests.measures.year`): faults are found in time, and nobody is called for nothing.
 
-Limits were chosen on scanners 1 to 30; these are others.
+Limits were chosen on scanners 1 to 30, and one (of shares that are mostly 0) on 40 to 43; all others are new.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def test_a_fifth_more_noise_is_found_within_forty_series(fault: str) -> None:
 
 @pytest.mark.slow
 def test_at_most_one_false_alarm_per_scanner_and_month() -> None:
-    assert monthly_alarms(range(40, 44), 45) <= 1.0
+    assert monthly_alarms(range(40, 48), 45) <= 1.0
 
 
 def test_a_software_update_is_no_alarm() -> None:

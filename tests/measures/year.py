@@ -19,8 +19,9 @@ patients a day and scanner; each has four protocols, so charts of one scanner sh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +82,45 @@ NOISY = {"noise": 1.0, "noise_wavelet": 1.0, "snr": -1.0, "snr_tissue": -1.0, "c
 
 
 @dataclass(frozen=True, eq=False)
+class Measuring:
+    """What is measured of every series.
+
+    Attributes
+    ----------
+    measures
+        M of them.
+    noisy
+        What more noise moves, by which power.
+    values
+        From a generator, deviates ``(T, M)``, the variation between patients and the number of the protocol to
+        values ``(T, M)``.
+    """
+
+    measures: Mapping[str, Measure]
+    noisy: Mapping[str, float]
+    values: Callable[[np.random.Generator, Array, float, int], Array]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.measures)
+
+    @cached_property
+    def loadings(self) -> Array:
+        """``(FACTORS, M)``: how measures hang on the factors; the noisy ones together, the rest by chance."""
+        rng = np.random.default_rng(20_261_126)
+        loads = rng.normal(0, 0.35, (FACTORS, len(self.names)))
+        for name, power in self.noisy.items():
+            loads[:, self.names.index(name)] = [0.75 * power, 0.2, 0.1 * power, 0.0]
+        return np.asarray(loads / np.maximum(np.sqrt((loads**2).sum(axis=0) / 0.8), 1.0))
+
+    @cached_property
+    def by_size(self) -> Array:
+        """How a deviate follows the patient's size ``(M,)``; a third of the variance where it does."""
+        signs = [(-1 if one.better is H else 1) if one.with_size else 0 for one in self.measures.values()]
+        return np.asarray(np.sqrt(1 / 3) * np.array(signs))
+
+
+@dataclass(frozen=True, eq=False)
 class Chart:
     """All series of one scanner and protocol.
 
@@ -90,22 +130,29 @@ class Chart:
         ``(T, M)`` in the order of time.
     sizes
         ``(T,)``; NaN where the header does not state it.
+    measuring
+        What the columns are.
     """
 
     values: Array
     sizes: Array
+    measuring: Measuring
 
     def changed(self, factors: Array) -> Chart:
         """The same with noise times `factors` ``(T,)``, and what follows from noise."""
         values = self.values.copy()
-        for name, power in NOISY.items():
-            values[:, NAMES.index(name)] *= factors**power
-        return Chart(values, self.sizes)
+        for name, power in self.measuring.noisy.items():
+            values[:, self.measuring.names.index(name)] *= factors**power
+        return Chart(values, self.sizes, self.measuring)
 
     def past(self) -> list[PastSeries]:
         return [
             PastSeries(
-                {name: float(value) for name, value in zip(NAMES, row, strict=True) if not np.isnan(value)},
+                {
+                    name: float(value)
+                    for name, value in zip(self.measuring.names, row, strict=True)
+                    if not np.isnan(value)
+                },
                 None if np.isnan(size) else float(size),
             )
             for row, size in zip(self.values, self.sizes, strict=True)
@@ -116,32 +163,21 @@ def _student(rng: np.random.Generator, *shape: int) -> Array:
     return np.asarray(rng.standard_t(DEGREES, shape) * np.sqrt((DEGREES - 2) / DEGREES))
 
 
-def _loadings() -> Array:
-    """``(FACTORS, M)``: how measures hang on the factors; the noisy ones together, the rest by chance."""
-    rng = np.random.default_rng(20_261_126)
-    loads = rng.normal(0, 0.35, (FACTORS, len(NAMES)))
-    for name, power in NOISY.items():
-        loads[:, NAMES.index(name)] = [0.75 * power, 0.2, 0.1 * power, 0.0]
-    return np.asarray(loads / np.maximum(np.sqrt((loads**2).sum(axis=0) / 0.8), 1.0))
-
-
-LOADINGS = _loadings()
-
-
-def scanner_year(seed: int, cv: float, days: int = 365) -> list[Chart]:
+def scanner_year(seed: int, cv: float, days: int = 365, measuring: Measuring | None = None) -> list[Chart]:
     """The eight charts of one scanner, `days` long; the seed is its number."""
+    measuring = measuring or INVENTED
     rng = np.random.default_rng(seed)
     patients = 2 * A_DAY * days
     size, sex = rng.normal(0, 0.17, patients), rng.choice([-1.0, 1.0], patients)
-    person, day = _student(rng, patients, FACTORS), _wander(rng, days)
+    person, day = _student(rng, patients, FACTORS), _wander(rng, days, len(measuring.names))
     stated = _stated(rng, 25 * np.exp(size)) if states_size(seed) else np.full(patients, np.nan)
     charts = []
     for protocol in range(PROTOCOLS):
         who = np.arange(patients).reshape(days, 2, A_DAY)[:, protocol % 2].ravel()
-        deviates = _deviates(rng, size[who], sex[who], person[who])
+        deviates = _deviates(rng, measuring, size[who], sex[who], person[who])
         season = SEASON * np.sin(np.arange(len(who)) * 2 * np.pi / 365 / A_DAY)
         deviates += (np.repeat(day, A_DAY, axis=0) + season[:, None]) / cv
-        charts.append(Chart(_values(rng, deviates, cv), stated[who]))
+        charts.append(Chart(measuring.values(rng, deviates, cv, protocol), stated[who], measuring))
     return charts
 
 
@@ -150,29 +186,27 @@ def _stated(rng: np.random.Generator, sizes: Array) -> Array:
     return np.where(luck < 0.05, np.nan, np.where(luck > 0.99, sizes / 10, sizes))
 
 
-def _wander(rng: np.random.Generator, days: int) -> Array:
-    steps = rng.normal(0, DAY_WANDER * np.sqrt(1 - 0.8**2), (days, len(NAMES)))
-    walk = np.zeros((days, len(NAMES)))
-    walk[0] = rng.normal(0, DAY_WANDER, len(NAMES))
+def _wander(rng: np.random.Generator, days: int, measures: int) -> Array:
+    steps = rng.normal(0, DAY_WANDER * np.sqrt(1 - 0.8**2), (days, measures))
+    walk = np.zeros((days, measures))
+    walk[0] = rng.normal(0, DAY_WANDER, measures)
     for number in range(1, days):
         walk[number] = 0.8 * walk[number - 1] + steps[number]
     return walk
 
 
-def _deviates(rng: np.random.Generator, size: Array, sex: Array, person: Array) -> Array:
+def _deviates(rng: np.random.Generator, measuring: Measuring, size: Array, sex: Array, person: Array) -> Array:
     """Standard deviations from the level ``(T, M)``; their variance is 1."""
+    loadings, big = measuring.loadings, measuring.by_size
     factors = np.sqrt(0.5) * (person + _student(rng, len(size), FACTORS))
-    own = np.sqrt(np.maximum(1 - (LOADINGS**2).sum(axis=0), 0)) * _student(rng, len(size), len(NAMES))
-    rest = (factors @ LOADINGS + own) * np.where(rng.random(len(size)) < HARD, 2.0, 1.0)[:, None] / HARDER
-    big = np.array(
-        [np.sqrt(1 / 3) * (-1 if one.better is H else 1) if one.with_size else 0 for one in MEASURES.values()]
-    )
+    own = np.sqrt(np.maximum(1 - (loadings**2).sum(axis=0), 0)) * _student(rng, len(size), len(big))
+    rest = (factors @ loadings + own) * np.where(rng.random(len(size)) < HARD, 2.0, 1.0)[:, None] / HARDER
     deviates = big * (size / 0.17)[:, None] + np.sqrt(0.05) * sex[:, None] + np.sqrt(0.95 - big**2) * rest
     return np.asarray(deviates)
 
 
-def _values(rng: np.random.Generator, deviates: Array, cv: float) -> Array:
-    """Values of the measures, in their units."""
+def _values(rng: np.random.Generator, deviates: Array, cv: float, _protocol: int) -> Array:
+    """Values of the invented measures, in their units."""
     log_spread = np.sqrt(np.log(1 + cv**2))
     level = np.exp(rng.normal(2, 0.3, len(NAMES)))
     values = level * np.exp(log_spread * deviates)
@@ -190,6 +224,9 @@ def _values(rng: np.random.Generator, deviates: Array, cv: float) -> Array:
     return np.asarray(values)
 
 
+INVENTED = Measuring(MEASURES, NOISY, _values)
+
+
 @dataclass(frozen=True, eq=False)
 class Seen:
     """What :func:`qc_node.measures.normal.evidence` has of each series of a chart, as shares of the limits.
@@ -200,14 +237,18 @@ class Seen:
         The number of the first of T series in its chart.
     shares
         ``(T, 3, M)``: of the limit of a single series, of the fast and of the slow sum; 1 calls.
+    names
+        M of them.
     """
 
     first: int
     shares: Array
+    names: tuple[str, ...]
 
     def of(self, *names: str) -> Array:
         """The largest share among some measures, ``(T,)``."""
-        return np.asarray(self.shares[:, :, [NAMES.index(name) for name in names or NAMES]].max(axis=(1, 2)))
+        chosen = [self.names.index(name) for name in names or self.names]
+        return np.asarray(self.shares[:, :, chosen].max(axis=(1, 2)))
 
     def alarms(self, limit: float = 1.0) -> list[int]:
         """Series at which somebody is called: calls within twenty series of the last one are the same."""
@@ -223,13 +264,13 @@ class Seen:
 def seen(chart: Chart, first: int = normal.ENOUGH, last: int | None = None) -> Seen:
     """Each series of a chart from `first` on, compared with what came before it, as a node does."""
     rows = [_shares(chart, number) for number in range(first, last or len(chart.values))]
-    return Seen(first, np.array(rows))
+    return Seen(first, np.array(rows), chart.measuring.names)
 
 
 def _shares(chart: Chart, number: int) -> Array:
     start = max(0, number - normal.WINDOW)
     values, sizes = chart.values[start : number + 1], chart.sizes[start : number + 1]
-    learnt = normal.learn_table(values, sizes, MEASURES, normal.baseline_length(number - start))
+    learnt = normal.learn_table(values, sizes, chart.measuring.measures, normal.baseline_length(number - start))
     found = normal.evidence(learnt)
     return np.array([found.single, found.fast / cusum.FAST.limit, found.slow / cusum.SLOW.limit])
 
