@@ -47,6 +47,17 @@ def test_more_noise_does_not_move_the_body() -> None:
     assert (before != after).mean() < 0.02
 
 
+def test_a_very_long_series_is_looked_at_in_part_and_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = made(20.0)
+    whole = seen(slices)
+    monkeypatch.setattr(regions, "MOST_LOOKED_AT", slices.volume.voxels.size // 2)
+    part = seen(slices)
+    assert whole.factors[0] > 1, "a block has several slices, so that some may be left out"
+    assert part.body.shape == whole.body.shape and (part.body != whole.body).mean() < 0.02
+    assert not np.array_equal(part.mean, whole.mean)
+    assert np.median(part.mean[part.tissue]) == pytest.approx(np.median(whole.mean[whole.tissue]), rel=0.02)
+
+
 def test_blanked_corners_are_no_air() -> None:
     slices = made(8.0)
     voxels = slices.volume.voxels.copy()
