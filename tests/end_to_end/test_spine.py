@@ -18,6 +18,7 @@ from tests.peers import Orthanc, store, validate, wait_for
 
 pytestmark = [pytest.mark.peer, pytest.mark.data, pytest.mark.slow, pytest.mark.xdist_group("spine")]
 
+MEASURED = ("schema", "measures", "unmeasured", "unusual", "departures", "findings")
 SERIES = {
     "siemens_trio_adi_s5": "brain_mri",
     "hitachi_lumbar_s7": None,
@@ -144,7 +145,9 @@ def test_classify_says_the_same_of_the_same_folders(unpacked: dict[str, Path], n
             "warnings",
             "summary",
             "timings_s",
+            *MEASURED,
         }
+        assert line["schema"] == 2 and bool(line["measures"]) != ("*" in line["unmeasured"])
         stored = ledger.verdicts.get(number_of(ledger, line["series_instance_uid"]))
         if stage:
             assert stored is not None

@@ -394,8 +394,11 @@ def test_review_by_keyboard_alone(chromium: Chromium, served: Served) -> None:
     chromium.press("/", *"nothing so", "Enter")
     chromium.until("return !document.getElementById('no-rows').hidden")
     chromium.press("/")
+    chromium.until("return document.activeElement.id === 'filter'")
     chromium.script("document.getElementById('filter').value = ''")
-    chromium.press(*"MR-1", "Enter")
+    chromium.press(*"MR-1")
+    chromium.until("return document.getElementById('filter').value === 'MR-1'")
+    chromium.press("Enter")
     chromium.until("return document.querySelectorAll('.row').length === 1")
     chromium.until_text(".row.current", "1.2.3.1")
     assert "MR-1" not in chromium.url, "what is searched is in no address"
