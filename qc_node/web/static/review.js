@@ -366,7 +366,9 @@ async function confirmRow(row) {
   const labels = Object.fromEntries(row.answers.filter((a) => a.found !== null).map((a) => [a.question, a.label ?? a.found]));
   if (!(await save(row, labels))) return;
   redraw(row);
-  select(nodeOf(row.series)?.nextElementSibling ?? nodeOf(row.series));
+  const here = nodeOf(row.series);
+  if (here !== currentNode() || document.activeElement.matches("input, select, textarea")) return; // gone on meanwhile
+  select(here.nextElementSibling ?? here);
 }
 
 function editRow(row) {
