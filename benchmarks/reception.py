@@ -41,17 +41,17 @@ HOST = "127.0.0.1"
 SERIES = 8
 
 NODE = """
-import logging, sys, threading, signal
+import logging, sys, signal
 from pathlib import Path
+from qc_node.signals import SignalInbox
 from qc_node.receiver.service import Receiver, ReceiverSettings
 settings = ReceiverSettings(ae_title="BENCH", host="127.0.0.1", port=int(sys.argv[2]), peers={},
                             accept_unknown=True, low_watermark_bytes=0, processes=int(sys.argv[3]),
                             max_associations=64, max_associations_per_peer=64, on_changed="replace")
-end = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: end.set())
+ends = SignalInbox((signal.SIGTERM,))
 receiver = Receiver(settings, Path(sys.argv[1]), lambda event: None, logging.getLogger("bench"))
 receiver.start()
-end.wait()
+ends.wait(3600.0)
 receiver.stop(5)
 """
 

@@ -44,6 +44,7 @@ from qc_node.outbox.writer import Writer
 from qc_node.periodic import Periodic
 from qc_node.receiver.recovery import recover
 from qc_node.receiver.service import CommittedEvent, Event
+from qc_node.signals import SignalInbox
 from qc_node.web.app import create_app
 from qc_node.web.server import serve as serve_web
 from qc_node.web.settings import Running, WebDeps, check_bind
@@ -218,14 +219,10 @@ class Node:
         read_again
             Gives the configuration as it is now; called after each SIGHUP.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
-        asked = threading.Event()
-        signal.signal(signal.SIGHUP, lambda *_: asked.set())
+        inbox = SignalInbox((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         self.start()
-        while not self._stop.wait(1.0):
-            if asked.is_set():
-                asked.clear()
+        while not (came := inbox.wait(3600.0)) & {signal.SIGTERM, signal.SIGINT}:
+            if signal.SIGHUP in came:
                 self.reload(read_again)
         self.stop()
 

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from qc_node.operations import logs
 from qc_node.outbox.files import send_files
 from qc_node.outbox.transport.dimse import DimseTransport
 from qc_node.report.tree import as_text
+from qc_node.signals import SignalInbox
 from qc_node.web.access import readers
 
 REPORT_S = 120.0
@@ -237,10 +237,8 @@ def _step(what: str) -> Iterator[None]:
 
 def _stay() -> None:
     click.echo("\nCtrl-C ends the demonstration.")
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    while not stopping.wait(1.0):
+    inbox = SignalInbox((signal.SIGTERM, signal.SIGINT))
+    while not inbox.wait(3600.0):
         pass
 
 
