@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from qc_node.engine.own_faults import own_fault, raised_by_machine
 from qc_node.series.headers.routing import REPORT_TYPES
@@ -41,7 +42,7 @@ WITHOUT_TEXT = frozenset({"MR", "CT", "CR", "DX", "MG", "PX", "IO", "PT", "NM"})
 """Modalities that write no text into original pixels.  All others must say so: Burned In Annotation NO; and so
 must what was made after the examination (SECONDARY in Image Type (0008,0008)): summaries of workstations."""
 ULTRASOUND = frozenset({"US", "IVUS"})
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+SECONDARY_CAPTURE = str(SecondaryCaptureImageStorage)
 """SOP class, and the root of its multi-frame kinds (PS3.4 B.5)."""
 
 Picture = npt.NDArray[Any]

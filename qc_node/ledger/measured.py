@@ -34,6 +34,8 @@ LATEST = "measured JOIN series USING (series_id, run)"
 """Rows of the run of a series that counts."""
 
 
+FAR = 1e12
+"""A time that no series has: the year 33658."""
 NO_REPORT = "no report of measures"
 """The event of a run of which no report can be written."""
 
@@ -85,7 +87,7 @@ class MeasuredTable:
         rows = self._db.rows(
             f"SELECT measured.* FROM {LATEST} WHERE chart_id = ? AND series_id != ? AND at <= ?"
             " ORDER BY at DESC, measured_id DESC LIMIT ?",
-            (chart_id, without, until, limit),
+            (chart_id, without, min(until, FAR), limit),
             of=MeasuredRow,
         )
         return [unpacked(row) for row in rows[::-1]]
