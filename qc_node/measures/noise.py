@@ -29,7 +29,7 @@ _AIR = "Gudbjartsson and Patz 1995"
 _BODY = "Donoho and Johnstone 1994; Koay and Basser 2006"
 
 MEASURES = (
-    Measure("noise_air", "noise in air", Unit.GREY, Better.LOWER, 0, np.inf, _MR, _AIR, charted=False),
+    Measure("noise_air", "raw noise in air", Unit.GREY, Better.LOWER, 0, np.inf, _MR, _AIR, charted=False),
     Measure("noise_object", "noise in the body", Unit.GREY, Better.LOWER, 0, np.inf, _MR, _BODY, charted=False),
     Measure("noise_air_percent", "noise in air", Unit.PERCENT, Better.LOWER, 0, 1000, _MR, "own", with_size=True),
     Measure("noise_percent", "noise", Unit.PERCENT, Better.LOWER, 0, 1000, _MR, "own", with_size=True),

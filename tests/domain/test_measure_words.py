@@ -35,7 +35,7 @@ def test_a_drift_around_nothing_is_told_in_spreads() -> None:
 
 def test_verbs_go_with_the_titles_of_all_measures() -> None:
     said = {name: unusual_sentence(Unusual(name, 1.0, 9.0, NORMAL), one.title) for name, one in MEASURES.items()}
-    assert said["noise_air"].startswith("Noise in air is ")
+    assert said["noise_air_percent"].startswith("Noise in air is ")
     for name in ("ghost_along_rows", "line_level", "missing_slices", "metal_streaks", "grid_lines"):
         assert " are 9.0 times" in said[name], name
     for name in ("slice_count", "snr_object", "clipped_share", "edge_width_mm", "kvp", "white_clipped"):
