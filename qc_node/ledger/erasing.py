@@ -134,7 +134,7 @@ COUNTS: Mapping[str, str] = {
     "reports": "gone_reports",
     "verdicts": f"verdicts WHERE {_VERDICTS}",
     "network inputs": f"verdicts WHERE training_path IS NOT NULL AND {_VERDICTS}",
-    "kept pictures": f"kept_inputs WHERE removed_at IS NULL AND {_VERDICTS}",
+    "kept pictures": f"kept_inputs WHERE {_VERDICTS}",
     "thumbnails": f"verdicts, json_each(thumbnails) WHERE {_VERDICTS}",
     "quarantined": "gone_quarantine",
     "votes": "gone_votes",
@@ -151,7 +151,7 @@ FILES = (
 )
 INPUTS = (
     f"SELECT training_path FROM verdicts WHERE training_path IS NOT NULL AND {_VERDICTS}"
-    f" UNION SELECT path FROM kept_inputs WHERE removed_at IS NULL AND {_VERDICTS}"
+    f" UNION SELECT path FROM kept_inputs WHERE {_VERDICTS}"
 )
 
 

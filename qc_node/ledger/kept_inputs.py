@@ -1,7 +1,6 @@
 """Pixels of series that no classifier took, kept because models may learn from them once people have voted.
 
-A row says which file there is; ``removed_at`` says that it is not there any more.  What a classifier takes is
-named by its verdict instead.
+A row says which file there is, and goes with it.  What a classifier takes is named by its verdict instead.
 """
 
 from __future__ import annotations
@@ -49,46 +48,45 @@ class KeptInputs:
             "bytes": new.bytes,
             "sampled": int(new.sampled),
             "kept_at": at,
-            "removed_at": None,
         }
         with self._db.transaction() as conn:
             conn.execute("DELETE FROM kept_inputs WHERE series_id = ? AND run = ?", (new.series_id, new.run))
             self._db.insert("kept_inputs", row)
 
     def of_series(self, series_id: int) -> list[KeptInputRow]:
-        """What is kept, or was, of a series."""
+        """What is kept of a series."""
         sql = "SELECT * FROM kept_inputs WHERE series_id = ? ORDER BY run"
         return self._db.rows(sql, (series_id,), of=KeptInputRow)
 
     def total_bytes(self) -> int:
         """How much all files take that are there."""
-        return int(self._db.value("SELECT coalesce(sum(bytes), 0) FROM kept_inputs WHERE removed_at IS NULL"))
+        return int(self._db.value("SELECT coalesce(sum(bytes), 0) FROM kept_inputs"))
 
     def unwanted(self, limit: int = 100) -> list[KeptInputRow]:
         """Files of earlier runs; and of series without images, a vote or the luck of the sample."""
         return self._db.rows(
-            "SELECT kept_inputs.* FROM kept_inputs CROSS JOIN series USING (series_id) WHERE removed_at IS NULL"
-            " AND (kept_inputs.run < series.run OR sampled = 0 AND images_removed_at IS NOT NULL"
-            f" AND NOT {_VOTED}) ORDER BY kept_at LIMIT ?",
+            "SELECT kept_inputs.* FROM kept_inputs CROSS JOIN series USING (series_id)"
+            " WHERE kept_inputs.run < series.run OR sampled = 0 AND images_removed_at IS NOT NULL"
+            f" AND NOT {_VOTED} ORDER BY kept_at LIMIT ?",
             (limit,),
             of=KeptInputRow,
         )
 
     def older_than(self, at: float, limit: int = 100) -> list[KeptInputRow]:
         """Files that were kept before then, the oldest first."""
-        sql = "SELECT * FROM kept_inputs WHERE removed_at IS NULL AND kept_at < ? ORDER BY kept_at LIMIT ?"
+        sql = "SELECT * FROM kept_inputs WHERE kept_at < ? ORDER BY kept_at LIMIT ?"
         return self._db.rows(sql, (at, limit), of=KeptInputRow)
 
     def first_to_go(self, limit: int = 100) -> list[KeptInputRow]:
         """Files where there are too many: those without a vote before all others, the oldest first."""
         return self._db.rows(
-            "SELECT kept_inputs.* FROM kept_inputs CROSS JOIN series USING (series_id) WHERE removed_at IS NULL"
+            "SELECT kept_inputs.* FROM kept_inputs CROSS JOIN series USING (series_id)"
             f" ORDER BY {_VOTED}, kept_at LIMIT ?",
             (limit,),
             of=KeptInputRow,
         )
 
-    def removed(self, kept_id: int, at: float) -> None:
-        """Note that a file is gone."""
+    def removed(self, kept_id: int) -> None:
+        """A file is gone, and its row goes too."""
         with self._db.transaction() as conn:
-            conn.execute("UPDATE kept_inputs SET removed_at = ? WHERE kept_id = ?", (at, kept_id))
+            conn.execute("DELETE FROM kept_inputs WHERE kept_id = ?", (kept_id,))

@@ -201,7 +201,7 @@ NAMED = {
     "quarantine": "SELECT path FROM quarantine",
     "training": (
         "SELECT training_path AS path FROM verdicts WHERE training_path IS NOT NULL"
-        " UNION ALL SELECT path FROM kept_inputs WHERE removed_at IS NULL"
+        " UNION ALL SELECT path FROM kept_inputs"
     ),
     "thumbnails": "SELECT thumbnails AS path FROM verdicts WHERE thumbnails != '[]'",
 }

@@ -667,7 +667,6 @@ class KeptInputRow(TypedDict):
     bytes: int
     sampled: int
     kept_at: float
-    removed_at: float | None
 
 
 class ChartOffered(ChartRow):

@@ -262,7 +262,6 @@ KEPT_INPUTS: Columns = {
     "bytes": int,
     "sampled": int,
     "kept_at": float,
-    "removed_at": float | None,
 }
 
 _SERIES = ("series_id", "series", "series_id")
@@ -428,7 +427,7 @@ def measured(db: sqlite_utils.Database) -> None:
     db.table("kept_inputs").create_index(["series_id", "run"])
     db.table("studies").add_column("notes", str, not_null_default="[]")
     db.conn.execute("CREATE INDEX studies_alike ON studies (description, closed_at) WHERE state = 'closed'")
-    db.conn.execute("CREATE INDEX kept_inputs_there ON kept_inputs (kept_at, bytes) WHERE removed_at IS NULL")
+    db.conn.execute("CREATE INDEX kept_inputs_there ON kept_inputs (kept_at, bytes)")
 
 
 def _table(

@@ -32,7 +32,7 @@ has looked for votes: what the node still owes somebody."""
 REPORTS = "SELECT DISTINCT path FROM reports ORDER BY path"
 TRAINING = (
     "SELECT training_path FROM verdicts WHERE training_path IS NOT NULL"
-    " UNION SELECT path FROM kept_inputs WHERE removed_at IS NULL ORDER BY training_path"
+    " UNION SELECT path FROM kept_inputs ORDER BY training_path"
 )
 THUMBNAILS = "SELECT DISTINCT value FROM verdicts, json_each(verdicts.thumbnails) ORDER BY value"
 

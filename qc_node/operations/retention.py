@@ -86,7 +86,7 @@ def remove_old(
         _objects(ledger, spool, images),
         _refused(ledger, spool, inputs),
         _inputs(ledger, spool, inputs),
-        _pictures(ledger, spool, inputs, most_kept_bytes, now),
+        _pictures(ledger, spool, inputs, most_kept_bytes),
     )
     done: Counter[str] = Counter()
     for step in steps:
@@ -168,25 +168,25 @@ def _inputs(ledger: Ledger, spool: Spool, older_than: float) -> Steps:
             yield "input"
 
 
-def _pictures(ledger: Ledger, spool: Spool, older_than: float, most_bytes: float, now: float) -> Steps:
+def _pictures(ledger: Ledger, spool: Spool, older_than: float, most_bytes: float) -> Steps:
     kept = ledger.kept_inputs
     while rows := (kept.older_than(older_than) or kept.unwanted()):
         for row in rows:
-            _drop(ledger, spool, row, now)
+            _drop(ledger, spool, row)
             yield "pictures"
     too_many = kept.total_bytes() - most_bytes
-    while too_many > 0:
-        for row in kept.first_to_go():
-            _drop(ledger, spool, row, now)
+    while too_many > 0 and (rows := kept.first_to_go()):  # none left: somebody forgot them meanwhile
+        for row in rows:
+            _drop(ledger, spool, row)
             yield "pictures"
             too_many -= row["bytes"]
             if too_many <= 0:
                 return
 
 
-def _drop(ledger: Ledger, spool: Spool, row: KeptInputRow, now: float) -> None:
+def _drop(ledger: Ledger, spool: Spool, row: KeptInputRow) -> None:
     spool.remove(row["path"])
-    ledger.kept_inputs.removed(row["kept_id"], now)
+    ledger.kept_inputs.removed(row["kept_id"])
 
 
 def _kept(training: str | None, thumbnails: Sequence[str]) -> list[str]:

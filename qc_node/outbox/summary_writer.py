@@ -288,7 +288,7 @@ class SummaryWriter:
     def _kept_pictures(self, series: SeriesRow) -> Mapping[str, Picture]:
         """Of a series without a classifier: three of its slices, or its images (``[keep]``)."""
         rows = self._ledger.kept_inputs.of_series(series["series_id"])
-        names = [row["path"] for row in rows if row["run"] == series["run"] and row["removed_at"] is None]
+        names = [row["path"] for row in rows if row["run"] == series["run"]]
         views: dict[str, Picture] = {}
         with suppress(OSError, ValueError, KeyError):  # gone, or no pictures: the words are what counts
             views |= shown_pictures(self._spool.path(names[-1]), series["modality"]) if names else {}

@@ -87,7 +87,7 @@ DOES_NOT: dict[str, str] = {
     "charts": "chart_id modality station software protocol opened_at",
     "measured": "run chart_id at version body_size parameters measures unmeasured unusual departures findings"
     " seconds",
-    "kept_inputs": "run kind bytes sampled kept_at removed_at",
+    "kept_inputs": "run kind bytes sampled kept_at",
     "audit": "id at event actor detail",
 }
 """What may stay.  ``vote_acts.value`` of a comment is free text, that of an agreement names reports: emptied."""
