@@ -11,10 +11,8 @@ from qc_node.engine.kept_files import png
 from qc_node.engine.measuring import compared, keep_measured
 from qc_node.ledger import Ledger, Received
 from qc_node.ledger.rows import SeriesRow
+from qc_node.measures.normal import WINDOW
 from qc_node.spool import Spool
-
-WINDOW = 240
-"""With so many earlier series of its chart one of a folder is compared at most."""
 
 
 def keep(ledger: Ledger, spool: Spool, judged: SeriesOutcome, at: float) -> int | None:
